@@ -1,0 +1,42 @@
+"""The only source of now.
+
+In production now is real. In a replay (the shop's last order is from 1998) `PLUMBLINE_NOW` fixes it, and whatever
+depends on it (ttl, freshness, days since the last order) agrees on the same instant.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, date, datetime, timedelta
+
+from plumbline.settings import settings
+
+
+def now() -> datetime:
+    """The platform's now, aware, UTC: the `PLUMBLINE_NOW` setting, else the real time."""
+    return settings().now or wall()
+
+
+def is_replay() -> bool:
+    """True when `now` is a setting rather than the real time; answers and pages must say so."""
+    return settings().now is not None
+
+
+def wall() -> datetime:
+    """The real time, aware, UTC: for the bookkeeping of processes (when a stage ran), never for data."""
+    return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never steps back, for durations."""
+    return time.monotonic()
+
+
+def end_of(day: date) -> datetime:
+    """The instant at which everything dated up to `day` is knowable: the next day's 00:00 UTC."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def last_whole_day() -> date:
+    """The newest day that is over by `now`: what a daily run covers unless told otherwise."""
+    return (now() - timedelta(days=1)).date()

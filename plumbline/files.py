@@ -1,0 +1,89 @@
+"""Files that are whole or absent: written beside their place and renamed, or created once and never changed."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from plumbline.errors import Conflict
+
+
+def dumps(value: object) -> str:
+    """JSON as every file of ours holds it: sorted keys, two spaces, a newline at the end."""
+    return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
+
+
+def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replaces `path` by `text` in one step: a reader sees the old file or the new one, never a part."""
+    temporary = _beside(path, text, mode)
+    os.replace(temporary, path)
+
+
+def create_once(path: Path, text: str) -> None:
+    """Creates `path`, whole, if nobody has: the file system's put-if-absent. Raises FileExistsError otherwise."""
+    temporary = _beside(path, text, 0o444)
+    try:
+        os.link(temporary, path)
+    finally:
+        os.unlink(temporary)
+
+
+def _beside(path: Path, text: str, mode: int) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, mode)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return temporary
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in `path`, or None when there is no such file."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}")
+    return found
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool, held: str = "") -> Iterator[None]:
+    """Holds an advisory lock on `path`; the kernel lets go of it when the process ends, however it ends.
+
+    With wait=False a lock in other hands raises Conflict, with `held` as what it means.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.seek(0)
+            raise Conflict(f"{held or path} (held by {file.read().strip() or 'an unnamed process'})") from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"pid {os.getpid()}")
+        file.flush()
+        yield
+
+
+def sha256(*parts: bytes) -> str:
+    """Hex digest of the parts, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()

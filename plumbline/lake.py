@@ -1,0 +1,99 @@
+"""The lake: where each Delta table lives, which version it is at, and how to bring it back to a released one.
+
+A table's name is `<schema>.<table>`; it lies at `<lake>/<schema>/<table>`. Versions are read with delta-rs (no JVM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plumbline.errors import PlumblineError
+from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from pyspark.sql import SparkSession
+
+
+class LakeError(PlumblineError):
+    """A table is not there, or not at the version that was asked for."""
+
+
+def uri(table: str) -> str:
+    """Where `schema.table` lives."""
+    schema, _, name = table.partition(".")
+    if not name:
+        raise LakeError(f"table {table!r}: expected `schema.table`, as in `features.customers`")
+    return f"{settings().lake_uri}/{schema}/{name}"
+
+
+def open_table(table: str, version: int | None = None) -> DeltaTable:
+    """The table as delta-rs sees it, at `version` or at its head. Raises LakeError when there is no such version."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        return DeltaTable(uri(table), version=version)
+    except TableNotFoundError:
+        raise LakeError(f"{table}: no Delta table at {uri(table)}") from None
+    except DeltaError as error:
+        raise LakeError(f"{table}: version {version} cannot be read at {uri(table)}: {error}") from None
+
+
+def version(table: str) -> int | None:
+    """The head version of a table, None when it does not exist."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
+        return None
+    try:
+        return DeltaTable(uri(table), without_files=True).version()
+    except TableNotFoundError:
+        return None
+
+
+def at(table: str, pinned: int) -> str:
+    """The table at a version, as a relation that Spark SQL reads."""
+    return f"delta.`{uri(table)}` VERSION AS OF {pinned}"
+
+
+def rows(table: str, pinned: int | None = None) -> int:
+    """The number of rows, from the Delta log's statistics alone."""
+    return int(open_table(table, pinned).count())
+
+
+def register(spark: SparkSession, tables: Iterable[str]) -> None:
+    """Puts tables that exist in the lake into Spark's catalog, which a new server starts without.
+
+    dbt looks there for what to merge into: an incremental model that it does not find would be built from nothing.
+    """
+    for table in tables:
+        schema = table.partition(".")[0]
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        if version(table) is not None:
+            spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING delta LOCATION '{uri(table)}'")
+
+
+def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:
+    """Brings each table's head back to its released version where it has moved on; the tables that had.
+
+    What a failed or killed run wrote stays in the table's history, but nothing is built on it.
+    """
+    moved = []
+    for table, pinned in released.items():
+        if _content_version(table) != pinned:
+            spark.sql(f"RESTORE TABLE delta.`{uri(table)}` TO VERSION AS OF {pinned}")
+            moved.append(table)
+    return moved
+
+
+def _content_version(table: str) -> int | None:
+    """The version whose rows the head shows: the head itself, or the one that a RESTORE on top of it named."""
+    newest = next(iter(open_table(table).history(1)), {})
+    if newest.get("operation") == "RESTORE":
+        restored = newest.get("operationParameters", {}).get("version")
+        return int(restored) if restored is not None else None
+    return version(table)

@@ -1,0 +1,26 @@
+"""The run ledger: one immutable object an event, so that nothing is lost to a crash or to two writers at once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from plumbline import clock, files
+from plumbline.settings import settings
+
+
+def record(product: str, event: dict[str, Any]) -> None:
+    """Adds one event; `at` (real time, UTC) is set here."""
+    at = clock.wall()
+    name = f"{at:%Y%m%dT%H%M%S%f}-{event.get('stage', 'run')}-{event.get('state', 'EVENT')}-{secrets.token_hex(2)}.json"
+    path = settings().home / "ledger" / product / name
+    files.create_once(path, files.dumps({"at": at.isoformat(), **event}))
+
+
+def events(product: str) -> Iterator[dict[str, Any]]:
+    """All events of a product, oldest first."""
+    for path in sorted((settings().home / "ledger" / product).glob("*.json")):
+        found = files.read_json(path)
+        if found is not None:
+            yield found

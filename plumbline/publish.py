@@ -1,0 +1,33 @@
+"""The release stage: what the run wrote and the gates passed becomes the next numbered release."""
+
+from __future__ import annotations
+
+from plumbline import clock, lake, provenance, releases
+from plumbline.errors import GateFailed
+from plumbline.stage import StageRun
+
+
+def publish(run: StageRun) -> str:
+    """Publishes the run's candidate. Raises GateFailed without every gate's `passed`, Conflict when it came too late."""
+    candidate = run.candidate
+    failed = sorted(name for name, verdict in candidate.gates.items() if verdict["verdict"] != "passed")
+    if failed or not candidate.gates:
+        raise GateFailed(f"{candidate.run_id} is not published: " + (f"gates {failed}" if failed else "no gate ran"))
+    tables = {**(run.base.tables if run.base else {}), **candidate.tables}
+    release = releases.Release(
+        release_id=(candidate.base or 0) + 1,
+        product=candidate.product,
+        as_of=candidate.as_of,
+        base=candidate.base,
+        tables=dict(sorted(tables.items())),
+        gates=candidate.gates,
+        code_sha=provenance.code_sha(),
+        lock_hash=provenance.lock_hash(),
+        run_id=candidate.run_id,
+        published_at=clock.now().isoformat(),
+    )
+    for table, version in release.tables.items():
+        run.rows[table] = lake.rows(table, version)
+    releases.publish(release)
+    run.facts["release_id"] = release.release_id
+    return f"release {release.release_id} is in force"

@@ -1,0 +1,101 @@
+"""Releases: numbered manifests that say which version of every table is in force.
+
+A release is created once, under the next number, and never changed: on files with put-if-absent, so that of two
+runs that publish at once one wins and the other is told. Consumers read tables at a release, never "latest".
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from plumbline import files
+from plumbline.errors import Conflict, PlumblineError
+from plumbline.settings import settings
+
+
+class ReleaseError(PlumblineError):
+    """There is no such release, or nothing to publish."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is in force: `tables` maps a table's name to its Delta version, `gates` a gate's name to its verdict."""
+
+    release_id: int
+    product: str
+    as_of: date
+    base: int | None
+    tables: dict[str, int]
+    gates: dict[str, Any]
+    code_sha: str
+    lock_hash: str
+    run_id: str
+    published_at: str
+
+    def version(self, table: str) -> int:
+        """The released version of a table. Raises ReleaseError when this release does not name it."""
+        try:
+            return self.tables[table]
+        except KeyError:
+            raise ReleaseError(
+                f"release {self.release_id} of {self.product} does not name {table}; it names {sorted(self.tables)}"
+            ) from None
+
+
+def numbers(product: str) -> list[int]:
+    """The numbers of all releases, in order."""
+    return sorted(int(path.stem) for path in _folder(product).glob("[0-9]*.json"))
+
+
+def in_force(product: str) -> Release | None:
+    """The newest release, None before the first."""
+    known = numbers(product)
+    return read(product, known[-1]) if known else None
+
+
+def required(product: str, number: int | None = None) -> Release:
+    """The release of that number, or the one in force. Raises ReleaseError when there is none."""
+    if number is not None:
+        return read(product, number)
+    release = in_force(product)
+    if release is None:
+        raise ReleaseError(f"no release of {product} yet: run its pipeline first (`make demo`)")
+    return release
+
+
+def read(product: str, number: int) -> Release:
+    """One release. Raises ReleaseError when it does not exist."""
+    found = files.read_json(_path(product, number))
+    if found is None:
+        raise ReleaseError(f"{product} has no release {number}; it has {numbers(product) or 'none'}")
+    return Release(**{**found, "as_of": date.fromisoformat(found["as_of"])})
+
+
+def publish(release: Release) -> None:
+    """Puts a release in force, if its base still is. Raises Conflict when another one came in between."""
+    known = numbers(release.product)
+    current = known[-1] if known else None
+    if current != release.base:
+        raise Conflict(_superseded(release, current))
+    try:
+        files.create_once(_path(release.product, release.release_id), files.dumps(asdict(release)))
+    except FileExistsError:
+        raise Conflict(_superseded(release, release.release_id)) from None
+
+
+def _superseded(release: Release, current: int | None) -> str:
+    return (
+        f"{release.product}: release {current} was published since this run pinned release {release.base}; "
+        "nothing was changed. Run again from `plumb ingest`."
+    )
+
+
+def _folder(product: str) -> Path:
+    return settings().home / "releases" / product
+
+
+def _path(product: str, number: int) -> Path:
+    return _folder(product) / f"{number:06d}.json"

@@ -1,0 +1,172 @@
+"""Private servers of one home folder: found by their record, started under a lock, stopped without leftovers.
+
+A record is `<home>/<name>.json`, readable by its owner only: pid, the pid's start time (so that a reused pid is not
+taken for the server), port, and whatever its clients need (a token). Everything listens on loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plumbline import files
+from plumbline.errors import ServiceUnavailable
+from plumbline.settings import settings
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running server: where it listens and the secret its clients must show (empty when it has none)."""
+
+    name: str
+    pid: int
+    port: int
+    token: str
+    more: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How to start a server. `command`, `env` and `more` get the chosen port and token."""
+
+    name: str
+    command: Callable[[int, str], list[str]]
+    ready: Callable[[int, str], bool]
+    env: Callable[[int, str], dict[str, str | None]] = lambda port, token: {}  # None unsets
+    more: Callable[[], dict[str, Any]] = dict
+    port: int | None = None
+    timeout: float = 90.0
+    grace: float = 20.0
+
+
+def find(name: str) -> Service | None:
+    """The running server of that name, or None. A record whose process is gone is no server."""
+    record = files.read_json(_record(name))
+    if record is None or _start_time(record["pid"]) != record["started"]:
+        return None
+    return Service(name, record["pid"], record["port"], record["token"], record["more"])
+
+
+def ensure(launch: Launch) -> Service:
+    """Finds the server or starts it, and returns when it answers. Two commands at once start one server.
+
+    Raises ServiceUnavailable with the log's last lines when it does not come up within `launch.timeout` seconds.
+    """
+    with files.locked(settings().home / f"{launch.name}.lock", wait=True):
+        found = find(launch.name)
+        if found and launch.ready(found.port, found.token):
+            return found
+        if found:
+            stop(launch.name)
+        return _start(launch)
+
+
+def _start(launch: Launch) -> Service:
+    port = launch.port or free_port()
+    token = secrets.token_urlsafe(24)
+    log = log_file(launch.name)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            launch.command(port, token),
+            env={name: value for name, value in {**os.environ, **launch.env(port, token)}.items() if value is not None},
+            cwd=settings().home,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    record = {"pid": process.pid, "started": _start_time(process.pid), "port": port, "token": token}
+    files.write_whole(_record(launch.name), files.dumps({**record, "more": launch.more()}), mode=0o600)
+    deadline = time.monotonic() + launch.timeout
+    while not launch.ready(port, token):
+        if process.poll() is not None or time.monotonic() > deadline:
+            why = "ended" if process.poll() is not None else f"did not answer within {launch.timeout:.0f} s"
+            stop(launch.name)
+            tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-8:])
+            raise ServiceUnavailable(f"{launch.name} {why} on {HOST}:{port}; the end of {log}:\n  {tail}")
+        time.sleep(0.1)
+    return Service(launch.name, process.pid, port, token, launch.more())
+
+
+def stop(name: str, grace: float = 20.0) -> bool:
+    """Ends the server and everything in its session; SIGTERM first, SIGKILL after `grace` seconds. True if it ran."""
+    service = find(name)
+    if service is not None:
+        _signal(service.pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while find(name) is not None and time.monotonic() < deadline:
+            _reap(service.pid)
+            time.sleep(0.05)
+        _signal(service.pid, signal.SIGKILL)
+        _reap(service.pid)
+    _record(name).unlink(missing_ok=True)
+    return service is not None
+
+
+def stop_all() -> list[str]:
+    """Stops every server of this home, in the reverse order of who depends on whom; the names of those that ran."""
+    names = [path.stem for path in settings().home.glob("*.json") if "started" in (files.read_json(path) or {})]
+    order = ["redis", "spark"]
+    return [name for name in sorted(names, key=lambda n: order.index(n) if n in order else -1) if stop(name)]
+
+
+def listening(port: int) -> bool:
+    """True when something accepts connections on that loopback port."""
+    try:
+        with socket.create_connection((HOST, port), timeout=0.5):
+            return True
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def log_file(name: str) -> Path:
+    """Where a server's output goes; the previous start's is overwritten."""
+    return settings().home / "logs" / f"{name}.log"
+
+
+def _record(name: str) -> Path:
+    return settings().home / f"{name}.json"
+
+
+def _start_time(pid: int) -> str | None:
+    """What tells a process from a later one with the same pid; None when it is gone or a zombie."""
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] == "Z" else fields[19]
+    found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or None
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass

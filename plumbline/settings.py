@@ -1,0 +1,100 @@
+"""One class of settings, from `PLUMBLINE_…` variables or `.plumbline/settings.env`; every default runs on a laptop."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from plumbline.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The repository (or the image's copy of it): SQL, dbt project and feature definitions are read from here."""
+
+PREFIX = "PLUMBLINE_"
+
+
+class Settings(BaseSettings):
+    """What can differ between a laptop, a test and a cluster. Secrets only come from here or from a mounted file."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    home: Path = Field(ROOT / ".plumbline", description="All state of a laptop run; nothing is written elsewhere.")
+    cache: Path = Field(ROOT / ".plumbline" / "cache", description="Downloads that may be shared: packages, jars.")
+    now: datetime | None = Field(None, description="Fixes the clock for a replay, e.g. 1998-07-01T00:00:00Z.")
+    lake: str | None = Field(None, description="Where the Delta tables live; default: the folder `lake` in home.")
+    shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
+    redis_url: SecretStr | None = Field(None, description="redis://… of the online store; default: a private one.")
+    mlflow_url: str | None = Field(None, description="MLflow tracking server; default: SQLite and files in home.")
+    spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
+    spark_in_process: bool = Field(False, description="Run Spark inside the command instead of a Connect server.")
+    dbt_utils: Literal["offline", "hub"] = Field(
+        "offline", description="`hub`: the real package, by `dbt deps`; `offline`: the few macros in dbt/offline_packages."
+    )
+    code_sha: str | None = Field(None, description="The commit, where there is no git checkout (in an image).")
+    executor: Literal["local", "kubernetes"] = Field("local", description="How an Airflow task runs its command.")
+
+    @field_validator("now")
+    @classmethod
+    def _aware(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("needs a time zone, as in 1998-07-01T00:00:00Z")
+        return value.astimezone(UTC) if value else None
+
+    @field_validator("home", "cache")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def lake_uri(self) -> str:
+        """Root of the lake, without a slash at the end."""
+        return (self.lake or str(self.home / "lake")).rstrip("/")
+
+    @property
+    def shop(self) -> str:
+        """SQLAlchemy URL of the shop database. It may hold a password: never print it."""
+        return self.shop_url.get_secret_value() if self.shop_url else f"sqlite:///{self.home / 'shop.sqlite'}"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """Tracking and registry URI of MLflow."""
+        return self.mlflow_url or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once. Raises SettingsError that names the variable and what it expects."""
+    file = settings_file()
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+            raise SettingsError(f"unknown setting {name}: {hint}")
+    try:
+        return Settings(_env_file=file if file.exists() else None)  # type: ignore[call-arg]
+    except ValidationError as error:
+        lines = [
+            f"{PREFIX}{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            + ("" if problem["type"] == "extra_forbidden" else f" (found {problem['input']!r})")
+            for problem in error.errors(include_url=False)
+            if problem["loc"]
+        ]
+        raise SettingsError(f"bad settings (environment or {file}):\n  " + "\n  ".join(lines)) from None
+
+
+def settings_file() -> Path:
+    """Where a laptop run keeps the settings that later commands must share, such as the replay's clock."""
+    return Path(os.environ.get(f"{PREFIX}HOME", ROOT / ".plumbline")).expanduser().absolute() / "settings.env"
+
+
+def show() -> dict[str, str]:
+    """Every setting and its value, secrets masked, for `plumb settings`."""
+    return {f"{PREFIX}{name.upper()}": str(getattr(settings(), name)) for name in Settings.model_fields}

@@ -1,0 +1,192 @@
+"""A stage run: one step of a product's daily run, between the release it is based on and the one it leads to.
+
+Write, audit, publish. The first stage pins the release in force as the run's base and opens a *candidate*: a file
+that gathers the table versions the stages wrote and the verdicts of the gates. Each stage reads what the candidate
+(or else the base) names, by version. The last one publishes the candidate as a release.
+
+The same `--as-of` again changes nothing: a stage that the candidate has as done by the same code is skipped, and a
+day that a release covers is over. A stage that was killed left no entry, so it is simply run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from plumbline import clock, files, ledger, provenance, releases
+from plumbline.errors import GateFailed, PlumblineError
+from plumbline.progress import say
+from plumbline.releases import Release
+from plumbline.settings import settings
+
+STAGES: dict[str, tuple[str, ...]] = {"churn": ("ingest", "dbt_run", "ge_check", "features", "release", "materialize")}
+"""Each product's stages in their order; the same list is the order of the Airflow tasks."""
+
+
+class StageError(PlumblineError):
+    """A stage was asked for out of order, or for a day that is not over."""
+
+
+@dataclass
+class Candidate:
+    """What a run has so far: table versions written, gate verdicts, and an entry for each stage that is done."""
+
+    run_id: str
+    product: str
+    as_of: date
+    base: int | None
+    tables: dict[str, int] = field(default_factory=dict)
+    gates: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Writes the candidate whole, in one step."""
+        files.write_whole(_path(self.product, self.as_of), files.dumps(asdict(self)))
+
+
+@dataclass
+class StageRun:
+    """What a stage gets to work with: the day, the base, the pins; and where it reports what it did."""
+
+    name: str
+    as_of: date
+    candidate: Candidate
+    base: Release | None
+    wrote: dict[str, int] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    gates: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def pin(self, table: str) -> int:
+        """The version of a table that this run reads: the candidate's, else the base release's."""
+        pinned = self.candidate.tables.get(table)
+        if pinned is None and self.base is not None:
+            pinned = self.base.tables.get(table)
+        if pinned is None:
+            raise StageError(f"{self.candidate.run_id}: neither this run nor its base release names {table}")
+        self.read[table] = pinned
+        return pinned
+
+    def released(self, *tables: str) -> dict[str, int]:
+        """Of these tables, those that the base release names, with their versions."""
+        return {t: self.base.tables[t] for t in tables if self.base and t in self.base.tables}
+
+    def write(self, table: str, version: int, rows: int) -> None:
+        """Reports a table this stage wrote: its new version, and how many rows the stage wrote (not the total)."""
+        self.wrote[table] = version
+        self.rows[table] = rows
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage says when it is over; `state` is `done` or `unchanged`."""
+
+    stage: str
+    as_of: date
+    state: str
+    seconds: float
+    message: str
+    rows: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, int] = field(default_factory=dict)
+
+
+def perform(product: str, name: str, as_of: date, work: Callable[[StageRun], str]) -> Result:
+    """Runs one stage under the product's lease, with its entry in candidate and ledger. `work` returns one sentence.
+
+    Raises Conflict when another stage of the product runs, StageError out of order, and whatever `work` raises.
+    """
+    if clock.end_of(as_of) > clock.now():
+        raise StageError(
+            f"--as-of {as_of}: that day is not over, the clock says {clock.now():%Y-%m-%d %H:%M} UTC"
+            + (" (PLUMBLINE_NOW)" if clock.is_replay() else "")
+        )
+    lease = settings().home / "leases" / f"{product}.lock"
+    with files.locked(lease, wait=False, held=f"another run of {product} is at work"):
+        release = releases.in_force(product)
+        if release is not None and release.as_of >= as_of:
+            return Result(name, as_of, "unchanged", 0.0, f"release {release.release_id} covers {release.as_of} already")
+        candidate = _open(product, name, as_of, release)
+        entry = candidate.stages.get(name)
+        if entry is not None and entry["code_sha"] == provenance.code_sha():
+            return Result(name, as_of, "unchanged", 0.0, f"done before in this run: {entry['message']}", entry["rows"])
+        _reset(candidate, name)
+        return _work(StageRun(name, as_of, candidate, release), work)
+
+
+def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
+    candidate = run.candidate
+
+    def body() -> dict[str, Any]:
+        run.facts["message"] = work(run)
+        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, "gates": run.gates, **run.facts}
+
+    head = {"run_id": candidate.run_id, "stage": run.name, "as_of": run.as_of, "base": candidate.base}
+    entry = recorded(candidate.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+    candidate.tables.update(run.wrote)
+    candidate.gates.update(run.gates)
+    candidate.stages[run.name] = entry
+    candidate.save()
+    return Result(run.name, run.as_of, "done", entry["seconds"], entry["message"], dict(run.rows), dict(run.wrote))
+
+
+def recorded(
+    product: str,
+    head: dict[str, Any],
+    work: Callable[[], dict[str, Any]],
+    on_failure: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """Runs `work` between a START and a COMPLETE (or FAIL, or GATE_FAILED) event in the ledger.
+
+    `head` names the stage and what it runs for; the dict that `work` returns goes into the ledger and comes back
+    with `seconds` and `code_sha` added.
+    """
+    begun = clock.monotonic()
+    ledger.record(product, {**head, "state": "START"})
+    try:
+        entry = work()
+    except BaseException as error:
+        state = "GATE_FAILED" if isinstance(error, GateFailed) else "FAIL"
+        told = {"seconds": round(clock.monotonic() - begun, 2), "error": f"{type(error).__name__}: {error}"}
+        ledger.record(product, {**head, "state": state, **told, **on_failure()})
+        raise
+    entry = {**entry, "seconds": round(clock.monotonic() - begun, 2), "code_sha": provenance.code_sha()}
+    ledger.record(product, {**head, "state": "COMPLETE", **entry})
+    return entry
+
+
+def _open(product: str, name: str, as_of: date, release: Release | None) -> Candidate:
+    first, *_ = STAGES[product]
+    base = release.release_id if release else None
+    found = files.read_json(_path(product, as_of))
+    if found is not None and found["base"] == base:
+        candidate = Candidate(**{**found, "as_of": as_of})
+    elif name == first:
+        if found is not None:
+            say(f"release {base} came in since this run began: starting over from it")
+        candidate = Candidate(f"{product}-{as_of}", product, as_of, base)
+    else:
+        raise StageError(f"no run for {as_of} on top of release {base}: start with `plumb {first} --as-of {as_of}`")
+    for earlier in STAGES[product][: STAGES[product].index(name)]:
+        if earlier not in candidate.stages:
+            raise StageError(f"{candidate.run_id}: {earlier} comes first: `plumb {earlier} --as-of {as_of}`")
+    return candidate
+
+
+def _reset(candidate: Candidate, name: str) -> None:
+    """Forgets this stage and all after it: what they wrote was built on what is now being made anew."""
+    order = STAGES[candidate.product]
+    for later in order[order.index(name) :]:
+        entry = candidate.stages.pop(later, None)
+        for table in (entry or {}).get("wrote", {}):
+            candidate.tables.pop(table, None)
+        for gate in (entry or {}).get("gates", {}):
+            candidate.gates.pop(gate, None)
+    candidate.save()
+
+
+def _path(product: str, as_of: date) -> Path:
+    return settings().home / "runs" / product / f"{as_of}.json"
