@@ -8,12 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from plumbline.errors import EXIT_CODES, PlumblineError
+from plumbline.errors import EXIT_CODES, PlumblineError, ServiceUnavailable
 
 if TYPE_CHECKING:
     from plumbline.stage import Result
@@ -46,9 +45,23 @@ def main() -> None:
     except PlumblineError as error:
         print(f"plumb: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:
+        told = _of_spark(error)
+        if told is None:
+            raise
+        print(f"plumb: Spark: {told}", file=sys.stderr)
+        sys.exit(ServiceUnavailable.exit_code if "UNAVAILABLE" in told else 1)
     except KeyboardInterrupt:
         print("plumb: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _of_spark(error: Exception) -> str | None:
+    """The first line of an error that Spark raised, None for any other: its plans and traces fill screens."""
+    errors = sys.modules.get("pyspark.errors.exceptions.base")
+    if errors is None or not isinstance(error, errors.PySparkException):
+        return None
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:600]
 
 
 def _room(path: str) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ seconds rather than Spark's default ten minutes, so that a server that is gone i
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ CONF = {
     "spark.sql.catalogImplementation": "in-memory",
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.ansi.enabled": "true",
+    # An error is one sentence; the stack trace stays in the server's log.
+    "spark.sql.connect.serverStacktrace.enabled": "false",
+    "spark.sql.pyspark.jvmStacktrace.enabled": "false",
     # Both default to numbers for a cluster (200, 50), which on two cores is all overhead.
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
@@ -47,6 +51,7 @@ def session() -> SparkSession:
         return active
     from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # it repeats every error, with the whole plan
     try:
         spark = SparkSession.builder.remote(remote).getOrCreate()
         _retry_briefly(spark)

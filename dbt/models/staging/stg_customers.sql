@@ -1,0 +1,23 @@
+{{ config(alias='customers') }}
+
+with source as (
+
+    select * from {{ pinned('raw', 'customers') }}
+
+),
+
+renamed as (
+
+    select
+        customer_id,
+        signed_up_at,
+        recorded_at,
+        known_at,
+        batch_id,
+        loaded_at,
+        _dlt_load_id as load_id
+    from source
+
+)
+
+select * from renamed

@@ -1,0 +1,26 @@
+{{ config(alias='orders') }}
+
+with source as (
+
+    select * from {{ pinned('raw', 'orders') }}
+
+),
+
+renamed as (
+
+    select
+        order_id,
+        customer_id,
+        order_date,
+        units,
+        total_cents,
+        recorded_at,
+        known_at,
+        batch_id,
+        loaded_at,
+        _dlt_load_id as load_id
+    from source
+
+)
+
+select * from renamed

@@ -1,0 +1,113 @@
+"""The job that writes `features.customers`: one row per customer and snapshot day, defined in customers.sql.
+
+A run computes its own day, carrying totals on from the base release's newest snapshot, so its cost does not grow
+with history; days before it that have no snapshot get weekly ones (the first run: all of history). Written snapshots
+never change: an order that comes late counts from the next snapshot on.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plumbline import clock, lake, spark
+from plumbline.errors import PlumblineError
+from plumbline.progress import say
+from plumbline.stage import StageRun
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+TABLE = "features.customers"
+SQL = Path(__file__).with_suffix(".sql")
+WEEK = timedelta(days=7)
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class FeatureError(PlumblineError):
+    """The feature job cannot compute what it was asked for."""
+
+
+def snapshot_days(after: date | None, first: date, as_of: date) -> list[date]:
+    """The days to compute: weekly ones after the newest snapshot (or from the first order on), and `as_of` itself."""
+    day = after + WEEK if after else first
+    days = []
+    while day < as_of:
+        days.append(day)
+        day += WEEK
+    return [*days, as_of]
+
+
+def compute(run: StageRun) -> str:
+    """Appends the run's snapshots to `features.customers`. Raises FeatureError when there are no orders at all."""
+    session = spark.session()
+    orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
+    customers = session.sql(f"SELECT * FROM {lake.at('analytics.customers', run.pin('analytics.customers'))}")
+    newest = run.base.as_of if run.base and TABLE in run.base.tables else None
+    days = snapshot_days(newest, _first_day(orders) if newest is None else run.as_of, run.as_of)
+    say(f"computing {len(days)} snapshot day{'s' if len(days) > 1 else ''} up to {run.as_of}")
+    if newest is not None:
+        lake.restore(session, run.released(TABLE))
+    release_id = (run.candidate.base or 0) + 1
+    frame = snapshots(session, orders, customers, _base(session, run, newest), newest, days, release_id)
+    frame.write.format("delta").mode("overwrite" if newest is None else "append").save(lake.uri(TABLE))
+    version = lake.version(TABLE)
+    if version is None:
+        raise FeatureError(f"{TABLE} was written to {lake.uri(TABLE)} but cannot be read there")
+    before = lake.rows(TABLE, run.base.tables[TABLE]) if run.base and newest is not None else 0
+    run.write(TABLE, version, lake.rows(TABLE, version) - before)
+    run.facts["snapshot_days"] = [day.isoformat() for day in days]
+    return f"{run.rows[TABLE]:,} rows for {len(days)} snapshot days, {days[0]} to {days[-1]}"
+
+
+def snapshots(
+    session: SparkSession,
+    orders: DataFrame,
+    customers: DataFrame,
+    base: DataFrame | None,
+    base_day: date | None,
+    days: list[date],
+    release_id: int,
+) -> DataFrame:
+    """customers.sql over these relations: one row per customer known by then and day, sorted by day and customer.
+
+    `base` holds the snapshot of `base_day`; None computes from the first order on, which gives the same rows.
+    """
+    base_time = clock.end_of(base_day) if base_day else BEGINNING
+    wanted = session.createDataFrame(
+        [(day, clock.end_of(day), base_time, clock.now(), release_id) for day in days],
+        "snapshot_date DATE, event_time TIMESTAMP, base_time TIMESTAMP, created_at TIMESTAMP, release_id BIGINT",
+    )
+    if base is None:
+        base = session.createDataFrame(
+            [],
+            "customer_id BIGINT, orders_total INT, spend_cents_total BIGINT, units_total INT, "
+            "first_order_day INT, last_order_day INT",
+        )
+    # The same condition as the join's, for the earliest day, told to the scan so that it skips files of old orders.
+    recent = f"known_at >= TIMESTAMP '{base_time:%Y-%m-%d %H:%M:%S}' OR order_date > date_sub(DATE '{days[0]}', 90)"
+    computed = session.sql(
+        SQL.read_text(),
+        snapshots=wanted,
+        orders=orders.where(recent),
+        customers=customers,
+        base=base,
+    )
+    return computed.sort("snapshot_date", "customer_id")
+
+
+def _base(session: SparkSession, run: StageRun, day: date | None) -> DataFrame | None:
+    if day is None:
+        return None
+    return session.sql(f"SELECT * FROM {lake.at(TABLE, run.pin(TABLE))} WHERE snapshot_date = DATE '{day}'")
+
+
+def _first_day(orders: DataFrame) -> date:
+    from pyspark.sql import functions as F
+
+    found = orders.agg(F.to_date(F.min("known_at"))).first()
+    if found is None or found[0] is None:
+        raise FeatureError("analytics.orders is empty: there is nothing to compute features from")
+    day: date = found[0]
+    return day

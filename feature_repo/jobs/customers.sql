@@ -1,0 +1,78 @@
+-- The one definition of every stored customer feature.
+--
+-- {snapshots}  the days to compute: snapshot_date; event_time, the day's end, when it was knowable; and what is the
+--              same in all rows: base_time (event_time of {base}: what was known before is in its totals), created_at
+--              and release_id of the run
+-- {orders}     analytics.orders at the run's version: those known since {base}, and those dated in the last 90 days
+-- {customers}  analytics.customers at the run's version
+-- {base}       the snapshot that the totals are carried on from; empty when computing from the first order on
+WITH seen AS (
+    SELECT
+        s.snapshot_date,
+        o.customer_id,
+        count_if(o.known_at >= s.base_time) AS orders_new,
+        coalesce(sum(o.total_cents) FILTER (WHERE o.known_at >= s.base_time), 0) AS spend_cents_new,
+        coalesce(sum(o.units) FILTER (WHERE o.known_at >= s.base_time), 0) AS units_new,
+        min(o.order_date) FILTER (WHERE o.known_at >= s.base_time) AS first_new,
+        max(o.order_date) FILTER (WHERE o.known_at >= s.base_time) AS last_new,
+        count_if(o.order_date > date_sub(s.snapshot_date, 7)) AS orders_7d,
+        count_if(o.order_date > date_sub(s.snapshot_date, 30)) AS orders_30d,
+        count_if(o.order_date > date_sub(s.snapshot_date, 90)) AS orders_90d,
+        coalesce(sum(o.total_cents) FILTER (WHERE o.order_date > date_sub(s.snapshot_date, 7)), 0) AS spend_cents_7d,
+        coalesce(sum(o.total_cents) FILTER (WHERE o.order_date > date_sub(s.snapshot_date, 30)), 0) AS spend_cents_30d,
+        coalesce(sum(o.total_cents) FILTER (WHERE o.order_date > date_sub(s.snapshot_date, 90)), 0) AS spend_cents_90d
+    FROM {snapshots} AS s
+    INNER JOIN {orders} AS o
+        ON
+            o.known_at < s.event_time
+            AND (o.known_at >= s.base_time OR o.order_date > date_sub(s.snapshot_date, 90))
+    GROUP BY s.snapshot_date, o.customer_id
+),
+
+totals AS (
+    SELECT
+        s.snapshot_date,
+        s.event_time,
+        s.created_at,
+        s.release_id,
+        c.customer_id,
+        c.signed_up_on,
+        coalesce(b.orders_total, 0) + coalesce(n.orders_new, 0) AS orders_total,
+        coalesce(b.spend_cents_total, 0) + coalesce(n.spend_cents_new, 0) AS spend_cents_total,
+        coalesce(b.units_total, 0) + coalesce(n.units_new, 0) AS units_total,
+        least(b.first_order_day, unix_date(n.first_new)) AS first_order_day,
+        greatest(b.last_order_day, unix_date(n.last_new)) AS last_order_day,
+        coalesce(n.orders_7d, 0) AS orders_7d,
+        coalesce(n.orders_30d, 0) AS orders_30d,
+        coalesce(n.orders_90d, 0) AS orders_90d,
+        coalesce(n.spend_cents_7d, 0) AS spend_cents_7d,
+        coalesce(n.spend_cents_30d, 0) AS spend_cents_30d,
+        coalesce(n.spend_cents_90d, 0) AS spend_cents_90d
+    FROM {snapshots} AS s
+    INNER JOIN {customers} AS c ON c.known_at < s.event_time
+    LEFT JOIN seen AS n ON n.snapshot_date = s.snapshot_date AND n.customer_id = c.customer_id
+    LEFT JOIN {base} AS b ON b.customer_id = c.customer_id
+)
+
+SELECT
+    customer_id,
+    snapshot_date,
+    event_time,
+    created_at,
+    release_id,
+    CAST(floor(months_between(snapshot_date, signed_up_on)) AS INT) AS tenure_months,
+    CAST(spend_cents_total / nullif(orders_total, 0) AS FLOAT) AS avg_ticket,
+    CAST(spend_cents_30d / nullif(orders_30d, 0) AS FLOAT) AS avg_ticket_30d,
+    CAST(orders_7d AS INT) AS orders_7d,
+    CAST(orders_30d AS INT) AS orders_30d,
+    CAST(orders_90d AS INT) AS orders_90d,
+    CAST(spend_cents_7d AS BIGINT) AS spend_cents_7d,
+    CAST(spend_cents_30d AS BIGINT) AS spend_cents_30d,
+    CAST(spend_cents_90d AS BIGINT) AS spend_cents_90d,
+    CAST(orders_total AS INT) AS orders_total,
+    CAST(spend_cents_total AS BIGINT) AS spend_cents_total,
+    CAST(units_total AS INT) AS units_total,
+    CAST((last_order_day - first_order_day) / nullif(greatest(orders_total - 1, 0), 0) AS FLOAT) AS days_between_orders,
+    CAST(first_order_day AS INT) AS first_order_day,
+    CAST(last_order_day AS INT) AS last_order_day
+FROM totals

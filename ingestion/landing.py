@@ -1,0 +1,163 @@
+"""Landing: what the shop recorded in one window goes, once, into the append-only Delta tables `raw.*`.
+
+The window runs from where the last landing ended to the end of the as-of day: a day in the daily run, all of history
+in the first. It is a window over `recorded_at`, so an order dated earlier that turns up today lands today. Rows that
+turned up *behind* an already landed window are found too: the days before the window are read again and what has
+landed is left out by key. Such a row gets the window's start as `known_at`: nobody could have known it before.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ingestion.shop import ShopError, connected, engine
+from plumbline import clock, lake
+from plumbline.progress import say
+from plumbline.settings import settings
+from plumbline.stage import StageRun
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KEYS = {"orders": "order_id", "customers": "customer_id"}
+"""The shop's tables that land, each with its key."""
+
+STAMPS = {"orders": ("recorded_at",), "customers": ("signed_up_at", "recorded_at")}
+"""Columns that hold an instant in UTC, although the shop stores it without a zone."""
+
+LOOKBACK = timedelta(days=7)
+"""How far behind the window rows are looked for that the shop recorded, but showed too late."""
+
+
+def land(run: StageRun) -> str:
+    """Lands both tables' windows. The same window twice lands once. Raises ShopError, ServiceUnavailable."""
+    _settle_dlt()
+    end = clock.end_of(run.as_of)
+    start = landed_until(run) or first_record()
+    told = "nothing new" if start >= end else f"{start.date()} to {run.as_of}"
+    batch = f"{start.date()}..{run.as_of}"
+    say(f"landing what the shop recorded: {told}")
+    _pipeline_run([_resource(run, table, key, start, end, batch) for table, key in KEYS.items()])
+    for table in KEYS:
+        name = f"raw.{table}"
+        head = lake.version(name)
+        if head is None:
+            raise ShopError(f"the shop has no {table} recorded before {end:%Y-%m-%d %H:%M} UTC: is it the right shop?")
+        before = run.base.tables.get(name) if run.base else None
+        run.write(name, head, lake.rows(name, head) - (lake.rows(name, before) if before is not None else 0))
+    run.facts |= {"batch_id": batch, "landed_until": end.isoformat()}
+    return f"landed {run.rows['raw.orders']:,} orders of {run.rows['raw.customers']:,} new customers ({told})"
+
+
+def landed_until(run: StageRun) -> datetime | None:
+    """Where the base release's landing ended: the end of its day. None before the first release."""
+    return clock.end_of(run.base.as_of) if run.base else None
+
+
+def first_record() -> datetime:
+    """00:00 UTC of the day of the shop's first record. Raises ShopError when it has none."""
+    import sqlalchemy as sa
+
+    database = engine()
+    try:
+        with connected(database) as connection:
+            names = sa.inspect(connection).get_table_names()
+            missing = sorted(set(KEYS) - set(names))
+            if missing:
+                raise ShopError(f"the shop database lacks {missing}; it has {names}. `plumb shop load` loads the real orders.")
+            found = [
+                connection.scalar(sa.select(sa.func.min(sa.column("recorded_at"))).select_from(sa.table(name)))
+                for name in KEYS
+            ]
+    finally:
+        database.dispose()
+    stamps = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in found if value]
+    if not stamps:
+        raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
+    return datetime.combine(min(stamps).date(), datetime.min.time(), tzinfo=UTC)
+
+
+def _settle_dlt() -> None:
+    """dlt's own settings, read when it is imported: quiet, no telemetry, no folder in the user's home."""
+    os.environ |= {
+        "RUNTIME__LOG_LEVEL": "ERROR",
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DLT_DATA_DIR": str(settings().home / "dlt"),
+    }
+
+
+def _pipeline_run(resources: list[Any]) -> None:
+    import dlt
+
+    home = settings().home
+    pipeline = dlt.pipeline(
+        pipeline_name="shop",
+        pipelines_dir=str(home / "dlt"),
+        destination=dlt.destinations.filesystem(bucket_url=settings().lake_uri),
+        dataset_name="raw",
+    )
+    pipeline.drop()  # windows are stated by the run, so nothing of a run that was killed may be picked up
+    pipeline.run(resources, table_format="delta", write_disposition="append")
+
+
+def _resource(run: StageRun, table: str, key: str, start: datetime, end: datetime, batch: str) -> Any:
+    from dlt.sources.sql_database import sql_table
+
+    landed = _landed_keys(table, key, start - LOOKBACK)
+
+    def window(query: Any, source: Any) -> Any:
+        stamp = source.c.recorded_at
+        return query.where(stamp >= _naive(start - LOOKBACK), stamp < _naive(end)).order_by(source.c[key])
+
+    resource = sql_table(
+        credentials=engine(),
+        table=table,
+        backend="pyarrow",
+        reflection_level="full",
+        query_adapter_callback=window,
+    )
+    resource.apply_hints(
+        columns={name: {"name": name, "data_type": "timestamp", "timezone": True} for name in STAMPS[table]}
+    )
+    return resource.add_map(_stamper(key, landed, start, batch))
+
+
+def _stamper(key: str, landed: pa.Array, start: datetime, batch: str) -> Callable[[pa.Table], pa.Table]:
+    """Leaves out what has landed and adds known_at, batch_id and loaded_at."""
+
+    def stamp(rows: pa.Table) -> pa.Table:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        rows = rows.filter(pc.invert(pc.is_in(rows[key], value_set=landed)))
+        instant = pa.timestamp("us", tz="UTC")
+        for name, kind in zip(rows.column_names, rows.schema.types, strict=True):
+            if pa.types.is_timestamp(kind):
+                utc = rows[name].cast(pa.timestamp("us")).cast(instant) if kind.tz is None else rows[name].cast(instant)
+                rows = rows.set_column(rows.column_names.index(name), name, utc)
+        opened = pa.scalar(start, instant)
+        known = pc.if_else(pc.less(rows["recorded_at"], opened), opened, rows["recorded_at"])
+        return (
+            rows.append_column("known_at", known)
+            .append_column("batch_id", pa.repeat(batch, len(rows)))
+            .append_column("loaded_at", pa.repeat(pa.scalar(clock.now(), instant), len(rows)))
+        )
+
+    return stamp
+
+
+def _landed_keys(table: str, key: str, since: datetime) -> pa.Array:
+    """The keys landed with `recorded_at` at or after `since`."""
+    import pyarrow as pa
+
+    if lake.version(f"raw.{table}") is None:
+        return pa.array([], pa.int64())
+    found = lake.open_table(f"raw.{table}").to_pyarrow_table(columns=[key], filters=[("recorded_at", ">=", since)])
+    return found[key].combine_chunks()
+
+
+def _naive(instant: datetime) -> datetime:
+    return instant.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,232 @@
+"""dbt on Spark: staging views and marts, built in this process from the raw versions that a run pinned.
+
+The pins reach dbt's macros as PLUMB_… variables (dbt/macros/pinned.sql). Everything dbt writes goes to `<home>/dbt`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from plumbline import lake, releases
+from plumbline.errors import GateFailed, PlumblineError
+from plumbline.progress import say
+from plumbline.settings import ROOT, settings
+from plumbline.spark import session
+from plumbline.stage import StageRun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dbt.cli.main import dbtRunnerResult
+
+PROJECT = ROOT / "dbt"
+SOURCES = ("raw.orders", "raw.customers")
+MARTS = ("analytics.orders", "analytics.customers")
+INCREMENTAL = "analytics.orders"
+PACKAGES = {"dbt_utils"}
+
+
+class TransformError(PlumblineError):
+    """dbt could not run, or a model could not be built."""
+
+
+def build(run: StageRun) -> str:
+    """Builds staging and marts on top of the base release and runs the tests beside the models.
+
+    Raises GateFailed when a dbt test fails, TransformError when a model does, ServiceUnavailable without Spark.
+    """
+    pins = {table: run.pin(table) for table in SOURCES}
+    spark = session()
+    released = run.released(*MARTS)
+    full = INCREMENTAL not in released
+    say(f"dbt build of {', '.join(MARTS)}" + (" from all of raw" if full else f" on top of release {run.candidate.base}"))
+    lake.register(spark, MARTS)
+    if restored := lake.restore(spark, released):
+        say(f"brought back to release {run.candidate.base}: {', '.join(restored)}")
+    before = {} if full else run.released(*SOURCES)
+    arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full else [])]
+    with _variables(_pins(pins, before)):
+        result = _invoke([*arguments, "--log-level", "none"])
+    nodes = _nodes(result)
+    run.facts["dbt"] = nodes
+    _raise_if_failed(result)
+    for table in MARTS:
+        version = lake.version(table)
+        if version is None:
+            raise TransformError(f"dbt reported success, but there is no {table} at {lake.uri(table)}")
+        run.write(table, version, _rows_written(table))
+    tests = sum(node["kind"] == "test" for node in nodes)
+    return f"{len(nodes) - tests} models built, {tests} tests passed"
+
+
+def run_dbt(args: list[str]) -> None:
+    """`plumb dbt …`: any dbt command, on the raw versions of the release in force, or the newest before the first.
+
+    Prints what dbt prints. Raises TransformError when dbt's own exit code would not be 0.
+    """
+    if not args:
+        raise TransformError("which dbt command? As in: plumb dbt docs generate, plumb dbt test --select orders")
+    if args[:2] == ["docs", "generate"] and "--static" not in args:
+        args = [*args, "--static"]
+    release = releases.in_force("churn")
+    heads = {table: lake.version(table) for table in SOURCES}
+    pins = {t: head for t, head in heads.items() if head is not None} | {
+        t: v for t, v in (release.tables if release else {}).items() if t in SOURCES
+    }
+    if args[0] not in {"clean", "debug", "deps", "list", "ls", "parse"}:
+        lake.register(session(), [table for table in (*SOURCES, *MARTS) if heads.get(table, 0) is not None])
+    with _variables(_pins(pins, pins)):
+        result = _invoke(args)
+    if not result.success:
+        raise TransformError(_told(result) or f"dbt {' '.join(args)} failed; its log is {_log()}")
+    if args[:2] == ["docs", "generate"]:
+        print(f"docs: {_target() / 'static_index.html'}")
+
+
+def _pins(pins: Mapping[str, int], before: Mapping[str, int]) -> dict[str, str]:
+    return {
+        "PLUMB_PINS": json.dumps(pins),
+        "PLUMB_BASE_PINS": json.dumps(before),
+        "PLUMB_MERGE_ONLY": _merge_only(before, pins) if before else "true",
+    }
+
+
+def _merge_only(before: Mapping[str, int], pins: Mapping[str, int]) -> str:
+    """A bound on the keys that a MERGE can touch, from the Delta log's statistics: it spares the target's other files."""
+    old, new = (
+        lake.open_table("raw.orders", pinned["raw.orders"]).get_add_actions(flatten=True) for pinned in (before, pins)
+    )
+    known = set(_column(old, "path"))
+    lows, highs = (_column(new, f"{end}.order_id") for end in ("min", "max"))
+    added = [i for i, path in enumerate(_column(new, "path")) if path not in known]
+    if not added:
+        return "false"
+    if any(bound[i] is None for bound in (lows, highs) for i in added):
+        return "true"
+    low, high = min(lows[i] for i in added), max(highs[i] for i in added)
+    return f"DBT_INTERNAL_DEST.order_id between {low} and {high}"
+
+
+def _column(actions: Any, name: str) -> list[Any]:
+    import pyarrow as pa
+
+    table = pa.table(actions)
+    return list(table[name].to_pylist()) if name in table.column_names else [None] * table.num_rows
+
+
+def _rows_written(table: str) -> int:
+    """How many rows the newest commit wrote: inserted and updated ones of a MERGE, all of a table made anew."""
+    metrics = next(iter(lake.open_table(table).history(1)), {}).get("operationMetrics", {})
+    if "numTargetRowsInserted" in metrics:
+        return int(metrics["numTargetRowsInserted"]) + int(metrics["numTargetRowsUpdated"])
+    return int(metrics.get("numOutputRows", 0))
+
+
+def _invoke(args: list[str]) -> dbtRunnerResult:
+    """One dbt command in this process. dbt and its adapters find the session that is active here."""
+    from dbt.cli.main import dbtRunner
+
+    home = settings().home / "dbt"
+    home.mkdir(parents=True, exist_ok=True)
+    static = {
+        "DBT_PROJECT_DIR": str(PROJECT),
+        "DBT_PROFILES_DIR": str(PROJECT),
+        "DBT_TARGET_PATH": str(_target()),
+        "DBT_LOG_PATH": str(home / "logs"),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_CACHE_SELECTED_ONLY": "true",
+        "DBT_LOG_LEVEL_FILE": "info",
+        "PLUMB_LAKE": settings().lake_uri,
+        "PLUMB_DBT_PACKAGES": "offline_packages" if settings().dbt_utils == "offline" else str(home / "packages"),
+    }
+    with _variables(static):
+        if settings().dbt_utils == "hub" and args[0] != "deps" and not PACKAGES <= _installed():
+            say("dbt deps: fetching dbt_utils from the dbt hub")
+            fetched = dbtRunner().invoke(["deps", "--log-level", "none"])
+            if not fetched.success:
+                raise TransformError(
+                    f"dbt deps could not fetch dbt_utils from the dbt hub ({_told(fetched)}). "
+                    "Without the hub, set PLUMBLINE_DBT_UTILS=offline: it uses the macros in dbt/offline_packages."
+                )
+        return dbtRunner().invoke(args)
+
+
+def _installed() -> set[str]:
+    return {path.parent.name for path in (settings().home / "dbt" / "packages").glob("*/dbt_project.yml")}
+
+
+def _nodes(result: dbtRunnerResult) -> list[dict[str, Any]]:
+    """dbt's results, a dict each: node, kind, status, seconds and the failing rows of a test."""
+    return [
+        {
+            "node": item.node.unique_id,
+            "kind": str(item.node.resource_type),
+            "status": str(item.status),
+            "seconds": round(item.execution_time, 2),
+            **({"failures": item.failures} if item.failures is not None else {}),
+        }
+        for item in _results(result)
+    ]
+
+
+def _raise_if_failed(result: dbtRunnerResult) -> None:
+    items = _results(result)
+    errors = [item for item in items if str(item.status) == "error"]
+    if errors or (not result.success and not items):
+        raise TransformError("\n  ".join([_told(result) or "dbt failed", f"dbt's log: {_log()}"]))
+    if failed := [item for item in items if str(item.status) == "fail"]:
+        lines = [
+            f"{item.node.name}: {item.failures:,} rows of {_tested(item.node)} fail; the query that finds them: "
+            f"{PROJECT.parent / item.node.compiled_path}"
+            for item in failed
+        ]
+        raise GateFailed(
+            f"{len(failed)} dbt tests failed, nothing is published:\n  " + "\n  ".join(lines) + "\n  Mend the data at its "
+            "source, or the model, and run `plumb dbt_run` again."
+        )
+
+
+def _tested(node: Any) -> str:
+    return (node.attached_node or node.name).rpartition(".")[2] + (f".{node.column_name}" if node.column_name else "")
+
+
+def _told(result: dbtRunnerResult) -> str:
+    """What dbt says went wrong: a line for each node that failed, else its exception."""
+    lines = [
+        f"{item.node.name}: {str(item.message).strip()}"
+        for item in _results(result)
+        if str(item.status) in {"error", "fail", "runtime error"}
+    ]
+    return "\n  ".join(lines) or (str(result.exception).strip() if result.exception else "")
+
+
+def _results(result: dbtRunnerResult) -> list[Any]:
+    found = getattr(result.result, "results", None)
+    return [item for item in found if hasattr(item, "status")] if isinstance(found, Iterable) else []
+
+
+def _target() -> Any:
+    return settings().home / "dbt" / "target"
+
+
+def _log() -> str:
+    return str(settings().home / "dbt" / "logs" / "dbt.log")
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables of this process for the time of a dbt command."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

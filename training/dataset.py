@@ -1,0 +1,157 @@
+"""The training dataset of a release: who was observed when, what was knowable then, and who churned.
+
+`<home>/training/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
+`dataset.json` beside it says what they are: a name, the content hash, every version they were made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline import clock, files, lake, provenance, releases, stage
+from plumbline.progress import say
+from plumbline.releases import Release
+from plumbline.settings import settings
+from training import canonical, labels, point_in_time, split
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+PRODUCT = "churn"
+ORDERS = "analytics.orders"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as it was built: `about` is dataset.json, `rows` the canonical table."""
+
+    about: dict[str, Any]
+    rows: pa.Table
+
+    @property
+    def features(self) -> list[str]:
+        """The model's inputs, in their order."""
+        return list(self.about["features"])
+
+    def part(self, *, test: bool) -> pd.DataFrame:
+        """The test rows, or the training rows, in canonical order."""
+        import pyarrow.compute as pc
+
+        chosen = pc.field("is_test") if test else ~pc.field("is_test")
+        frame: pd.DataFrame = self.rows.filter(chosen).to_pandas()
+        return frame
+
+
+def build(release: int | None = None) -> dict[str, Any]:
+    """Builds the dataset of a release (default: the one in force), or finds it built by the same code already.
+
+    Raises TrainingError when history is too short or the point-in-time join cannot be trusted.
+    """
+    found = releases.required(PRODUCT, release)
+    with working():
+        about = files.read_json(folder(found.release_id) / "dataset.json")
+        if about is not None and about["code_sha"] == provenance.code_sha() and _path(found.release_id).exists():
+            return _told("unchanged", about)
+        head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "dataset", "release_id": found.release_id}
+        about = stage.recorded(PRODUCT, head, lambda: _build(found))
+        files.write_whole(folder(found.release_id) / "dataset.json", files.dumps(about))
+        return _told("done", about)
+
+
+def load(release_id: int) -> Dataset:
+    """A dataset that was built. Raises TrainingError when there is none, or when its file is not what was built."""
+    about = files.read_json(folder(release_id) / "dataset.json")
+    if about is None or not _path(release_id).exists():
+        raise TrainingError(f"no dataset of release {release_id} yet: run `plumb dataset --release {release_id}` first")
+    rows = canonical.read(_path(release_id))
+    actual = canonical.content_hash(rows)
+    if actual != about["content_hash"]:
+        raise TrainingError(
+            f"{_path(release_id)} is not the dataset that dataset.json describes: its content is {actual}, "
+            f"expected {about['content_hash']}; delete it and run `plumb dataset --release {release_id}`"
+        )
+    return Dataset(about, rows)
+
+
+def folder(release_id: int) -> Path:
+    """Where dataset and run of a release are described."""
+    return settings().home / "training" / str(release_id)
+
+
+def working() -> Any:
+    """The lease of training: two datasets, trainings or registrations at once would not know of each other."""
+    lease = settings().home / "leases" / f"{PRODUCT}-training.lock"
+    return files.locked(lease, wait=False, held=f"another training of {PRODUCT} is at work")
+
+
+def _build(release: Release) -> dict[str, Any]:
+    from feature_repo import store as feature_store
+
+    features_version, orders_version = release.version(point_in_time.FEATURES), release.version(ORDERS)
+    observed = split.choose(point_in_time.snapshot_days(features_version), release.as_of)
+    say(f"{len(observed.train)} training observations {observed.train[0]} to {observed.train[-1]}, test {observed.test}")
+    stored = point_in_time.snapshots(features_version, observed.days)
+    store, service = feature_store.at_release(release), feature_store.service_name()
+    answer = point_in_time.historical(store, service, point_in_time.entity_df(stored))
+    compared = point_in_time.check_nothing_newer(answer, stored, features_version)
+    answer["churned"] = _labels(orders_version, answer)
+    answer["is_test"] = answer["event_timestamp"] == point_in_time.end_of(observed.test)
+    inputs = point_in_time.model_inputs(store, service)
+    rows = canonical.table(answer, canonical.schema(inputs))
+    canonical.write(rows, _path(release.release_id))
+    digest = canonical.content_hash(rows)
+    return {
+        "dataset_id": f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}",
+        "content_hash": digest,
+        "data_version": f"delta:{point_in_time.FEATURES}@v={features_version}",
+        "orders_version": f"delta:{ORDERS}@v={orders_version}",
+        "release_id": release.release_id,
+        "cutoff": str(clock.end_of(observed.test)),
+        "labels_until": str(release.as_of),
+        "horizon_days": labels.HORIZON_DAYS,
+        "observations": {"train": [str(day) for day in observed.train], "test": str(observed.test)},
+        "rows": _counts(answer, None),
+        "churn_rate": _counts(answer, "churned"),
+        "feature_service": service,
+        "features": list(inputs),
+        "checked_point_in_time": compared,
+        "lock_hash": provenance.lock_hash(),
+    }
+
+
+def _labels(orders_version: int, observations: pd.DataFrame) -> pd.Series:
+    import pandas as pd
+
+    orders = lake.open_table(ORDERS, orders_version).to_pyarrow_table(columns=["customer_id", "order_date"])
+    dates = orders.column("order_date").to_numpy().astype("datetime64[D]").astype("int64")
+    moments = observations["event_timestamp"].astype("int64").to_numpy()  # microseconds
+    observed_day = moments // 86_400_000_000 - 1
+    churned = labels.churned(
+        orders.column("customer_id").to_numpy(), dates, observations["customer_id"].to_numpy(), observed_day
+    )
+    return pd.Series(churned, index=observations.index)
+
+
+def _counts(rows: pd.DataFrame, column: str | None) -> dict[str, float]:
+    parts = {"train": rows[~rows["is_test"]], "test": rows[rows["is_test"]]}
+    return {name: round(float(part[column].mean()), 6) if column else len(part) for name, part in parts.items()}
+
+
+def _path(release_id: int) -> Path:
+    return folder(release_id) / "dataset.parquet"
+
+
+def _told(state: str, about: dict[str, Any]) -> dict[str, Any]:
+    rows, days = about["rows"], about["observations"]
+    return {
+        "state": state,
+        "what": f"dataset {about['dataset_id']}: {rows['train']:,} training rows on {len(days['train'])} days, "
+        f"{rows['test']:,} test rows on {days['test']}",
+        "versions": {k: about[k] for k in ("release_id", "data_version", "orders_version", "content_hash", "code_sha")},
+        "metrics": {"rows": rows, "churn_rate": about["churn_rate"]},
+        "seconds": about["seconds"],
+    }
