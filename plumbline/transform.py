@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def run_dbt(args: list[str]) -> None:
     with _variables(_pins(pins, pins)):
         result = _invoke(args)
     if not result.success:
-        raise TransformError(_told(result) or f"dbt {' '.join(args)} failed; its log is {_log()}")
+        raise TransformError(f"dbt {' '.join(args)} failed: {_told(result) or 'see what dbt printed'}\n  dbt's log: {_log()}")
     if args[:2] == ["docs", "generate"]:
         print(f"docs: {_target() / 'static_index.html'}")
 
@@ -143,6 +144,8 @@ def _invoke(args: list[str]) -> dbtRunnerResult:
         "PLUMB_LAKE": settings().lake_uri,
         "PLUMB_DBT_PACKAGES": "offline_packages" if settings().dbt_utils == "offline" else str(home / "packages"),
     }
+    # dbt-spark asks for Hive support each time; a running server rightly refuses, and its catalog is what we want.
+    warnings.filterwarnings("ignore", message="Failed to set spark.sql.catalogImplementation")
     with _variables(static):
         if settings().dbt_utils == "hub" and args[0] != "deps" and not PACKAGES <= _installed():
             say("dbt deps: fetching dbt_utils from the dbt hub")
@@ -197,11 +200,17 @@ def _tested(node: Any) -> str:
 def _told(result: dbtRunnerResult) -> str:
     """What dbt says went wrong: a line for each node that failed, else its exception."""
     lines = [
-        f"{item.node.name}: {str(item.message).strip()}"
+        f"{item.node.name}: {_short(str(item.message))}"
         for item in _results(result)
         if str(item.status) in {"error", "fail", "runtime error"}
     ]
-    return "\n  ".join(lines) or (str(result.exception).strip() if result.exception else "")
+    return "\n  ".join(lines) or (_short(str(result.exception)) if result.exception else "")
+
+
+def _short(message: str) -> str:
+    """Spark's error without the query it repeats and the JVM's stack, both of which are in dbt's log."""
+    head = message.partition("JVM stacktrace:")[0].partition("== SQL")[0]
+    return " ".join(line.strip() for line in head.splitlines() if line.strip())
 
 
 def _results(result: dbtRunnerResult) -> list[Any]:

@@ -74,20 +74,30 @@ def model_inputs(store: FeatureStore, service: str) -> dict[str, pa.DataType]:
     return {field.name: from_feast_to_pyarrow_type(field.dtype) for field in fields if field.name not in BOOKKEEPING}
 
 
-def historical(store: FeatureStore, service: str, wanted: pd.DataFrame) -> pd.DataFrame:
-    """The service's features for each row of `wanted` (an entity_df), aware and sorted like `entity_df` gives them.
+def historical(store: FeatureStore, service: str, wanted: pd.DataFrame, version: int) -> pd.DataFrame:
+    """The service's features for each row of `wanted` (an entity_df), aware and sorted by (event_timestamp, customer_id).
 
-    Raises TrainingError when Feast drops, adds or changes a row's key.
+    One question per observation moment: Feast's query pairs every observation of a customer with every snapshot
+    between the first moment and the last, so that asking for all moments at once costs their product.
+
+    Raises TrainingError when the query does not read `version`, or Feast drops, adds or changes a row's key.
     """
+    import pandas as pd
+
     from plumbline.spark import session
 
     session()
-    say(f"point-in-time join: {len(wanted):,} observations of {service}")
-    with warnings.catch_warnings():
-        # Feast calls its Spark store experimental at each use; the checks below are our answer to that.
-        warnings.simplefilter("ignore")
-        found = store.get_historical_features(wanted.copy(), store.get_feature_service(service)).to_df()
-    return aligned(found, wanted)
+    answers = []
+    for moment, asked in wanted.groupby("event_timestamp"):
+        say(f"point-in-time join: {len(asked):,} customers at {moment:%Y-%m-%d}")
+        with warnings.catch_warnings():
+            # Feast calls its Spark store experimental at each use; the checks here are our answer to that.
+            warnings.simplefilter("ignore")
+            job = store.get_historical_features(asked.reset_index(drop=True), store.get_feature_service(service))
+            if f"VERSION AS OF {version}" not in job.query:
+                raise TrainingError(f"Feast would read {FEATURES} unpinned; expected version {version} in its query")
+            answers.append(aligned(job.to_df(), asked))
+    return pd.concat(answers, ignore_index=True)
 
 
 def aligned(found: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:

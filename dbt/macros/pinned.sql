@@ -27,3 +27,12 @@
     {%- endif -%}
     delta.`{{ env_var('PLUMB_LAKE') }}/{{ schema }}/{{ table }}` version as of {{ pins[name] }}
 {%- endmacro %}
+
+
+{#-
+    Whether this run merges into what the base release has. A macro of its own because dbt's unit tests cannot give
+    `this` beside an input of the same relation name (staging.orders, analytics.orders); they set this one instead.
+-#}
+{% macro on_top_of_base() -%}
+    {{ return(is_incremental()) }}
+{%- endmacro %}

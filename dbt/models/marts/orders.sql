@@ -12,9 +12,9 @@ with landed as (
 
     select * from {{ ref('stg_orders') }}
 
-    {% if is_incremental() %}
+    {% if on_top_of_base() %}
         -- By batch and not by a time: a clock can stand still or go back, and the base release is known by version.
-        where batch_id not in (select before.batch_id from {{ landed_before('raw', 'orders') }} as before)
+        where batch_id not in (select base.batch_id from {{ landed_before('raw', 'orders') }} as base)
     {% endif %}
 
 ),

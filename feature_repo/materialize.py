@@ -1,0 +1,100 @@
+"""Materialization: a release's feature rows go from the lake to Redis, through Feast, between explicit bounds.
+
+What is online is written down in Redis itself, beside the values: a Redis that lost them does not claim a release.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from feature_repo import store as feature_store
+from plumbline import clock, lake, online_store, releases, stage
+from plumbline.errors import PlumblineError
+from plumbline.progress import say
+from plumbline.releases import Release
+
+if TYPE_CHECKING:
+    import redis
+    from feast import FeatureStore
+
+TABLE = "features.customers"
+ONLINE = b"plumbline:churn:online"
+"""A hash: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601)."""
+
+
+class MaterializeError(PlumblineError):
+    """What arrived in Redis is not what the release holds."""
+
+
+def materialize(number: int | None = None) -> dict[str, object]:
+    """Brings a release (the one in force by default) online; one that is online already changes nothing.
+
+    Raises MaterializeError when Redis does not hold a row for every customer of the release's newest snapshot.
+    """
+    release = releases.required("churn", number)
+    client = online_store.client()
+    held = online(client)
+    if held is not None and held[0] == release.release_id:
+        return {"state": "unchanged", "release_id": release.release_id, "online_until": held[1].isoformat()}
+    head = {"stage": "materialize", "run_id": release.run_id, "as_of": release.as_of, "release_id": release.release_id}
+    return stage.recorded("churn", head, lambda: _materialize(release, client, held))
+
+
+def online(client: redis.Redis) -> tuple[int, datetime] | None:
+    """The release that is online and until when its rows reach; None before the first."""
+    found = client.hgetall(ONLINE.decode())
+    if not found:
+        return None
+    return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())
+
+
+def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetime] | None) -> dict[str, object]:
+    end = clock.end_of(release.as_of)
+    store = feature_store.at_release(release)
+    start = _changed_since(release, held)
+    expected = _customers(release, start, end)
+    say(f"materializing release {release.release_id}: {expected:,} customers' rows of ({start:%F}, {end:%F}] into Redis")
+    client.delete(ONLINE)  # from here to the end no release is whole online
+    with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the result
+        store.materialize(start, end, feature_views=[feature_store.VIEW])
+    arrived = _arrived(store, client)
+    if arrived < expected:
+        raise MaterializeError(
+            f"release {release.release_id}: {expected:,} customers changed, Redis holds {arrived:,} rows. "
+            "Run `plumb materialize` again."
+        )
+    client.hset(ONLINE, mapping={"release_id": release.release_id, "event_time": end.isoformat()})
+    return {
+        "state": "done",
+        "release_id": release.release_id,
+        "rows": {"online.customer_features": expected},
+        "read": {TABLE: release.version(TABLE)},
+        "online_rows": arrived,
+        "online_until": end.isoformat(),
+    }
+
+
+def _changed_since(release: Release, held: tuple[int, datetime] | None) -> datetime:
+    """The lower bound: what is online already, unless the release goes back behind it or nothing is online."""
+    end = clock.end_of(release.as_of)
+    oldest = end - timedelta(days=14)  # the view's ttl: older rows would be expired on arrival
+    return max(held[1], oldest) if held is not None and held[1] < end else oldest
+
+
+def _customers(release: Release, start: datetime, end: datetime) -> int:
+    """How many customers have a row in (start, end], counted in the lake."""
+    import pyarrow.compute as pc
+
+    table = lake.open_table(TABLE, release.version(TABLE)).to_pyarrow_dataset()
+    stamp = pc.field("event_time")
+    found = table.to_table(columns=["customer_id"], filter=(stamp > start) & (stamp <= end))
+    return int(pc.count_distinct(found["customer_id"]).as_py())
+
+
+def _arrived(store: FeatureStore, client: redis.Redis) -> int:
+    """How many customers Redis holds, by the keys Feast writes: the entity's bytes, then the project's name."""
+    project = store.project.encode()
+    return sum(1 for key in client.scan_iter(count=10_000) if key.endswith(project) and key != ONLINE)
