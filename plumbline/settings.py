@@ -38,7 +38,7 @@ class Settings(BaseSettings):
         "offline", description="`hub`: the real package, by `dbt deps`; `offline`: the few macros in dbt/offline_packages."
     )
     code_sha: str | None = Field(None, description="The commit, where there is no git checkout (in an image).")
-    executor: Literal["local", "kubernetes"] = Field("local", description="How an Airflow task runs its command.")
+    plumb: Path | None = Field(None, description="The `plumb` that Airflow's tasks call; default: the pipeline's.")
 
     @field_validator("now")
     @classmethod
@@ -51,6 +51,11 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @property
+    def plumb_command(self) -> Path:
+        """The `plumb` of the pipeline environment, which is not the one that Airflow runs in."""
+        return self.plumb or ROOT / ".plumbline" / "venvs" / "pipeline" / "bin" / "plumb"
 
     @property
     def lake_uri(self) -> str:

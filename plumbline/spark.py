@@ -101,7 +101,7 @@ def _command(port: int, token: str) -> list[str]:
         "spark.sql.artifact.isolation.enabled": "false",
     }
     options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
-    return [str(_spark_home() / "bin" / "spark-submit"), "--class", SERVER, *options, "spark-internal"]
+    return [str(spark_home() / "bin" / "spark-submit"), "--class", SERVER, *options, "spark-internal"]
 
 
 def _environment(port: int, token: str) -> dict[str, str | None]:
@@ -109,7 +109,7 @@ def _environment(port: int, token: str) -> dict[str, str | None]:
 
     return {
         "JAVA_HOME": str(java.java_home()),
-        "SPARK_HOME": str(_spark_home()),
+        "SPARK_HOME": str(spark_home()),
         "SPARK_LOCAL_IP": services.HOST,
         "SPARK_CONF_DIR": str(ROOT / "plumbline" / "conf"),
         "PYSPARK_PYTHON": sys.executable,
@@ -151,7 +151,8 @@ def _scratch() -> Path:
     return scratch
 
 
-def _spark_home() -> Path:
+def spark_home() -> Path:
+    """The folder of the installed pyspark: its bin and jars."""
     import importlib.util
 
     spec = importlib.util.find_spec("pyspark")

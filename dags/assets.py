@@ -1,0 +1,8 @@
+"""What one DAG produces and another starts on."""
+
+from __future__ import annotations
+
+from airflow.sdk import Asset
+
+FEATURES = Asset("features.customers", uri="plumbline://churn/features.customers")
+"""A release's customer features, published and online."""

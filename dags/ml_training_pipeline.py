@@ -1,0 +1,20 @@
+"""`ml_training_pipeline`: trains on the release in force whenever `retail_features` brought new features online."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG
+from airflow.sdk.bases.operator import chain
+
+from dags.assets import FEATURES
+from plumbline.tasks import plumb_task
+
+with DAG(
+    "ml_training_pipeline",
+    description="Released features to a registered model: dataset, train, register, first deployment.",
+    schedule=[FEATURES],
+    catchup=False,
+    max_active_runs=1,
+    tags=["churn"],
+    doc_md=__doc__,
+) as dag:
+    chain(plumb_task("dataset"), plumb_task("train"), plumb_task("register"), plumb_task("deploy"))

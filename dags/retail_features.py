@@ -1,0 +1,32 @@
+"""`retail_features`: once a day, from the shop's database to the online store, with a gate in between."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from airflow.sdk import DAG, Param
+from airflow.sdk.bases.operator import chain
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from dags.assets import FEATURES
+from plumbline.tasks import AS_OF, plumb_task
+
+with DAG(
+    "retail_features",
+    description="Orders to online features: land, transform, check, compute, publish, materialize.",
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=datetime(1997, 1, 1, tzinfo=UTC),
+    catchup=False,
+    max_active_runs=1,
+    params={"as_of": Param(None, type=["null", "string"], format="date", description="The last day covered.")},
+    tags=["churn"],
+    doc_md=__doc__,
+) as dag:
+    chain(
+        plumb_task(f"ingest --as-of {AS_OF}"),
+        plumb_task(f"dbt_run --as-of {AS_OF}", gate=True),
+        plumb_task(f"ge_check --as-of {AS_OF}", gate=True),
+        plumb_task(f"features --as-of {AS_OF}"),
+        plumb_task(f"release --as-of {AS_OF}", gate=True),
+        plumb_task("materialize", outlets=[FEATURES]),
+    )

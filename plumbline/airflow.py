@@ -1,0 +1,122 @@
+"""Runs of our DAGs without a scheduler: Airflow's own `dag.test`, several runs in one process.
+
+It is executed by the orchestration environment's Python (`python -m plumbline.airflow`); `run()` calls it from the
+pipeline's. Each task still is a `plumb` command of its own. A line `<dag> <task> <state> <seconds>` goes to standard
+output as each task ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from plumbline.errors import PlumblineError
+from plumbline.settings import ROOT, settings
+
+RESULT = "task-ended "
+
+
+class AirflowError(PlumblineError):
+    """A DAG run failed, or Airflow itself did."""
+
+
+def environment() -> dict[str, str]:
+    """Airflow's settings for a laptop run: everything in our home, no examples, loopback."""
+    home = settings().home / "airflow"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__OPENLINEAGE__DISABLED": "True",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "PYTHONPATH": str(ROOT),
+        "NO_COLOR": "1",
+    }
+
+
+def run(runs: list[tuple[str, str | None]]) -> Iterator[tuple[str, str, str, float]]:
+    """Runs DAGs one after the other, given as (dag id, as_of or None); yields (dag, task, state, seconds) as they end.
+
+    Raises AirflowError with the failed task and the log to read.
+    """
+    home = settings().home
+    python = ROOT / ".plumbline" / "venvs" / "orchestration" / "bin" / "python"
+    log = home / "logs" / "airflow.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    arguments = [f"{dag}={as_of}" if as_of else dag for dag, as_of in runs]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(python), "-m", "plumbline.airflow", *arguments],
+            env={**os.environ, **environment()},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+        )
+        failed: list[str] = []
+        try:
+            for line in process.stdout or ():
+                if line.startswith(RESULT):
+                    dag, task, state, seconds = json.loads(line[len(RESULT) :])
+                    if state not in ("success", "upstream_failed", "skipped"):
+                        failed.append(f"{dag}.{task}")
+                    yield dag, task, state, seconds
+                else:
+                    output.write(line)
+                    output.flush()
+        finally:
+            process.terminate() if process.poll() is None else None
+            code = process.wait()
+    if failed or code:
+        told = ", ".join(failed) or f"Airflow ended with {code}"
+        tail = "\n  ".join(line.strip()[:300] for line in log.read_text(errors="replace").splitlines()[-12:])
+        raise AirflowError(f"{told} failed; the end of {log}:\n  {tail}")
+
+
+def main() -> None:
+    """Runs each `DAG_ID[=AS_OF]` of the command line; exit code 1 when one does not succeed."""
+    parser = argparse.ArgumentParser(
+        description="Run DAGs without a scheduler.",
+        epilog="example: python -m plumbline.airflow retail_features=1998-06-30 ml_training_pipeline",
+    )
+    parser.add_argument("runs", nargs="+", metavar="DAG_ID[=AS_OF]")
+    sys.exit(0 if _run_all(parser.parse_args().runs) else 1)
+
+
+def _run_all(runs: list[str]) -> bool:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.utils.db import initdb
+
+    Path(os.environ["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)
+    initdb()
+    bag = DagBag(str(ROOT / "dags"))
+    if bag.import_errors:
+        print(bag.import_errors, file=sys.stderr)
+        return False
+    for wanted in runs:
+        dag_id, _, as_of = wanted.partition("=")
+        if not _run_one(bag.dags[dag_id], as_of):
+            return False
+    return True
+
+
+def _run_one(dag, as_of: str) -> bool:  # type: ignore[no-untyped-def]
+    done = dag.test(run_conf={"as_of": as_of} if as_of else None)
+    ended = sorted(done.get_task_instances(), key=lambda task: (task.start_date is None, task.start_date))
+    for task in ended:
+        print(RESULT + json.dumps([dag.dag_id, task.task_id, str(task.state), task.duration or 0.0]), flush=True)
+    return str(done.state) == "success"
+
+
+if __name__ == "__main__":
+    main()
