@@ -42,7 +42,9 @@ customer_features = FeatureView(
     schema=[
         Field(name="tenure_months", dtype=Int32, description="Whole months since the customer signed up."),
         Field(name="avg_ticket", dtype=Float32, description="Cents per order, over all orders."),
-        Field(name="avg_ticket_30d", dtype=Float32, description="Cents per order dated in the last 30 days, else null."),
+        Field(
+            name="avg_ticket_30d", dtype=Float32, description="Cents per order dated in the last 30 days, else null."
+        ),
         Field(name="orders_7d", dtype=Int32, description="Orders dated in the last 7 days."),
         Field(name="orders_30d", dtype=Int32, description="Orders dated in the last 30 days."),
         Field(name="orders_90d", dtype=Int32, description="Orders dated in the last 90 days."),
@@ -67,7 +69,7 @@ request = RequestSource(
 )
 
 
-@on_demand_feature_view(
+@on_demand_feature_view(  # type: ignore[untyped-decorator]
     sources=[customer_features, request],
     schema=[Field(name="days_since_last_order", dtype=Int64)],
     mode="python",

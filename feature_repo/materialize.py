@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import io
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from feature_repo import store as feature_store
 from plumbline import clock, lake, online_store, releases, stage
 from plumbline.errors import PlumblineError
+from plumbline.online_store import ONLINE
 from plumbline.progress import say
 from plumbline.releases import Release
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 TABLE = "features.customers"
-ONLINE = b"plumbline:churn:online"
-"""A hash: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601)."""
 
 
 class MaterializeError(PlumblineError):
@@ -45,7 +44,7 @@ def materialize(number: int | None = None) -> dict[str, object]:
 
 def online(client: redis.Redis) -> tuple[int, datetime] | None:
     """The release that is online and until when its rows reach; None before the first."""
-    found = client.hgetall(ONLINE.decode())
+    found = cast("dict[bytes, bytes]", client.hgetall(ONLINE))
     if not found:
         return None
     return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())
@@ -56,7 +55,9 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
     store = feature_store.at_release(release)
     start = _changed_since(release, held)
     expected = _customers(release, start, end)
-    say(f"materializing release {release.release_id}: {expected:,} customers' rows of ({start:%F}, {end:%F}] into Redis")
+    say(
+        f"materializing release {release.release_id}: {expected:,} customers' rows of ({start:%F}, {end:%F}] into Redis"
+    )
     client.delete(ONLINE)  # from here to the end no release is whole online
     with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the result
         store.materialize(start, end, feature_views=[feature_store.VIEW])
@@ -97,4 +98,4 @@ def _customers(release: Release, start: datetime, end: datetime) -> int:
 def _arrived(store: FeatureStore, client: redis.Redis) -> int:
     """How many customers Redis holds, by the keys Feast writes: the entity's bytes, then the project's name."""
     project = store.project.encode()
-    return sum(1 for key in client.scan_iter(count=10_000) if key.endswith(project) and key != ONLINE)
+    return sum(1 for key in client.scan_iter(count=10_000) if key.endswith(project) and key != ONLINE.encode())

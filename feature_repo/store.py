@@ -30,11 +30,9 @@ def service_name() -> str:
 
 def open_store(registry: Path | None = None) -> FeatureStore:
     """The store with the applied definitions, for online reads. Needs Redis to be up, starts nothing."""
-    from feast import FeatureStore
-    from feast.infra.offline_stores.contrib.spark_offline_store import spark_source  # noqa: F401 (sets its filters)
-    from feast.repo_config import load_repo_config
-
     _settle()
+    from feast import FeatureStore
+    from feast.repo_config import load_repo_config
 
     os.environ["FEAST_REGISTRY_PATH"] = str(registry or _registry())
     os.environ["FEAST_REDIS_CONNECTION"] = online_store.connection_string(start=False)
@@ -68,9 +66,10 @@ def apply() -> bool:
         if stamp.exists() and stamp.read_text() == digest:
             return False
         online_store.url()
+        _settle()
         from feature_repo.definitions import DEFINITIONS
 
-        open_store().apply(DEFINITIONS)  # type: ignore[arg-type]
+        open_store().apply(DEFINITIONS)
         files.write_whole(stamp, digest)
         return True
 
@@ -82,6 +81,10 @@ def _registry() -> Path:
 def _settle() -> None:
     """Feast's own habits: no usage statistics, and no word at every call that Spark is experimental."""
     os.environ["FEAST_USAGE"] = "False"
-    warnings.filterwarnings("ignore", message=".*experimental feature.*", category=RuntimeWarning)
+    from feast.infra.offline_stores.contrib.spark_offline_store import spark, spark_source  # noqa: F401
+
+    # Only now: these modules put filters of their own in front when they are imported.
+    warnings.filterwarnings("ignore", message=".*is an experimental feature.*", category=RuntimeWarning)
+    warnings.filterwarnings("ignore", message="Could not serialize pd.DataFrame.attrs", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"feast\..*")
     logging.getLogger("feast").setLevel(logging.WARNING)

@@ -67,14 +67,16 @@ def first_record() -> datetime:
             names = sa.inspect(connection).get_table_names()
             missing = sorted(set(KEYS) - set(names))
             if missing:
-                raise ShopError(f"the shop database lacks {missing}; it has {names}. `plumb shop load` loads the real orders.")
+                raise ShopError(
+                    f"the shop database lacks {missing}; it has {names}. `plumb shop load` loads the real orders."
+                )
             found = [
                 connection.scalar(sa.select(sa.func.min(sa.column("recorded_at"))).select_from(sa.table(name)))
                 for name in KEYS
             ]
     finally:
         database.dispose()
-    stamps = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in found if value]
+    stamps: list[datetime] = [datetime.fromisoformat(str(value)) for value in found if value is not None]
     if not stamps:
         raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
     return datetime.combine(min(stamps).date(), datetime.min.time(), tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Makes a machine ready: uv, both environments, Spark's extra jars, the pages' compiled bytecode. Standard library only.
+"""Makes a machine ready: uv, both environments, Spark's extra jars. Standard library only.
 
 `python3 plumbline/bootstrap.py` needs Python 3.11 or newer and a package index; no root, no account. What is there
 already and matches its lock is left alone, so a second run takes a moment.
@@ -38,7 +38,9 @@ def main() -> None:
     steps = [step("uv", [LOCKS / "uv.txt"], install_uv)]
     for name, locks in ENVIRONMENTS.items():
         files = [LOCKS / lock for lock in locks]
-        steps.append(step(f"{name} environment", [*files, ROOT / "pyproject.toml"], lambda n=name, f=files: install(n, f)))
+        steps.append(
+            step(f"{name} environment", [*files, ROOT / "pyproject.toml"], lambda n=name, f=files: install(n, f))
+        )
     steps.append(step("Spark's jars", [LOCKS / "jars.txt"], fetch_jars, CACHE))
     if any(steps):
         print(f"ready in {time.monotonic() - begun:.0f} s")
@@ -123,7 +125,8 @@ def ivy(target: Path, jars: list[str]) -> None:
     module = work / "ivy.xml"
     module.write_text(
         '<ivy-module version="2.0"><info organisation="plumbline" module="spark-jars"/>'
-        f'<configurations><conf name="default"/></configurations><dependencies>{dependencies}</dependencies></ivy-module>'
+        '<configurations><conf name="default"/></configurations>'
+        f"<dependencies>{dependencies}</dependencies></ivy-module>"
     )
     python = str(HOME / "venvs" / "pipeline" / "bin" / "python")
     told = subprocess.run(
@@ -158,7 +161,9 @@ def run(*command: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")}
     done = subprocess.run(command, env=environment, check=False)
     if done.returncode:
-        sys.exit(f"bootstrap: `{' '.join(command[:6])} …` ended with {done.returncode}; run `make setup` again to go on")
+        sys.exit(
+            f"bootstrap: `{' '.join(command[:6])} …` ended with {done.returncode}; run `make setup` again to go on"
+        )
 
 
 if __name__ == "__main__":

@@ -201,15 +201,16 @@ def deploy(json: Json = False) -> None:
 
 @app.command(rich_help_panel="The model")
 def serve(
-    port: Annotated[int, typer.Option(help="HTTP port on loopback; 0 chooses a free one.")] = 0,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port on loopback; 0 chooses a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="HTTP port; 0 chooses a free one.")] = 0,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
     model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
 ) -> None:
     """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
 
     Example: plumb serve --port 8080
     """
-    _room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model)
+    _room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model, host=host)
 
 
 # --- looking around ----------------------------------------------------------------------------------------------
@@ -280,7 +281,11 @@ def up(json: Json = False) -> None:
 
     Example: plumb up
     """
-    _print(_room("plumbline.demo:up")(), json)
+    found = _room("plumbline.demo:up")()
+    _print(found, json)
+    if not json:
+        body = """'{"instances": [{"customer_id": 1}]}'"""
+        print(f"try: curl -s -H 'Content-Type: application/json' -d {body} {found['predictor']}")
 
 
 @app.command(rich_help_panel="The house")
@@ -296,13 +301,16 @@ def down() -> None:
 
 @app.command(rich_help_panel="The house")
 def demo(
-    days: Annotated[int, typer.Option(help="Only the first days of the shop's history; 0 is all of it.")] = 0,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only orders up to this day; default: all of them.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running, as `plumb up` would.")] = False,
 ) -> None:
     """The whole path through Airflow: real orders in, live churn predictions out.
 
     Example: plumb demo
     """
-    _room("plumbline.demo:demo")(days=days)
+    _room("plumbline.demo:demo")(until=until.date() if until else None, keep=keep)
 
 
 def _version(asked: bool) -> None:

@@ -68,7 +68,7 @@ def locked(path: Path, *, wait: bool, held: str = "") -> Iterator[None]:
     With wait=False a lock in other hands raises Conflict, with `held` as what it means.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
+    with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import PlumblineError
 from plumbline.settings import settings
@@ -50,7 +50,7 @@ def version(table: str) -> int | None:
     if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
         return None
     try:
-        return DeltaTable(uri(table), without_files=True).version()
+        return int(DeltaTable(uri(table)).version())
     except TableNotFoundError:
         return None
 
@@ -92,7 +92,7 @@ def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:
 
 def _content_version(table: str) -> int | None:
     """The version whose rows the head shows: the head itself, or the one that a RESTORE on top of it named."""
-    newest = next(iter(open_table(table).history(1)), {})
+    newest: dict[str, Any] = next(iter(open_table(table).history(1)), {})
     if newest.get("operation") == "RESTORE":
         restored = newest.get("operationParameters", {}).get("version")
         return int(restored) if restored is not None else None

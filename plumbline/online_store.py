@@ -14,6 +14,10 @@ from plumbline.settings import settings
 if TYPE_CHECKING:
     import redis
 
+ONLINE = "plumbline:churn:online"
+"""A hash in Redis: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601). It is
+absent before the first materialization and while one is at work."""
+
 
 def url(*, start: bool = True) -> str:
     """redis://… with its password: never print it. Starts the private server unless `start` is False."""
@@ -63,7 +67,7 @@ def _command(port: int, token: str) -> list[str]:
         f"requirepass {token}",
         f"dir {folder}",
         "appendonly yes",
-        "save \"\"",
+        'save ""',
         "daemonize no",
     ]
     files.write_whole(conf, "\n".join(lines) + "\n", mode=0o600)

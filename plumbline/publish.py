@@ -8,7 +8,7 @@ from plumbline.stage import StageRun
 
 
 def publish(run: StageRun) -> str:
-    """Publishes the run's candidate. Raises GateFailed without every gate's `passed`, Conflict when it came too late."""
+    """Publishes the run's candidate. Raises GateFailed unless every gate passed, Conflict when it came too late."""
     candidate = run.candidate
     failed = sorted(name for name, verdict in candidate.gates.items() if verdict["verdict"] != "passed")
     if failed or not candidate.gates:

@@ -76,7 +76,7 @@ def _start(launch: Launch) -> Service:
     token = secrets.token_urlsafe(24)
     log = log_file(launch.name)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "wb") as output:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             launch.command(port, token),
             env={name: value for name, value in {**os.environ, **launch.env(port, token)}.items() if value is not None},

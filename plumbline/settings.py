@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
     spark_in_process: bool = Field(False, description="Run Spark inside the command instead of a Connect server.")
     dbt_utils: Literal["offline", "hub"] = Field(
-        "offline", description="`hub`: the real package, by `dbt deps`; `offline`: the few macros in dbt/offline_packages."
+        "offline",
+        description="`hub`: the real package, by `dbt deps`; `offline`: the few macros in dbt/offline_packages.",
     )
     code_sha: str | None = Field(None, description="The commit, where there is no git checkout (in an image).")
     plumb: Path | None = Field(None, description="The `plumb` that Airflow's tasks call; default: the pipeline's.")
@@ -87,7 +88,7 @@ def settings() -> Settings:
         return Settings(_env_file=file if file.exists() else None)  # type: ignore[call-arg]
     except ValidationError as error:
         lines = [
-            f"{PREFIX}{'.'.join(map(str, problem['loc'])).upper()}: {problem['msg']}"
+            f"{PREFIX}{str(problem['loc'][0]).upper().removeprefix(PREFIX)}: {problem['msg']}"
             + ("" if problem["type"] == "extra_forbidden" else f" (found {problem['input']!r})")
             for problem in error.errors(include_url=False)
             if problem["loc"]

@@ -141,7 +141,7 @@ def _in_process() -> SparkSession:
 def _retry_briefly(spark: SparkSession) -> None:
     from pyspark.sql.connect.client.retries import DefaultPolicy
 
-    client = spark.client  # type: ignore[attr-defined]
+    client = spark.client
     client.set_retry_policies([DefaultPolicy(max_retries=5, initial_backoff=100, max_backoff=2000)])
 
 

@@ -10,6 +10,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import lake, releases
@@ -42,13 +43,17 @@ def build(run: StageRun) -> str:
     """
     pins = {table: run.pin(table) for table in SOURCES}
     spark = session()
-    released = run.released(*MARTS)
-    full = INCREMENTAL not in released
-    say(f"dbt build of {', '.join(MARTS)}" + (" from all of raw" if full else f" on top of release {run.candidate.base}"))
+    full = INCREMENTAL not in run.released(INCREMENTAL)
+    say(
+        f"dbt build of {', '.join(MARTS)}"
+        + (" from all of raw" if full else f" on top of release {run.candidate.base}")
+    )
     lake.register(spark, MARTS)
-    if restored := lake.restore(spark, released):
-        say(f"brought back to release {run.candidate.base}: {', '.join(restored)}")
+    # Only what is built on: the other mart is made anew each time, and a RESTORE takes seconds.
+    if lake.restore(spark, run.released(INCREMENTAL)):
+        say(f"{INCREMENTAL} had moved on without a release: brought back to release {run.candidate.base}")
     before = {} if full else run.released(*SOURCES)
+    heads = {table: lake.version(table) for table in MARTS}
     arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full else [])]
     with _variables(_pins(pins, before)):
         result = _invoke([*arguments, "--log-level", "none"])
@@ -59,7 +64,7 @@ def build(run: StageRun) -> str:
         version = lake.version(table)
         if version is None:
             raise TransformError(f"dbt reported success, but there is no {table} at {lake.uri(table)}")
-        run.write(table, version, _rows_written(table))
+        run.write(table, version, _rows_written(table) if version != heads[table] else 0)
     tests = sum(node["kind"] == "test" for node in nodes)
     return f"{len(nodes) - tests} models built, {tests} tests passed"
 
@@ -83,7 +88,9 @@ def run_dbt(args: list[str]) -> None:
     with _variables(_pins(pins, pins)):
         result = _invoke(args)
     if not result.success:
-        raise TransformError(f"dbt {' '.join(args)} failed: {_told(result) or 'see what dbt printed'}\n  dbt's log: {_log()}")
+        raise TransformError(
+            f"dbt {' '.join(args)} failed: {_told(result) or 'see what dbt printed'}\n  dbt's log: {_log()}"
+        )
     if args[:2] == ["docs", "generate"]:
         print(f"docs: {_target() / 'static_index.html'}")
 
@@ -97,7 +104,9 @@ def _pins(pins: Mapping[str, int], before: Mapping[str, int]) -> dict[str, str]:
 
 
 def _merge_only(before: Mapping[str, int], pins: Mapping[str, int]) -> str:
-    """A bound on the keys that a MERGE can touch, from the Delta log's statistics: it spares the target's other files."""
+    """A bound on the keys that a MERGE can touch, from the Delta log's statistics, so that it skips the target's other
+    files. It bounds by key because that is always right: a second landing may carry another date.
+    """
     old, new = (
         lake.open_table("raw.orders", pinned["raw.orders"]).get_add_actions(flatten=True) for pinned in (before, pins)
     )
@@ -121,7 +130,7 @@ def _column(actions: Any, name: str) -> list[Any]:
 
 def _rows_written(table: str) -> int:
     """How many rows the newest commit wrote: inserted and updated ones of a MERGE, all of a table made anew."""
-    metrics = next(iter(lake.open_table(table).history(1)), {}).get("operationMetrics", {})
+    metrics: dict[str, str] = lake.open_table(table).history(1)[0].get("operationMetrics", {})
     if "numTargetRowsInserted" in metrics:
         return int(metrics["numTargetRowsInserted"]) + int(metrics["numTargetRowsUpdated"])
     return int(metrics.get("numOutputRows", 0))
@@ -147,7 +156,7 @@ def _invoke(args: list[str]) -> dbtRunnerResult:
     # dbt-spark asks for Hive support each time; a running server rightly refuses, and its catalog is what we want.
     warnings.filterwarnings("ignore", message="Failed to set spark.sql.catalogImplementation")
     with _variables(static):
-        if settings().dbt_utils == "hub" and args[0] != "deps" and not PACKAGES <= _installed():
+        if settings().dbt_utils == "hub" and args[0] != "deps" and PACKAGES - _installed():
             say("dbt deps: fetching dbt_utils from the dbt hub")
             fetched = dbtRunner().invoke(["deps", "--log-level", "none"])
             if not fetched.success:
@@ -188,13 +197,15 @@ def _raise_if_failed(result: dbtRunnerResult) -> None:
             for item in failed
         ]
         raise GateFailed(
-            f"{len(failed)} dbt tests failed, nothing is published:\n  " + "\n  ".join(lines) + "\n  Mend the data at its "
-            "source, or the model, and run `plumb dbt_run` again."
+            f"{len(failed)} dbt tests failed, nothing is published:\n  "
+            + "\n  ".join(lines)
+            + "\n  Mend the data at its source, or the model, and run `plumb dbt_run` again."
         )
 
 
 def _tested(node: Any) -> str:
-    return (node.attached_node or node.name).rpartition(".")[2] + (f".{node.column_name}" if node.column_name else "")
+    tested = str(node.attached_node or node.name).rpartition(".")[2]
+    return f"{tested}.{node.column_name}" if node.column_name else tested
 
 
 def _told(result: dbtRunnerResult) -> str:
@@ -209,7 +220,7 @@ def _told(result: dbtRunnerResult) -> str:
 
 def _short(message: str) -> str:
     """Spark's error without the query it repeats and the JVM's stack, both of which are in dbt's log."""
-    head = message.partition("JVM stacktrace:")[0].partition("== SQL")[0]
+    head = message.partition("JVM stacktrace:")[0].partition("== SQL")[0].partition("SQLSTATE")[0]
     return " ".join(line.strip() for line in head.splitlines() if line.strip())
 
 
@@ -218,7 +229,7 @@ def _results(result: dbtRunnerResult) -> list[Any]:
     return [item for item in found if hasattr(item, "status")] if isinstance(found, Iterable) else []
 
 
-def _target() -> Any:
+def _target() -> Path:
     return settings().home / "dbt" / "target"
 
 

@@ -51,7 +51,8 @@ def compute(run: StageRun) -> str:
         lake.restore(session, run.released(TABLE))
     release_id = (run.candidate.base or 0) + 1
     frame = snapshots(session, orders, customers, _base(session, run, newest), newest, days, release_id)
-    frame.write.format("delta").mode("overwrite" if newest is None else "append").save(lake.uri(TABLE))
+    mode = "overwrite" if newest is None else "append"
+    frame.write.format("delta").partitionBy("snapshot_date").mode(mode).save(lake.uri(TABLE))
     version = lake.version(TABLE)
     if version is None:
         raise FeatureError(f"{TABLE} was written to {lake.uri(TABLE)} but cannot be read there")

@@ -1,0 +1,48 @@
+# One command for each thing. `make` alone lists them.
+PYTHON3 ?= python3
+HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
+BIN := $(HOME_DIR)/venvs/pipeline/bin
+UV := $(HOME_DIR)/tools/bin/uv
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast lint format up down clean lock
+
+help: ## List the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install everything under .plumbline/ (nothing when it is there already)
+	@$(PYTHON3) -P plumbline/bootstrap.py
+
+demo: setup ## Real orders in, live churn predictions out, through every component
+	@$(BIN)/plumb demo
+
+test: setup ## All tests
+	@$(BIN)/python -m pytest -q
+
+test-fast: setup ## The tests that take seconds
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+lint: setup ## ruff, mypy, import rules between rooms, sqlfluff
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PATH=$(BIN):$$PATH $(BIN)/lint-imports
+	@cd dbt && ../$(BIN)/sqlfluff lint --disable-progress-bar -q models
+
+format: setup ## Format the code
+	@$(BIN)/ruff check --fix-only -q .
+	@$(BIN)/ruff format -q .
+
+up: setup ## Keep it running: Redis, the predictor, MLflow's pages
+	@$(BIN)/plumb up
+
+down: ## Stop every process of this home
+	@[ ! -x $(BIN)/plumb ] || $(BIN)/plumb down
+
+clean: down ## Remove all state, but not the environments and downloads
+	@cd $(HOME_DIR) 2>/dev/null && find . -mindepth 1 -maxdepth 1 ! -name cache ! -name venvs ! -name tools ! -name stamps -exec rm -rf {} + || true
+
+LOCK := $(UV) --cache-dir $(HOME_DIR)/cache/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
+lock: setup ## Write requirements/*.txt anew from pyproject.toml's groups
+	$(LOCK) --group pipeline -o requirements/pipeline.txt pyproject.toml
+	$(LOCK) --group orchestration -o requirements/orchestration.txt pyproject.toml
+	$(LOCK) -c requirements/pipeline.txt --group dev -o requirements/dev.txt pyproject.toml

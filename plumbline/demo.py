@@ -1,0 +1,200 @@
+"""The demo: the whole path on real orders, through Airflow, to live answers; and what `plumb up` keeps running."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import date, timedelta
+from typing import Any
+
+from plumbline import airflow, clock, files, ledger, online_store, releases, report, services
+from plumbline.errors import PlumblineError
+from plumbline.progress import say
+from plumbline.settings import settings, settings_file
+
+PRODUCT = "churn"
+UNKNOWN = 999_999_999
+
+
+class DemoError(PlumblineError):
+    """The demo cannot go on."""
+
+
+def demo(until: date | None = None, keep: bool = False) -> None:
+    """Loads the shop, runs a backfill, a daily run and a training run through Airflow, serves, asks, sums up.
+
+    `until` takes only the orders up to that day. Servers are stopped at the end unless `keep`.
+    """
+    begun = clock.monotonic()
+    try:
+        last = _load_shop(until)
+        say(f"CDNOW's real orders up to {last}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
+        seconds = _through_airflow(last)
+        seconds["serving: start"] = _timed(lambda: _start(["predictor"]))
+        answers = [_ask(who, customer) for who, customer in _customers(last)]
+        report.show(PRODUCT, answers, seconds, clock.monotonic() - begun)
+    finally:
+        if not keep:
+            stopped = services.stop_all()
+            say(
+                f"stopped {', '.join(stopped)}; `make up` starts what answers again"
+                if stopped
+                else "nothing was running"
+            )
+
+
+def up() -> dict[str, str]:
+    """Starts Redis, the predictor and MLflow's pages, as far as there is something to serve; name → address."""
+    releases.required(PRODUCT)
+    say("starting Redis, the predictor and MLflow's pages")
+    return _start(["predictor", "mlflow"])
+
+
+def _start(names: list[str]) -> dict[str, str]:
+    client = online_store.client()
+    where = client.connection_pool.connection_kwargs
+    addresses = {"redis": f"{where['host']}:{where['port']}"}
+    if "predictor" in names:
+        predictor = importlib.import_module("serving.launch").ensure()
+        addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
+        addresses["predictor (gRPC)"] = f"{services.HOST}:{predictor.more['grpc_port']}"
+        addresses["metrics"] = f"http://{services.HOST}:{predictor.port}/metrics"
+    if "mlflow" in names:
+        mlflow = services.ensure(_mlflow())
+        addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}"
+    return addresses
+
+
+def _mlflow() -> services.Launch:
+    def command(port: int, token: str) -> list[str]:
+        where = ["--backend-store-uri", settings().mlflow_uri, "--host", services.HOST, "--port", str(port)]
+        return [sys.executable, "-m", "mlflow", "server", "--workers", "1", *where]
+
+    return services.Launch(
+        name="mlflow",
+        command=command,
+        ready=lambda port, token: _answers(f"http://{services.HOST}:{port}/health"),
+        env=lambda port, token: {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+    )
+
+
+def _load_shop(until: date | None) -> date:
+    loaded = importlib.import_module("ingestion.shop").load(until=until)
+    last = date.fromisoformat(str(loaded["last_order_date"]))
+    # Later commands (`plumb serve`, `make up`) must agree on the replay's now, so it is a setting of this home.
+    if settings().now is None:
+        now = clock.end_of(last)
+        files.write_whole(settings_file(), f"PLUMBLINE_NOW={now:%Y-%m-%dT%H:%M:%SZ}\n")
+        settings.cache_clear()
+    return last
+
+
+def _through_airflow(last: date) -> dict[str, float]:
+    """Backfill to the day before the last, the last day as a daily run, then training. Seconds a task."""
+    runs = [
+        ("retail_features", (last - timedelta(days=1)).isoformat()),
+        ("retail_features", last.isoformat()),
+        ("ml_training_pipeline", None),
+    ]
+    seconds: dict[str, float] = {}
+    labels = iter(["backfill", "daily", "training"])
+    label = ""
+    with _following_ledger():
+        begun = clock.monotonic()
+        for dag, task, _, took in airflow.run(runs):
+            first_of = {"retail_features": "ingest", "ml_training_pipeline": "dataset"}[dag]
+            if task == first_of:
+                label = next(labels)
+            seconds[f"{label}: {task}"] = took
+        seconds["airflow: its own share"] = clock.monotonic() - begun - sum(seconds.values())
+    return seconds
+
+
+class _following_ledger:
+    """While it is open, every event that a stage writes into the ledger is told as a line of progress."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._seen = len(list(ledger.events(PRODUCT)))
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._tell()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(0.3):
+            self._tell()
+
+    def _tell(self) -> None:
+        events = list(ledger.events(PRODUCT))
+        for event in events[self._seen :]:
+            what = f"{event['stage']} {event.get('as_of', '')}".strip()
+            if event["state"] == "START":
+                say(f"{what} …")
+            else:
+                told = event.get("error") or event.get("message") or event["state"].lower()
+                say(f"{what}: {told.splitlines()[0][:150]} ({event['seconds']:.1f} s)")
+        self._seen = len(events)
+
+
+def _customers(last: date) -> Iterator[tuple[str, int]]:
+    """Real customers whose story one can tell from their orders, and one that does not exist."""
+    from plumbline import lake
+
+    release = releases.required(PRODUCT)
+    orders = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pandas()
+    by = orders.groupby("customer_id").agg(n=("order_id", "count"), newest=("order_date", "max"))
+    by["quiet"] = [(last - day).days for day in by["newest"]]
+    once = by[by["n"] == 1].sort_values(["quiet"], ascending=False)
+    loyal = by[by["quiet"] <= 14].sort_values("n", ascending=False)
+    faded = by[(by["n"] >= 8) & (by["quiet"] > 150)].sort_values("quiet", ascending=False)
+    fresh = by[(by["n"] == 2) & (by["quiet"] <= 14)].sort_index()
+    for who, found in (
+        ("bought once, long ago", once),
+        ("loyal", loyal),
+        ("was loyal, faded", faded),
+        ("second order just now", fresh),
+    ):
+        if len(found):
+            row = found.iloc[0]
+            yield f"{who}: {row['n']} orders, the last {row['quiet']} days ago", int(found.index[0])
+    yield "not a customer", UNKNOWN
+
+
+def _ask(who: str, customer: int) -> dict[str, Any]:
+    """One real request over HTTP; the predictor's answer, or its refusal, as a dict with `status`."""
+    predictor = services.find("predictor")
+    if predictor is None:
+        raise DemoError("the predictor is not running: `plumb up`")
+    url = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
+    body = json.dumps({"instances": [{"customer_id": customer}]}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            return {"who": who, "customer_id": customer, "status": response.status, "answer": json.load(response)}
+    except urllib.error.HTTPError as refusal:
+        return {"who": who, "customer_id": customer, "status": refusal.code, "answer": json.load(refusal)}
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = clock.monotonic()
+    work()
+    return clock.monotonic() - begun

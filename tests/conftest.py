@@ -1,0 +1,72 @@
+"""A home of its own for each test, and one Spark server for all that need one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plumbline import services, spark
+from plumbline.settings import ROOT, settings
+
+NOW = "1998-07-01T00:00:00Z"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _shared_downloads() -> None:
+    os.environ.setdefault("PLUMBLINE_CACHE", str(ROOT / ".plumbline" / "cache"))
+    for name in list(os.environ):
+        if name.startswith("PLUMBLINE_") and name not in ("PLUMBLINE_CACHE", "PLUMBLINE_SPARK_MEMORY"):
+            del os.environ[name]
+
+
+def use_home(home: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> Path:
+    """Makes `home` the home of this process and of the commands it starts."""
+    monkeypatch.setenv("PLUMBLINE_HOME", str(home))
+    monkeypatch.setenv("PLUMBLINE_NOW", NOW)
+    for name, value in more.items():
+        monkeypatch.setenv(f"PLUMBLINE_{name.upper()}", value)
+    settings.cache_clear()
+    return home
+
+
+def _stop_all(home: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        use_home(home, patch)
+        services.stop_all()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty home whose clock stands at 1998-07-01; what was started in it is stopped."""
+    yield use_home(tmp_path / "home", monkeypatch)
+    monkeypatch.undo()  # whatever the test set
+    _stop_all(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def spark_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one real Spark Connect server for the whole test run."""
+    patch = pytest.MonkeyPatch()
+    home = use_home(tmp_path_factory.mktemp("spark"), patch)
+    address = spark.server_url()
+    patch.undo()
+    settings.cache_clear()
+    yield address
+    if "pyspark" in sys.modules:  # or its client tries to say goodbye to a server that is gone
+        from pyspark.sql import SparkSession
+
+        if session := SparkSession.getActiveSession():
+            session.stop()
+    _stop_all(home)
+
+
+@pytest.fixture
+def with_spark(spark_server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Lets this test's home use the shared Spark server."""
+    monkeypatch.setenv("SPARK_REMOTE", spark_server)
+    return spark_server

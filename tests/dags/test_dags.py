@@ -1,0 +1,89 @@
+"""The DAGs as Airflow sees them, in Airflow's own environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline import airflow
+from plumbline.settings import ROOT
+from plumbline.stage import STAGES
+
+PYTHON = ROOT / ".plumbline" / "venvs" / "orchestration" / "bin" / "python"
+SCRIPT = """
+import json
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag()
+print("DAGS" + json.dumps({
+    "errors": {str(k): str(v) for k, v in bag.import_errors.items()},
+    "dags": {dag.dag_id: {
+        "schedule": str(dag.timetable.__class__.__name__),
+        "catchup": dag.catchup,
+        "max_active_runs": dag.max_active_runs,
+        "tasks": {t.task_id: {
+            "kind": t.task_type, "command": t.bash_command, "retries": t.retries, "rule": str(t.trigger_rule.value),
+            "after": sorted(t.upstream_task_ids), "outlets": [o.uri for o in t.outlets]} for t in dag.tasks},
+        "assets": [a.uri for a in getattr(dag.timetable.asset_condition, "objects", [])],
+    } for dag in bag.dags.values()}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        from plumbline.settings import settings
+
+        patch.setenv("PLUMBLINE_HOME", str(tmp_path_factory.mktemp("airflow")))
+        settings.cache_clear()
+        environment = {**os.environ, **airflow.environment()}
+        Path(environment["AIRFLOW_HOME"]).mkdir(parents=True)
+        for command in (["-m", "airflow", "db", "migrate"], ["-c", SCRIPT]):
+            told = subprocess.run(
+                [PYTHON, *command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180
+            )
+            assert told.returncode == 0, told.stderr[-2000:]
+    settings.cache_clear()
+    found: dict[str, Any] = json.loads(next(line[4:] for line in told.stdout.splitlines() if line.startswith("DAGS")))
+    return found
+
+
+def test_all_dags_import(bag: dict[str, Any]) -> None:
+    assert bag["errors"] == {}
+    assert sorted(bag["dags"]) == ["ml_training_pipeline", "retail_features"]
+
+
+def test_every_task_is_one_plumb_command_of_its_name(bag: dict[str, Any]) -> None:
+    for dag in bag["dags"].values():
+        for name, task in dag["tasks"].items():
+            program, command, *_ = task["command"].split()
+            assert (task["kind"], Path(program).name, command) == ("BashOperator", "plumb", name)
+
+
+def test_the_daily_run_is_the_stages_in_their_order(bag: dict[str, Any]) -> None:
+    tasks = bag["dags"]["retail_features"]["tasks"]
+    assert tuple(tasks) == STAGES["churn"]
+    for before, after in zip(tasks, list(tasks)[1:], strict=False):
+        assert tasks[after]["after"] == [before]
+    assert bag["dags"]["retail_features"]["schedule"] == "CronDataIntervalTimetable"
+    assert bag["dags"]["retail_features"]["max_active_runs"] == 1
+
+
+def test_nothing_runs_past_a_failed_gate(bag: dict[str, Any]) -> None:
+    for dag in bag["dags"].values():
+        assert {task["rule"] for task in dag["tasks"].values()} == {"all_success"}
+    tasks = bag["dags"]["retail_features"]["tasks"]
+    assert [tasks[gate]["retries"] for gate in ("dbt_run", "ge_check", "release")] == [0, 0, 0]
+
+
+def test_training_starts_on_an_asset_that_only_a_task_behind_the_gates_produces(bag: dict[str, Any]) -> None:
+    asset = bag["dags"]["ml_training_pipeline"]["assets"]
+    producers = [
+        (dag_id, name) for dag_id, dag in bag["dags"].items() for name, task in dag["tasks"].items() if task["outlets"]
+    ]
+    assert producers == [("retail_features", "materialize")]
+    assert bag["dags"]["retail_features"]["tasks"]["materialize"]["outlets"] == asset

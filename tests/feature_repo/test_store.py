@@ -1,0 +1,150 @@
+"""Feast over real Spark and real Redis: what is online is what the release holds."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from feature_repo import materialize as module
+from feature_repo import store as feature_store
+from feature_repo.materialize import MaterializeError, materialize
+from plumbline import clock, lake, online_store, spark
+from plumbline.releases import Release, publish
+
+TABLE = "features.customers"
+N = 200
+LAST = date(1998, 6, 30)
+
+
+def write_snapshot(day: date, number: int) -> pd.DataFrame:
+    """A made-up snapshot of N customers, some values missing, appended to features.customers by real Spark."""
+    random = np.random.default_rng(number)
+    has_recent = random.random(N) < 0.5
+    ints: dict[str, Any] = {
+        name: random.integers(0, 50, N).astype("int32")
+        for name in ("tenure_months", "orders_7d", "orders_30d", "orders_90d", "orders_total", "units_total")
+    }
+    longs = {f"spend_cents_{name}": random.integers(0, 10**9, N) for name in ("7d", "30d", "90d", "total")}
+    frame = pd.DataFrame(
+        {
+            "customer_id": np.arange(1, N + 1),
+            "snapshot_date": day,
+            "event_time": clock.end_of(day),
+            "created_at": clock.now(),
+            "release_id": number,
+            **ints,
+            **longs,
+            "avg_ticket": (random.random(N) * 1e4).astype("float32"),
+            "avg_ticket_30d": np.where(has_recent, random.random(N) * 1e4, np.nan).astype("float32"),
+            "days_between_orders": np.where(has_recent, random.random(N) * 90, np.nan).astype("float32"),
+            "first_order_day": np.int32(9862),
+            "last_order_day": random.integers(9862, 10407, N).astype("int32"),
+        }
+    )
+    session = spark.session()
+    made = session.createDataFrame(frame).selectExpr(
+        *[
+            c if c not in ("avg_ticket_30d", "days_between_orders") else f"nullif({c}, float('nan')) AS {c}"
+            for c in frame
+        ]
+    )
+    made.write.format("delta").mode("append").save(lake.uri(TABLE))
+    return frame
+
+
+def release(day: date, number: int) -> Release:
+    made = Release(
+        number, "churn", day, number - 1 or None, {TABLE: lake.version(TABLE) or 0}, {}, "code", "lock", "test", "now"
+    )
+    publish(made)
+    return made
+
+
+def online(customers: list[int], asked: int) -> pd.DataFrame:
+    store = feature_store.open_store()
+    rows = [{"customer_id": customer, "request_time": asked} for customer in customers]
+    return store.get_online_features(store.get_feature_service(feature_store.service_name()), rows).to_df()
+
+
+@pytest.fixture
+def two_releases(with_spark: str, home: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    first = write_snapshot(LAST - timedelta(days=1), 1)
+    release(LAST - timedelta(days=1), 1)
+    second = write_snapshot(LAST, 2)
+    release(LAST, 2)
+    return first, second
+
+
+def test_online_equals_offline_for_every_customer_and_reads_stay_at_their_release(
+    two_releases: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    from plumbline import releases
+
+    asked = int(clock.now().timestamp())
+    for number, snapshot in enumerate(two_releases, start=1):
+        told = materialize(number)
+        assert (told["state"], told["online_rows"], told["rows"]) == ("done", N, {"online.customer_features": N})
+        found = online(list(range(1, N + 1)), asked).set_index("customer_id")
+        for name in snapshot.columns.intersection(found.columns):
+            expected = snapshot.set_index("customer_id")[name]
+            pd.testing.assert_series_equal(
+                found[name].astype("float64"), expected.astype("float64"), check_names=False, check_exact=True
+            )
+        recency = asked // 86_400 - snapshot.set_index("customer_id")["last_order_day"]
+        assert (found["days_since_last_order"] == recency).all()
+
+        store = feature_store.at_release(releases.read("churn", number))
+        entities = pd.DataFrame(
+            {
+                "customer_id": np.arange(1, N + 1),
+                "event_timestamp": pd.Timestamp(clock.end_of(releases.read("churn", number).as_of)),
+                "request_time": asked,
+            }
+        )
+        offline = store.get_historical_features(entities, store.get_feature_service("churn_v1")).to_df()
+        assert len(offline) == N, "rows out are rows in"
+        offline = offline.set_index("customer_id").sort_index()
+        for name in found.columns:
+            pd.testing.assert_series_equal(
+                offline[name].astype("float64"), found[name].astype("float64"), check_names=False, check_exact=True
+            )
+    assert materialize(2)["state"] == "unchanged"
+
+
+def test_an_older_release_can_be_brought_back_online(two_releases: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    first, _ = two_releases
+    materialize(2)
+    materialize(1)
+    found = online([1, 2, 3], 0).set_index("customer_id")
+    assert found["spend_cents_total"].tolist() == first["spend_cents_total"].tolist()[:3]
+
+
+def test_a_redis_that_lost_its_data_is_filled_again(two_releases: object) -> None:
+    materialize()
+    online_store.client().flushall()
+    assert materialize()["state"] == "done"
+    assert module.online(online_store.client()) == (2, clock.end_of(LAST))
+
+
+def test_rows_that_do_not_arrive_are_an_error_and_no_release_is_online(
+    two_releases: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_arrived", lambda store, client: N - 1)
+    with pytest.raises(MaterializeError, match="200 customers changed, Redis holds 199 rows"):
+        materialize()
+    assert module.online(online_store.client()) is None
+
+
+def test_the_store_names_its_features_once(home: Path) -> None:
+    from feature_repo.definitions import churn_v1, customer_features
+
+    served = {feature.name for projection in churn_v1.feature_view_projections for feature in projection.features}
+    assert served <= {field.name for field in customer_features.schema} | {"days_since_last_order"}
+    sql = (Path(feature_store.REPO) / "jobs" / "customers.sql").read_text()
+    for field in customer_features.schema:
+        assert field.name in sql, f"{field.name} is declared to Feast but not computed"

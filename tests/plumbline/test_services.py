@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from plumbline import online_store, services
+from plumbline.errors import ServiceUnavailable
+
+
+def server(
+    name: str = "toy", script: str = "import http.server,sys; http.server.test(port=int(sys.argv[1]), bind='127.0.0.1')"
+) -> services.Launch:
+    return services.Launch(
+        name=name,
+        command=lambda port, token: [sys.executable, "-c", script, str(port)],
+        ready=lambda port, token: services.listening(port),
+        timeout=20,
+    )
+
+
+def test_a_server_is_started_once_found_again_and_stopped(home: Path) -> None:
+    first = services.ensure(server())
+    assert services.ensure(server()) == first
+    record = home / "toy.json"
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    assert services.stop_all() == ["toy"]
+    assert not services.listening(first.port)
+    assert services.find("toy") is None
+    assert services.stop_all() == []
+
+
+def test_a_killed_server_is_not_taken_for_a_running_one(home: Path) -> None:
+    first = services.ensure(server())
+    os.killpg(first.pid, signal.SIGKILL)
+    os.waitpid(first.pid, 0)
+    assert services.find("toy") is None
+    second = services.ensure(server())
+    assert second.pid != first.pid
+
+
+def test_a_reused_pid_is_not_our_server(home: Path) -> None:
+    services.ensure(server())
+    record = home / "toy.json"
+    ours = json.loads(record.read_text())
+    record.write_text(json.dumps({**ours, "pid": os.getpid()}))
+    assert services.find("toy") is None
+    record.write_text(json.dumps(ours))
+
+
+def test_a_server_that_ends_at_once_is_an_error_with_its_last_words(home: Path) -> None:
+    with pytest.raises(ServiceUnavailable, match=r"(?s)toy ended on 127\.0\.0\.1.*no room"):
+        services.ensure(server(script="raise SystemExit('no room')"))
+    assert services.find("toy") is None
+
+
+def test_a_private_redis_asks_for_its_password(home: Path) -> None:
+    import redis
+
+    client = online_store.client()
+    address = client.connection_pool.connection_kwargs
+    with pytest.raises(redis.AuthenticationError):
+        redis.Redis(host=address["host"], port=address["port"]).ping()
+    assert address["host"] == "127.0.0.1"
+
+
+def test_the_wheels_redis_serves_where_there_is_none_on_path(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online_store.shutil, "which", lambda name: None)
+    assert online_store.client().info("server")["redis_version"].startswith("6.2")
+
+
+def test_a_redis_url_is_told_to_feast_in_its_own_form(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from plumbline.settings import settings
+
+    monkeypatch.setenv("PLUMBLINE_REDIS_URL", "rediss://app:p%40ss@cache.internal:6380/2")
+    settings.cache_clear()
+    assert online_store.connection_string() == "cache.internal:6380,username=app,password=p@ss,db=2,ssl=true"

@@ -1,0 +1,160 @@
+"""Stages, candidates and releases, with stages that write nothing but versions."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from plumbline import ledger, provenance, releases, stage
+from plumbline.errors import Conflict, GateFailed
+from plumbline.releases import Release, ReleaseError
+from plumbline.stage import StageError, StageRun
+
+DAY = date(1998, 6, 29)
+NEXT = date(1998, 6, 30)
+FEATURES = "features.customers"
+
+
+@pytest.fixture(autouse=True)
+def _three_stages(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setitem(stage.STAGES, "toy", ("ingest", "check", "release"))
+
+
+def ingest(run: StageRun) -> str:
+    run.write("raw.orders", 7, 100)
+    return "landed"
+
+
+def check(run: StageRun) -> str:
+    run.pin("raw.orders")
+    run.gates["orders"] = {"verdict": "passed"}
+    return "passed"
+
+
+def publish(run: StageRun) -> str:
+    releases.publish(release_of(run))
+    return "published"
+
+
+def release_of(run: StageRun) -> Release:
+    base = run.candidate.base
+    return Release(
+        (base or 0) + 1, "toy", run.as_of, base, run.candidate.tables, run.candidate.gates, "code", "lock", "toy", "now"
+    )
+
+
+def whole_run(day: date) -> None:
+    stage.perform("toy", "ingest", day, ingest)
+    stage.perform("toy", "check", day, check)
+    stage.perform("toy", "release", day, publish)
+
+
+def test_a_run_becomes_a_release_that_names_versions_and_gates() -> None:
+    whole_run(DAY)
+    release = releases.required("toy")
+    assert (release.release_id, release.base, release.tables) == (1, None, {"raw.orders": 7})
+    assert release.gates == {"orders": {"verdict": "passed"}}
+    whole_run(NEXT)
+    assert releases.required("toy").base == 1
+
+
+def test_the_same_day_again_changes_nothing() -> None:
+    stage.perform("toy", "ingest", DAY, ingest)
+    again = stage.perform("toy", "ingest", DAY, lambda run: pytest.fail("it ran again"))
+    assert again.state == "unchanged"
+    whole_run(DAY)
+    before = list(ledger.events("toy"))
+    for name in stage.STAGES["toy"]:
+        result = stage.perform("toy", name, DAY, lambda run: pytest.fail("it ran again"))
+        assert result.state == "unchanged"
+        assert "release 1 covers" in result.message
+    assert list(ledger.events("toy")) == before
+    assert releases.numbers("toy") == [1]
+
+
+def test_other_code_runs_the_stage_again_and_forgets_what_was_built_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.perform("toy", "ingest", DAY, ingest)
+    stage.perform("toy", "check", DAY, check)
+    monkeypatch.setattr(provenance, "code_sha", lambda: "other code")
+    assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+    with pytest.raises(StageError, match="check comes first: `plumb check --as-of 1998-06-29`"):
+        stage.perform("toy", "release", DAY, publish)
+
+
+def test_a_failed_gate_publishes_nothing_and_is_in_the_ledger() -> None:
+    def fails(run: StageRun) -> str:
+        run.gates["orders"] = {"verdict": "failed"}
+        raise GateFailed("3 orders without a customer")
+
+    stage.perform("toy", "ingest", DAY, ingest)
+    with pytest.raises(GateFailed):
+        stage.perform("toy", "check", DAY, fails)
+    event = list(ledger.events("toy"))[-1]
+    assert (event["state"], event["gates"]) == ("GATE_FAILED", {"orders": {"verdict": "failed"}})
+    with pytest.raises(StageError, match="check comes first"):
+        stage.perform("toy", "release", DAY, publish)
+    assert releases.in_force("toy") is None
+
+
+def test_of_two_runs_on_one_base_the_second_is_told() -> None:
+    stage.perform("toy", "ingest", DAY, ingest)
+    stage.perform("toy", "check", DAY, check)
+
+    def late(run: StageRun) -> str:
+        releases.publish(release_of(run))  # another run's release comes in between
+        releases.publish(release_of(run))
+        return "never"
+
+    with pytest.raises(Conflict, match="release 1 was published since this run pinned release None"):
+        stage.perform("toy", "release", DAY, late)
+    assert releases.numbers("toy") == [1]
+
+
+def test_a_run_whose_base_was_superseded_starts_over_with_its_first_stage() -> None:
+    stage.perform("toy", "ingest", NEXT, ingest)
+    whole_run(DAY)
+    with pytest.raises(StageError, match="start with `plumb ingest --as-of 1998-06-30`"):
+        stage.perform("toy", "check", NEXT, check)
+    whole_run(NEXT)
+    assert releases.required("toy").base == 1
+
+
+def test_a_day_that_is_not_over_is_refused() -> None:
+    with pytest.raises(StageError, match=r"1998-07-01: that day is not over, the clock says 1998-07-01 00:00 UTC"):
+        stage.perform("toy", "ingest", date(1998, 7, 1), ingest)
+
+
+def test_while_a_stage_runs_another_is_turned_away() -> None:
+    def meanwhile(run: StageRun) -> str:
+        with pytest.raises(Conflict, match="another run of toy is at work"):
+            stage.perform("toy", "ingest", DAY, ingest)
+        return "alone"
+
+    assert stage.perform("toy", "ingest", DAY, meanwhile).message == "alone"
+
+
+def test_a_table_that_nobody_names_cannot_be_read() -> None:
+    with pytest.raises(StageError, match="names features.customers"):
+        stage.perform("toy", "ingest", DAY, lambda run: str(run.pin(FEATURES)))
+
+
+def test_a_killed_stage_left_no_entry_and_is_run_again() -> None:
+    def killed(run: StageRun) -> str:
+        run.write("raw.orders", 3, 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.perform("toy", "ingest", DAY, killed)
+    assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+
+
+def test_a_release_that_is_not_there_is_named() -> None:
+    with pytest.raises(ReleaseError, match="no release of toy yet"):
+        releases.required("toy")
+    whole_run(DAY)
+    with pytest.raises(ReleaseError, match=r"toy has no release 9; it has \[1\]"):
+        releases.read("toy", 9)
+    with pytest.raises(ReleaseError, match="does not name features.customers"):
+        releases.required("toy").version(FEATURES)
