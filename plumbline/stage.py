@@ -154,7 +154,7 @@ def recorded(
         ledger.record(product, {**head, "state": state, **told, **on_failure()})
         raise
     entry = {**entry, "seconds": round(clock.monotonic() - begun, 2), "code_sha": provenance.code_sha()}
-    ledger.record(product, {**head, "state": "COMPLETE", **entry})
+    ledger.record(product, {**head, **entry, "state": "COMPLETE"})
     return entry
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,7 @@ def folder(release_id: int) -> Path:
     return settings().home / "training" / str(release_id)
 
 
-def working() -> Any:
+def working() -> AbstractContextManager[None]:
     """The lease of training: two datasets, trainings or registrations at once would not know of each other."""
     lease = settings().home / "leases" / f"{PRODUCT}-training.lock"
     return files.locked(lease, wait=False, held=f"another training of {PRODUCT} is at work")
@@ -93,10 +94,13 @@ def _build(release: Release) -> dict[str, Any]:
 
     features_version, orders_version = release.version(point_in_time.FEATURES), release.version(ORDERS)
     observed = split.choose(point_in_time.snapshot_days(features_version), release.as_of)
-    say(f"{len(observed.train)} training observations {observed.train[0]} to {observed.train[-1]}, test {observed.test}")
+    say(
+        f"{len(observed.train)} training observations {observed.train[0]} to {observed.train[-1]}, test {observed.test}"
+    )
     stored = point_in_time.snapshots(features_version, observed.days)
     store, service = feature_store.at_release(release), feature_store.service_name()
-    answer = point_in_time.historical(store, service, point_in_time.entity_df(stored))
+    found = point_in_time.historical(store, service, features_version, observed.days)
+    answer = point_in_time.aligned(found, point_in_time.observations(stored))
     compared = point_in_time.check_nothing_newer(answer, stored, features_version)
     answer["churned"] = _labels(orders_version, answer)
     answer["is_test"] = answer["event_timestamp"] == point_in_time.end_of(observed.test)

@@ -7,7 +7,7 @@ window (t, t+90]: an order on t itself is history, one on t+90 keeps the custome
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +25,12 @@ def last_observable(as_of: date) -> date:
 
 
 def churned(
-    order_customer: NDArray, order_day: NDArray, customer: NDArray, observed_day: NDArray, horizon: int = HORIZON_DAYS
-) -> NDArray:
+    order_customer: NDArray[Any],
+    order_day: NDArray[Any],
+    customer: NDArray[Any],
+    observed_day: NDArray[Any],
+    horizon: int = HORIZON_DAYS,
+) -> NDArray[Any]:
     """Whether each observed customer placed no order in (observed_day, observed_day + horizon].
 
     `order_customer` and `order_day` are the orders, one element each, in any order; `customer` and `observed_day` the
@@ -39,12 +43,12 @@ def churned(
     window_end = _packed(customer, np.asarray(observed_day, dtype=np.int64) + horizon)
     # The guard behind the last order lies past any window, so that a search that runs off the end finds no order.
     guarded = np.append(orders, np.iinfo(np.int64).max)
-    found: NDArray = guarded[next_order] > window_end
+    found: NDArray[Any] = guarded[next_order] > window_end
     return found
 
 
-def _packed(customer: NDArray, day: NDArray) -> NDArray:
+def _packed(customer: NDArray[Any], day: NDArray[Any]) -> NDArray[Any]:
     import numpy as np
 
-    packed: NDArray = (np.asarray(customer, dtype=np.int64) << _DAY_BITS) | np.asarray(day, dtype=np.int64)
+    packed: NDArray[Any] = (np.asarray(customer, dtype=np.int64) << _DAY_BITS) | np.asarray(day, dtype=np.int64)
     return packed

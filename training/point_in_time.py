@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, lake
 from plumbline.progress import say
@@ -37,12 +37,13 @@ def snapshot_days(version: int) -> list[date]:
 def snapshots(version: int, days: Sequence[date]) -> pd.DataFrame:
     """The stored snapshots of these days: one row per customer and day, sorted by (event_timestamp, customer_id).
 
+    Only of customers with an order: who signed up and never bought has nothing to churn from.
     Raises TrainingError when a snapshot's event_time is not the end of its day.
     """
     import pandas as pd
 
-    wanted = [("snapshot_date", "in", [str(day) for day in days])]
-    stored = lake.open_table(FEATURES, version).to_pyarrow_table(partitions=wanted)
+    wanted = [("snapshot_date", "in", [str(day) for day in days]), ("orders_total", ">", 0)]
+    stored = lake.open_table(FEATURES, version).to_pyarrow_table(filters=wanted)
     frame: pd.DataFrame = stored.to_pandas(date_as_object=False)
     ends = pd.to_datetime(frame["snapshot_date"], utc=True) + pd.Timedelta(days=1)
     wrong = frame[ends != frame["event_time"]]
@@ -56,13 +57,22 @@ def snapshots(version: int, days: Sequence[date]) -> pd.DataFrame:
     return newest.rename(columns={"event_time": "event_timestamp"}).reset_index(drop=True)
 
 
-def entity_df(stored: pd.DataFrame) -> pd.DataFrame:
+def observations(stored: pd.DataFrame) -> pd.DataFrame:
     """One row per observation: customer_id, event_timestamp (aware), request_time (INT64 epoch seconds of the same)."""
     import pandas as pd
 
     moments = stored["event_timestamp"].astype("datetime64[us, UTC]")
     seconds = moments.astype("int64") // 1_000_000
     return pd.DataFrame({"customer_id": stored["customer_id"], "event_timestamp": moments, "request_time": seconds})
+
+
+def entity_sql(version: int, days: Sequence[date]) -> str:
+    """The same observations as a Spark query (`aligned` finds out if they are not the same)."""
+    listed = ", ".join(f"DATE '{day}'" for day in days)
+    return (
+        "SELECT DISTINCT customer_id, event_time AS event_timestamp, unix_timestamp(event_time) AS request_time "
+        f"FROM {lake.at(FEATURES, version)} WHERE snapshot_date IN ({listed}) AND orders_total > 0"
+    )
 
 
 def model_inputs(store: FeatureStore, service: str) -> dict[str, pa.DataType]:
@@ -74,30 +84,29 @@ def model_inputs(store: FeatureStore, service: str) -> dict[str, pa.DataType]:
     return {field.name: from_feast_to_pyarrow_type(field.dtype) for field in fields if field.name not in BOOKKEEPING}
 
 
-def historical(store: FeatureStore, service: str, wanted: pd.DataFrame, version: int) -> pd.DataFrame:
-    """The service's features for each row of `wanted` (an entity_df), aware and sorted by (event_timestamp, customer_id).
+def historical(store: FeatureStore, service: str, version: int, days: Sequence[date]) -> pd.DataFrame:
+    """Feast's answer for every customer with a snapshot on these days, in whatever order it comes: see `aligned`.
 
-    One question per observation moment: Feast's query pairs every observation of a customer with every snapshot
-    between the first moment and the last, so that asking for all moments at once costs their product.
+    The observations go to Feast as a Spark frame over the lake. As a pandas frame they would travel inside the
+    query's text: 259,270 of them took 43 s that way and 12 s this way, on the same two cores.
 
-    Raises TrainingError when the query does not read `version`, or Feast drops, adds or changes a row's key.
+    Raises TrainingError when Feast's query does not read the table at `version`.
     """
-    import pandas as pd
+    # At import Feast puts a filter of its own in front of ours, so it is imported before ours is set.
+    import feast.infra.offline_stores.contrib.spark_offline_store.spark  # noqa: F401
 
     from plumbline.spark import session
 
-    session()
-    answers = []
-    for moment, asked in wanted.groupby("event_timestamp"):
-        say(f"point-in-time join: {len(asked):,} customers at {moment:%Y-%m-%d}")
-        with warnings.catch_warnings():
-            # Feast calls its Spark store experimental at each use; the checks here are our answer to that.
-            warnings.simplefilter("ignore")
-            job = store.get_historical_features(asked.reset_index(drop=True), store.get_feature_service(service))
-            if f"VERSION AS OF {version}" not in job.query:
-                raise TrainingError(f"Feast would read {FEATURES} unpinned; expected version {version} in its query")
-            answers.append(aligned(job.to_df(), asked))
-    return pd.concat(answers, ignore_index=True)
+    entity_df = session().sql(entity_sql(version, days))
+    say(f"point-in-time join of {service} on {len(days)} days")
+    with warnings.catch_warnings():
+        # Feast calls its Spark store experimental at each use; `aligned` and `check_nothing_newer` are our answer.
+        warnings.simplefilter("ignore")
+        job = store.get_historical_features(entity_df, store.get_feature_service(service))
+        if f"VERSION AS OF {version}" not in job.query:
+            raise TrainingError(f"Feast would read {FEATURES} unpinned; expected version {version} in its query")
+        found: pd.DataFrame = job.to_df()
+    return found
 
 
 def aligned(found: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
@@ -107,6 +116,7 @@ def aligned(found: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     moments = pd.to_datetime(found["event_timestamp"], utc=True).astype("datetime64[us, UTC]")
     answer = found.assign(event_timestamp=moments).sort_values(KEY, kind="stable").reset_index(drop=True)
     question = wanted.sort_values(KEY, kind="stable").reset_index(drop=True)
+    # The lengths come first: what is compared by position below must have the same positions.
     if len(answer) != len(question):
         raise TrainingError(
             f"Feast gave {len(answer):,} rows for {len(question):,} observations: rows were dropped or repeated, "
@@ -115,7 +125,7 @@ def aligned(found: pd.DataFrame, wanted: pd.DataFrame) -> pd.DataFrame:
     keys = ["event_timestamp", "customer_id", "request_time"]
     different = (answer[keys].astype(question[keys].dtypes.to_dict()) != question[keys]).any(axis=1)
     if different.any():
-        first = question.loc[different.idxmax()]
+        first = question.iloc[int(different.to_numpy().argmax())]
         raise TrainingError(
             f"Feast changed the keys of {int(different.sum()):,} of {len(question):,} observations, the first near "
             f"customer {first['customer_id']} at {first['event_timestamp']}"
@@ -134,10 +144,11 @@ def check_nothing_newer(answer: pd.DataFrame, stored: pd.DataFrame, version: int
         different = ~_same(answer[name], stored[name])
         if different.any():
             at = int(different.argmax())
+            customer, moment = stored["customer_id"].iloc[at], stored["event_timestamp"].iloc[at]
             raise TrainingError(
-                f"{name} of customer {stored['customer_id'].iloc[at]} observed at {stored['event_timestamp'].iloc[at]}: "
-                f"Feast gave {answer[name].iloc[at]}, the snapshot in {FEATURES}@v{version} says "
-                f"{stored[name].iloc[at]} ({int(different.sum()):,} such rows): a feature from another moment leaked in"
+                f"{name} of customer {customer} observed at {moment}: Feast gave {answer[name].iloc[at]}, "
+                f"the snapshot in {FEATURES}@v{version} says {stored[name].iloc[at]} "
+                f"({int(different.sum()):,} such rows): a feature from another moment leaked in"
             )
     return shared
 
@@ -149,9 +160,9 @@ def end_of(day: date) -> pd.Timestamp:
     return pd.Timestamp(clock.end_of(day)).as_unit("us")
 
 
-def _same(left: pd.Series, right: pd.Series) -> NDArray:
+def _same(left: pd.Series, right: pd.Series) -> NDArray[Any]:
     import numpy as np
 
     a, b = left.to_numpy(dtype=np.float64, na_value=np.nan), right.to_numpy(dtype=np.float64, na_value=np.nan)
-    same: NDArray = (a == b) | (np.isnan(a) & np.isnan(b))
+    same: NDArray[Any] = (a == b) | (np.isnan(a) & np.isnan(b))
     return same

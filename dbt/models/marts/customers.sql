@@ -9,7 +9,7 @@ numbered as (
     select
         *,
         row_number() over (
-            partition by customer_id order by load_id desc, loaded_at desc, batch_id desc
+            partition by customer_id order by loaded_at desc, batch_id desc
         ) as landing
     from landed
 

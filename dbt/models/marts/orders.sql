@@ -10,11 +10,12 @@
 
 with landed as (
 
-    select * from {{ ref('stg_orders') }}
+    select staged.*
+    from {{ ref('stg_orders') }} as staged
 
     {% if on_top_of_base() %}
         -- By batch and not by a time: a clock can stand still or go back, and the base release is known by version.
-        where batch_id not in (select base.batch_id from {{ landed_before('raw', 'orders') }} as base)
+        left anti join {{ landed_before('raw', 'orders') }} as base on staged.batch_id = base.batch_id
     {% endif %}
 
 ),
@@ -24,7 +25,7 @@ numbered as (
     select
         *,
         row_number() over (
-            partition by order_id order by load_id desc, loaded_at desc, batch_id desc
+            partition by order_id order by loaded_at desc, batch_id desc
         ) as landing
     from landed
 

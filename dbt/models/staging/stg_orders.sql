@@ -17,8 +17,7 @@ renamed as (
         recorded_at,
         known_at,
         batch_id,
-        loaded_at,
-        _dlt_load_id as load_id
+        loaded_at
     from source
 
 )

@@ -1,0 +1,42 @@
+"""What the predictor answers when it does not score: one exception, one body, on every protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from plumbline.errors import PlumblineError
+
+
+class ServingError(PlumblineError):
+    """A model cannot be loaded, or the server cannot start."""
+
+
+class Refused(PlumblineError):
+    """A request that gets no score. `status` is HTTP's; `customers` gives the reason for each id it concerns.
+
+    400 and 413: the request is wrong; 404: a customer nobody knows; 503: ask again after `retry_after` seconds.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        customers: Mapping[int, str] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.customers = dict(customers or {})
+        self.retry_after = retry_after
+        self.request_id: str | None = None
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The JSON body of the refusal."""
+        return body(str(self), request_id, self.customers)
+
+
+def body(message: str, request_id: str, customers: Mapping[int, str] | None = None) -> dict[str, Any]:
+    """The one shape of an error's JSON body: the message, a reason per customer id, and the request's id."""
+    reasons = {str(customer): why for customer, why in (customers or {}).items()}
+    return {"error": message, "customers": reasons, "request_id": request_id}

@@ -1,0 +1,213 @@
+"""Online features of a batch of customers: one Feast call for the model's own feature service, and an honest no.
+
+Feast answers an unknown customer with nulls and ignores the view's ttl online (its issue 6821); both are told apart
+here: no row at all (unknown), a row older than the ttl (expired), a row with nulls (legitimate, `missing`).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from plumbline import clock, online_store
+from plumbline.errors import PlumblineError
+from plumbline.online_store import ONLINE
+from serving.errors import Refused, ServingError
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+RELEASE = "release_id"
+TIMEOUT = 1.0
+"""Seconds that Redis has to connect, and to answer one command. Feast itself sets none and would wait for ever."""
+
+PAUSE = 0.5
+"""After a failed read the store is not asked again for so many seconds: requests are refused at once, not queued up."""
+
+SKEW = timedelta(minutes=1)
+"""How far two machines' clocks may differ before a row counts as one from the future."""
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """One customer's features as read: `values` by name, null as None; `age_seconds` from event_time to now."""
+
+    customer_id: int
+    values: dict[str, Any]
+    event_time: datetime
+    age_seconds: float
+    release_id: int
+
+
+class OnlineFeatures:
+    """The features of one feature service, from Redis. Definitions are read once, so a request asks Redis alone.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, service: str) -> None:
+        """Raises ServingError when the registry has no such service, ServiceUnavailable without an online store."""
+        self.service = service
+        self._lock = threading.Lock()
+        self._down_until = 0.0
+        self._connect()
+
+    def read(self, customers: list[int]) -> list[FeatureRow]:
+        """A row for each customer, in their order.
+
+        Raises Refused: 404 naming customers that nobody knows; 503 for expired rows, for a Redis that does not
+        answer, and for one that holds no release. One such customer refuses the whole batch.
+        """
+        if clock.monotonic() < self._down_until:
+            raise Refused(503, "the online store did not answer a moment ago", retry_after=1)
+        try:
+            try:
+                return self._read(customers)
+            except self._errors:
+                if not self._moved():
+                    raise
+                return self._read(customers)
+        except self._errors as error:
+            self._down_until = clock.monotonic() + PAUSE
+            why = type(error).__name__
+            raise Refused(503, f"the online store does not answer ({why}): ask again", retry_after=1) from None
+
+    def _read(self, customers: list[int]) -> list[FeatureRow]:
+        now = clock.now()
+        asked = {"customer_id": customers, "request_time": [int(now.timestamp())] * len(customers)}
+        columns = self._store.get_online_features(features=self._references, entity_rows=asked).to_dict(
+            include_event_timestamps=True
+        )
+        self._refuse_unknown(customers, columns)
+        rows, refused = [], {}
+        for i, customer in enumerate(customers):
+            stamps = {view: _time(columns[f"{name}__ts"][i]) for view, name in self._stamped.items()}
+            if why := self._unfit(stamps, now):
+                refused[customer] = why
+                continue
+            oldest = min(stamps.values())
+            values = {name: columns[name][i] for name in self.names}
+            rows.append(FeatureRow(customer, values, oldest, (now - oldest).total_seconds(), int(columns[RELEASE][i])))
+        if refused:
+            raise Refused(503, _summary("features are not fit to be scored", refused), refused, retry_after=60)
+        return rows
+
+    def _refuse_unknown(self, customers: list[int], columns: dict[str, list[Any]]) -> None:
+        """Raises Refused when a customer has no row: 404 while a release is online, else 503."""
+        unknown = [
+            customer
+            for i, customer in enumerate(customers)
+            if columns[RELEASE][i] is None or any(not columns[f"{name}__ts"][i] for name in self._stamped.values())
+        ]
+        if not unknown:
+            return
+        if self._redis.exists(ONLINE):
+            reasons = dict.fromkeys(unknown, "unknown: the online store has no row of this customer")
+            raise Refused(404, _summary("unknown customers", reasons), reasons)
+        reasons = dict.fromkeys(unknown, "no row; nothing is materialized now")
+        message = "nothing is materialized: no release is whole in the online store (`plumb materialize` brings one in)"
+        raise Refused(503, message, reasons, retry_after=30)
+
+    def _unfit(self, stamps: dict[str, datetime], now: datetime) -> str | None:
+        """Why a customer's rows may not be scored now, None when they may."""
+        for view, stamp in stamps.items():
+            ttl = self._ttl[view]
+            if ttl and now - stamp > ttl:
+                return (
+                    f"expired: {view} is from {stamp:%Y-%m-%dT%H:%M:%SZ}, {(now - stamp).total_seconds():.0f} s old; "
+                    f"its ttl is {ttl.total_seconds():.0f} s; the next materialization refreshes it"
+                )
+            if stamp - now > SKEW:
+                return f"from the future: {view} is from {stamp:%Y-%m-%dT%H:%M:%SZ}, now is {now:%Y-%m-%dT%H:%M:%SZ}"
+        return None
+
+    def _moved(self) -> bool:
+        """After a failed read: True when the online store is elsewhere now, and connected to. A private Redis that was
+        started again has another port and password."""
+        with self._lock:
+            try:
+                if online_store.connection_string(start=False) == self._address:
+                    return False
+                self._connect()
+            except PlumblineError as error:
+                self._down_until = clock.monotonic() + PAUSE
+                raise Refused(503, f"the online store does not answer: {error}", retry_after=1) from None
+        return True
+
+    def _connect(self) -> None:
+        without_type_checks()
+        from feast.errors import FeastObjectNotFoundException, FeatureViewNotFoundException
+        from redis import RedisError
+        from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as LostConnection
+        from redis.retry import Retry
+
+        from feature_repo import store as feature_store
+
+        address = online_store.connection_string(start=False)
+        store = feature_store.open_store()
+        try:
+            found = store.get_feature_service(self.service)
+        except FeastObjectNotFoundException:
+            known = sorted(service.name for service in store.list_feature_services())
+            raise ServingError(
+                f"feature service {self.service!r} is not applied; the registry has {known or 'none'}. "
+                "Run `plumb materialize`, which applies the definitions."
+            ) from None
+        projections = found.feature_view_projections
+        self._ttl: dict[str, timedelta | None] = {}
+        for view in [*(p.name for p in projections), feature_store.VIEW]:
+            try:
+                self._ttl[view] = store.get_feature_view(view).ttl
+            except FeatureViewNotFoundException:
+                continue  # an on-demand view has no rows, and so no age
+        self._stamped = {p.name: p.features[0].name for p in projections if p.name in self._ttl}
+        self._stamped[feature_store.VIEW] = RELEASE
+        self.names = [feature.name for p in projections for feature in p.features]
+        self._references = [f"{p.name}:{feature.name}" for p in projections for feature in p.features]
+        self._references.append(f"{feature_store.VIEW}:{RELEASE}")
+
+        store.config.online_store.connection_string += f",socket_timeout={TIMEOUT},socket_connect_timeout={TIMEOUT}"
+        self._redis = _online(store)._get_client(store.config.online_store)
+        # One more try for a pooled connection that was cut; none after a timeout, which has cost its second already.
+        self._redis.set_retry(Retry(NoBackoff(), 1, supported_errors=(LostConnection,)))
+        self._errors: tuple[type[Exception], ...] = (RedisError, OSError)
+        self._store, self._address = store, address
+
+
+def without_type_checks() -> None:
+    """Imports Feast without its typeguard decorators, which rewrite a dozen modules at import (4 of 6 CPU-seconds)
+    and check every call after that. They have no other effect; nothing else in the process loses them."""
+    if "feast" in sys.modules:
+        return
+    import typeguard
+
+    checked = typeguard.typechecked
+    unchecked: Any = lambda target=None, **options: target if target is not None else lambda given: given  # noqa: E731
+    typeguard.typechecked = unchecked
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Spark is experimental, says Feast; it is not used here
+            import feast  # noqa: F401
+            from feast.infra.offline_stores.contrib.spark_offline_store import spark_source  # noqa: F401
+            from feast.infra.online_stores import redis  # noqa: F401
+    finally:
+        typeguard.typechecked = checked
+
+
+def _online(store: FeatureStore) -> Any:
+    return store._get_provider().online_store
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _summary(what: str, reasons: dict[int, str]) -> str:
+    """One sentence that names up to five customers; the body lists all."""
+    first, *_ = reasons.values()
+    named = ", ".join(map(str, list(reasons)[:5])) + (f" and {len(reasons) - 5} more" if len(reasons) > 5 else "")
+    return f"{what}: {named} ({first}); nothing was scored"

@@ -1,0 +1,168 @@
+"""The KServe model: ids in, probabilities out, every answer with its model, release, ages and gaps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID253 (imported by the server alone)
+
+from plumbline import clock
+from plumbline.metrics import instrument
+from serving import requests
+from serving.errors import Refused
+from serving.outcome_log import OutcomeLog
+from serving.scorer import Scored, Scorer
+
+NAME = "churn-predictor"
+THREADS = 4
+MOST_AT_ONCE = 100
+"""Requests under way at once, some 0.3 s of work; the next is told to come again instead of waiting in line."""
+
+
+class ChurnPredictor(Model):  # type: ignore[misc]
+    """Answers v1 and v2, REST and gRPC. `track` is `stable` or `canary`: which side of a rollout this process is."""
+
+    def __init__(self, model: str, log: OutcomeLog, track: str = "stable") -> None:
+        super().__init__(NAME, return_response_headers=True)
+        self._wanted, self._log, self._track = model, log, track
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="score")
+        self._under_way = 0
+        self.scorer: Scorer | None = None
+
+    def load(self) -> bool:
+        """Loads the model and opens the online store. Raises ServingError or ServiceUnavailable."""
+        self.scorer = Scorer(self._wanted)
+        labels = {"model_version": self.scorer.model.version, "track": self._track}
+        self._latency = instrument("prediction_latency_ms").labels(**labels)
+        self._missing = instrument("pct_missing_features").labels(**labels)
+        self.ready = True
+        return True
+
+    def start(self) -> None:
+        """KServe's hook after registration, which would call a model ready that is not."""
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The v2 metadata of the one input."""
+        return [{"name": requests.KEY, "datatype": "INT64", "shape": [-1]}]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The v2 metadata of the outputs."""
+        return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in requests.OUTPUTS.items()]
+
+    async def predict(
+        self,
+        payload: Any,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
+    ) -> Any:
+        """A v1 body (as decoded) or a v2 InferRequest to its answer. Raises Refused; nothing is scored then."""
+        begun = clock.monotonic()
+        tensors = isinstance(payload, InferRequest)
+        request_id = requests.request_id(payload.id if tensors else None, headers)
+        try:
+            customers = requests.from_v2(payload) if tensors else requests.from_v1(payload)
+            scored = await self._score(customers)
+        except Refused as refused:
+            refused.request_id = request_id
+            raise
+        if response_headers is not None:
+            response_headers["x-request-id"] = request_id
+        answer = self._tensors(request_id, scored, payload) if tensors else self._body(scored)
+        self._log.add(self._log_rows(request_id, scored))
+        self._missing.observe(scored.pct_missing)
+        self._latency.observe(1000 * (clock.monotonic() - begun))
+        return answer
+
+    async def _score(self, customers: list[int]) -> Scored:
+        """Scores in a thread: a Redis that hangs must not hold up health checks and other requests."""
+        if self.scorer is None:
+            raise Refused(503, f"{NAME} has not loaded its model yet", retry_after=5)
+        if self._under_way >= MOST_AT_ONCE:
+            raise Refused(503, f"{self._under_way} requests are under way: ask again", retry_after=1)
+        self._under_way += 1
+        try:
+            with instrument("predictions_in_flight").track_inprogress():
+                return await asyncio.get_running_loop().run_in_executor(self._pool, self.scorer.score, customers)
+        finally:
+            self._under_way -= 1
+
+    def _about(self, scored: Scored) -> dict[str, Any]:
+        """What an answer depends on besides the customers."""
+        assert self.scorer is not None  # noqa: S101 (it has scored)
+        model = self.scorer.model
+        about = {
+            "data_version": model.data_version,
+            "feature_service": model.feature_service,
+            "clock": scored.at.isoformat(),
+        }
+        return {**about, "replay": True} if clock.is_replay() else about
+
+    def _body(self, scored: Scored) -> dict[str, Any]:
+        predictions = [
+            {
+                "customer_id": found.row.customer_id,
+                "churn_probability": found.probability,
+                "features_age_seconds": found.row.age_seconds,
+                "release_id": found.row.release_id,
+                "missing": found.missing,
+            }
+            for found in scored.predictions
+        ]
+        return {
+            "predictions": predictions,
+            "model_name": NAME,
+            "model_version": self._version,
+            **self._about(scored),
+        }
+
+    def _tensors(self, request_id: str, scored: Scored, asked: InferRequest) -> InferResponse:
+        columns: dict[str, list[Any]] = {
+            "churn_probability": [found.probability for found in scored.predictions],
+            "features_age_seconds": [found.row.age_seconds for found in scored.predictions],
+            "release_id": [found.row.release_id for found in scored.predictions],
+            "missing": [",".join(found.missing) for found in scored.predictions],
+        }
+        outputs = [
+            InferOutput(name=name, shape=[len(columns[name])], datatype=kind, data=columns[name])
+            for name, kind in requests.OUTPUTS.items()
+        ]
+        return InferResponse(
+            response_id=request_id,
+            model_name=NAME,
+            model_version=self._version,
+            infer_outputs=outputs,
+            parameters={"model_version": self._version, **self._about(scored)},
+            use_binary_outputs=asked.use_binary_outputs,
+            requested_outputs=asked.request_outputs,
+        )
+
+    def _log_rows(self, request_id: str, scored: Scored) -> list[dict[str, Any]]:
+        logged_at = clock.wall()
+        return [
+            {
+                "request_id": request_id,
+                "at": scored.at,
+                "logged_at": logged_at,
+                "customer_id": found.row.customer_id,
+                "features": json.dumps(found.row.values, sort_keys=True),
+                "event_time": found.row.event_time,
+                "features_age_seconds": found.row.age_seconds,
+                "release_id": found.row.release_id,
+                "model_version": self._version,
+                "track": self._track,
+                "score": found.probability,
+            }
+            for found in scored.predictions
+        ]
+
+    @property
+    def _version(self) -> str:
+        assert self.scorer is not None  # noqa: S101 (asked for after a score)
+        return self.scorer.model.version
+
+    def close(self) -> None:
+        """Ends the threads that score."""
+        self._pool.shutdown(wait=False)

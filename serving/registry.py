@@ -1,0 +1,104 @@
+"""The registered model: which version an alias means, and its booster, in xgboost's own format and nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline.errors import ServiceUnavailable
+from plumbline.settings import settings
+from serving.errors import ServingError
+
+if TYPE_CHECKING:
+    import xgboost
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+NAME = "churn_xgb"
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model version in memory: `features` in the order it was trained on; the tags that its registration set."""
+
+    version: str
+    booster: xgboost.Booster
+    features: list[str]
+    feature_service: str
+    data_version: str
+    release_id: str
+
+
+def client() -> MlflowClient:
+    """A client of the registry in the settings. Raises ServingError when this home has none yet."""
+    if settings().mlflow_url is None and not (settings().home / "mlflow" / "mlflow.db").exists():
+        raise ServingError("no model registry in this home yet: `plumb train`, then `plumb register`")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    import mlflow
+
+    for chatty in ("mlflow", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(settings().mlflow_uri)
+    mlflow.set_registry_uri(settings().mlflow_uri)
+    return mlflow.MlflowClient()
+
+
+def find(model: str) -> ModelVersion | None:
+    """The version that an alias or a number names, None when there is none. Raises ServiceUnavailable."""
+    from mlflow.exceptions import MlflowException
+
+    registry = client()
+    try:
+        return (
+            registry.get_model_version(NAME, model)
+            if model.isdecimal()
+            else registry.get_model_version_by_alias(NAME, model)
+        )
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            return None
+        # The URL may hold a password: the setting is named, its value is not shown.
+        raise ServiceUnavailable(f"MLflow (PLUMBLINE_MLFLOW_URL) does not answer: {error.error_code}") from None
+
+
+def load(model: str) -> LoadedModel:
+    """Loads the version that an alias or a number names.
+
+    Raises ServingError when there is none, or it lacks a tag, or it is not an xgboost model with named features.
+    """
+    found = find(model)
+    if found is None:
+        raise ServingError(f"{NAME} has no {model!r}: `plumb register` makes a challenger, `plumb deploy` a champion")
+    tags = {}
+    for tag in ("feature_service", "data_version", "release_id"):
+        if not found.tags.get(tag):
+            raise ServingError(f"{NAME} version {found.version} has no tag {tag!r}: register it with `plumb register`")
+        tags[tag] = str(found.tags[tag])
+    booster = _booster(str(found.version))
+    if not booster.feature_names:
+        raise ServingError(f"{NAME} version {found.version} names no features: train it on named columns")
+    return LoadedModel(str(found.version), booster, list(booster.feature_names), **tags)
+
+
+def _booster(version: str) -> xgboost.Booster:
+    import mlflow.artifacts
+    import xgboost
+    from mlflow.models import Model
+
+    with tempfile.TemporaryDirectory(prefix="plumbline-model-") as folder:
+        path = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{version}", dst_path=folder))
+        flavors: dict[str, Any] = Model.load(path).flavors
+        if "xgboost" not in flavors:
+            raise ServingError(f"{NAME} version {version}: expected an xgboost model, found {sorted(flavors)}")
+        booster = xgboost.Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
+        booster.load_model(path / flavors["xgboost"]["data"])
+    booster.set_param({"nthread": 1})
+    return booster

@@ -1,0 +1,100 @@
+"""`plumb serve`: KServe's model server around the churn predictor, one process, loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from plumbline import clock, online_store, services
+from plumbline.errors import ServiceUnavailable
+from plumbline.progress import say
+
+GRACE = 10
+"""Seconds that requests under way have after SIGTERM. One takes two at most: Redis has a second to answer."""
+
+
+def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str = services.HOST) -> None:
+    """Serves the model that an alias or version names until SIGTERM, then answers what is under way and returns.
+
+    Port 0 is a free one. Raises ServiceUnavailable when a port is taken or the registry or online store is away,
+    ServingError when there is no such model.
+    """
+    bound = _bind(host, port)
+    online_store.url()
+    begun = clock.monotonic()
+    say(f"loading KServe, Feast and the model {model!r}")
+    from serving.features import without_type_checks
+
+    without_type_checks()
+    with _no_arguments():
+        from serving.predictor import NAME, ChurnPredictor
+    from serving.outcome_log import OutcomeLog
+
+    log = OutcomeLog()
+    predictor = ChurnPredictor(model, log)
+    try:
+        predictor.load()
+        grpc_port = grpc_port or services.free_port()
+        address = f"http://{host}:{bound.getsockname()[1]}"
+        say(f"{NAME} version {predictor.scorer.model.version} on {address}, gRPC on {host}:{grpc_port}")  # type: ignore[union-attr]
+        say(f"up after {clock.monotonic() - begun:.1f} s; metrics on {address}/metrics; SIGTERM stops it")
+        _run(predictor, bound, host, grpc_port)
+    finally:
+        predictor.close()
+        log.close()
+        bound.close()
+
+
+def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> None:
+    """Both servers in one event loop. uvicorn takes SIGTERM, drains, and raises it again, which drains gRPC."""
+    from kserve import ModelServer
+
+    from serving.grpc_server import Grpc
+    from serving.rest import Plane, Rest
+
+    class Server(ModelServer):  # type: ignore[misc]
+        def start(self, models: list[Any]) -> None:
+            self._register_and_check_atleast_one_model_is_ready(models)
+            given = {"data_plane": self.dataplane, "model_repository_extension": self.model_repository_extension}
+            self._rest_server = Rest(bound, app="kserve.model_server:app", grace_period=GRACE, **given)
+            self._grpc_server = Grpc(host, grpc_port, kwargs={}, grace_period=GRACE, **given)
+            self.servers = [self._rest_server.start(), self._grpc_server.start(self.max_threads)]
+            self.register_signal_handler()
+            asyncio.run(self._serve())
+
+    server = Server(workers=1, enable_latency_logging=False, access_log_format=None)
+    for chatty in ("kserve", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's own use of FastAPI
+    server.dataplane = Plane(model_registry=server.registered_models)
+    server.start([predictor])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket on that address, not listening yet: a port that is taken is known before anything is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio sets TCP_NODELAY only then; without it each answer waits 40 ms for an ACK.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ServiceUnavailable(f"cannot listen on {host}:{port}: {error.strerror}; give another --port") from None
+    return bound
+
+
+@contextmanager
+def _no_arguments() -> Iterator[None]:
+    """KServe reads the process's arguments when it is imported, and would take `--model` for its `--model_name`."""
+    given, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = given

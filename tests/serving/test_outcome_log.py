@@ -1,0 +1,133 @@
+"""The outcome log: bounded, never in an answer's way, and nothing lost that the lake would have taken."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_customers import eventually
+from prometheus_client import REGISTRY
+
+from plumbline import lake
+from plumbline.settings import settings
+from serving.outcome_log import TABLE, OutcomeLog, append
+
+Rows = list[dict[str, Any]]
+
+
+def rows(count: int, first: int = 0) -> Rows:
+    return [{"customer_id": first + i} for i in range(count)]
+
+
+def dropped(reason: str) -> float:
+    return REGISTRY.get_sample_value("outcome_log_dropped_total", {"reason": reason}) or 0.0
+
+
+def test_a_full_batch_is_written_without_waiting() -> None:
+    written: list[Rows] = []
+    log = OutcomeLog(written.append, batch=3, seconds=3600)
+    log.add(rows(2))
+    log.add(rows(1, first=2))
+    eventually(lambda: written)
+    assert written == [rows(3)]
+    log.close()
+
+
+def test_a_few_rows_are_written_when_the_first_has_waited_long_enough() -> None:
+    written: list[Rows] = []
+    log = OutcomeLog(written.append, batch=1000, seconds=0.05)
+    log.add(rows(2))
+    assert eventually(lambda: written) == [rows(2)]
+    log.close()
+
+
+def test_closing_writes_what_waits_and_takes_no_more() -> None:
+    written: list[Rows] = []
+    log = OutcomeLog(written.append, seconds=3600)
+    log.add(rows(2))
+    log.close()
+    assert written == [rows(2)]
+    before = dropped("full")
+    log.add(rows(1))
+    assert dropped("full") == before + 1
+
+
+def test_a_slow_lake_costs_rows_and_no_time() -> None:
+    writing, go_on, written = threading.Event(), threading.Event(), []
+
+    def write(batch: Rows) -> None:
+        writing.set()
+        assert go_on.wait(10)
+        written.append(batch)
+
+    before = dropped("full")
+    log = OutcomeLog(write, capacity=10, batch=1, seconds=3600)
+    log.add(rows(1))
+    assert writing.wait(10)
+    begun = time.monotonic()
+    log.add(rows(25, first=1))
+    assert time.monotonic() - begun < 0.1
+    assert dropped("full") == before + 15
+    go_on.set()
+    log.close()
+    assert written == [rows(1), rows(10, first=1)]
+
+
+def test_a_lake_that_refuses_is_asked_again_and_gets_all_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    written: list[Rows] = []
+    failures = iter([True, True])
+
+    def write(batch: Rows) -> None:
+        if next(failures, False):
+            raise OSError("disk is full")
+        written.append(batch)
+
+    log = OutcomeLog(write, batch=2, seconds=0.05)
+    log.add(rows(2))
+    eventually(lambda: written)
+    log.close()
+    assert [row for batch in written for row in batch] == rows(2)
+    assert "2 rows not written to serving.predictions" in capsys.readouterr().err
+
+
+def test_rows_that_a_closing_log_cannot_write_are_counted() -> None:
+    def write(batch: Rows) -> None:
+        raise OSError("disk is full")
+
+    before = dropped("closed")
+    log = OutcomeLog(write, seconds=3600)
+    log.add(rows(4))
+    log.close()
+    assert dropped("closed") == before + 4
+
+
+def test_the_table_is_made_by_its_first_rows_and_read_back_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLUMBLINE_LAKE", str(tmp_path))
+    settings.cache_clear()
+    at = datetime(1998, 7, 1, tzinfo=UTC)
+    row = {
+        "request_id": "a",
+        "at": at,
+        "logged_at": at,
+        "customer_id": 2**63 - 1,
+        "features": json.dumps({"avg_ticket_30d": None}),
+        "event_time": at,
+        "features_age_seconds": 86400.0,
+        "release_id": 7,
+        "model_version": "1",
+        "track": "stable",
+        "score": 0.25,
+    }
+    append([row])
+    append([row])
+    assert lake.open_table(TABLE).to_pyarrow_table().to_pylist() == [row, row]
+    assert lake.version(TABLE) == 1
+    monkeypatch.undo()
+    settings.cache_clear()

@@ -1,0 +1,37 @@
+"""A home with a small made-up shop in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import made_up_shop
+import pytest
+
+from plumbline.settings import settings
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], dict[str, Any]]]:
+    """A home with a lake, shared by a module; calling it publishes the next release with its dataset."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PLUMBLINE_HOME", str(tmp_path_factory.mktemp("training")))
+    patch.setenv("PLUMBLINE_NOW", "1998-07-01T00:00:00Z")
+    settings.cache_clear()
+    orders = made_up_shop.simulate_orders(700)
+    made_up_shop.write_lake(orders, made_up_shop.WEEKLY[:1])
+
+    def release(release_id: int) -> dict[str, Any]:
+        made_up_shop.publish(release_id)
+        return made_up_shop.write_dataset(release_id, orders)
+
+    yield release
+    patch.undo()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def shop_home(shop: object) -> Path:
+    """The home that the module's shop lives in."""
+    return settings().home

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from training import canonical
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+def frame() -> pd.DataFrame:
+    import pandas as pd
+
+    moments = pd.to_datetime(["1997-05-01", "1997-05-01", "1997-04-03"], utc=True)
+    return pd.DataFrame(
+        {
+            "customer_id": [2, 1, 1],
+            "event_timestamp": moments,
+            "request_time": [862444800, 862444800, 860025600],
+            "churned": [True, False, True],
+            "is_test": [True, True, False],
+            "orders_total": [1, 4, 2],
+            "avg_ticket_30d": [None, 12.5, 0.0],
+        }
+    )
+
+
+def wanted() -> pa.Schema:
+    import pyarrow as pa
+
+    return canonical.schema({"orders_total": pa.int32(), "avg_ticket_30d": pa.float32()})
+
+
+def digest(rows: pd.DataFrame) -> str:
+    return canonical.content_hash(canonical.table(rows, wanted()))
+
+
+def test_rows_come_sorted_with_fixed_types() -> None:
+    import pyarrow as pa
+
+    table = canonical.table(frame(), wanted())
+    assert table.schema == wanted()
+    assert table.column("customer_id").to_pylist() == [1, 1, 2]
+    assert table.schema.field("event_timestamp").type == pa.timestamp("us", "UTC")
+    assert table.column("avg_ticket_30d").to_pylist() == [0.0, 12.5, None]
+
+
+def test_the_hash_is_the_same_for_any_row_order_file_and_kind_of_missing(tmp_path: Path) -> None:
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    first = digest(frame())
+    assert digest(frame().iloc[::-1]) == first
+    assert digest(frame().fillna(np.nan)) == first
+    table = canonical.table(frame(), wanted())
+    assert canonical.content_hash(table.take([2, 0, 1])) == first
+    canonical.write(table, tmp_path / "one.parquet")
+    pq.write_table(table, tmp_path / "two.parquet", compression="none", row_group_size=1)
+    assert (tmp_path / "one.parquet").read_bytes() != (tmp_path / "two.parquet").read_bytes()
+    assert {canonical.content_hash(canonical.read(tmp_path / f"{n}.parquet")) for n in ("one", "two")} == {first}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("churned", True), ("avg_ticket_30d", 12.6), ("avg_ticket_30d", None), ("orders_total", 5), ("customer_id", 9)],
+)
+def test_one_other_value_is_another_hash(column: str, value: object) -> None:
+    changed = frame()
+    changed.loc[1, column] = value
+    assert digest(changed) != digest(frame())
+
+
+def test_null_and_zero_differ() -> None:
+    changed = frame()
+    changed.loc[0, "avg_ticket_30d"] = 0.0
+    assert digest(changed) != digest(frame())
+
+
+def test_bad_rows_are_refused_by_name() -> None:
+    import pandas as pd
+
+    with pytest.raises(TrainingError, match="1 rows repeat the key"):
+        canonical.table(pd.concat([frame(), frame().head(1)]), wanted())
+    with pytest.raises(TrainingError, match="lacks orders_total"):
+        canonical.table(frame().drop(columns="orders_total"), wanted())
+    with pytest.raises(TrainingError, match="request_time: 1 values are missing"):
+        canonical.table(frame().assign(request_time=[None, 1, 2]), wanted())
+    with pytest.raises(TrainingError, match="orders_total does not fit int32"):
+        canonical.table(frame().assign(orders_total=[0.5, 1, 2]), wanted())

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline import files
+from plumbline.errors import Conflict
+from training import dataset, model, register, tracking
+from training import train as training
+from training.errors import TrainingError
+from training.register import judge
+from training.train import train
+
+Shop = Callable[[int], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def first(shop: Shop) -> dict[str, Any]:
+    """Release 1, trained."""
+    shop(1)
+    return train()
+
+
+def test_without_a_dataset_nothing_is_trained(shop: Shop, first: dict[str, Any]) -> None:
+    about = dataset.folder(1) / "dataset.json"
+    kept = about.read_text()
+    about.unlink()
+    with pytest.raises(TrainingError, match="run `plumb dataset --release 1` first"):
+        train(1)
+    files.write_whole(about, kept)
+
+
+def test_a_run_names_what_it_was_made_from(shop_home: Path, first: dict[str, Any]) -> None:
+    assert first["state"] == "done"
+    about = dataset.load(1).about
+    run = tracking.client().get_run(first["versions"]["mlflow_run_id"])
+    named = ("data_version", "dataset_id", "cutoff", "feature_service", "lock_hash", "code_sha")
+    assert {name: run.data.params[name] for name in named} == {name: about[name] for name in named}
+    assert run.data.params["dataset_hash"] == about["content_hash"]
+    assert {"seed", "max_depth", "release_id", "bgnbd_r"} <= set(run.data.params)
+    names = {"roc_auc", "pr_auc", "log_loss", "brier"}
+    prefixed = {f"{prefix}{name}" for prefix in ("", "baseline_recency_", "baseline_bgnbd_") for name in names}
+    assert prefixed | {"base_rate"} <= set(run.data.metrics)
+    assert run.data.metrics["roc_auc"] > 0.6
+
+
+def test_the_artifacts_hold_no_pickle_and_stay_in_home(shop_home: Path, first: dict[str, Any]) -> None:
+    files_found = [path for path in (shop_home / "mlflow" / "artifacts").rglob("*") if path.is_file()]
+    names = {path.name for path in files_found}
+    assert {"model.ubj", "dataset.json", "calibration.png", "roc_pr.png", "feature_importance.png"} <= names
+    assert not [path for path in files_found if path.suffix in {".pkl", ".pickle", ".joblib", ".dill"}]
+    # A pickle of any protocol since 2 begins with these bytes and ends with a full stop.
+    heads = [path.read_bytes() for path in files_found]
+    assert not [head for head in heads if head[:1] == b"\x80" and head[1:2] <= b"\x05" and head[-1:] == b"."]
+    requirements = next(path for path in files_found if path.name == "requirements.txt").read_text().splitlines()
+    assert {line.partition("==")[0] for line in requirements} == set(training.SERVED_WITH)
+
+
+def test_the_logged_model_gives_the_same_probabilities(shop_home: Path, first: dict[str, Any]) -> None:
+    import mlflow.pyfunc
+    import numpy as np
+
+    run = training.load_run(1)
+    data = dataset.load(1)
+    served = mlflow.pyfunc.load_model(run["model_uri"])
+    rows = model.matrix(data.part(test=True), data.features)
+    booster = model.fit(data.part(test=False), data.features, model.Params())
+    assert np.array_equal(served.predict(rows), model.probability(booster, data.part(test=True)))
+    assert served.metadata.get_input_schema().input_names() == data.features
+
+
+def test_again_changes_nothing_and_anew_gives_the_same_bytes(shop_home: Path, first: dict[str, Any]) -> None:
+    again = train()
+    assert again["state"] == "unchanged"
+    assert again["versions"] == first["versions"]
+    training.path(1).unlink()
+    anew = train()
+    assert anew["state"] == "done"
+    assert anew["versions"]["model_sha256"] == first["versions"]["model_sha256"]
+    assert anew["versions"]["mlflow_run_id"] != first["versions"]["mlflow_run_id"]
+    assert anew["metrics"] == first["metrics"]
+
+
+def test_constraints_hold_and_name_known_features(shop_home: Path, first: dict[str, Any]) -> None:
+    import numpy as np
+
+    data = dataset.load(1)
+    rows = data.part(test=False)
+    booster = model.fit(rows, data.features, model.Params())
+    one = rows.head(1)
+    silent = one.loc[one.index.repeat(400)].assign(days_since_last_order=np.arange(400))
+    assert (np.diff(model.probability(booster, silent)) >= 0).all()
+    with pytest.raises(TrainingError, match="constraints on days_since_last_order, orders_total"):
+        model.fit(rows, ["orders_90d"], model.Params())
+    with pytest.raises(TrainingError, match="lack the model inputs colour"):
+        model.matrix(rows, ["colour"])
+
+
+def test_the_rule() -> None:
+    assert judge(0.30, 0.31) == (
+        True,
+        "log loss 0.3000 against the champion's 0.3100 on the same test rows: not worse by more than 0.002",
+    )
+    assert judge(0.3119, 0.31)[0]
+    accepted, why = judge(0.3125, 0.31)
+    assert not accepted
+    assert why.endswith("worse by 0.0025, more than 0.002 is not accepted")
+
+
+def test_a_run_is_registered_once_and_only_what_is_not_worse_challenges(
+    shop: Shop, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tracking.client()
+
+    def challenger() -> str | None:
+        aliases = client.get_registered_model(tracking.NAME).aliases
+        return str(aliases[tracking.CHALLENGER]) if tracking.CHALLENGER in aliases else None
+
+    one = register.register()
+    assert one["state"] == "done"
+    assert one["what"] == "churn_xgb version 1 is challenger: there is no champion yet"
+    assert register.register()["state"] == "unchanged"
+    version = client.get_model_version(tracking.NAME, "1")
+    run = training.load_run(1)
+    assert {name: version.tags[name] for name in register.TAGS} == {name: str(run[name]) for name in register.TAGS}
+    assert version.tags["run_id"] == version.run_id == run["mlflow_run_id"]
+
+    # What `plumb deploy` does with the first one.
+    client.set_registered_model_alias(tracking.NAME, tracking.CHAMPION, "1")
+    client.delete_registered_model_alias(tracking.NAME, tracking.CHALLENGER)
+    assert register.register()["state"] == "unchanged"
+    assert challenger() is None
+
+    good = model.Params
+    monkeypatch.setattr(model, "Params", lambda: replace(good(), rounds=2))
+    shop(2)
+    train()
+    worse = register.register()
+    assert "churn_xgb version 2 holds no alias: log loss" in worse["what"]
+    assert "is not accepted" in worse["what"]
+    assert challenger() is None
+    assert register.register()["state"] == "unchanged"
+
+    monkeypatch.setattr(model, "Params", good)
+    shop(3)
+    train()
+    equal = register.register()
+    assert "churn_xgb version 3 is challenger: log loss" in equal["what"]
+    assert challenger() == "3"
+    champion = register.champion_of(client)
+    assert champion is not None
+    assert str(champion.version) == "1"
+
+    shop(4)
+    with pytest.raises(TrainingError, match="no model of release 4 yet: run `plumb train --release 4` first"):
+        register.register()
+
+
+def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> None:
+    with dataset.working(), pytest.raises(Conflict, match="another training of churn"):
+        train()

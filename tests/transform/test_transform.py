@@ -1,0 +1,181 @@
+"""dbt_run through the real thing: dbt, Spark Connect and Delta on a few rows."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from plumbline import lake, services, transform
+from plumbline.errors import GateFailed
+from plumbline.settings import settings
+
+pytestmark = pytest.mark.usefixtures("spark")
+
+ORDERS = ["order_id", "customer_id", "order_date", "units", "total_cents", "recorded_at", "known_at"]
+
+
+def land(batch: str, orders: list[tuple], customers: list[int] = (), loaded_at: datetime | None = None) -> None:
+    """Appends one batch. An order is (id, customer, day of January 1997, cents[, day on which it was known])."""
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    stamp = pa.timestamp("us", tz="UTC")
+    stamps = {"batch_id": batch, "loaded_at": loaded_at or noon(10)}
+
+    def append(table: str, rows: list[dict], fields: dict) -> None:
+        schema = pa.schema({**fields, "batch_id": pa.string(), "loaded_at": stamp})
+        write_deltalake(lake.uri(table), pa.Table.from_pylist([r | stamps for r in rows], schema=schema), mode="append")
+
+    append(
+        "raw.orders",
+        [
+            {
+                "order_id": order,
+                "customer_id": customer,
+                "order_date": date(1997, 1, day),
+                "units": 1,
+                "total_cents": cents,
+                "recorded_at": noon(day),
+                "known_at": noon(*(known or [day])),
+            }
+            for order, customer, day, cents, *known in orders
+        ],
+        {
+            "order_id": pa.int64(),
+            "customer_id": pa.int64(),
+            "order_date": pa.date32(),
+            "units": pa.int64(),
+            "total_cents": pa.int64(),
+            "recorded_at": stamp,
+            "known_at": stamp,
+        },
+    )
+    append(
+        "raw.customers",
+        [{"customer_id": c, "signed_up_at": noon(1), "recorded_at": noon(1), "known_at": noon(1)} for c in customers],
+        {"customer_id": pa.int64(), "signed_up_at": stamp, "recorded_at": stamp, "known_at": stamp},
+    )
+
+
+def noon(day: int) -> datetime:
+    return datetime(1997, 1, day, 12, tzinfo=UTC)
+
+
+def orders(*columns: str) -> list[tuple]:
+    """The mart at its head, in the order of ids."""
+    table = lake.open_table("analytics.orders").to_pyarrow_table().sort_by("order_id")
+    return [tuple(row[c] for c in columns) for row in table.to_pylist()]
+
+
+def operations() -> list[str]:
+    return [commit["operation"] for commit in reversed(lake.open_table("analytics.orders").history())]
+
+
+def base_of(run) -> dict[str, int]:
+    return {**run.candidate.tables, **run.wrote}
+
+
+def test_a_first_run_builds_both_marts_and_reports_them(start) -> None:
+    import pyarrow as pa
+
+    land("1", [(1, 7, 1, 1177), (2, 8, 2, 0)], [7, 8])
+    run = start()
+    assert transform.build(run) == "4 models built, 8 tests passed"
+    assert orders("order_id", "total_cents") == [(1, 1177), (2, 0)]
+    assert (run.wrote, run.rows) == (dict.fromkeys(transform.MARTS, 0), dict.fromkeys(transform.MARTS, 2))
+    assert run.read == {"raw.orders": 0, "raw.customers": 0}
+    assert {node["status"] for node in run.facts["dbt"]} == {"success", "pass"}
+    schema = pa.schema(lake.open_table("analytics.orders").schema())
+    assert schema.field("total_cents").type == pa.int64()
+
+
+def test_late_order_second_landing_and_undone_head(start, spark) -> None:
+    """One history: a late order and a second landing merge in; a rerun and a failed run's leftovers change nothing."""
+    land("1", [(1, 7, 2, 1177), (2, 8, 3, 900)], [7, 8])
+    first = start()
+    land("0", [(9, 9, 9, 9)], [9])
+    transform.build(first)
+    assert orders("order_id") == [(1,), (2,)]  # its pin, not the head
+    for table in transform.MARTS:
+        spark.sql(f"DROP TABLE {table}")  # external: what a server that was started anew does not know
+
+    # The clock went back since (a replay): a batch is new if the base release did not have it.
+    land("2", [(3, 7, 1, 500, 4), (1, 7, 2, 1000)], loaded_at=noon(9))
+    run = start(base_of(first))
+    transform.build(run)
+    assert orders("order_id", "total_cents", "order_date", "known_at") == [
+        (1, 1000, date(1997, 1, 2), noon(2)),
+        (2, 900, date(1997, 1, 3), noon(3)),
+        (3, 500, date(1997, 1, 1), noon(4)),
+        (9, 9, date(1997, 1, 9), noon(9)),
+    ]
+    assert run.rows["analytics.orders"] == 3
+    assert operations() == ["CREATE OR REPLACE TABLE AS SELECT", "MERGE"]
+    merged = lake.open_table("analytics.orders").history(1)[0]["operationParameters"]["predicate"]
+    assert ">= 1" in merged
+    assert "<= 9" in merged
+
+    # The run was never released: the same again starts from the base and comes to the same rows.
+    seen = orders(*ORDERS)
+    again = start(base_of(first))
+    transform.build(again)
+    assert orders(*ORDERS) == seen
+    assert operations()[2:] == ["RESTORE", "MERGE"]
+
+    # With nothing new, nothing changes, and the old landing of order 1 does not come back.
+    quiet = start(base_of(again))
+    transform.build(quiet)
+    assert orders(*ORDERS) == seen
+    assert quiet.rows["analytics.orders"] == 0
+
+
+def test_a_failing_test_is_a_gate_that_says_what_where_and_how_many(start) -> None:
+    land("1", [(1, 7, 2, -5), (2, 9, 2, -1)], [7])
+    run = start()
+    with pytest.raises(GateFailed) as caught:
+        transform.build(run)
+    told = str(caught.value)
+    assert "2 rows of orders.total_cents fail" in told
+    assert "1 rows of orders.customer_id fail" in told
+    path = told.partition("the query that finds them: ")[2].splitlines()[0]
+    assert "analytics" in open(path).read()  # noqa: PTH123, SIM115
+    assert {node["failures"] for node in run.facts["dbt"] if node["status"] == "fail"} == {1, 2}
+
+
+def test_a_model_that_cannot_be_built_is_a_transform_error(start) -> None:
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    land("1", [(1, 7, 2, 5)], [7])
+    write_deltalake(lake.uri("raw.customers"), pa.table({"customer": [1]}), mode="overwrite", schema_mode="overwrite")
+    with pytest.raises(transform.TransformError, match=r"stg_customers: .*customer_id") as caught:
+        transform.build(start())
+    assert "JVM" not in str(caught.value)
+
+
+def test_unit_tests_and_docs_through_the_command(start, capfd: pytest.CaptureFixture[str]) -> None:
+    land("1", [(1, 7, 2, 5)], [7])
+    transform.build(start())
+    transform.run_dbt(["test", "--select", "test_type:unit"])
+    assert "PASS=3 WARN=0 ERROR=0" in capfd.readouterr().out
+
+    transform.run_dbt(["docs", "generate"])
+    page = settings().home / "dbt" / "target" / "static_index.html"
+    assert str(page) in capfd.readouterr().out
+    assert "What the order cost, in integer US cents" in page.read_text()
+    left = [name for name in ("target", "logs", "dbt_packages") if (transform.PROJECT / name).exists()]
+    assert left == []
+
+
+def test_without_the_hub_the_message_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUMBLINE_DBT_UTILS", "hub")
+    monkeypatch.setenv("DBT_PACKAGE_HUB_URL", f"http://127.0.0.1:{services.free_port()}/")
+    settings.cache_clear()
+    with pytest.raises(transform.TransformError, match="PLUMBLINE_DBT_UTILS=offline"):
+        transform.run_dbt(["ls"])
+
+
+def test_run_dbt_without_a_command_says_what_it_takes() -> None:
+    with pytest.raises(transform.TransformError, match="which dbt command"):
+        transform.run_dbt([])
