@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import lake, releases
-from plumbline.errors import GateFailed, PlumblineError
+from plumbline.errors import GateFailed, PlumblineError, ServiceUnavailable
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
 from plumbline.spark import session
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dbt.cli.main import dbtRunnerResult
+    from pyspark.sql import SparkSession
 
 PROJECT = ROOT / "dbt"
 SOURCES = ("raw.orders", "raw.customers")
@@ -48,10 +49,7 @@ def build(run: StageRun) -> str:
         f"dbt build of {', '.join(MARTS)}"
         + (" from all of raw" if full else f" on top of release {run.candidate.base}")
     )
-    lake.register(spark, MARTS)
-    # Only what is built on: the other mart is made anew each time, and a RESTORE takes seconds.
-    if lake.restore(spark, run.released(INCREMENTAL)):
-        say(f"{INCREMENTAL} had moved on without a release: brought back to release {run.candidate.base}")
+    _prepare(run, spark)
     before = {} if full else run.released(*SOURCES)
     heads = {table: lake.version(table) for table in MARTS}
     arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full else [])]
@@ -67,6 +65,20 @@ def build(run: StageRun) -> str:
         run.write(table, version, _rows_written(table) if version != heads[table] else 0)
     tests = sum(node["kind"] == "test" for node in nodes)
     return f"{len(nodes) - tests} models built, {tests} tests passed"
+
+
+def _prepare(run: StageRun, spark: SparkSession) -> None:
+    """Catalog and mart as the base release has them. First to speak to Spark, so a server that is gone shows here."""
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+
+    try:
+        lake.register(spark, MARTS)
+        # Only what is built on: the other mart is made anew each time, and a RESTORE takes seconds.
+        if lake.restore(spark, run.released(INCREMENTAL)):
+            say(f"{INCREMENTAL} had moved on without a release: brought back to release {run.candidate.base}")
+    except SparkConnectGrpcException as error:
+        why = next((line.strip() for line in str(error).splitlines() if "details" in line), type(error).__name__)
+        raise ServiceUnavailable(f"Spark went away: {why}. Its log is in <home>/logs; run the same again.") from None
 
 
 def run_dbt(args: list[str]) -> None:
