@@ -69,6 +69,7 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
         )
     client.hset(ONLINE, mapping={"release_id": release.release_id, "event_time": end.isoformat()})
     return {
+        "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC",
         "state": "done",
         "release_id": release.release_id,
         "rows": {"online.customer_features": expected},

@@ -9,7 +9,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbline import files, lake, online_store, spark
+from plumbline import files, lake, online_store, services, spark
+from plumbline.errors import ServiceUnavailable
 from plumbline.releases import Release
 from plumbline.settings import ROOT, settings
 
@@ -22,6 +23,9 @@ SERVICE = "churn_v1"
 
 VIEW = "customer_features"
 
+NO_REDIS = f"{services.HOST}:1"
+"""Where no Redis is: offline reads never call it, and an online read is refused at once."""
+
 
 def service_name() -> str:
     """The FeatureService that new models are trained on."""
@@ -29,13 +33,16 @@ def service_name() -> str:
 
 
 def open_store(registry: Path | None = None) -> FeatureStore:
-    """The store with the applied definitions, for online reads. Needs Redis to be up, starts nothing."""
+    """The store with the applied definitions. It starts nothing: online reads need a Redis that is up already."""
     _settle()
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
     os.environ["FEAST_REGISTRY_PATH"] = str(registry or _registry())
-    os.environ["FEAST_REDIS_CONNECTION"] = online_store.connection_string(start=False)
+    try:
+        os.environ["FEAST_REDIS_CONNECTION"] = online_store.connection_string(start=False)
+    except ServiceUnavailable:
+        os.environ["FEAST_REDIS_CONNECTION"] = NO_REDIS
     return FeatureStore(config=load_repo_config(REPO, REPO / "feature_store.yaml"))
 
 
@@ -65,7 +72,6 @@ def apply() -> bool:
     with files.locked(settings().home / "feast" / "apply.lock", wait=True):
         if stamp.exists() and stamp.read_text() == digest:
             return False
-        online_store.url()
         _settle()
         from feature_repo.definitions import DEFINITIONS
 

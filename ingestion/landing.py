@@ -37,7 +37,7 @@ def land(run: StageRun) -> str:
     _settle_dlt()
     end = clock.end_of(run.as_of)
     start = landed_until(run) or first_record()
-    told = "nothing new" if start >= end else f"{start.date()} to {run.as_of}"
+    told = f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
     batch = f"{start.date()}..{run.as_of}"
     say(f"landing what the shop recorded: {told}")
     _pipeline_run([_resource(run, table, key, start, end, batch) for table, key in KEYS.items()])
@@ -49,7 +49,7 @@ def land(run: StageRun) -> str:
         before = run.base.tables.get(name) if run.base else None
         run.write(name, head, lake.rows(name, head) - (lake.rows(name, before) if before is not None else 0))
     run.facts |= {"batch_id": batch, "landed_until": end.isoformat()}
-    return f"landed {run.rows['raw.orders']:,} orders of {run.rows['raw.customers']:,} new customers ({told})"
+    return f"landed {run.rows['raw.orders']:,} orders and {run.rows['raw.customers']:,} new customers ({told})"
 
 
 def landed_until(run: StageRun) -> datetime | None:

@@ -27,7 +27,7 @@ def publish(run: StageRun) -> str:
         published_at=clock.now().isoformat(),
     )
     for table, version in release.tables.items():
-        run.rows[table] = lake.rows(table, version)
+        lake.open_table(table, version)  # a release never names a version that cannot be read
     releases.publish(release)
     run.facts["release_id"] = release.release_id
-    return f"release {release.release_id} is in force"
+    return f"release {release.release_id} is in force: {len(tables)} tables as of {release.as_of}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, ledger, releases
 from plumbline.settings import settings
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 METRICS = {"roc_auc": "ROC-AUC ↑", "pr_auc": "PR-AUC ↑", "log_loss": "log loss ↓", "brier": "Brier ↓"}
-MODELS = {"": "xgboost (champion's run)", "baseline_bgnbd_": "BG/NBD", "baseline_recency_": "days since last order"}
+MODELS = {"": "xgboost", "baseline_bgnbd_": "BG/NBD", "baseline_recency_": "days since last order"}
 
 
 def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float], total: float) -> None:
@@ -42,59 +45,73 @@ def _stages(product: str) -> list[dict[str, Any]]:
 
 def _print(summary: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
-    replay = " · a replay: the clock is set" if summary["replay"] else ""
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    replay = " (a replay: the clock is set)" if summary["replay"] else ""
     console.print(f"\n[bold]Plumbline, as of {summary['clock'][:16]} UTC[/bold]{replay}\n")
-
-    stages = Table("run", "stage", "rows", "wrote", "s", title="Stages, each an Airflow task", title_justify="left")
-    stages.columns[4].justify = "right"
-    for event in summary["stages"]:
-        rows = "\n".join(
-            f"{table} {count:,}" for table, count in (event.get("rows") or {}).items() if isinstance(count, int)
-        )
-        wrote = "\n".join(f"{table} @v{version}" for table, version in (event.get("wrote") or {}).items())
-        stages.add_row(event["run_id"], event["stage"], rows, wrote, f"{event['seconds']:.1f}")
-    console.print(stages)
-
-    gates = Table("gate", "verdict", "expectations", "report", title="Gates", title_justify="left")
-    for name, gate in summary["gates"].items():
-        gates.add_row(
-            name, f"[green]{gate['verdict']}[/green]", str(gate.get("expectations", "")), str(gate.get("report", ""))
-        )
-    console.print(gates)
-
-    metrics = summary["training"].get("metrics") or {}
-    if metrics:
-        table = Table("test set", *METRICS.values(), title="Churn within 90 days, out of time", title_justify="left")
-        for prefix, model in MODELS.items():
-            cells = [metrics.get(prefix + name) for name in METRICS]
-            table.add_row(model, *(f"{cell:.4f}" if cell is not None else "–" for cell in cells))
-        console.print(table)
-        base = metrics.get("base_rate", metrics.get("test_churn_rate"))
-        if base is not None:
-            console.print(f"  {base:.1%} of the test customers churned, so accuracy alone would say nothing.\n")
-
-    live = Table("customer", "who", "HTTP", "P(churn)", "answer", title="Live answers over HTTP", title_justify="left")
-    for item in summary["answers"]:
-        live.add_row(str(item["customer_id"]), item["who"], str(item["status"]), *_answer(item))
-    console.print(live)
-
+    console.print(_stage_table(summary["stages"]), _gate_table(summary["gates"]))
+    if metrics := summary["training"].get("metrics"):
+        console.print(_metric_table(metrics))
+        rate = summary["training"]["base_rate"]
+        console.print(f"  {rate:.1%} of the test customers churned, so accuracy alone would say nothing.\n")
+    console.print(_answer_table(summary["answers"]))
     slowest = sorted(summary["seconds"].items(), key=lambda pair: -pair[1])[:6]
-    console.print(
-        f"  {summary['seconds_total']:.0f} s in all; the slowest: " + ", ".join(f"{n} {s:.0f} s" for n, s in slowest)
-    )
-    home = settings().home
+    told = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in slowest)
+    console.print(f"  {summary['seconds_total']:.0f} s in all; the slowest: {told}")
     console.print("\n[bold]Where to look next[/bold]")
+    home = settings().home
     for what, where in (
         ("data docs", home / "data_docs" / "index.html"),
         ("this summary", home / "report" / "summary.json"),
         ("ask it yourself", "make up, then the curl line it prints"),
         ("MLflow", "make up, then the address it prints"),
-        ("dbt docs", "plumb dbt docs generate"),
+        ("dbt docs", ".plumbline/venvs/pipeline/bin/plumb dbt docs generate"),
     ):
         console.print(f"  {what:16} {where}", soft_wrap=True)
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", justify="right" if column == "s" else "left")
+    return table
+
+
+def _stage_table(stages: list[dict[str, Any]]) -> Table:
+    table = _table("Stages, each an Airflow task", "run", "stage", "s", "what it did", "versions written")
+    run = ""
+    for event in stages:
+        wrote = "\n".join(f"{name} @v{version}" for name, version in (event.get("wrote") or {}).items())
+        shown = "" if event["run_id"] == run else event["run_id"]
+        run = event["run_id"]
+        table.add_row(shown, event["stage"], f"{event['seconds']:.1f}", event.get("message", ""), wrote)
+    return table
+
+
+def _gate_table(gates: dict[str, Any]) -> Table:
+    table = _table("Gates", "gate", "verdict", "expectations", "evidence")
+    for name, gate in gates.items():
+        table.add_row(name, f"[green]{gate['verdict']}[/green]", str(gate["expectations"]), str(gate["report"]))
+    return table
+
+
+def _metric_table(metrics: dict[str, float]) -> Table:
+    table = _table("Churn within 90 days, on customers observed after all training", "", *METRICS.values())
+    for prefix, model in MODELS.items():
+        table.add_row(model, *(f"{metrics[prefix + name]:.4f}" for name in METRICS))
+    return table
+
+
+def _answer_table(answers: list[dict[str, Any]]) -> Table:
+    table = _table("Live answers over HTTP", "customer", "who", "HTTP", "P(churn)", "answer")
+    for item in answers:
+        table.add_row(str(item["customer_id"]), item["who"], str(item["status"]), *_answer(item))
+    return table
 
 
 def _answer(item: dict[str, Any]) -> tuple[str, str]:

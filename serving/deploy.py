@@ -36,6 +36,7 @@ def _deploy(version: str) -> dict[str, Any]:
     tried = Scorer(version).score([customer]).predictions[0]
     registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
     return {
+        "message": f"version {version} is champion, tried on customer {customer}: {tried.probability:.3f}",
         "champion": version,
         "tried": {
             "customer_id": tried.row.customer_id,

@@ -108,8 +108,12 @@ def _build(release: Release) -> dict[str, Any]:
     rows = canonical.table(answer, canonical.schema(inputs))
     canonical.write(rows, _path(release.release_id))
     digest = canonical.content_hash(rows)
+    dataset_id = f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}"
+    counts = _counts(answer, None)
     return {
-        "dataset_id": f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}",
+        "message": f"{dataset_id}: {counts['train']:,} training rows on {len(observed.train)} days, "
+        f"{counts['test']:,} test rows on {observed.test}",
+        "dataset_id": dataset_id,
         "content_hash": digest,
         "data_version": f"delta:{point_in_time.FEATURES}@v={features_version}",
         "orders_version": f"delta:{ORDERS}@v={orders_version}",
@@ -118,7 +122,7 @@ def _build(release: Release) -> dict[str, Any]:
         "labels_until": str(release.as_of),
         "horizon_days": labels.HORIZON_DAYS,
         "observations": {"train": [str(day) for day in observed.train], "test": str(observed.test)},
-        "rows": _counts(answer, None),
+        "rows": counts,
         "churn_rate": _counts(answer, "churned"),
         "feature_service": service,
         "features": list(inputs),
@@ -150,12 +154,10 @@ def _path(release_id: int) -> Path:
 
 
 def _told(state: str, about: dict[str, Any]) -> dict[str, Any]:
-    rows, days = about["rows"], about["observations"]
     return {
         "state": state,
-        "what": f"dataset {about['dataset_id']}: {rows['train']:,} training rows on {len(days['train'])} days, "
-        f"{rows['test']:,} test rows on {days['test']}",
+        "what": about["message"],
         "versions": {k: about[k] for k in ("release_id", "data_version", "orders_version", "content_hash", "code_sha")},
-        "metrics": {"rows": rows, "churn_rate": about["churn_rate"]},
+        "metrics": {"rows": about["rows"], "churn_rate": about["churn_rate"]},
         "seconds": about["seconds"],
     }

@@ -109,7 +109,13 @@ def _register(
         mlflow_client.delete_registered_model_alias(tracking.NAME, tracking.CHALLENGER)
     for name, value in (("verdict", why), ("judged_against", champion.version if champion else "none")):
         mlflow_client.set_model_version_tag(tracking.NAME, version.version, name, str(value))
-    return {"version": str(version.version), "challenger": accepted, "verdict": why, "model_id": run["model_id"]}
+    return {
+        "message": f"version {version.version} {'is challenger' if accepted else 'is not challenger'}: {why}",
+        "version": str(version.version),
+        "challenger": accepted,
+        "verdict": why,
+        "model_id": run["model_id"],
+    }
 
 
 def _create(mlflow_client: MlflowClient, run: dict[str, Any]) -> ModelVersion:

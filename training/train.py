@@ -97,6 +97,7 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
         "model_uri": logged.model_uri,
         "model_sha256": files.sha256(model.serialized(booster)),
         "metrics": metrics,
+        "message": _message(metrics),
         "params": asdict(params),
         **named,
         "release_id": int(data.about["release_id"]),
@@ -177,15 +178,20 @@ def _number(value: float | list[float]) -> float:
     return float(value[0] if isinstance(value, list) else value)
 
 
+def _message(m: dict[str, float]) -> str:
+    return (
+        f"log loss {m['log_loss']:.4f}, against BG/NBD {m['baseline_bgnbd_log_loss']:.4f} and recency "
+        f"{m['baseline_recency_log_loss']:.4f}; ROC-AUC {m['roc_auc']:.4f}, against "
+        f"{m['baseline_bgnbd_roc_auc']:.4f} and {m['baseline_recency_roc_auc']:.4f}"
+    )
+
+
 def _told(state: str, run: dict[str, Any]) -> dict[str, Any]:
-    m = run["metrics"]
     versions = ("mlflow_run_id", "model_sha256", "dataset_id", "data_version", "release_id", "code_sha")
     return {
         "state": state,
-        "what": f"log loss {m['log_loss']:.4f}, against BG/NBD {m['baseline_bgnbd_log_loss']:.4f} and recency "
-        f"{m['baseline_recency_log_loss']:.4f}; ROC-AUC {m['roc_auc']:.4f}, against "
-        f"{m['baseline_bgnbd_roc_auc']:.4f} and {m['baseline_recency_roc_auc']:.4f}",
+        "what": run["message"],
         "versions": {name: run[name] for name in versions},
-        "metrics": m,
+        "metrics": run["metrics"],
         "seconds": run["seconds"],
     }

@@ -59,7 +59,8 @@ def compute(run: StageRun) -> str:
     before = lake.rows(TABLE, run.base.tables[TABLE]) if run.base and newest is not None else 0
     run.write(TABLE, version, lake.rows(TABLE, version) - before)
     run.facts["snapshot_days"] = [day.isoformat() for day in days]
-    return f"{run.rows[TABLE]:,} rows for {len(days)} snapshot days, {days[0]} to {days[-1]}"
+    told = f"{len(days)} snapshot days, {days[0]} to {days[-1]}" if len(days) > 1 else f"the snapshot of {days[0]}"
+    return f"{run.rows[TABLE]:,} rows for {told}"
 
 
 def snapshots(
