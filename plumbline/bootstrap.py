@@ -136,7 +136,7 @@ def ivy(target: Path, jars: list[str]) -> None:
     run(
         f"{told[0]}/bin/java", "-cp", f"{told[1]}/jars/*", "org.apache.ivy.Main",
         "-settings", str(settings), "-ivy", str(module), "-cache", str(work / "cache"), "-warn",
-        "-retrieve", f"{target}/[artifact]-[revision].[ext]",
+        "-retrieve", f"{target}/[artifact]-[revision].[ext]", quiet=True,
     )  # fmt: skip
 
 
@@ -156,10 +156,10 @@ def uv(*arguments: str) -> None:
     run(str(HOME / "tools" / "bin" / "uv"), "--cache-dir", str(CACHE / "uv"), *arguments)
 
 
-def run(*command: str) -> None:
+def run(*command: str, quiet: bool = False) -> None:
     """Runs a command; when it fails, says which and ends."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")}
-    done = subprocess.run(command, env=environment, check=False)
+    done = subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL if quiet else None)
     if done.returncode:
         sys.exit(
             f"bootstrap: `{' '.join(command[:6])} …` ended with {done.returncode}; run `make setup` again to go on"

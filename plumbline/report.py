@@ -54,7 +54,7 @@ def _print(summary: dict[str, Any]) -> None:
     console.print(_stage_table(summary["stages"]), _gate_table(summary["gates"]))
     if metrics := summary["training"].get("metrics"):
         console.print(_metric_table(metrics))
-        rate = summary["training"]["base_rate"]
+        rate = metrics["base_rate"]
         console.print(f"  {rate:.1%} of the test customers churned, so accuracy alone would say nothing.\n")
     console.print(_answer_table(summary["answers"]))
     slowest = sorted(summary["seconds"].items(), key=lambda pair: -pair[1])[:6]
