@@ -76,9 +76,9 @@ def install(name: str, locks: list[Path]) -> None:
     python = str(folder / "bin" / "python")
     if not Path(python).exists():
         uv("venv", "--quiet", "--python", interpreter(), str(folder))
-    requirements = [part for lock in locks for part in ("-r", str(lock))]
-    # Bytecode is compiled once here, or every command of every task would compile its imports again.
-    uv("pip", "install", "--quiet", "--python", python, "--compile-bytecode", "--require-hashes", *requirements)
+    # `sync` also removes what the locks no longer name. Bytecode is compiled once here, or every command of every
+    # task would compile its imports again.
+    uv("pip", "sync", "--quiet", "--python", python, "--compile-bytecode", "--require-hashes", *map(str, locks))
     uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
 
 

@@ -17,6 +17,7 @@ NOW = "1998-07-01T00:00:00Z"
 
 @pytest.fixture(autouse=True, scope="session")
 def _shared_downloads() -> None:
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".plumbline" / "cache" / "hypothesis")
     os.environ.setdefault("PLUMBLINE_CACHE", str(ROOT / ".plumbline" / "cache"))
     for name in list(os.environ):
         if name.startswith("PLUMBLINE_") and name not in ("PLUMBLINE_CACHE", "PLUMBLINE_SPARK_MEMORY"):
