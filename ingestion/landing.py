@@ -38,16 +38,15 @@ def land(run: StageRun) -> str:
     end = clock.end_of(run.as_of)
     start = landed_until(run) or first_record()
     told = f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
-    batch = f"{start.date()}..{run.as_of}"
+    batch = _batch_id(f"{start.date()}..{run.as_of}", run.candidate.rejected)
     say(f"landing what the shop recorded: {told}")
-    _pipeline_run([_resource(run, table, key, start, end, batch) for table, key in KEYS.items()])
+    _pipeline_run([_resource(table, key, start, end, batch, run.candidate.rejected) for table, key in KEYS.items()])
     for table in KEYS:
         name = f"raw.{table}"
         head = lake.version(name)
         if head is None:
             raise ShopError(f"the shop has no {table} recorded before {end:%Y-%m-%d %H:%M} UTC: is it the right shop?")
-        before = run.base.tables.get(name) if run.base else None
-        run.write(name, head, lake.rows(name, head) - (lake.rows(name, before) if before is not None else 0))
+        run.write(name, head, _landed_rows(name, batch))
     run.facts |= {"batch_id": batch, "landed_until": end.isoformat()}
     return f"landed {run.rows['raw.orders']:,} orders and {run.rows['raw.customers']:,} new customers ({told})"
 
@@ -105,10 +104,10 @@ def _pipeline_run(resources: list[Any]) -> None:
     pipeline.run(resources, table_format="delta", write_disposition="append")
 
 
-def _resource(run: StageRun, table: str, key: str, start: datetime, end: datetime, batch: str) -> Any:
+def _resource(table: str, key: str, start: datetime, end: datetime, batch: str, rejected: list[str]) -> Any:
     from dlt.sources.sql_database import sql_table
 
-    landed = _landed_keys(table, key, start - LOOKBACK)
+    landed = _landed_keys(table, key, start - LOOKBACK, rejected)
 
     def window(query: Any, source: Any) -> Any:
         stamp = source.c.recorded_at
@@ -151,14 +150,30 @@ def _stamper(key: str, landed: pa.Array, start: datetime, batch: str) -> Callabl
     return stamp
 
 
-def _landed_keys(table: str, key: str, since: datetime) -> pa.Array:
-    """The keys landed with `recorded_at` at or after `since`."""
+def _batch_id(window: str, rejected: list[str]) -> str:
+    """The window's name; with a number behind it when earlier landings of the same window were rejected."""
+    earlier = sum(batch.partition("#")[0] == window for batch in rejected)
+    return f"{window}#{earlier + 1}" if earlier else window
+
+
+def _landed_rows(table: str, batch: str) -> int:
+    import pyarrow.compute as pc
+
+    return int(lake.open_table(table).to_pyarrow_dataset().count_rows(filter=pc.field("batch_id") == batch))
+
+
+def _landed_keys(table: str, key: str, since: datetime, rejected: list[str]) -> pa.Array:
+    """The keys landed with `recorded_at` at or after `since`, in batches that were not rejected."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if lake.version(f"raw.{table}") is None:
         return pa.array([], pa.int64())
-    found = lake.open_table(f"raw.{table}").to_pyarrow_table(columns=[key], filters=[("recorded_at", ">=", since)])
-    return found[key].combine_chunks()
+    found = lake.open_table(f"raw.{table}").to_pyarrow_table(
+        columns=[key, "batch_id"], filters=[("recorded_at", ">=", since)]
+    )
+    accepted = found.filter(pc.invert(pc.is_in(found["batch_id"], value_set=pa.array(rejected, pa.string()))))
+    return accepted[key].combine_chunks()
 
 
 def _naive(instant: datetime) -> datetime:

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from plumbline import airflow, clock, files, ledger, online_store, releases, report, services
-from plumbline.errors import PlumblineError
+from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
 from plumbline.settings import settings, settings_file
 
@@ -40,12 +40,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
         report.show(PRODUCT, answers, seconds, clock.monotonic() - begun)
     finally:
         if not keep:
-            stopped = services.stop_all()
-            say(
-                f"stopped {', '.join(stopped)}; `make up` starts what answers again"
-                if stopped
-                else "nothing was running"
-            )
+            say(f"stopped {', '.join(services.stop_all()) or 'nothing: no server was running'}")
 
 
 def up() -> dict[str, str]:
@@ -66,7 +61,7 @@ def _start(names: list[str]) -> dict[str, str]:
         addresses["metrics"] = f"http://{services.HOST}:{predictor.port}/metrics"
     if "mlflow" in names:
         mlflow = services.ensure(_mlflow())
-        addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}"
+        addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}/#/models/churn_xgb"
     return addresses
 
 
@@ -106,13 +101,27 @@ def _through_airflow(last: date) -> dict[str, float]:
     label = ""
     with _following_ledger():
         begun = clock.monotonic()
-        for dag, task, _, took in airflow.run(runs):
-            first_of = {"retail_features": "ingest", "ml_training_pipeline": "dataset"}[dag]
-            if task == first_of:
-                label = next(labels)
-            seconds[f"{label}: {task}"] = took
+        try:
+            for dag, task, _, took in airflow.run(runs):
+                if task == {"retail_features": "ingest", "ml_training_pipeline": "dataset"}[dag]:
+                    label = next(labels)
+                seconds[f"{label}: {task}"] = took
+        except airflow.AirflowError:
+            _raise_what_failed()
+            raise
         seconds["airflow: its own share"] = clock.monotonic() - begun - sum(seconds.values())
     return seconds
+
+
+def _raise_what_failed() -> None:
+    """Raises what the newest failed stage said, which is worth more than Airflow's traceback of a task that ended."""
+    newest = list(ledger.events(PRODUCT))[-1:]
+    for event in newest:
+        where = f"{event['stage']} {event.get('as_of', '')}".strip()
+        if event["state"] == "GATE_FAILED":
+            raise GateFailed(f"{where} stopped the line, nothing after it ran: {event['error']}")
+        if event["state"] == "FAIL":
+            raise DemoError(f"{where} failed, nothing after it ran: {event['error']}")
 
 
 class _following_ledger:
@@ -167,7 +176,8 @@ def _customers(last: date) -> Iterator[tuple[str, int]]:
     ):
         if len(found):
             row = found.iloc[0]
-            yield f"{who}: {row['n']} orders, the last {row['quiet']} days ago", int(found.index[0])
+            orders = f"{row['n']} orders, the last" if row["n"] > 1 else "one order,"
+            yield f"{who}: {orders} {row['quiet']} days ago", int(found.index[0])
     yield "not a customer", UNKNOWN
 
 

@@ -55,9 +55,11 @@ def version(table: str) -> int | None:
         return None
 
 
-def at(table: str, pinned: int) -> str:
-    """The table at a version, as a relation that Spark SQL reads."""
-    return f"delta.`{uri(table)}` VERSION AS OF {pinned}"
+def at(table: str, pinned: int, without: Iterable[str] = ()) -> str:
+    """The table at a version, as a relation that Spark SQL reads; `without` names batches to leave out."""
+    relation = f"delta.`{uri(table)}` VERSION AS OF {pinned}"
+    listed = ", ".join("'" + batch.replace("'", "''") + "'" for batch in without)
+    return f"(SELECT * FROM {relation} WHERE batch_id NOT IN ({listed}))" if listed else relation
 
 
 def rows(table: str, pinned: int | None = None) -> int:

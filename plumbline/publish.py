@@ -25,6 +25,7 @@ def publish(run: StageRun) -> str:
         lock_hash=provenance.lock_hash(),
         run_id=candidate.run_id,
         published_at=clock.now().isoformat(),
+        rejected=candidate.rejected,
     )
     for table, version in release.tables.items():
         lake.open_table(table, version)  # a release never names a version that cannot be read

@@ -6,7 +6,7 @@ runs that publish at once one wins and the other is told. Consumers read tables 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ class ReleaseError(PlumblineError):
 
 @dataclass(frozen=True)
 class Release:
-    """What is in force: `tables` maps a table's name to its Delta version, `gates` a gate's name to its verdict."""
+    """What is in force: `tables` maps a table's name to its Delta version, `gates` a gate's name to its verdict.
+
+    `rejected` names the raw batches that nothing in it was built from.
+    """
 
     release_id: int
     product: str
@@ -34,6 +37,7 @@ class Release:
     lock_hash: str
     run_id: str
     published_at: str
+    rejected: list[str] = field(default_factory=list)
 
     def version(self, table: str) -> int:
         """The released version of a table. Raises ReleaseError when this release does not name it."""

@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from plumbline import clock, files, ledger, provenance, releases
+from plumbline import clock, files, lake, ledger, provenance, releases
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
 from plumbline.releases import Release
@@ -32,7 +32,10 @@ class StageError(PlumblineError):
 
 @dataclass
 class Candidate:
-    """What a run has so far: table versions written, gate verdicts, and an entry for each stage that is done."""
+    """What a run has so far: table versions written, gate verdicts, and an entry for each stage that is done.
+
+    `rejected` names the raw batches that this run leaves out, because a gate failed on them.
+    """
 
     run_id: str
     product: str
@@ -41,6 +44,7 @@ class Candidate:
     tables: dict[str, int] = field(default_factory=dict)
     gates: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rejected: list[str] = field(default_factory=list)
 
     def save(self) -> None:
         """Writes the candidate whole, in one step."""
@@ -70,6 +74,10 @@ class StageRun:
             raise StageError(f"{self.candidate.run_id}: neither this run nor its base release names {table}")
         self.read[table] = pinned
         return pinned
+
+    def raw(self, table: str) -> str:
+        """A raw table at its pin, without the rejected batches, as a relation that Spark SQL reads."""
+        return lake.at(table, self.pin(table), self.candidate.rejected)
 
     def released(self, *tables: str) -> dict[str, int]:
         """Of these tables, those that the base release names, with their versions."""
@@ -125,7 +133,11 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
         return {"read": run.read, "wrote": run.wrote, "rows": run.rows, "gates": run.gates, **run.facts}
 
     head = {"run_id": candidate.run_id, "stage": run.name, "as_of": run.as_of, "base": candidate.base}
-    entry = recorded(candidate.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+    try:
+        entry = recorded(candidate.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+    except GateFailed as failure:
+        _reject(candidate, str(failure))
+        raise
     candidate.tables.update(run.wrote)
     candidate.gates.update(run.gates)
     candidate.stages[run.name] = entry
@@ -167,13 +179,31 @@ def _open(product: str, name: str, as_of: date, release: Release | None) -> Cand
     elif name == first:
         if found is not None:
             say(f"release {base} came in since this run began: starting over from it")
-        candidate = Candidate(f"{product}-{as_of}", product, as_of, base)
+        candidate = Candidate(f"{product}-{as_of}", product, as_of, base, rejected=rejected(product))
     else:
         raise StageError(f"no run for {as_of} on top of release {base}: start with `plumb {first} --as-of {as_of}`")
     for earlier in STAGES[product][: STAGES[product].index(name)]:
         if earlier not in candidate.stages:
             raise StageError(f"{candidate.run_id}: {earlier} comes first: `plumb {earlier} --as-of {as_of}`")
     return candidate
+
+
+def rejected(product: str) -> list[str]:
+    """The raw batches that a gate failed on. They stay in the raw tables and nothing is built from them."""
+    return sorted(path.stem for path in (settings().home / "rejected" / product).glob("*.json"))
+
+
+def _reject(candidate: Candidate, why: str) -> None:
+    """Sets aside what the run landed and forgets the rest: after a failed gate it starts over, from the source."""
+    for entry in candidate.stages.values():
+        if batch := entry.get("batch_id"):
+            path = settings().home / "rejected" / candidate.product / f"{batch}.json"
+            files.create_once(path, files.dumps({"batch_id": batch, "run_id": candidate.run_id, "why": why}))
+    candidate.stages.clear()
+    candidate.tables.clear()
+    candidate.gates.clear()
+    candidate.rejected = rejected(candidate.product)
+    candidate.save()
 
 
 def _reset(candidate: Candidate, name: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import lake, releases
+from plumbline import lake, releases, stage
 from plumbline.errors import GateFailed, PlumblineError, ServiceUnavailable
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
@@ -43,6 +43,7 @@ def build(run: StageRun) -> str:
     Raises GateFailed when a dbt test fails, TransformError when a model does, ServiceUnavailable without Spark.
     """
     pins = {table: run.pin(table) for table in SOURCES}
+    without = run.candidate.rejected
     spark = session()
     full = INCREMENTAL not in run.released(INCREMENTAL)
     say(
@@ -53,7 +54,7 @@ def build(run: StageRun) -> str:
     before = {} if full else run.released(*SOURCES)
     heads = {table: lake.version(table) for table in MARTS}
     arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full else [])]
-    with _variables(_pins(pins, before)):
+    with _variables(_pins(pins, before, without)):
         result = _invoke([*arguments, "--log-level", "none"])
     nodes = _nodes(result)
     run.facts["dbt"] = nodes
@@ -97,7 +98,7 @@ def run_dbt(args: list[str]) -> None:
     }
     if args[0] not in {"clean", "debug", "deps", "list", "ls", "parse"}:
         lake.register(session(), [table for table in (*SOURCES, *MARTS) if heads.get(table, 0) is not None])
-    with _variables(_pins(pins, pins)):
+    with _variables(_pins(pins, pins, release.rejected if release else stage.rejected("churn"))):
         result = _invoke(args)
     if not result.success:
         raise TransformError(
@@ -107,10 +108,10 @@ def run_dbt(args: list[str]) -> None:
         print(f"docs: {_target() / 'static_index.html'}")
 
 
-def _pins(pins: Mapping[str, int], before: Mapping[str, int]) -> dict[str, str]:
+def _pins(pins: Mapping[str, int], before: Mapping[str, int], without: list[str]) -> dict[str, str]:
     return {
-        "PLUMB_PINS": json.dumps(pins),
-        "PLUMB_BASE_PINS": json.dumps(before),
+        "PLUMB_PINS": json.dumps({table: lake.at(table, version, without) for table, version in pins.items()}),
+        "PLUMB_BASE_PINS": json.dumps({table: lake.at(table, version) for table, version in before.items()}),
         "PLUMB_MERGE_ONLY": _merge_only(before, pins) if before else "true",
     }
 
@@ -211,7 +212,8 @@ def _raise_if_failed(result: dbtRunnerResult) -> None:
         raise GateFailed(
             f"{len(failed)} dbt tests failed, nothing is published:\n  "
             + "\n  ".join(lines)
-            + "\n  Mend the data at its source, or the model, and run `plumb dbt_run` again."
+            + "\n  What was landed is set aside: mend the data at its source, or the model, "
+            "and start over with `plumb ingest`."
         )
 
 

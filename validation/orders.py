@@ -31,11 +31,11 @@ def check(run: StageRun) -> str:
     version, landed = run.pin(TABLE), run.pin("raw.orders")
     session = spark.session()
     say(f"Great Expectations over {TABLE}@v{version}")
-    distinct = session.sql(f"SELECT count(DISTINCT order_id) AS n FROM {lake.at('raw.orders', landed)}").collect()[0].n
+    distinct = session.sql(f"SELECT count(DISTINCT order_id) AS n FROM {run.raw('raw.orders')}").collect()[0].n
     checks = suites.orders(run.as_of, distinct, _new_orders(run))
     outcomes = validate(TABLE, f"{run.candidate.run_id}@v{version}", _audited(session, run, version), checks)
     failed = [outcome for outcome in outcomes if not outcome.success]
-    findings = [_finding(session, outcome, version, landed) for outcome in failed]
+    findings = [_finding(session, outcome, version, run.raw("raw.orders")) for outcome in failed]
     evidence = settings().home / "evidence" / run.candidate.run_id / "ge_check.json"
     verdict = {
         "verdict": "failed" if failed else "passed",
@@ -51,7 +51,8 @@ def check(run: StageRun) -> str:
         raise GateFailed(
             f"{len(failed)} of {len(outcomes)} expectations of {TABLE}@v{version} failed, nothing is published:\n  "
             + "\n  ".join(finding["told"] for finding in findings)
-            + f"\n  Evidence: {evidence}; report: {docs()}. Mend the data at its source and start over."
+            + f"\n  Evidence: {evidence}; report: {docs()}.\n  What was landed is set aside: "
+            "mend the data at its source and start over with `plumb ingest`."
         )
     return f"all {len(outcomes)} expectations of {TABLE}@v{version} hold"
 
@@ -76,7 +77,7 @@ def _audited(session: SparkSession, run: StageRun, version: int) -> DataFrame:
     return frame.selectExpr("*", f"CASE WHEN known_at >= {opened} THEN total_cents END AS {suites.NEW_CENTS}")
 
 
-def _finding(session: SparkSession, outcome: Outcome, version: int, landed: int) -> dict[str, Any]:
+def _finding(session: SparkSession, outcome: Outcome, version: int, landed: str) -> dict[str, Any]:
     """A failed expectation in words, with the keys of some rows that break it."""
     arguments = outcome.check.arguments
     what = outcome.name + (f"({arguments['column']})" if "column" in arguments else "")
@@ -92,7 +93,7 @@ def _finding(session: SparkSession, outcome: Outcome, version: int, landed: int)
         told += f": found {outcome.observed}"
     if outcome.name == "expect_table_row_count_to_equal":
         kept = "SELECT order_id FROM audited WHERE order_id IS NOT NULL"
-        lost = f"SELECT * FROM {lake.at('raw.orders', landed)} WHERE order_id NOT IN ({kept})"
+        lost = f"SELECT * FROM {landed} WHERE order_id NOT IN ({kept})"
         samples = _samples(session, lost, version)
         told += "; landed but not here" if samples else ""
     if samples:

@@ -1,6 +1,7 @@
 {#-
     A source table at the version that this run pinned, instead of whatever is newest.
-    The pins come from plumbline.transform in PLUMB_PINS, one JSON object {"raw.orders": 12, …}.
+    It comes from plumbline.transform in PLUMB_PINS, one JSON object {"raw.orders": "delta.`…` VERSION AS OF 12", …};
+    batches that a gate rejected are left out there.
 -#}
 {% macro pinned(schema, table) -%}
     {%- set relation = source(schema, table) -%}
@@ -25,7 +26,7 @@
     {%- if name not in pins -%}
         {{ exceptions.raise_compiler_error(variable ~ ' names no version of ' ~ name ~ ': run dbt as `plumb dbt …`, which sets it') }}
     {%- endif -%}
-    delta.`{{ env_var('PLUMB_LAKE') }}/{{ schema }}/{{ table }}` version as of {{ pins[name] }}
+    {{ pins[name] }}
 {%- endmacro %}
 
 

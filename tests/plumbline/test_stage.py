@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from plumbline import ledger, provenance, releases, stage
 from plumbline.errors import Conflict, GateFailed
 from plumbline.releases import Release, ReleaseError
+from plumbline.settings import settings
 from plumbline.stage import StageError, StageRun
 
 DAY = date(1998, 6, 29)
@@ -93,9 +95,30 @@ def test_a_failed_gate_publishes_nothing_and_is_in_the_ledger() -> None:
         stage.perform("toy", "check", DAY, fails)
     event = list(ledger.events("toy"))[-1]
     assert (event["state"], event["gates"]) == ("GATE_FAILED", {"orders": {"verdict": "failed"}})
-    with pytest.raises(StageError, match="check comes first"):
+    with pytest.raises(StageError, match="ingest comes first"):
         stage.perform("toy", "release", DAY, publish)
     assert releases.in_force("toy") is None
+
+
+def test_what_a_gate_failed_on_is_set_aside_and_the_run_starts_over() -> None:
+    seen: list[list[str]] = []
+
+    def lands(run: StageRun) -> str:
+        seen.append(run.candidate.rejected)
+        run.facts["batch_id"] = f"batch {len(seen)}"
+        return ingest(run)
+
+    def fails(run: StageRun) -> str:
+        raise GateFailed("an amount of 200,000 dollars")
+
+    for _ in range(2):
+        stage.perform("toy", "ingest", DAY, lands)
+        with pytest.raises(GateFailed):
+            stage.perform("toy", "check", DAY, fails)
+    stage.perform("toy", "ingest", NEXT, lands)  # also when the bad day is skipped
+    assert seen == [[], ["batch 1"], ["batch 1", "batch 2"]]
+    told = json.loads((settings().home / "rejected" / "toy" / "batch 1.json").read_text())
+    assert told["why"] == "an amount of 200,000 dollars"
 
 
 def test_of_two_runs_on_one_base_the_second_is_told() -> None:
