@@ -35,6 +35,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
         last = _load_shop(until)
         say(f"CDNOW's real orders up to {last}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
         seconds = _through_airflow(last)
+        say("starting the predictor and asking it")
         seconds["serving: start"] = _timed(lambda: _start(["predictor"]))
         answers = [_ask(who, customer) for who, customer in _customers(last)]
         report.show(PRODUCT, answers, seconds, clock.monotonic() - begun)
@@ -99,6 +100,7 @@ def _through_airflow(last: date) -> dict[str, float]:
     seconds: dict[str, float] = {}
     labels = iter(["backfill", "daily", "training"])
     label = ""
+    say("starting Airflow: a backfill, a daily run, a training run")
     with _following_ledger():
         begun = clock.monotonic()
         try:

@@ -44,20 +44,17 @@ def _stop_all(home: Path) -> None:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty home whose clock stands at 1998-07-01; what was started in it is stopped."""
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
     yield use_home(tmp_path / "home", monkeypatch)
     monkeypatch.undo()  # whatever the test set
     _stop_all(tmp_path / "home")
 
 
 @pytest.fixture(scope="session")
-def spark_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one real Spark Connect server for the whole test run."""
-    patch = pytest.MonkeyPatch()
-    home = use_home(tmp_path_factory.mktemp("spark"), patch)
-    address = spark.server_url()
-    patch.undo()
-    settings.cache_clear()
-    yield address
+def spark_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The home of the one real Spark Connect server of the whole test run, started when it is first asked for."""
+    home = tmp_path_factory.mktemp("spark")
+    yield home
     if "pyspark" in sys.modules:  # or its client tries to say goodbye to a server that is gone
         from pyspark.sql import SparkSession
 
@@ -67,7 +64,20 @@ def spark_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def with_spark(spark_server: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def with_spark(spark_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets this test's home use the shared Spark server."""
-    monkeypatch.setenv("SPARK_REMOTE", spark_server)
-    return spark_server
+    with pytest.MonkeyPatch.context() as patch:
+        use_home(spark_home, patch)
+        address = spark.server_url()
+    settings.cache_clear()
+    monkeypatch.setenv("SPARK_REMOTE", address)
+
+
+@pytest.fixture
+def spark_lake(spark_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The shared server's own home (what dbt parsed stays), with a lake of this test's own."""
+    monkeypatch.delenv("SPARK_REMOTE", raising=False)
+    use_home(spark_home, monkeypatch, lake=str(tmp_path / "lake"))
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()

@@ -1,53 +1,29 @@
-"""A home with one Spark server for the whole session; a fresh lake and an empty catalog for each test."""
+"""A fresh lake and an empty catalog for each test."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 
 import pytest
 
-from plumbline import lake, services
+from plumbline import lake
 from plumbline.releases import Release
-from plumbline.settings import settings
 from plumbline.stage import Candidate, StageRun
 
 MARTS = ("analytics.orders", "analytics.customers")
 SOURCES = ("raw.orders", "raw.customers")
 
 
-@pytest.fixture(scope="session")
-def spark_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The folder of the session's Spark server; tests/validation names the same one."""
-    home = tmp_path_factory.getbasetemp() / "spark-home"
-    home.mkdir(exist_ok=True)
-    yield str(home)
-    from plumbline.spark import session
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PLUMBLINE_HOME", str(home))
-        settings.cache_clear()
-        if services.find("spark"):
-            session().stop()
-        services.stop_all()
-    settings.cache_clear()
-
-
 @pytest.fixture
-def spark(spark_home: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def spark(spark_lake: None) -> object:
+    """The shared Spark session, with no mart in its catalog."""
     from plumbline.spark import session
 
-    monkeypatch.setenv("SPARK_REMOTE", "")
-    monkeypatch.delenv("SPARK_REMOTE")
-    for name, value in {"HOME": spark_home, "LAKE": str(tmp_path / "lake"), "NOW": "1998-07-01T00:00:00Z"}.items():
-        monkeypatch.setenv(f"PLUMBLINE_{name}", value)
-    settings.cache_clear()
     found = session()
     for table in MARTS:
         found.sql(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
         found.sql(f"DROP TABLE IF EXISTS {table}")
-    yield found
-    settings.cache_clear()
+    return found
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from plumbline.settings import settings
 from plumbline.stage import Candidate, StageRun
 from validation import orders, suites
 
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("spark_lake")
 
 Rows = list[dict]
 
