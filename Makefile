@@ -26,7 +26,7 @@ lint: setup ## ruff, mypy, import rules between rooms, sqlfluff
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PATH=$(BIN):$$PATH $(BIN)/lint-imports --no-logo --cache-dir $(HOME_DIR)/cache/import-linter
-	@cd dbt && ../$(BIN)/sqlfluff lint --disable-progress-bar -q models
+	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix-only -q .

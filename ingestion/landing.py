@@ -37,6 +37,8 @@ def land(run: StageRun) -> str:
     _settle_dlt()
     end = clock.end_of(run.as_of)
     start = landed_until(run) or first_record()
+    if start >= end:
+        raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
     told = f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
     batch = _batch_id(f"{start.date()}..{run.as_of}", run.candidate.rejected)
     say(f"landing what the shop recorded: {told}")

@@ -18,7 +18,7 @@ from importlib.metadata import files as wheel_files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbline.errors import PlumblineError, ServiceUnavailable
+from plumbline.errors import PlumblineError, ServiceUnavailable, SettingsError
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -148,10 +148,20 @@ def engine() -> Engine:
     """An engine for the shop's URL. The URL may hold a password: it appears in no message."""
     import sqlalchemy as sa
 
-    url = sa.make_url(settings().shop)
+    try:
+        url = sa.make_url(settings().shop)
+    except sa.exc.ArgumentError:
+        raise SettingsError(
+            "PLUMBLINE_SHOP_URL: expected a SQLAlchemy URL, as in postgresql+psycopg://user@host/shop"
+        ) from None
     if url.drivername.startswith("sqlite") and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    return sa.create_engine(url)
+    try:
+        return sa.create_engine(url)
+    except (ImportError, sa.exc.NoSuchModuleError) as error:
+        raise SettingsError(
+            f"PLUMBLINE_SHOP_URL: there is no driver for {url.drivername} in the pipeline environment ({error})"
+        ) from None
 
 
 @contextmanager

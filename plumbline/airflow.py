@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plumbline.errors import PlumblineError
-from plumbline.settings import ROOT, settings
+from plumbline.settings import ENVIRONMENTS, ROOT, settings
 
 RESULT = "task-ended "
 
@@ -50,7 +50,7 @@ def run(runs: list[tuple[str, str | None]]) -> Iterator[tuple[str, str, str, flo
     Raises AirflowError with the failed task and the log to read.
     """
     home = settings().home
-    python = ROOT / ".plumbline" / "venvs" / "orchestration" / "bin" / "python"
+    python = ENVIRONMENTS / "orchestration" / "bin" / "python"
     log = home / "logs" / "airflow.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     arguments = [f"{dag}={as_of}" if as_of else dag for dag, as_of in runs]

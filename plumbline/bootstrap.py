@@ -35,6 +35,8 @@ def main() -> None:
     if sys.version_info < OLDEST:
         sys.exit(f"bootstrap: Python {'.'.join(map(str, OLDEST))} or newer is needed, this is {sys.version.split()[0]}")
     begun = time.monotonic()
+    HOME.mkdir(parents=True, exist_ok=True)
+    HOME.chmod(0o700)  # it will hold the shop's data and the servers' passwords
     steps = [step("uv", [LOCKS / "uv.txt"], install_uv)]
     for name, locks in ENVIRONMENTS.items():
         files = [LOCKS / lock for lock in locks]

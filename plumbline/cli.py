@@ -32,7 +32,12 @@ app.add_typer(release_app, name="releases", rich_help_panel="Data")
 
 AsOf = Annotated[
     datetime | None,
-    typer.Option("--as-of", formats=["%Y-%m-%d"], help="The last day covered; default: the last day that is over."),
+    typer.Option(
+        "--as-of",
+        formats=["%Y-%m-%d"],
+        metavar="DATE",
+        help="The last day covered, YYYY-MM-DD; default: the last day that is over.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 ReleaseId = Annotated[int | None, typer.Option("--release", help="A release's number; default: the one in force.")]
@@ -135,7 +140,7 @@ def ge_check(as_of: AsOf = None, json: Json = False) -> None:
 
 @app.command(rich_help_panel="The daily run, stage by stage")
 def features(as_of: AsOf = None, json: Json = False) -> None:
-    """Compute customer snapshots for a day, and weekly ones for the past when there are none.
+    """Compute customer snapshots for a day, and weekly ones for the days before it that have none.
 
     Example: plumb features --as-of 1998-06-30
     """
@@ -238,7 +243,9 @@ def releases_list(json: Json = False) -> None:
         _print(found, True)
         return
     for item in found:
-        print(f"{item['release_id']:>4}  as of {item['as_of']}  tables {item['tables']}  gates {item['gates']}")
+        gates = ", ".join(f"{name} {gate['verdict']}" for name, gate in item["gates"].items())
+        tables = " ".join(f"{name}@v{version}" for name, version in item["tables"].items())
+        print(f"{item['release_id']:>4}  as of {item['as_of']}  {gates}  code {item['code_sha'][:12]}  {tables}")
 
 
 @release_app.command("show")
@@ -282,9 +289,13 @@ def up(json: Json = False) -> None:
     Example: plumb up
     """
     found = _room("plumbline.demo:up")()
-    _print(found, json)
-    if not json:
+    if json:
+        _print(found, json)
+    else:
+        for what, where in found.items():
+            print(f"{what:17} {where}")
         body = """'{"instances": [{"customer_id": 1}]}'"""
+        print("stop with `make down`")
         print(f"try: curl -s -H 'Content-Type: application/json' -d {body} {found['predictor']}")
 
 
@@ -302,7 +313,8 @@ def down() -> None:
 @app.command(rich_help_panel="The house")
 def demo(
     until: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only orders up to this day; default: all of them.")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only orders up to this day; default: all of them."),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running, as `plumb up` would.")] = False,
 ) -> None:

@@ -30,7 +30,12 @@ def demo(until: date | None = None, keep: bool = False) -> None:
 
     `until` takes only the orders up to that day. Servers are stopped at the end unless `keep`.
     """
-    begun = clock.monotonic()
+    if settings().shop_url is not None:
+        raise DemoError(
+            "PLUMBLINE_SHOP_URL is set: the demo loads CDNOW into a shop of its own, not into yours; unset it"
+        )
+    begun, already_up = clock.monotonic(), services.running()
+    seen = len(list(ledger.events(PRODUCT)))
     try:
         last = _load_shop(until)
         say(f"CDNOW's real orders up to {last}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
@@ -38,10 +43,11 @@ def demo(until: date | None = None, keep: bool = False) -> None:
         say("starting the predictor and asking it")
         seconds["serving: start"] = _timed(lambda: _start(["predictor"]))
         answers = [_ask(who, customer) for who, customer in _customers(last)]
-        report.show(PRODUCT, answers, seconds, clock.monotonic() - begun)
+        report.show(PRODUCT, answers, seconds, clock.monotonic() - begun, seen)
     finally:
         if not keep:
-            say(f"stopped {', '.join(services.stop_all()) or 'nothing: no server was running'}")
+            stopped = services.stop_all(keep=already_up)
+            say(f"stopped {', '.join(stopped)}" if stopped else "the servers that were running stay up: `make down`")
 
 
 def up() -> dict[str, str]:
@@ -60,7 +66,9 @@ def _start(names: list[str]) -> dict[str, str]:
         addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
         addresses["predictor (gRPC)"] = f"{services.HOST}:{predictor.more['grpc_port']}"
         addresses["metrics"] = f"http://{services.HOST}:{predictor.port}/metrics"
-    if "mlflow" in names:
+    if "mlflow" in names and settings().mlflow_url:
+        addresses["mlflow"] = "the server that PLUMBLINE_MLFLOW_URL names"
+    elif "mlflow" in names:
         mlflow = services.ensure(_mlflow())
         addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}/#/models/churn_xgb"
     return addresses
@@ -75,7 +83,11 @@ def _mlflow() -> services.Launch:
         name="mlflow",
         command=command,
         ready=lambda port, token: _answers(f"http://{services.HOST}:{port}/health"),
-        env=lambda port, token: {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+        env=lambda port, token: {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven workers for features that nothing here uses
+        },
     )
 
 
@@ -85,7 +97,9 @@ def _load_shop(until: date | None) -> date:
     # Later commands (`plumb serve`, `make up`) must agree on the replay's now, so it is a setting of this home.
     if settings().now is None:
         now = clock.end_of(last)
-        files.write_whole(settings_file(), f"PLUMBLINE_NOW={now:%Y-%m-%dT%H:%M:%SZ}\n")
+        file = settings_file()
+        kept = file.read_text() if file.exists() else ""
+        files.write_whole(file, f"{kept}PLUMBLINE_NOW={now:%Y-%m-%dT%H:%M:%SZ}\n", mode=0o600)
         settings.cache_clear()
     return last
 

@@ -14,8 +14,11 @@ METRICS = {"roc_auc": "ROC-AUC ↑", "pr_auc": "PR-AUC ↑", "log_loss": "log lo
 MODELS = {"": "xgboost", "baseline_bgnbd_": "BG/NBD", "baseline_recency_": "days since last order"}
 
 
-def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float], total: float) -> None:
-    """Prints the summary and writes it to `<home>/report/summary.json`."""
+def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float], total: float, seen: int) -> None:
+    """Prints the summary and writes it to `<home>/report/summary.json`.
+
+    `seen` is how many events the ledger had before: what those tell was not done now.
+    """
     release = releases.required(product)
     trained = files.read_json(settings().home / "training" / str(release.release_id) / "run.json") or {}
     summary = {
@@ -23,7 +26,7 @@ def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float],
         "replay": clock.is_replay(),
         "release": {"release_id": release.release_id, "as_of": release.as_of, "tables": release.tables},
         "gates": release.gates,
-        "stages": _stages(product),
+        "stages": _stages(product, seen),
         "training": trained,
         "answers": answers,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -34,12 +37,12 @@ def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float],
     _print(summary)
 
 
-def _stages(product: str) -> list[dict[str, Any]]:
+def _stages(product: str, seen: int) -> list[dict[str, Any]]:
     """The newest completed run of each stage and day."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for event in ledger.events(product):
+    for number, event in enumerate(ledger.events(product)):
         if event["state"] == "COMPLETE":
-            found[(event["run_id"], event["stage"])] = event
+            found[(event["run_id"], event["stage"])] = {**event, "now": number >= seen}
     return list(found.values())
 
 
@@ -67,7 +70,7 @@ def _print(summary: dict[str, Any]) -> None:
         ("this summary", home / "report" / "summary.json"),
         ("ask it yourself", "make up, then the curl line it prints"),
         ("MLflow", "make up, then the address it prints"),
-        ("dbt docs", ".plumbline/venvs/pipeline/bin/plumb dbt docs generate"),
+        ("dbt docs", f"{settings().plumb_command} dbt docs generate"),
     ):
         console.print(f"  {what:16} {where}", soft_wrap=True)
 
@@ -89,7 +92,11 @@ def _stage_table(stages: list[dict[str, Any]]) -> Table:
         wrote = "\n".join(f"{name} @v{version}" for name, version in (event.get("wrote") or {}).items())
         shown = "" if event["run_id"] == run else event["run_id"]
         run = event["run_id"]
-        table.add_row(shown, event["stage"], f"{event['seconds']:.1f}", event.get("message", ""), wrote)
+        told = event.get("message", "")
+        if event["now"]:
+            table.add_row(shown, event["stage"], f"{event['seconds']:.1f}", told, wrote)
+        else:
+            table.add_row(shown, event["stage"], "–", f"unchanged: {told}", wrote, style="dim")
     return table
 
 
@@ -101,7 +108,11 @@ def _gate_table(gates: dict[str, Any]) -> Table:
 
 
 def _metric_table(metrics: dict[str, float]) -> Table:
-    table = _table("Churn within 90 days, on customers observed after all training", "", *METRICS.values())
+    table = _table(
+        "Churn within 90 days: the same customers, observed 90 days after the last training observation",
+        "",
+        *METRICS.values(),
+    )
     for prefix, model in MODELS.items():
         table.add_row(model, *(f"{metrics[prefix + name]:.4f}" for name in METRICS))
     return table

@@ -12,13 +12,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plumbline import files
 from plumbline.errors import ServiceUnavailable
+from plumbline.progress import say
 from plumbline.settings import settings
 
 HOST = "127.0.0.1"
@@ -52,7 +53,7 @@ class Launch:
 def find(name: str) -> Service | None:
     """The running server of that name, or None. A record whose process is gone is no server."""
     record = files.read_json(_record(name))
-    if record is None or _start_time(record["pid"]) != record["started"]:
+    if record is None or "started" not in record or _start_time(record["pid"]) != record["started"]:
         return None
     return Service(name, record["pid"], record["port"], record["token"], record["more"])
 
@@ -72,14 +73,18 @@ def ensure(launch: Launch) -> Service:
 
 
 def _start(launch: Launch) -> Service:
+    say(f"starting {launch.name}")
     port = launch.port or free_port()
     token = secrets.token_urlsafe(24)
     log = log_file(launch.name)
     log.parent.mkdir(parents=True, exist_ok=True)
+    scratch = settings().home / "tmp"
+    scratch.mkdir(exist_ok=True)
+    inherited = {**os.environ, "TMPDIR": str(scratch), **launch.env(port, token)}
     with log.open("wb") as output:
         process = subprocess.Popen(
             launch.command(port, token),
-            env={name: value for name, value in {**os.environ, **launch.env(port, token)}.items() if value is not None},
+            env={name: value for name, value in inherited.items() if value is not None},
             cwd=settings().home,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -114,11 +119,16 @@ def stop(name: str, grace: float = 20.0) -> bool:
     return service is not None
 
 
-def stop_all() -> list[str]:
-    """Stops every server of this home, in the reverse order of who depends on whom; the names of those that ran."""
-    names = [path.stem for path in settings().home.glob("*.json") if "started" in (files.read_json(path) or {})]
+def running() -> set[str]:
+    """The names of this home's servers that run now."""
+    return {path.stem for path in settings().home.glob("*.json") if find(path.stem) is not None}
+
+
+def stop_all(keep: Collection[str] = ()) -> list[str]:
+    """Stops this home's servers but those to keep, dependents first; the names of those it stopped."""
     order = ["redis", "spark"]
-    return [name for name in sorted(names, key=lambda n: order.index(n) if n in order else -1) if stop(name)]
+    names = sorted(running() - set(keep), key=lambda name: (order.index(name) if name in order else -1, name))
+    return [name for name in names if stop(name)]
 
 
 def listening(port: int) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import sys
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -16,6 +18,9 @@ from plumbline.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
 """The repository (or the image's copy of it): SQL, dbt project and feature definitions are read from here."""
+
+ENVIRONMENTS = Path(sys.prefix).parent
+"""The folder that holds both environments, `pipeline` and `orchestration`, side by side: this process runs in one."""
 
 PREFIX = "PLUMBLINE_"
 
@@ -56,7 +61,7 @@ class Settings(BaseSettings):
     @property
     def plumb_command(self) -> Path:
         """The `plumb` of the pipeline environment, which is not the one that Airflow runs in."""
-        return self.plumb or ROOT / ".plumbline" / "venvs" / "pipeline" / "bin" / "plumb"
+        return self.plumb or ENVIRONMENTS / "pipeline" / "bin" / "plumb"
 
     @property
     def lake_uri(self) -> str:
@@ -81,7 +86,7 @@ def settings() -> Settings:
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
             raise SettingsError(f"unknown setting {name}: {hint}")
     try:
@@ -102,5 +107,6 @@ def settings_file() -> Path:
 
 
 def show() -> dict[str, str]:
-    """Every setting and its value, secrets masked, for `plumb settings`."""
-    return {f"{PREFIX}{name.upper()}": str(getattr(settings(), name)) for name in Settings.model_fields}
+    """Every setting and its value, for `plumb settings`; secrets, and whoever logs in by a URL, are masked."""
+    values = {f"{PREFIX}{name.upper()}": str(getattr(settings(), name)) for name in Settings.model_fields}
+    return {name: re.sub(r"://[^@/]*@", "://***@", value) for name, value in values.items()}

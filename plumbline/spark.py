@@ -95,7 +95,7 @@ def _command(port: int, token: str) -> list[str]:
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.memory": settings().spark_memory,
         "spark.driver.extraClassPath": ":".join(map(str, jars())),
-        "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -Djava.io.tmpdir={_scratch()}",
+        "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -XX:-UsePerfData -Djava.io.tmpdir={_scratch()}",
         "spark.local.dir": str(_scratch()),
         "spark.sql.warehouse.dir": str(settings().home / "spark" / "warehouse"),
         "spark.sql.artifact.isolation.enabled": "false",

@@ -96,9 +96,12 @@ def run_dbt(args: list[str]) -> None:
     pins = {t: head for t, head in heads.items() if head is not None} | {
         t: v for t, v in (release.tables if release else {}).items() if t in SOURCES
     }
-    if args[0] not in {"clean", "debug", "deps", "list", "ls", "parse"}:
+    needs_spark = args[0] not in {"clean", "debug", "deps", "list", "ls", "parse"} and not {"-h", "--help"} & set(args)
+    if needs_spark:
         lake.register(session(), [table for table in (*SOURCES, *MARTS) if heads.get(table, 0) is not None])
     with _variables(_pins(pins, pins, release.rejected if release else stage.rejected("churn"))):
+        if needs_spark and args[0] not in {"build", "run"}:  # a new Spark server has no views yet
+            _invoke(["run", "--select", "staging", "--log-level", "none"])
         result = _invoke(args)
     if not result.success:
         raise TransformError(

@@ -52,7 +52,7 @@ def check(run: StageRun) -> str:
             f"{len(failed)} of {len(outcomes)} expectations of {TABLE}@v{version} failed, nothing is published:\n  "
             + "\n  ".join(finding["told"] for finding in findings)
             + f"\n  Evidence: {evidence}; report: {docs()}.\n  What was landed is set aside: "
-            "mend the data at its source and start over with `plumb ingest`."
+            f"mend the data at its source and start over with `plumb ingest --as-of {run.as_of}`."
         )
     return f"all {len(outcomes)} expectations of {TABLE}@v{version} hold"
 

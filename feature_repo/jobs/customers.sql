@@ -6,7 +6,11 @@
 -- {orders}     analytics.orders at the run's version: those known since {base}, and those dated in the last 90 days
 -- {customers}  analytics.customers at the run's version
 -- {base}       the snapshot that the totals are carried on from; empty when computing from the first order on
-WITH seen AS (
+--
+-- Money is in cents, days are counted from 1970-01-01. A window of n days ends with the snapshot day and includes it;
+-- no order is dated behind it, or the gate on analytics.orders would have stopped the run. Totals are carried on,
+-- so they rely on orders that never change once landed: a correction is a new order.
+WITH seen AS ( -- what each customer ordered: *_new since {base}, the windows by order date
     SELECT
         s.snapshot_date,
         o.customer_id,

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from plumbline import airflow
-from plumbline.settings import ROOT
+from plumbline.settings import ENVIRONMENTS, ROOT
 from plumbline.stage import STAGES
 
-PYTHON = ROOT / ".plumbline" / "venvs" / "orchestration" / "bin" / "python"
+PYTHON = ENVIRONMENTS / "orchestration" / "bin" / "python"
 SCRIPT = """
 import json
 from airflow.dag_processing.dagbag import DagBag

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from plumbline import ledger, releases, services
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
 from tests.conftest import use_home
 
-PLUMB = ROOT / ".plumbline" / "venvs" / "pipeline" / "bin" / "plumb"
+PLUMB = Path(sys.prefix) / "bin" / "plumb"
 LAST = date(1997, 9, 30)
 
 

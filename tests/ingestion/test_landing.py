@@ -105,6 +105,11 @@ def test_a_shop_without_orders_says_what_to_do(home: Path) -> None:
         landing.land(run)
 
 
+def test_a_day_before_the_first_order_is_refused() -> None:
+    with pytest.raises(ShopError, match="--as-of 1990-01-01: the shop's first record is of 1997-01-01"):
+        stage.perform("churn", "ingest", date(1990, 1, 1), landing.land)
+
+
 def test_nothing_is_written_outside_home(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     elsewhere = tmp_path / "user"
     elsewhere.mkdir()

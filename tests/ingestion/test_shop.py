@@ -8,7 +8,7 @@ import pytest
 
 from ingestion import shop
 from ingestion.shop import ShopError
-from plumbline.errors import ServiceUnavailable
+from plumbline.errors import ServiceUnavailable, SettingsError
 from plumbline.settings import settings
 
 HEADER = "CDNOW master\n"
@@ -68,3 +68,17 @@ def test_a_shop_that_cannot_be_opened_is_named_without_its_password(
     settings.cache_clear()
     with pytest.raises(ServiceUnavailable, match="the shop database sqlite:///"):
         shop.load(until=date(1997, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("nonsense", "expected a SQLAlchemy URL"), ("postgresql://u:pw@db/shop", "no driver for postgresql")],
+)
+def test_a_url_that_cannot_be_used_is_a_setting_to_mend(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, told: str
+) -> None:
+    monkeypatch.setenv("PLUMBLINE_SHOP_URL", url)
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match=told) as error:
+        shop.engine()
+    assert "pw" not in str(error.value)

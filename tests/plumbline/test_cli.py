@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 
 from plumbline import cli
-from plumbline.settings import ROOT
 
-PLUMB = ROOT / ".plumbline" / "venvs" / "pipeline" / "bin" / "plumb"
+PLUMB = Path(sys.prefix) / "bin" / "plumb"
 
 
 def plumb(*arguments: str) -> subprocess.CompletedProcess[str]:
