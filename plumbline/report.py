@@ -109,7 +109,7 @@ def _gate_table(gates: dict[str, Any]) -> Table:
 
 def _metric_table(metrics: dict[str, float]) -> Table:
     table = _table(
-        "Churn within 90 days: the same customers, observed 90 days after the last training observation",
+        "Churn within 90 days, observed later than all training",
         "",
         *METRICS.values(),
     )
