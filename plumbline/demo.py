@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from plumbline import airflow, clock, files, ledger, online_store, releases, report, services
@@ -94,14 +95,21 @@ def _mlflow() -> services.Launch:
 def _load_shop(until: date | None) -> date:
     loaded = importlib.import_module("ingestion.shop").load(until=until)
     last = date.fromisoformat(str(loaded["last_order_date"]))
-    # Later commands (`plumb serve`, `make up`) must agree on the replay's now, so it is a setting of this home.
-    if settings().now is None:
-        now = clock.end_of(last)
-        file = settings_file()
-        kept = file.read_text() if file.exists() else ""
-        files.write_whole(file, f"{kept}PLUMBLINE_NOW={now:%Y-%m-%dT%H:%M:%SZ}\n", mode=0o600)
-        settings.cache_clear()
+    if "PLUMBLINE_NOW" not in os.environ:
+        _set_clock(clock.end_of(last))
     return last
+
+
+def _set_clock(now: datetime) -> None:
+    """Sets the replay's now for this home: later commands (`plumb serve`, `make up`) must agree on it."""
+    file = settings_file()
+    kept = (
+        [line for line in file.read_text().splitlines() if not line.startswith("PLUMBLINE_NOW=")]
+        if file.exists()
+        else []
+    )
+    files.write_whole(file, "\n".join([*kept, f"PLUMBLINE_NOW={now:%Y-%m-%dT%H:%M:%SZ}"]) + "\n", mode=0o600)
+    settings.cache_clear()
 
 
 def _through_airflow(last: date) -> dict[str, float]:

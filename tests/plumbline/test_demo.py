@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from plumbline import clock, demo
+from plumbline.demo import DemoError
+from plumbline.settings import settings, settings_file
+
+
+def test_the_clock_follows_the_loaded_orders_and_other_settings_stay(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLUMBLINE_NOW")
+    home.mkdir()
+    settings_file().write_text("PLUMBLINE_SPARK_MEMORY=1g\n")
+    for until in (date(1997, 1, 5), date(1997, 1, 7)):
+        settings.cache_clear()
+        assert demo._load_shop(until) == until
+        assert clock.now() == clock.end_of(until)
+        assert clock.is_replay()
+        assert settings().spark_memory == "1g"
+    assert settings_file().read_text().count("PLUMBLINE_NOW") == 1
+    assert settings_file().stat().st_mode & 0o777 == 0o600
+
+
+def test_a_clock_that_the_environment_sets_is_left_alone(home: Path) -> None:
+    demo._load_shop(date(1997, 1, 5))
+    assert not settings_file().exists()
+
+
+def test_the_demo_does_not_load_into_your_shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUMBLINE_SHOP_URL", f"sqlite:///{home}/mine.sqlite")
+    settings.cache_clear()
+    with pytest.raises(DemoError, match="PLUMBLINE_SHOP_URL is set"):
+        demo.demo()
+    assert not (home / "mine.sqlite").exists()
