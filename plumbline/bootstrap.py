@@ -50,7 +50,7 @@ def main() -> None:
 
 def step(name: str, inputs: list[Path], work: object, where: Path = HOME) -> bool:
     """Runs `work` unless it was done for the same inputs; its stamp is written when it succeeded. True if it ran."""
-    digest = hashlib.sha256(str(ROOT).encode() + sys.version.encode())
+    digest = hashlib.sha256(f"{ROOT} {sys.version}".encode() if where == HOME else b"")  # a cache serves many homes
     for path in inputs:
         digest.update(path.read_bytes())
     stamp = where / "stamps" / name.replace(" ", "-").replace("'", "")
