@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ingestion import shop
 from plumbline import lake, releases
-from tests.e2e.test_demo import plumb
+from tests.e2e.test_whole_path import plumb
 
 DAY = "1997-01-20"
 STAGES = ("ingest", "dbt_run", "ge_check", "features", "release")
