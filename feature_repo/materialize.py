@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import io
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from feature_repo import store as feature_store
 from plumbline import clock, lake, online_store, releases, stage
 from plumbline.errors import PlumblineError
-from plumbline.online_store import ONLINE
+from plumbline.online_store import ONLINE, online
 from plumbline.progress import say
 from plumbline.releases import Release
 
@@ -42,18 +42,10 @@ def materialize(number: int | None = None) -> dict[str, object]:
     return stage.recorded("churn", head, lambda: _materialize(release, client, held))
 
 
-def online(client: redis.Redis) -> tuple[int, datetime] | None:
-    """The release that is online and until when its rows reach; None before the first."""
-    found = cast("dict[bytes, bytes]", client.hgetall(ONLINE))
-    if not found:
-        return None
-    return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())
-
-
 def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetime] | None) -> dict[str, object]:
     end = clock.end_of(release.as_of)
     store = feature_store.at_release(release)
-    start = _changed_since(release, held)
+    start = _changed_since(end, store.get_feature_view(feature_store.VIEW).ttl, held)
     expected = _customers(release, start, end)
     say(
         f"materializing release {release.release_id}: {expected:,} customers' rows of ({start:%F}, {end:%F}] into Redis"
@@ -61,8 +53,8 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
     client.delete(ONLINE)  # from here to the end no release is whole online
     with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the result
         store.materialize(start, end, feature_views=[feature_store.VIEW])
-    arrived = _arrived(store, client)
-    if arrived < expected:
+    arrived = _arrived(store, client, start, end)
+    if arrived != expected:
         raise MaterializeError(
             f"release {release.release_id}: {expected:,} customers changed, Redis holds {arrived:,} rows. "
             "Run `plumb materialize` again."
@@ -79,10 +71,12 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
     }
 
 
-def _changed_since(release: Release, held: tuple[int, datetime] | None) -> datetime:
-    """The lower bound: what is online already, unless the release goes back behind it or nothing is online."""
-    end = clock.end_of(release.as_of)
-    oldest = end - timedelta(days=14)  # the view's ttl: older rows would be expired on arrival
+def _changed_since(end: datetime, ttl: timedelta, held: tuple[int, datetime] | None) -> datetime:
+    """The lower bound: what is online already, unless the release goes back behind it or nothing is online.
+
+    Rows older than the view's ttl stay behind it: they would be expired on arrival.
+    """
+    oldest = end - ttl
     return max(held[1], oldest) if held is not None and held[1] < end else oldest
 
 
@@ -96,7 +90,17 @@ def _customers(release: Release, start: datetime, end: datetime) -> int:
     return int(pc.count_distinct(found["customer_id"]).as_py())
 
 
-def _arrived(store: FeatureStore, client: redis.Redis) -> int:
-    """How many customers Redis holds, by the keys Feast writes: the entity's bytes, then the project's name."""
+def _arrived(store: FeatureStore, client: redis.Redis, start: datetime, end: datetime) -> int:
+    """How many customers Redis holds with a row of (start, end], by the timestamps that Feast writes beside the values.
+
+    A key of Feast's is the entity's bytes, then the project's name.
+    """
+    from google.protobuf.timestamp_pb2 import Timestamp
+
     project = store.project.encode()
-    return sum(1 for key in client.scan_iter(count=10_000) if key.endswith(project) and key != ONLINE.encode())
+    keys = [key for key in client.scan_iter(count=10_000) if key.endswith(project)]
+    pipeline = client.pipeline(transaction=False)
+    for key in keys:
+        pipeline.hget(key, f"_ts:{feature_store.VIEW}")
+    stamps = [Timestamp.FromString(found).seconds for found in pipeline.execute() if found]
+    return sum(start.timestamp() < stamp <= end.timestamp() for stamp in stamps)

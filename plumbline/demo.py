@@ -139,13 +139,15 @@ def _through_airflow(last: date) -> dict[str, float]:
 
 def _raise_what_failed() -> None:
     """Raises what the newest failed stage said, which is worth more than Airflow's traceback of a task that ended."""
-    newest = list(ledger.events(PRODUCT))[-1:]
-    for event in newest:
-        where = f"{event['stage']} {event.get('as_of', '')}".strip()
-        if event["state"] == "GATE_FAILED":
-            raise GateFailed(f"{where} stopped the line, nothing after it ran: {event['error']}")
-        if event["state"] == "FAIL":
-            raise DemoError(f"{where} failed, nothing after it ran: {event['error']}")
+    *_, newest = [{"state": "none"}, *ledger.events(PRODUCT)]
+    if newest["state"] == "GATE_FAILED":
+        raise GateFailed(f"{_what(newest)} stopped the line, nothing after it ran: {newest['error']}")
+    if newest["state"] == "FAIL":
+        raise DemoError(f"{_what(newest)} failed, nothing after it ran: {newest['error']}")
+
+
+def _what(event: dict[str, Any]) -> str:
+    return f"{event['stage']} {event.get('as_of', '')}".strip()
 
 
 class _following_ledger:
@@ -171,7 +173,7 @@ class _following_ledger:
     def _tell(self) -> None:
         events = list(ledger.events(PRODUCT))
         for event in events[self._seen :]:
-            what = f"{event['stage']} {event.get('as_of', '')}".strip()
+            what = _what(event)
             if event["state"] == "START":
                 say(f"{what} …")
             else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import unquote, urlsplit
 
 from plumbline import files, services
@@ -51,6 +52,14 @@ def client(*, start: bool = True) -> redis.Redis:
     except redis.RedisError as error:
         raise ServiceUnavailable(f"the online store does not answer: {error}") from None
     return found
+
+
+def online(client: redis.Redis) -> tuple[int, datetime] | None:
+    """The release that is online and until when its rows reach; None before the first."""
+    found = cast("dict[bytes, bytes]", client.hgetall(ONLINE))
+    if not found:
+        return None
+    return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())
 
 
 def _launch() -> services.Launch:

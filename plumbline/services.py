@@ -47,7 +47,6 @@ class Launch:
     more: Callable[[], dict[str, Any]] = dict
     port: int | None = None
     timeout: float = 90.0
-    grace: float = 20.0
 
 
 def find(name: str) -> Service | None:
@@ -91,8 +90,9 @@ def _start(launch: Launch) -> Service:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    more = launch.more()
     record = {"pid": process.pid, "started": _start_time(process.pid), "port": port, "token": token}
-    files.write_whole(_record(launch.name), files.dumps({**record, "more": launch.more()}), mode=0o600)
+    files.write_whole(_record(launch.name), files.dumps({**record, "more": more}), mode=0o600)
     deadline = time.monotonic() + launch.timeout
     while not launch.ready(port, token):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -101,7 +101,7 @@ def _start(launch: Launch) -> Service:
             tail = "\n  ".join(log.read_text(errors="replace").splitlines()[-8:])
             raise ServiceUnavailable(f"{launch.name} {why} on {HOST}:{port}; the end of {log}:\n  {tail}")
         time.sleep(0.1)
-    return Service(launch.name, process.pid, port, token, launch.more())
+    return Service(launch.name, process.pid, port, token, more)
 
 
 def stop(name: str, grace: float = 20.0) -> bool:

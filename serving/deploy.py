@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from plumbline import lake, online_store, releases, stage
@@ -50,12 +49,12 @@ def _customer() -> int:
     """A customer of the release that is online: the first in the rows that end where the online ones do."""
     import pyarrow.compute as pc
 
-    found: Any = online_store.client().hgetall(online_store.ONLINE)
-    if not found:
+    found = online_store.online(online_store.client())
+    if found is None:
         raise ServingError("nothing is materialized: run `plumb materialize` before the first deployment")
-    release = releases.required(PRODUCT, int(found[b"release_id"]))
+    release_id, newest = found
+    release = releases.required(PRODUCT, release_id)
     table = lake.open_table("features.customers", release.version("features.customers")).to_pyarrow_dataset()
-    newest = datetime.fromisoformat(found[b"event_time"].decode())
     row = table.head(1, columns=["customer_id"], filter=pc.field("event_time") == newest)
     if not row.num_rows:
         raise ServingError(f"release {release.release_id} has no features.customers rows of {newest:%F %T} UTC")

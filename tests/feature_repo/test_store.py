@@ -134,10 +134,19 @@ def test_a_redis_that_lost_its_data_is_filled_again(two_releases: object) -> Non
 def test_rows_that_do_not_arrive_are_an_error_and_no_release_is_online(
     two_releases: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_arrived", lambda store, client: N - 1)
+    monkeypatch.setattr(module, "_arrived", lambda store, client, start, end: N - 1)
     with pytest.raises(MaterializeError, match="200 customers changed, Redis holds 199 rows"):
         materialize()
     assert module.online(online_store.client()) is None
+
+
+def test_rows_of_the_release_before_do_not_pass_for_this_ones(
+    two_releases: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    materialize(1)
+    monkeypatch.setattr("feast.FeatureStore.materialize", lambda *_, **__: None)
+    with pytest.raises(MaterializeError, match="200 customers changed, Redis holds 0 rows"):
+        materialize(2)
 
 
 def test_the_store_names_its_features_once(home: Path) -> None:
