@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plumbline import figures
+from plumbline.figures import BAD, GOOD, INK, MODEL, MUTED, SECOND, THIRD
 from training import evaluate
 
 if TYPE_CHECKING:
@@ -13,8 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-COLORS = {"model": "#1b4965", "BG/NBD": "#ca6702", "recency": "#8a8d91"}
-KEPT, LEFT = "#2a9d8f", "#bc4749"
+COLORS = {"model": MODEL, "BG/NBD": SECOND, "recency": THIRD}
 
 
 def draw(
@@ -24,25 +25,8 @@ def draw(
 
     `scores` maps `model`, `BG/NBD`, `recency` to P(churn) on the test rows; `gain` a feature to its mean gain a split.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    style: Any = {
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.alpha": 0.25,
-        "axes.axisbelow": True,
-        "axes.titlelocation": "left",
-        "axes.titleweight": "bold",
-        "legend.frameon": False,
-        "figure.dpi": 120,
-    }
     written = []
-    with plt.rc_context(style):
+    with figures.style() as plt:
         figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
         _calibration(axes, churned, scores)
         written.append(_save(figure, folder / "calibration.png", title))
@@ -69,7 +53,7 @@ def _calibration(axes: Axes, churned: NDArray[Any], scores: Mapping[str, NDArray
         lowest = min(lowest, float(predicted.min()), float(observed.min()))
         axes.plot(predicted, observed, "o-", ms=4, lw=1.6, color=COLORS[name], label=name)
     low = max(0.0, lowest - 0.03)
-    axes.plot([low, 1], [low, 1], "--", lw=1, color="#444444", label="perfect")
+    axes.plot([low, 1], [low, 1], "--", lw=1, color=INK, label="perfect")
     axes.set(xlabel="predicted P(churn), mean of a tenth of the customers", ylabel="share that did churn")
     axes.set(title="Calibration", xlim=(low, 1.01), ylim=(low, 1.01))
     axes.legend(loc="upper left")
@@ -81,7 +65,7 @@ def _roc(axes: Axes, churned: NDArray[Any], scores: Mapping[str, NDArray[Any]]) 
     for name, probability in scores.items():
         false, true, _ = roc_curve(churned, probability)
         axes.plot(false, true, lw=1.8, color=COLORS[name], label=f"{name}  {roc_auc_score(churned, probability):.3f}")
-    axes.plot([0, 1], [0, 1], "--", lw=1, color="#444444")
+    axes.plot([0, 1], [0, 1], "--", lw=1, color=INK)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC (area)", aspect="equal")
     axes.legend(loc="lower right")
 
@@ -95,7 +79,7 @@ def _precision_recall(axes: Axes, churned: NDArray[Any], scores: Mapping[str, ND
         shown = recall > 0.005  # left of it precision is that of a handful of customers
         axes.plot(recall[shown], precision[shown], lw=1.8, color=COLORS[name], label=f"{name}  {area:.3f}")
     base = float(churned.mean())
-    axes.axhline(base, ls="--", lw=1, color="#444444", label=f"base rate  {base:.3f}")
+    axes.axhline(base, ls="--", lw=1, color=INK, label=f"base rate  {base:.3f}")
     axes.set(xlabel="recall", ylabel="precision", title="Precision and recall of churn (average precision)")
     axes.set_ylim(max(0.0, base - 0.1), 1.005)
     axes.legend(loc="lower left")
@@ -109,7 +93,7 @@ def _histogram(axes: Axes, churned: NDArray[Any], probability: NDArray[Any]) -> 
         [probability[~churned], probability[churned]],
         bins=edges,
         stacked=True,
-        color=[KEPT, LEFT],
+        color=[GOOD, BAD],
         label=["ordered again", "churned"],
     )
     axes.set(xlabel="predicted P(churn)", ylabel="customers", title="Scores on the test day", xlim=(0, 1))
@@ -119,7 +103,7 @@ def _histogram(axes: Axes, churned: NDArray[Any], probability: NDArray[Any]) -> 
 def _importance(axes: Axes, gain: Mapping[str, float]) -> None:
     total = sum(gain.values()) or 1.0
     ordered = sorted(gain.items(), key=lambda item: item[1])
-    axes.barh([name for name, _ in ordered], [100 * value / total for _, value in ordered], color=COLORS["model"])
+    axes.barh([name for name, _ in ordered], [100 * value / total for _, value in ordered], color=MODEL)
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="share of the trees' total gain, %", title="What the model leans on")
 
@@ -127,7 +111,7 @@ def _importance(axes: Axes, gain: Mapping[str, float]) -> None:
 def _save(figure: Figure, path: Path, title: str) -> Path:
     from matplotlib import pyplot as plt
 
-    figure.supxlabel(title, x=0.995, ha="right", fontsize=6.5, color="#777777")
+    figure.supxlabel(title, x=0.995, ha="right", fontsize=6.5, color=MUTED)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
     return path
