@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NOTABLE, LARGE = 0.1, 0.25
-"""A PSI below 0.1 is usually read as stable, above 0.25 as another population (Siddiqi, Credit Risk Scorecards, 2006)."""
+"""Usual reading of a PSI: below 0.1 stable, above 0.25 another population (Siddiqi, Credit Risk Scorecards, 2006)."""
 
 FLOOR = 1e-4
 """An empty bin counts as this share, so that one customer in a bin that was empty is not an infinite shift."""
