@@ -272,6 +272,15 @@ def dbt(context: typer.Context) -> None:
 
 
 @app.command(rich_help_panel="The house")
+def report(json: Json = False) -> None:
+    """Write the report's pages anew: a page a run, with its flow, gates, model, drift and answers.
+
+    Example: plumb report
+    """
+    _print({"report": _room("plumbline.report_page:write")("churn")}, json)
+
+
+@app.command(rich_help_panel="The house")
 def settings(json: Json = False) -> None:
     """Every setting and its value, secrets masked.
 

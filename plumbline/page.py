@@ -37,13 +37,13 @@ def write(path: Path, template: str, **context: Any) -> Path:
     return path
 
 
-def number(value: float | int | None, digits: int = 4) -> str:
+def number(value: float | int | None) -> str:
     """A number as a person reads it: thousands apart, four significant digits, – for none."""
     if value is None or value != value:
         return "–"
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
-    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def short(value: str | datetime) -> str:

@@ -1,7 +1,8 @@
-"""What a run of the demo came to: rows per stage, gates, versions, metrics beside baselines, answers, seconds."""
+"""What a run of the demo came to, in the terminal; the same and more is on the report's pages."""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, ledger, releases
@@ -34,6 +35,7 @@ def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float],
     }
     path = settings().home / "report" / "summary.json"
     files.write_whole(path, files.dumps(summary))
+    importlib.import_module("plumbline.report_page").write(product)
     _print(summary)
 
 
@@ -66,8 +68,8 @@ def _print(summary: dict[str, Any]) -> None:
     console.print("\n[bold]Where to look next[/bold]")
     home = settings().home
     for what, where in (
+        ("the report", home / "report" / "index.html"),
         ("data docs", home / "data_docs" / "index.html"),
-        ("this summary", home / "report" / "summary.json"),
         ("ask it yourself", "make up, then the curl line it prints"),
         ("MLflow", "make up, then the address it prints"),
         ("dbt docs", f"{settings().plumb_command} dbt docs generate"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import figures
+from plumbline import figures, files
 from plumbline.figures import BAD, GOOD, INK, MODEL, MUTED, SECOND, THIRD
 from training import evaluate
 
@@ -21,7 +21,7 @@ COLORS = {"model": MODEL, "BG/NBD": SECOND, "recency": THIRD}
 def draw(
     folder: Path, churned: NDArray[Any], scores: Mapping[str, NDArray[Any]], gain: Mapping[str, float], title: str
 ) -> list[Path]:
-    """Writes the pictures into `folder` and gives their paths.
+    """Writes the pictures into `folder`, as PNG and as SVG for the report's pages, and gives the PNGs' paths.
 
     `scores` maps `model`, `BG/NBD`, `recency` to P(churn) on the test rows; `gain` a feature to its mean gain a split.
     """
@@ -31,10 +31,13 @@ def draw(
         _calibration(axes, churned, scores)
         written.append(_save(figure, folder / "calibration.png", title))
 
-        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
-        _roc(left, churned, scores)
-        _precision_recall(right, churned, scores)
-        written.append(_save(figure, folder / "roc_pr.png", title))
+        figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+        _roc(axes, churned, scores)
+        written.append(_save(figure, folder / "roc.png", title))
+
+        figure, axes = plt.subplots(figsize=(6.4, 5.2), layout="constrained")
+        _precision_recall(axes, churned, scores)
+        written.append(_save(figure, folder / "precision_recall.png", title))
 
         figure, axes = plt.subplots(figsize=(7.4, 4.4), layout="constrained")
         _histogram(axes, churned, scores["model"])
@@ -66,7 +69,7 @@ def _roc(axes: Axes, churned: NDArray[Any], scores: Mapping[str, NDArray[Any]]) 
         false, true, _ = roc_curve(churned, probability)
         axes.plot(false, true, lw=1.8, color=COLORS[name], label=f"{name}  {roc_auc_score(churned, probability):.3f}")
     axes.plot([0, 1], [0, 1], "--", lw=1, color=INK)
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC (area)", aspect="equal")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC (area)")
     axes.legend(loc="lower right")
 
 
@@ -111,6 +114,8 @@ def _importance(axes: Axes, gain: Mapping[str, float]) -> None:
 def _save(figure: Figure, path: Path, title: str) -> Path:
     from matplotlib import pyplot as plt
 
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_whole(path.with_suffix(".svg"), figures.svg(figure, f"{path.stem.replace('_', ' ')} of {title}"))
     figure.supxlabel(title, x=0.995, ha="right", fontsize=6.5, color=MUTED)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)

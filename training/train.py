@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
 from datetime import date
 from importlib import metadata
@@ -85,11 +84,11 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
         mlflow.log_params({**named, **asdict(params), **{f"bgnbd_{k}": round(v, 6) for k, v in asdict(fitted).items()}})
         mlflow.log_metrics(metrics)
         mlflow.log_dict(data.about, "dataset.json")
-        with tempfile.TemporaryDirectory() as folder:
-            gain = booster.get_score(importance_type="total_gain")
-            title = f"{data.about['dataset_id']}, test day {data.about['observations']['test']}"
-            plots.draw(Path(folder), churned, scores, {str(k): _number(v) for k, v in gain.items()}, title)
-            mlflow.log_artifacts(folder, "plots")
+        gain = booster.get_score(importance_type="total_gain")
+        title = f"{data.about['dataset_id']}, test day {data.about['observations']['test']}"
+        folder = dataset.folder(int(data.about["release_id"])) / "plots"
+        plots.draw(folder, churned, scores, {str(k): _number(v) for k, v in gain.items()}, title)
+        mlflow.log_artifacts(str(folder), "plots")
         logged = _log_model(booster, test, data.features, named)
     return {
         "mlflow_run_id": run.info.run_id,

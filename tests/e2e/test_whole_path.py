@@ -48,6 +48,9 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert metrics["roc_auc"] > 0.7
     assert services.stop_all() == [], "the demo leaves no server behind"
     assert (home / "data_docs" / "index.html").exists()
+    shown = (home / "report" / f"churn-{LAST}.html").read_text()
+    for told in ("release 2", "xgboost", "Calibration", "population stability index", "bought once, long ago"):
+        assert told in shown, told
 
     before = len(list(ledger.events("churn")))
     model = summary["training"].get("model_sha256")

@@ -51,7 +51,14 @@ def test_a_run_names_what_it_was_made_from(shop_home: Path, first: dict[str, Any
 def test_the_artifacts_hold_no_pickle_and_stay_in_home(shop_home: Path, first: dict[str, Any]) -> None:
     files_found = [path for path in (shop_home / "mlflow" / "artifacts").rglob("*") if path.is_file()]
     names = {path.name for path in files_found}
-    assert {"model.ubj", "dataset.json", "calibration.png", "roc_pr.png", "feature_importance.png"} <= names
+    assert {
+        "model.ubj",
+        "dataset.json",
+        "calibration.png",
+        "precision_recall.png",
+        "roc.png",
+        "feature_importance.png",
+    } <= names
     assert not [path for path in files_found if path.suffix in {".pkl", ".pickle", ".joblib", ".dill"}]
     # A pickle of any protocol since 2 begins with these bytes and ends with a full stop.
     heads = [path.read_bytes() for path in files_found]

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from plumbline import clock, ledger, releases, report_page
+from plumbline.releases import Release
+
+
+def _event(run_id: str, stage: str, state: str = "COMPLETE", **more: object) -> None:
+    ledger.record("churn", {"run_id": run_id, "stage": stage, "state": state, "as_of": run_id[6:], **more})
+
+
+def _published(number: int, run_id: str) -> None:
+    releases.publish(
+        Release(
+            release_id=number,
+            product="churn",
+            as_of=date.fromisoformat(run_id[6:]),
+            base=number - 1 or None,
+            tables={"analytics.orders": number},
+            gates={},
+            code_sha="c0de" * 10,
+            lock_hash="10cc",
+            run_id=run_id,
+            published_at=clock.now().isoformat(),
+        )
+    )
+
+
+@pytest.fixture
+def two_runs(home: Path) -> Path:
+    """A run that published release 1, and one that its gate stopped."""
+    good, bad = "churn-1998-06-29", "churn-1998-06-30"
+    _event(good, "ingest", "START")
+    _event(
+        good, "ingest", seconds=1.5, rows={"raw.orders": 1234}, wrote={"raw.orders": 0}, message="landed 1,234 orders"
+    )
+    gate = {"verdict": "passed", "expectations": 22, "failed": [], "report": str(home / "evidence" / "a.json")}
+    _event(good, "ge_check", seconds=2.0, gates={"orders_expectations": gate})
+    _published(1, good)
+    _event(good, "release", seconds=0.1, release_id=1, rows={"analytics.orders": 1234})
+    ledger.record("churn", {"run_id": "churn-training-1", "stage": "dataset", "state": "COMPLETE", "release_id": 1})
+    _event(bad, "ingest", seconds=1.0)
+    _event(bad, "ge_check", "START")
+    _event(bad, "ge_check", "GATE_FAILED", seconds=2.0, error="total_cents <0 in order 17 & more")
+    return home
+
+
+def test_each_run_has_a_page_and_the_index_names_them_newest_first(two_runs: Path) -> None:
+    index = report_page.write("churn").read_text()
+    assert index.index("churn-1998-06-30") < index.index("churn-1998-06-29")
+    assert "release 1" in index and "ge_check gate failed" in index and "1,234" in index
+
+    good = (two_runs / "report" / "churn-1998-06-29.html").read_text()
+    assert "published as <b>release 1</b>" in good and "landed 1,234 orders" in good
+    assert 'href="../evidence/a.json"' in good and "dataset" in good
+
+    bad = (two_runs / "report" / "churn-1998-06-30.html").read_text()
+    assert "was stopped by its gate; nothing after it ran, nothing was published" in bad
+    assert "total_cents &lt;0 in order 17 &amp; more" in bad
+
+
+def test_a_stage_shows_its_last_attempt(two_runs: Path) -> None:
+    _event("churn-1998-06-30", "ge_check", seconds=3.0, message="all hold")
+    run = report_page.runs("churn")[-1]
+    assert run.stopped is None and run.stages["ge_check"]["message"] == "all hold"
+    assert run.seconds == 4.0
+
+
+def test_pages_of_past_runs_are_kept_as_they_are(two_runs: Path) -> None:
+    report_page.write("churn")
+    past = two_runs / "report" / "churn-1998-06-29.html"
+    past.write_text("as it was")
+    report_page.write("churn")
+    assert past.read_text() == "as it was"
+    ledger.record("churn", {"run_id": "churn-training-1", "stage": "train", "state": "COMPLETE", "release_id": 1})
+    report_page.write("churn")
+    assert "<b>train" in past.read_text(), "a release that was trained on later shows it"
+
+
+def test_without_any_run_the_index_is_empty_but_there(home: Path) -> None:
+    assert "Runs of churn" in report_page.write("churn").read_text()
