@@ -4,7 +4,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format up down clean lock
+.PHONY: help setup demo test test-fast bench docs lint format up down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,12 +21,18 @@ test: setup ## All tests
 test-fast: setup ## The tests that take seconds
 	@$(BIN)/python -m pytest -q -m "not slow"
 
+bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (15 minutes or so)
+	@$(BIN)/python -m bench $(ONLY)
+
 lint: setup ## ruff, mypy, import rules between rooms, sqlfluff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PATH=$(BIN):$$PATH $(BIN)/lint-imports --no-logo --cache-dir $(HOME_DIR)/cache/import-linter
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
+
+docs: setup ## The README's flow and the screenshots, from this home's demo
+	@$(BIN)/python docs/build.py
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix-only -q .

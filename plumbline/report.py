@@ -9,6 +9,7 @@ from plumbline import clock, files, ledger, releases
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 METRICS = {"roc_auc": "ROC-AUC ↑", "pr_auc": "PR-AUC ↑", "log_loss": "log loss ↓", "brier": "Brier ↓"}
@@ -20,6 +21,8 @@ def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float],
 
     `seen` is how many events the ledger had before: what those tell was not done now.
     """
+    from rich.console import Console
+
     release = releases.required(product)
     trained = files.read_json(settings().home / "training" / str(release.release_id) / "run.json") or {}
     summary = {
@@ -36,7 +39,8 @@ def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float],
     path = settings().home / "report" / "summary.json"
     files.write_whole(path, files.dumps(summary))
     importlib.import_module("plumbline.report_page").write(product)
-    _print(summary)
+    console = Console(highlight=False)
+    tell(summary, console if console.is_terminal else Console(highlight=False, width=160))
 
 
 def _stages(product: str, seen: int) -> list[dict[str, Any]]:
@@ -48,12 +52,8 @@ def _stages(product: str, seen: int) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _print(summary: dict[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)
+def tell(summary: dict[str, Any], console: Console) -> None:
+    """Prints a summary."""
     replay = " (a replay: the clock is set)" if summary["replay"] else ""
     console.print(f"\n[bold]Plumbline, as of {summary['clock'][:16]} UTC[/bold]{replay}\n")
     console.print(_stage_table(summary["stages"]), _gate_table(summary["gates"]))

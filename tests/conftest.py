@@ -64,13 +64,20 @@ def spark_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def with_spark(spark_home: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets this test's home use the shared Spark server."""
+def spark_address(spark_home: Path) -> str:
+    """sc://… of the shared Spark server, for a test that lets only a part of itself use it."""
     with pytest.MonkeyPatch.context() as patch:
         use_home(spark_home, patch)
         address = spark.server_url()
     settings.cache_clear()
-    monkeypatch.setenv("SPARK_REMOTE", address)
+    return address
+
+
+@pytest.fixture
+def with_spark(spark_address: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets this test's home use the shared Spark server."""
+    settings.cache_clear()
+    monkeypatch.setenv("SPARK_REMOTE", spark_address)
 
 
 @pytest.fixture

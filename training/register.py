@@ -153,7 +153,8 @@ def _features_of(service: str, data: Dataset) -> pd.DataFrame:
     release = releases.read(PRODUCT, int(data.about["release_id"]))
     version = release.version(point_in_time.FEATURES)
     days = [date.fromisoformat(data.about["observations"]["test"])]
-    found = point_in_time.historical(feature_store.at_release(release), service, version, days)
+    store = feature_store.at_release(release)
+    found = point_in_time.historical(store, service, version, point_in_time.entity_df(version, days))
     return point_in_time.aligned(found, data.part(test=True)[["customer_id", "event_timestamp", "request_time"]])
 
 

@@ -8,9 +8,11 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from plumbline import ledger, releases, services
+from plumbline import ledger, online_store, releases, services
+from plumbline.releases import Release
 from plumbline.settings import settings
 from tests.conftest import use_home
 
@@ -22,9 +24,40 @@ def plumb(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([PLUMB, *arguments], capture_output=True, text=True, timeout=580, check=False)
 
 
+def assert_online_is_offline(release: Release) -> None:
+    """Every customer's features as the predictor reads them from Redis, the on-demand one included, are bit for bit
+    what the point-in-time join gives for the release; alone, a few together or a thousand at once."""
+    from feature_repo import store as feature_store
+    from serving.features import OnlineFeatures
+    from training import point_in_time
+
+    service, version = feature_store.service_name(), release.version("features.customers")
+    asked = point_in_time.entity_df(version, [release.as_of])
+    offline = point_in_time.historical(feature_store.at_release(release), service, version, asked)
+    offline = offline.set_index("customer_id").sort_index()
+    online_store.url()  # starts Redis, which kept what it held
+    features = OnlineFeatures(service)
+    names = [name for name in features.names if name in offline.columns]
+    assert {"avg_ticket", "days_since_last_order"} <= set(names)
+
+    def same(customers: list[int]) -> None:
+        rows = features.read(customers)
+        assert [row.customer_id for row in rows] == customers
+        served = np.array([[np.nan if row.values[n] is None else row.values[n] for n in names] for row in rows])
+        np.testing.assert_array_equal(served, offline.loc[customers, names].to_numpy(dtype=np.float64))
+
+    everyone = offline.index.tolist()
+    assert len(everyone) > 20_000
+    for start in range(0, len(everyone), 1000):
+        same(everyone[start : start + 1000])
+    for customer in everyone[::500]:
+        same([customer])
+    same(everyone[70:0:-10])
+
+
 @pytest.mark.slow
 def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    spark_address: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PLUMBLINE_NOW")  # the demo sets the replay's clock itself
     monkeypatch.setenv("PLUMBLINE_CODE_SHA", "the same in both runs")
@@ -51,6 +84,10 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     shown = (home / "report" / f"churn-{LAST}.html").read_text()
     for told in ("release 2", "xgboost", "Calibration", "population stability index", "bought once, long ago"):
         assert told in shown, told
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_REMOTE", spark_address)
+        assert_online_is_offline(release)
 
     before = len(list(ledger.events("churn")))
     model = summary["training"].get("model_sha256")

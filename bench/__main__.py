@@ -1,0 +1,42 @@
+"""`python -m bench [NAME …]`: measures, and writes docs/benchmarks.{md,json} and the picture. `make bench` runs all.
+
+Names: stages, online_read, predictions, materialization, join, history. The first makes the home that the next three
+read. Some 15 minutes on two cores; numbers of benchmarks that are not named are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+from bench import measured, page
+from plumbline import clock
+from plumbline.progress import say
+
+NAMES = ("stages", "online_read", "predictions", "materialization", "join", "history")
+
+
+def main() -> None:
+    """Runs the benchmarks that are named, all by default."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="one of " + ", ".join(NAMES))
+    names = parser.parse_args().names or NAMES
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if set(names) & set(NAMES[1:4]) and "stages" not in names and not (measured.HOME / "demo" / "releases").exists():
+        parser.error("no demo to read yet: name `stages` too")
+    found = {**page.read(), "machine": measured.machine()}
+    for name in names:
+        module = importlib.import_module(f"bench.{name}")
+        say(f"{name}: {(module.__doc__ or name).splitlines()[0]}")
+        begun = clock.monotonic()
+        found[name] = module.measure()
+        say(f"{name}: measured in {clock.monotonic() - begun:.0f} s")
+        page.write(found)
+    print(page.text(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`make docs`: the README's picture of the flow and the screenshots in docs/images, from a finished demo.
+
+Everything shown is what the demo in this home left: nothing is drawn by hand. Screenshots need Chromium or Chrome on
+PATH; without one the flow is written and the rest says so.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from plumbline import demo, files, flow, report, report_page, services
+from plumbline.errors import PlumblineError
+from plumbline.progress import say
+from plumbline.settings import ROOT, settings
+
+IMAGES = ROOT / "docs" / "images"
+FLOW = re.compile(r"(?<=<!-- flow: made by `make docs` -->\n).*?(?=\n<!-- end of flow -->)", re.DOTALL)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+class DocsError(PlumblineError):
+    """A picture cannot be made."""
+
+
+def main() -> None:
+    """Makes all of them."""
+    readme = ROOT / "README.md"
+    drawn = f"```mermaid\n{flow.mermaid('churn')}\n```"
+    files.write_whole(readme, FLOW.sub(lambda _: drawn, readme.read_text()))
+    say("the flow is in README.md")
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        raise DocsError(f"no browser for the screenshots: put one of {', '.join(BROWSERS)} on PATH")
+    IMAGES.mkdir(exist_ok=True)
+    newest = report_page.write("churn").parent / report_page.runs("churn")[-1].file
+    shoot(browser, newest.as_uri(), "report-light", 1280, 1700)
+    shoot(browser, newest.as_uri(), "report-dark", 1280, 1700, dark=True)
+    shoot(browser, newest.as_uri(), "report-narrow", 420, 1700)
+    with _terminal() as page:
+        shoot(browser, page.as_uri(), "demo", 1500, 1180)
+    before = services.running()
+    try:
+        address = demo.up()["mlflow"]
+        shoot(browser, address, "mlflow", 1280, 900)
+    finally:
+        services.stop_all(keep=before)
+
+
+def shoot(browser: str, url: str, name: str, width: int, height: int, *, dark: bool = False) -> None:
+    """A screenshot as docs/images/<name>.png, light unless `dark`. Raises DocsError with the browser's own words."""
+    target = IMAGES / f"{name}.png"
+    with tempfile.TemporaryDirectory(dir=settings().home) as profile:
+        command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        command += ["--disable-background-networking", "--disable-quic", f"--user-data-dir={profile}"]
+        command += [f"--window-size={width},{height}", "--virtual-time-budget=8000", f"--screenshot={target}"]
+        command += ["--blink-settings=preferredColorScheme=0"] if dark else []
+        done = subprocess.run([*command, url], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode or not target.exists():
+        raise DocsError(f"{browser} made no picture of {url}: {done.stderr[-500:]}")
+    say(f"{target.relative_to(ROOT)}")
+
+
+@contextmanager
+def _terminal() -> Iterator[Path]:
+    """The demo's closing summary as a terminal shows it, in a page."""
+    from rich.console import Console
+
+    summary = files.read_json(settings().home / "report" / "summary.json")
+    if summary is None:
+        raise DocsError("no demo was run in this home: `make demo`")
+    console = Console(record=True, width=150, file=(settings().home / "tmp" / "terminal.txt").open("w"))
+    report.tell(summary, console)
+    page = settings().home / "tmp" / "terminal.html"
+    page.write_text(console.export_html(inline_styles=True))
+    yield page
+    page.unlink()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except PlumblineError as error:
+        raise SystemExit(f"docs: {error}") from None
