@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from plumbline import report_page
@@ -53,7 +54,7 @@ def mermaid(product: str) -> str:
         lines += [f"  subgraph {title}", "    direction LR"]
         lines += [f'    {name}["{name}<br/><small>{TOOLS[name]}</small>"]' for name in names if name in stages]
         ordered = [name for name in names if name in stages]
-        lines += [f"    {first} ==> {second}" for first, second in zip(ordered, ordered[1:], strict=False)]
+        lines += [f"    {first} ==> {second}" for first, second in pairwise(ordered)]
         lines.append("  end")
     lines += [f'  {_id(thing)}[("{thing}")]' for thing in things]
     lines += [f"  {_id(source)} -.-> {_id(target)}" for source, target in edges]

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plumbline import ledger, online_store, releases, services
+from plumbline import flow, ledger, online_store, releases, services
 from plumbline.releases import Release
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from tests.conftest import use_home
 
 PLUMB = Path(sys.prefix) / "bin" / "plumb"
@@ -85,6 +85,7 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     for told in ("release 2", "xgboost", "Calibration", "population stability index", "bought once, long ago"):
         assert told in shown, told
 
+    assert flow.mermaid("churn") in (ROOT / "README.md").read_text(), "the README's picture is not this: `make docs`"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARK_REMOTE", spark_address)
         assert_online_is_offline(release)
