@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ def _shared_downloads() -> None:
     for name in list(os.environ):
         if name.startswith("PLUMBLINE_") and name not in ("PLUMBLINE_CACHE", "PLUMBLINE_SPARK_MEMORY"):
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _terminated_cleanly() -> None:
+    """SIGTERM ends the run as Ctrl-C does: what the tests started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
 def use_home(home: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> Path:
