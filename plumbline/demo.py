@@ -61,7 +61,7 @@ def up() -> dict[str, str]:
 def _start(names: list[str]) -> dict[str, str]:
     client = online_store.client()
     where = client.connection_pool.connection_kwargs
-    addresses = {"redis": f"{where['host']}:{where['port']}"}
+    addresses = {"redis": f"{where['host']}:{where.get('port', 6379)}"}
     if "predictor" in names:
         predictor = importlib.import_module("serving.launch").ensure()
         addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"

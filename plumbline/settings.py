@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     now: datetime | None = Field(None, description="Fixes the clock for a replay, e.g. 1998-07-01T00:00:00Z.")
     lake: str | None = Field(None, description="Where the Delta tables live; default: the folder `lake` in home.")
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
-    redis_url: SecretStr | None = Field(None, description="redis://… of the online store; default: a private one.")
+    redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(None, description="MLflow tracking server; default: SQLite and files in home.")
     spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
     spark_in_process: bool = Field(False, description="Run Spark inside the command instead of a Connect server.")
