@@ -7,7 +7,7 @@ import re
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from plumbline import files, services
 from plumbline.errors import ServiceUnavailable, SettingsError
@@ -40,7 +40,7 @@ def connection_string(*, start: bool = True) -> str:
     from redis.connection import SSLConnection, parse_url
 
     try:
-        options = parse_url(url(start=start))
+        options: dict[str, Any] = parse_url(url(start=start))  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise SettingsError(f"PLUMBLINE_REDIS_URL: {error}") from None
     if "path" in options or "host" not in options:
