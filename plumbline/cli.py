@@ -309,6 +309,17 @@ def up(json: Json = False) -> None:
 
 
 @app.command(rich_help_panel="The house")
+def airflow(json: Json = False) -> None:
+    """Start Airflow's API server with its pages, scheduler and DAG processor, to look at and to trigger runs in.
+
+    Example: plumb airflow
+    """
+    from plumbline import scheduler
+
+    _print(scheduler.start(), json)
+
+
+@app.command(rich_help_panel="The house")
 def down() -> None:
     """Stop every process that this home started.
 
@@ -332,6 +343,17 @@ def demo(
     Example: plumb demo
     """
     _room("plumbline.demo:demo")(until=until.date() if until else None, keep=keep)
+
+
+@app.command(rich_help_panel="The house")
+def replay(
+    days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,
+) -> None:
+    """Days after the demo's last, each through Airflow: with real orders as long as there are some, without after that.
+
+    Example: plumb replay --days 3
+    """
+    _room("plumbline.replay:replay")(days)
 
 
 def _version(asked: bool) -> None:

@@ -73,7 +73,7 @@ def pod_task(command: str, task_id: str, **operator: Any) -> BaseOperator:
         volumes=[
             k8s.V1Volume(
                 name="home",
-                persistent_volume_claim=k8s.V1PersistentVolumeClaimVolumeSource(claim_name=wanted.pods_home_claim),
+                persistent_volume_claim=k8s.V1PersistentVolumeClaimVolumeSource(claim_name=str(wanted.pods_home_claim)),
             ),
             k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi")),
         ],

@@ -9,13 +9,30 @@ import shlex
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from plumbline import clock
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
+    from airflow.sdk import BaseOperator, Param
+    from airflow.timetables.base import Timetable
 
 AS_OF = "{{ params.as_of or data_interval_start | ds }}"
 """The day a run covers: the `as_of` it was triggered with, else the day of its data interval."""
+
+
+def daily() -> Timetable | None:
+    """Once a day at 00:00 UTC. None in a replay: its days are not those on the scheduler's wall, they are asked for."""
+    from airflow.timetables.interval import CronDataIntervalTimetable
+
+    return None if clock.is_replay() else CronDataIntervalTimetable("0 0 * * *", timezone="UTC")
+
+
+def as_of_param() -> Param:
+    """The day that a run may be triggered with; in a replay it is, unless said otherwise, the last day that is over."""
+    from airflow.sdk import Param
+
+    default = clock.last_whole_day().isoformat() if clock.is_replay() else None
+    return Param(default, type=["null", "string"], format="date", description="The last day covered.")
 
 
 def plumb_task(command: str, *, gate: bool = False, **operator: Any) -> BaseOperator:
