@@ -4,7 +4,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast bench docs lint format up down clean lock
+.PHONY: help setup demo replay test test-fast bench docs lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ setup: ## Install everything under .plumbline/ (nothing when it is there already
 
 demo: setup ## Real orders in, live churn predictions out, through every component
 	@$(BIN)/plumb demo
+
+replay: setup ## DAYS=n more days after the demo, each through Airflow
+	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
 test: setup ## All tests
 	@$(BIN)/python -m pytest -q
@@ -40,6 +43,9 @@ format: setup ## Format the code
 
 up: setup ## Keep it running: Redis, the predictor, MLflow's pages
 	@$(BIN)/plumb up
+
+airflow: setup ## Airflow's pages and its scheduler, on loopback
+	@$(BIN)/plumb airflow
 
 down: ## Stop every process of this home
 	@[ ! -x $(BIN)/plumb ] || $(BIN)/plumb down

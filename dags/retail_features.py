@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 from airflow.sdk.bases.operator import chain
-from airflow.timetables.interval import CronDataIntervalTimetable
 
 from dags.assets import FEATURES
-from plumbline.tasks import AS_OF, plumb_task
+from plumbline.tasks import AS_OF, as_of_param, daily, plumb_task
 
 with DAG(
     "retail_features",
     description="Orders to online features: land, transform, check, compute, publish, materialize.",
-    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    schedule=daily(),
     start_date=datetime(1997, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
-    params={"as_of": Param(None, type=["null", "string"], format="date", description="The last day covered.")},
+    params={"as_of": as_of_param()},
     tags=["churn"],
     doc_md=__doc__,
 ) as dag:

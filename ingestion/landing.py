@@ -9,24 +9,27 @@ landed is left out by key. Such a row gets the window's start as `known_at`: nob
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ingestion.shop import ShopError, connected, engine
+from ingestion.shop import ShopError, address, connected, engine, schema
 from plumbline import clock, lake
+from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.stage import StageRun
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from sqlalchemy import Column, Connection
 
 KEYS = {"orders": "order_id", "customers": "customer_id"}
 """The shop's tables that land, each with its key."""
 
 STAMPS = {"orders": ("recorded_at",), "customers": ("signed_up_at", "recorded_at")}
-"""Columns that hold an instant in UTC, although the shop stores it without a zone."""
+"""Columns that hold an instant: with a zone, or in UTC when the shop stores none."""
 
 LOOKBACK = timedelta(days=7)
 """How far behind the window rows are looked for that the shop recorded, but showed too late."""
@@ -36,13 +39,20 @@ def land(run: StageRun) -> str:
     """Lands both tables' windows. The same window twice lands once. Raises ShopError, ServiceUnavailable."""
     _settle_dlt()
     end = clock.end_of(run.as_of)
-    start = landed_until(run) or first_record()
+    database = engine()
+    try:
+        with connected(database) as shop:
+            _check(shop)
+            start = landed_until(run) or first_record(shop)
+    finally:
+        database.dispose()
     if start >= end:
         raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
     told = f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
     batch = _batch_id(f"{start.date()}..{run.as_of}", run.candidate.rejected)
     say(f"landing what the shop recorded: {told}")
-    _pipeline_run([_resource(table, key, start, end, batch, run.candidate.rejected) for table, key in KEYS.items()])
+    with _shop_at_hand():
+        _pipeline_run([_resource(table, key, start, end, batch, run.candidate.rejected) for table, key in KEYS.items()])
     for table in KEYS:
         name = f"raw.{table}"
         head = lake.version(name)
@@ -58,29 +68,29 @@ def landed_until(run: StageRun) -> datetime | None:
     return clock.end_of(run.base.as_of) if run.base else None
 
 
-def first_record() -> datetime:
+def first_record(shop: Connection) -> datetime:
     """00:00 UTC of the day of the shop's first record. Raises ShopError when it has none."""
     import sqlalchemy as sa
 
-    database = engine()
-    try:
-        with connected(database) as connection:
-            names = sa.inspect(connection).get_table_names()
-            missing = sorted(set(KEYS) - set(names))
-            if missing:
-                raise ShopError(
-                    f"the shop database lacks {missing}; it has {names}. `plumb shop load` loads the real orders."
-                )
-            found = [
-                connection.scalar(sa.select(sa.func.min(sa.column("recorded_at"))).select_from(sa.table(name)))
-                for name in KEYS
-            ]
-    finally:
-        database.dispose()
-    stamps: list[datetime] = [datetime.fromisoformat(str(value)) for value in found if value is not None]
+    found = [shop.scalar(sa.select(sa.func.min(sa.column("recorded_at"))).select_from(sa.table(t))) for t in KEYS]
+    stamps = [_utc(datetime.fromisoformat(str(value))) for value in found if value is not None]
     if not stamps:
         raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
-    return datetime.combine(min(stamps).date(), datetime.min.time(), tzinfo=UTC)
+    return min(stamps).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _check(shop: Connection) -> None:
+    """Raises ShopError that names the tables (or views) and columns that the shop lacks."""
+    import sqlalchemy as sa
+
+    inspector = sa.inspect(shop)
+    if missing := sorted(table for table in KEYS if not inspector.has_table(table)):
+        names = sorted([*inspector.get_table_names(), *inspector.get_view_names()])
+        raise ShopError(f"the shop database lacks {missing}; it has {names}. `plumb shop load` loads the real orders.")
+    for table in KEYS:
+        names = [column["name"] for column in inspector.get_columns(table)]
+        if missing := sorted(set(schema().tables[table].columns.keys()) - set(names)):
+            raise ShopError(f"the shop's table {table} lacks {missing}; it has {names}")
 
 
 def _settle_dlt() -> None:
@@ -106,6 +116,22 @@ def _pipeline_run(resources: list[Any]) -> None:
     pipeline.run(resources, table_format="delta", write_disposition="append")
 
 
+@contextmanager
+def _shop_at_hand() -> Iterator[None]:
+    """Turns what dlt makes of a shop that went away into ServiceUnavailable; any other error passes."""
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except Exception as error:
+        below: BaseException | None = error
+        while below is not None and not isinstance(below, OperationalError):
+            below = below.__cause__ or below.__context__
+        if below is None:
+            raise
+        raise ServiceUnavailable(f"the shop database {address()} went away while it was read: {below.orig}") from None
+
+
 def _resource(table: str, key: str, start: datetime, end: datetime, batch: str, rejected: list[str]) -> Any:
     from dlt.sources.sql_database import sql_table
 
@@ -113,7 +139,8 @@ def _resource(table: str, key: str, start: datetime, end: datetime, batch: str, 
 
     def window(query: Any, source: Any) -> Any:
         stamp = source.c.recorded_at
-        return query.where(stamp >= _naive(start - LOOKBACK), stamp < _naive(end)).order_by(source.c[key])
+        opens, ends = _as_stored(stamp, start - LOOKBACK), _as_stored(stamp, end)
+        return query.where(stamp >= opens, stamp < ends).order_by(source.c[key])
 
     resource = sql_table(
         credentials=engine(),
@@ -178,5 +205,10 @@ def _landed_keys(table: str, key: str, since: datetime, rejected: list[str]) -> 
     return accepted[key].combine_chunks()
 
 
-def _naive(instant: datetime) -> datetime:
-    return instant.astimezone(UTC).replace(tzinfo=None)
+def _as_stored(column: Column[datetime], instant: datetime) -> datetime:
+    """An instant as the column holds it: with its zone, or UTC without one."""
+    return instant if getattr(column.type, "timezone", False) else instant.replace(tzinfo=None)
+
+
+def _utc(stamp: datetime) -> datetime:
+    return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)

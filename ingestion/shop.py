@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 WHEEL = "lifetimes"
 FILE = "CDNOW_master.txt"
 COLUMNS = 4
+TIMEOUT = 5
+"""Seconds that a Postgres has to take a connection, unless its URL says otherwise; by itself it has minutes."""
 
 
 class ShopError(PlumblineError):
@@ -156,6 +158,8 @@ def engine() -> Engine:
         ) from None
     if url.drivername.startswith("sqlite") and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(TIMEOUT)})
     try:
         return sa.create_engine(url)
     except (ImportError, sa.exc.NoSuchModuleError) as error:
@@ -173,5 +177,11 @@ def connected(database: Engine) -> Iterator[Connection]:
         with database.begin() as connection:
             yield connection
     except sa.exc.OperationalError as error:
-        where = database.url.render_as_string(hide_password=True)
-        raise ServiceUnavailable(f"the shop database {where}: {error.orig}") from None
+        raise ServiceUnavailable(f"the shop database {address()}: {error.orig}") from None
+
+
+def address() -> str:
+    """The shop's URL for messages: without its query, where drivers take a password too, and without the password."""
+    import sqlalchemy as sa
+
+    return sa.make_url(settings().shop).set(query={}).render_as_string(hide_password=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -51,11 +52,11 @@ def main() -> None:
         print(f"plumb: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception as error:
-        told = _of_spark(error)
+        told = _of_spark(error) or _of_mlflow(error)
         if told is None:
             raise
-        print(f"plumb: Spark: {told}", file=sys.stderr)
-        sys.exit(ServiceUnavailable.exit_code if "UNAVAILABLE" in told else 1)
+        print(f"plumb: {told}", file=sys.stderr)
+        sys.exit(ServiceUnavailable.exit_code if "UNAVAILABLE" in told or "API request" in told else 1)
     except KeyboardInterrupt:
         print("plumb: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
@@ -66,7 +67,15 @@ def _of_spark(error: Exception) -> str | None:
     errors = sys.modules.get("pyspark.errors.exceptions.base")
     if errors is None or not isinstance(error, errors.PySparkException):
         return None
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:600]
+    return "Spark: " + next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:600]
+
+
+def _of_mlflow(error: Exception) -> str | None:
+    """The first line of an error that MLflow raised, without the login that its server's URL may hold."""
+    errors = sys.modules.get("mlflow.exceptions")
+    if errors is None or not isinstance(error, errors.MlflowException):
+        return None
+    return "MLflow: " + re.sub(r"://[^@/]*@", "://***@", str(error).partition("\n")[0])[:600]
 
 
 def _room(path: str) -> Callable[..., Any]:
@@ -309,6 +318,17 @@ def up(json: Json = False) -> None:
 
 
 @app.command(rich_help_panel="The house")
+def airflow(json: Json = False) -> None:
+    """Start Airflow's API server with its pages, scheduler and DAG processor, to look at and to trigger runs in.
+
+    Example: plumb airflow
+    """
+    from plumbline import scheduler
+
+    _print(scheduler.start(), json)
+
+
+@app.command(rich_help_panel="The house")
 def down() -> None:
     """Stop every process that this home started.
 
@@ -332,6 +352,17 @@ def demo(
     Example: plumb demo
     """
     _room("plumbline.demo:demo")(until=until.date() if until else None, keep=keep)
+
+
+@app.command(rich_help_panel="The house")
+def replay(
+    days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,
+) -> None:
+    """Days after the demo's last, each through Airflow: with real orders as long as there are some, without after that.
+
+    Example: plumb replay --days 3
+    """
+    _room("plumbline.replay:replay")(days)
 
 
 def _version(asked: bool) -> None:

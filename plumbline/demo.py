@@ -61,7 +61,7 @@ def up() -> dict[str, str]:
 def _start(names: list[str]) -> dict[str, str]:
     client = online_store.client()
     where = client.connection_pool.connection_kwargs
-    addresses = {"redis": f"{where['host']}:{where['port']}"}
+    addresses = {"redis": f"{where['host']}:{where.get('port', 6379)}"}
     if "predictor" in names:
         predictor = importlib.import_module("serving.launch").ensure()
         addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
@@ -96,11 +96,11 @@ def _load_shop(until: date | None) -> date:
     loaded = importlib.import_module("ingestion.shop").load(until=until)
     last = date.fromisoformat(str(loaded["last_order_date"]))
     if "PLUMBLINE_NOW" not in os.environ:
-        _set_clock(clock.end_of(last))
+        set_clock(clock.end_of(last))
     return last
 
 
-def _set_clock(now: datetime) -> None:
+def set_clock(now: datetime) -> None:
     """Sets the replay's now for this home: later commands (`plumb serve`, `make up`) must agree on it."""
     file = settings_file()
     kept = (
@@ -123,7 +123,7 @@ def _through_airflow(last: date) -> dict[str, float]:
     labels = iter(["backfill", "daily", "training"])
     label = ""
     say("starting Airflow: a backfill, a daily run, a training run")
-    with _following_ledger():
+    with following_ledger():
         begun = clock.monotonic()
         try:
             for dag, task, _, took in airflow.run(runs):
@@ -131,13 +131,13 @@ def _through_airflow(last: date) -> dict[str, float]:
                     label = next(labels)
                 seconds[f"{label}: {task}"] = took
         except airflow.AirflowError:
-            _raise_what_failed()
+            raise_what_failed()
             raise
         seconds["airflow: its own share"] = clock.monotonic() - begun - sum(seconds.values())
     return seconds
 
 
-def _raise_what_failed() -> None:
+def raise_what_failed() -> None:
     """Raises what the newest failed stage said, which is worth more than Airflow's traceback of a task that ended."""
     *_, newest = [{"state": "none"}, *ledger.events(PRODUCT)]
     if newest["state"] == "GATE_FAILED":
@@ -150,7 +150,7 @@ def _what(event: dict[str, Any]) -> str:
     return f"{event['stage']} {event.get('as_of', '')}".strip()
 
 
-class _following_ledger:
+class following_ledger:
     """While it is open, every event that a stage writes into the ledger is told as a line of progress."""
 
     def __init__(self) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, cast
 
 from plumbline import files, services
-from plumbline.errors import ServiceUnavailable
+from plumbline.errors import ServiceUnavailable, SettingsError
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -31,26 +32,42 @@ def url(*, start: bool = True) -> str:
 
 
 def connection_string(*, start: bool = True) -> str:
-    """The same address in the form that Feast's Redis store reads: host:port,password=…,db=…,ssl=…"""
-    parts = urlsplit(url(start=start))
-    options = {
-        "username": unquote(parts.username or ""),
-        "password": unquote(parts.password or ""),
-        "db": parts.path.strip("/"),
-        "ssl": "true" if parts.scheme == "rediss" else "",
-    }
-    return ",".join([f"{parts.hostname}:{parts.port or 6379}", *(f"{k}={v}" for k, v in options.items() if v)])
+    """The same address in the form that Feast's Redis store reads: host:port,name=value,… with JSON for the values.
+
+    Whatever the URL's query says (`ssl_ca_certs`, for one) is in it. Raises SettingsError for a URL that Redis's own
+    client cannot read.
+    """
+    from redis.connection import SSLConnection, parse_url
+
+    try:
+        options: dict[str, Any] = parse_url(url(start=start))  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise SettingsError(f"PLUMBLINE_REDIS_URL: {error}") from None
+    if "path" in options or "host" not in options:
+        raise SettingsError("PLUMBLINE_REDIS_URL: expected redis://… or rediss://… with a host; Feast takes no other")
+    address = f"{options.pop('host')}:{options.pop('port', 6379)}"
+    if options.pop("connection_class", None) is SSLConnection:
+        options["ssl"] = True
+    # Feast splits at each comma, and its settings are YAML, in which ": " and " #" mean something.
+    told = {name: re.sub(r"[,: #]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(v)) for name, v in options.items()}
+    return ",".join([address, *(f"{name}={value}" for name, value in told.items())])
 
 
 def client(*, start: bool = True) -> redis.Redis:
     """A connected client with timeouts of two seconds. Raises ServiceUnavailable when the server does not answer."""
     import redis
 
+    where = "the online store" + (" (PLUMBLINE_REDIS_URL)" if settings().redis_url else "")
+    connection_string(start=start)
     found = redis.Redis.from_url(url(start=start), socket_timeout=2, socket_connect_timeout=2)
     try:
         found.ping()
+    except redis.AuthenticationError as error:
+        raise ServiceUnavailable(f"{where} does not let us in: {error}") from None
     except redis.RedisError as error:
-        raise ServiceUnavailable(f"the online store does not answer: {error}") from None
+        raise ServiceUnavailable(f"{where} does not answer: {error}") from None
+    except TypeError as error:  # an option that its client does not know
+        raise SettingsError(f"{where}: {error}") from None
     return found
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plumbline.errors import SettingsError
@@ -23,6 +23,8 @@ ENVIRONMENTS = Path(sys.prefix).parent
 """The folder that holds both environments, `pipeline` and `orchestration`, side by side: this process runs in one."""
 
 PREFIX = "PLUMBLINE_"
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+"""What Kubernetes takes for a name."""
 
 
 class Settings(BaseSettings):
@@ -35,7 +37,7 @@ class Settings(BaseSettings):
     now: datetime | None = Field(None, description="Fixes the clock for a replay, e.g. 1998-07-01T00:00:00Z.")
     lake: str | None = Field(None, description="Where the Delta tables live; default: the folder `lake` in home.")
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
-    redis_url: SecretStr | None = Field(None, description="redis://… of the online store; default: a private one.")
+    redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(None, description="MLflow tracking server; default: SQLite and files in home.")
     spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
     spark_in_process: bool = Field(False, description="Run Spark inside the command instead of a Connect server.")
@@ -45,6 +47,24 @@ class Settings(BaseSettings):
     )
     code_sha: str | None = Field(None, description="The commit, where there is no git checkout (in an image).")
     plumb: Path | None = Field(None, description="The `plumb` that Airflow's tasks call; default: the pipeline's.")
+    tasks: Literal["commands", "pods"] = Field(
+        "commands", description="What an Airflow task is: a command on its worker, or a pod of its own."
+    )
+    pods_image: str | None = Field(
+        None, pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$", description="The image, by digest: name@sha256:…"
+    )
+    pods_namespace: str | None = Field(None, pattern=DNS_LABEL, description="The namespace that pods run in.")
+    pods_service_account: str | None = Field(None, pattern=DNS_LABEL, description="The service account of pods.")
+    pods_secret: str | None = Field(
+        None, pattern=DNS_LABEL, description="The Secret with the keys PLUMBLINE_SHOP_URL, _REDIS_URL and _MLFLOW_URL."
+    )
+    pods_home_claim: str | None = Field(
+        None, pattern=DNS_LABEL, description="The volume claim for home: what one task leaves, the next one reads."
+    )
+    pods_cpu: str = Field("500m", pattern=r"^[0-9]+m?$", description="CPU that a pod requests.")
+    pods_cpu_limit: str = Field("2", pattern=r"^[0-9]+m?$", description="CPU that a pod may use.")
+    pods_memory: str = Field("3Gi", pattern=r"^[0-9]+[MG]i$", description="Memory that a pod requests.")
+    pods_memory_limit: str = Field("4Gi", pattern=r"^[0-9]+[MG]i$", description="Memory that a pod may use.")
 
     @field_validator("now")
     @classmethod
@@ -57,6 +77,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _whole(self) -> Settings:
+        needed = ("pods_image", "pods_namespace", "pods_service_account", "pods_secret", "pods_home_claim")
+        missing = [f"{PREFIX}{name.upper()}" for name in needed if getattr(self, name) is None]
+        if self.tasks == "pods" and missing:
+            raise ValueError(f"{PREFIX}TASKS=pods needs {', '.join(missing)} too")
+        return self
 
     @property
     def plumb_command(self) -> Path:
@@ -95,8 +123,9 @@ def settings() -> Settings:
         lines = [
             f"{PREFIX}{str(problem['loc'][0]).upper().removeprefix(PREFIX)}: {problem['msg']}"
             + ("" if problem["type"] == "extra_forbidden" else f" (found {problem['input']!r})")
-            for problem in error.errors(include_url=False)
             if problem["loc"]
+            else problem["msg"].removeprefix("Value error, ")  # of several settings together: its input is all of them
+            for problem in error.errors(include_url=False)
         ]
         raise SettingsError(f"bad settings (environment or {file}):\n  " + "\n  ".join(lines)) from None
 

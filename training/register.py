@@ -79,8 +79,10 @@ def champion_of(mlflow_client: MlflowClient) -> ModelVersion | None:
 
     try:
         return mlflow_client.get_model_version_by_alias(tracking.NAME, tracking.CHAMPION)
-    except MlflowException:
-        return None
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise  # a registry that does not answer must not pass for one without a champion
 
 
 def judge(candidate: float, champion: float, tolerance: float = TOLERANCE) -> tuple[bool, str]:

@@ -26,7 +26,7 @@ def client() -> MlflowClient:
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     if settings().mlflow_url is None:
         (settings().home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
     import mlflow

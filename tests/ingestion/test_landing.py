@@ -1,4 +1,4 @@
-"""Landing from a real SQLite shop into real Delta tables."""
+"""Landing from real shops, SQLite and Postgres, into real Delta tables."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ FIRST = date(1997, 1, 5)
 SECOND = date(1997, 1, 6)
 
 
-@pytest.fixture(autouse=True)
-def _ten_days(home: Path) -> None:
+@pytest.fixture(autouse=True, params=["sqlite", "postgres"])
+def _ten_days(home: Path, request: pytest.FixtureRequest) -> None:
+    if request.param == "postgres":
+        request.getfixturevalue("postgres_shop")
     shop.load(until=date(1997, 1, 10))
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from plumbline import online_store, services
-from plumbline.errors import ServiceUnavailable
+from plumbline.errors import ServiceUnavailable, SettingsError
+from plumbline.settings import settings
 
 
 def server(
@@ -75,8 +76,36 @@ def test_the_wheels_redis_serves_where_there_is_none_on_path(home: Path, monkeyp
 
 
 def test_a_redis_url_is_told_to_feast_in_its_own_form(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plumbline.settings import settings
+    """Feast splits at commas, takes values for JSON where it can, and reads all of it from YAML."""
+    from urllib.parse import quote
 
-    monkeypatch.setenv("PLUMBLINE_REDIS_URL", "rediss://app:p%40ss@cache.internal:6380/2")
+    from feast.infra.online_stores.redis import RedisOnlineStore
+
+    from feature_repo.store import open_store
+
+    for password in ("p@ss", "1234", "true", "a,db=9", 'q"u\\o #te: $HOME {x}'):
+        url = f"rediss://app:{quote(password, safe='')}@cache.internal/2?ssl_ca_certs=/etc/ca.pem&socket_timeout=3"
+        monkeypatch.setenv("PLUMBLINE_REDIS_URL", url)
+        settings.cache_clear()
+        nodes, options = RedisOnlineStore._parse_connection_string(open_store().config.online_store.connection_string)
+        assert nodes == [{"host": "cache.internal", "port": "6379"}]
+        expected = {"username": "app", "password": password, "db": 2, "ssl": True}
+        assert options == {**expected, "ssl_ca_certs": "/etc/ca.pem", "socket_timeout": 3.0}
+
+
+@pytest.mark.parametrize("url", ["unix:///run/redis.sock", "http://cache", "redis://cache/0?db=two", "redis:///0"])
+def test_a_redis_url_that_cannot_be_used_is_a_setting_to_mend(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("PLUMBLINE_REDIS_URL", url)
     settings.cache_clear()
-    assert online_store.connection_string() == "cache.internal:6380,username=app,password=p@ss,db=2,ssl=true"
+    with pytest.raises(SettingsError, match="PLUMBLINE_REDIS_URL"):
+        online_store.client()
+
+
+def test_an_option_that_redis_does_not_know_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLUMBLINE_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0?tls=yes")
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match="PLUMBLINE_REDIS_URL.*'tls'") as error:
+        online_store.client()
+    assert "hunter2" not in str(error.value)

@@ -1,0 +1,119 @@
+"""Airflow's real scheduler: a triggered `retail_features` brings features online, and that asset starts training."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestion import shop
+from plumbline import releases, scheduler, services
+from plumbline.settings import settings
+from tests.conftest import use_home
+
+LAST = date(1997, 9, 30)
+"""The first day on which a model can be trained: 90 days of warm-up and two label windows of 90 (training/split.py)."""
+
+
+class Airflow:
+    """Its REST interface, logged in."""
+
+    def __init__(self) -> None:
+        told = scheduler.start()
+        self.url = told["airflow"]
+        password = json.loads(scheduler.passwords().read_text())[told["user"]]
+        self.token = ""
+        self.token = self.ask("/auth/token", "POST", {"username": told["user"], "password": password})["access_token"]
+
+    def ask(self, path: str, method: str = "GET", body: dict[str, Any] | None = None) -> dict[str, Any]:
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(self.url + path, data, headers, method=method)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            return dict(json.load(answer))
+
+    def runs(self, dag: str) -> list[dict[str, Any]]:
+        return list(self.ask(f"/api/v2/dags/{dag}/dagRuns")["dag_runs"])
+
+    def ended(self, dag: str) -> dict[str, Any] | None:
+        """The one run of a DAG once it has ended."""
+        found = self.runs(dag)
+        assert len(found) <= 1, found
+        return found[0] if found and found[0]["state"] in ("success", "failed") else None
+
+
+def eventually(ask: Callable[[], Any], seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, f"still {answer!r} after {seconds} s"
+        time.sleep(0.5)
+    return answer
+
+
+def some_orders(folder: Path, until: date) -> Path:
+    """The orders of every twentieth customer up to a day, in CDNOW's own format."""
+    header, *lines = shop.packaged().read_text().splitlines()
+    kept = [line for line in lines if int(line.split()[0]) % 20 == 0 and line.split()[1] <= f"{until:%Y%m%d}"]
+    path = folder / "orders.txt"
+    path.write_text("\n".join([header, *kept]) + "\n")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_asset_starts_training(
+    with_spark: None, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_home(home, monkeypatch, now="1997-10-01T00:00:00Z", code_sha="the same in all tasks")
+    shop.load(some_orders(tmp_path, LAST))
+    airflow = Airflow()
+    known = eventually(lambda: airflow.ask("/api/v2/dags")["dags"], 120)
+    assert {dag["dag_id"]: dag["is_paused"] for dag in known} == {
+        "retail_features": True,
+        "ml_training_pipeline": True,
+    }
+    for dag in ("ml_training_pipeline", "retail_features"):
+        airflow.ask(f"/api/v2/dags/{dag}", "PATCH", {"is_paused": False})
+    airflow.ask("/api/v2/dags/retail_features/dagRuns", "POST", {"logical_date": None, "conf": {"as_of": str(LAST)}})
+
+    features = eventually(lambda: airflow.ended("retail_features"), 500)
+    assert (features["state"], features["run_type"]) == ("success", "manual"), logs(home)
+    training = eventually(lambda: airflow.ended("ml_training_pipeline"), 400)
+    assert (training["state"], training["run_type"]) == ("success", "asset_triggered"), logs(home)
+    events = airflow.ask(f"/api/v2/dags/ml_training_pipeline/dagRuns/{training['dag_run_id']}/upstreamAssetEvents")
+    (event,) = events["asset_events"]
+    assert (event["source_dag_id"], event["source_task_id"]) == ("retail_features", "materialize")
+    assert len(airflow.runs("retail_features")) == 1, "in a replay the scheduler asks for no day by itself"
+    assert releases.required("churn").as_of == LAST
+    assert (home / "training" / "1" / "run.json").exists()
+
+    parts = {"airflow-api", "airflow-scheduler", "airflow-dag-processor"}
+    groups = {services.find(part).pid for part in parts}  # type: ignore[union-attr]
+    assert parts <= set(services.stop_all())
+    assert of_groups(groups) == [], "no stray process"
+    assert "password" not in (settings().home / "logs" / "airflow-api.log").read_text().lower()
+
+
+def of_groups(groups: set[int]) -> list[str]:
+    """The command lines of the processes in these process groups that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(group) in groups and state != "Z":
+                found.append((stat.parent / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def logs(home: Path) -> str:
+    """The end of every task's log."""
+    found = sorted((home / "airflow" / "logs").rglob("*.log"))
+    return "\n".join(f"{path}:\n{path.read_text()[-1500:]}" for path in found)
