@@ -27,7 +27,7 @@ NO_REDIS = f"{services.HOST}:1"
 
 def service_name() -> str:
     """The FeatureService that new models are trained on: the newest in definitions.py. A model in use names its own."""
-    _settle()
+    settle()
     from feature_repo.definitions import newest_service
 
     return str(newest_service().name)
@@ -35,7 +35,7 @@ def service_name() -> str:
 
 def service_inputs() -> tuple[list[str], list[str]]:
     """The newest service's features: those that the table stores, and those computed when the question is asked."""
-    _settle()
+    settle()
     from feature_repo.definitions import newest_service
 
     projections = newest_service().feature_view_projections
@@ -43,9 +43,9 @@ def service_inputs() -> tuple[list[str], list[str]]:
     return stored, [field.name for p in projections if p.name != VIEW for field in p.features]
 
 
-def services() -> dict[str, list[str]]:
+def features_by_service() -> dict[str, list[str]]:
     """Each service in definitions.py with the features it gives, oldest first."""
-    _settle()
+    settle()
     from feast import FeatureService
 
     from feature_repo.definitions import DEFINITIONS
@@ -59,7 +59,7 @@ def services() -> dict[str, list[str]]:
 
 def on_demand(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table with what the newest service computes on demand, as if asked at each row's event_time."""
-    _settle()
+    settle()
     from feast.on_demand_feature_view import OnDemandFeatureView
 
     from feature_repo.definitions import DEFINITIONS, newest_service
@@ -76,7 +76,7 @@ def on_demand(rows: pd.DataFrame) -> pd.DataFrame:
 
 def open_store(registry: Path | None = None) -> FeatureStore:
     """The store with the applied definitions. It starts nothing: online reads need a Redis that is up already."""
-    _settle()
+    settle()
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
@@ -130,7 +130,7 @@ def apply() -> bool:
     with files.locked(settings().home / "feast" / "apply.lock", wait=True):
         if stamp.exists() and stamp.read_text() == digest:
             return False
-        _settle()
+        settle()
         from feature_repo.definitions import DEFINITIONS
 
         open_store().apply(DEFINITIONS)
@@ -142,7 +142,7 @@ def _registry() -> Path:
     return settings().home / "feast" / "registry.db"
 
 
-def _settle() -> None:
+def settle() -> None:
     """Feast's own habits: no usage statistics, and no word at every call that Spark is experimental."""
     os.environ["FEAST_USAGE"] = "False"
     from feast.infra.offline_stores.contrib.spark_offline_store import spark, spark_source  # noqa: F401
