@@ -110,3 +110,9 @@ churn_v1 = FeatureService(
 )
 
 DEFINITIONS = [customer, customer_features, churn_recency, churn_v1]
+
+
+def newest_service() -> FeatureService:
+    """The service with the highest number: what new models are trained on."""
+    services = [made for made in DEFINITIONS if isinstance(made, FeatureService)]
+    return max(services, key=lambda service: int(service.name.rpartition("_v")[2]))

@@ -7,7 +7,7 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plumbline import files, lake, online_store, services, spark
 from plumbline.errors import ServiceUnavailable
@@ -15,12 +15,10 @@ from plumbline.releases import Release
 from plumbline.settings import ROOT, settings
 
 if TYPE_CHECKING:
-    from feast import FeatureStore
+    import pandas as pd
+    from feast import FeatureStore, FeatureView
 
 REPO = ROOT / "feature_repo"
-SERVICE = "churn_v1"
-"""The FeatureService that training uses for a new model. A model in use names its own."""
-
 VIEW = "customer_features"
 
 NO_REDIS = f"{services.HOST}:1"
@@ -28,13 +26,57 @@ NO_REDIS = f"{services.HOST}:1"
 
 
 def service_name() -> str:
-    """The FeatureService that new models are trained on."""
-    return SERVICE
+    """The FeatureService that new models are trained on: the newest in definitions.py. A model in use names its own."""
+    settle()
+    from feature_repo.definitions import newest_service
+
+    return str(newest_service().name)
+
+
+def service_inputs() -> tuple[list[str], list[str]]:
+    """The newest service's features: those that the table stores, and those computed when the question is asked."""
+    settle()
+    from feature_repo.definitions import newest_service
+
+    projections = newest_service().feature_view_projections
+    stored = [field.name for p in projections if p.name == VIEW for field in p.features]
+    return stored, [field.name for p in projections if p.name != VIEW for field in p.features]
+
+
+def features_by_service() -> dict[str, list[str]]:
+    """Each service in definitions.py with the features it gives, oldest first."""
+    settle()
+    from feast import FeatureService
+
+    from feature_repo.definitions import DEFINITIONS
+
+    return {
+        made.name: [field.name for p in made.feature_view_projections for field in p.features]
+        for made in DEFINITIONS
+        if isinstance(made, FeatureService)
+    }
+
+
+def on_demand(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the table with what the newest service computes on demand, as if asked at each row's event_time."""
+    settle()
+    from feast.on_demand_feature_view import OnDemandFeatureView
+
+    from feature_repo.definitions import DEFINITIONS, newest_service
+
+    wanted = {projection.name for projection in newest_service().feature_view_projections}
+    asked = rows["event_time"].astype("datetime64[us, UTC]").astype("int64") // 1_000_000
+    given = {**{name: rows[name].tolist() for name in rows.columns}, "request_time": asked.tolist()}
+    computed: dict[str, Any] = {}
+    for view in DEFINITIONS:
+        if isinstance(view, OnDemandFeatureView) and view.name in wanted:
+            computed |= view.feature_transformation.udf(given)
+    return rows.assign(**computed)
 
 
 def open_store(registry: Path | None = None) -> FeatureStore:
     """The store with the applied definitions. It starts nothing: online reads need a Redis that is up already."""
-    _settle()
+    settle()
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
@@ -50,7 +92,8 @@ def at_release(release: Release) -> FeatureStore:
     """The store whose offline reads see a release: `customer_features` reads its Delta version, and no other.
 
     It has a registry of its own, a copy in which that view's source is pinned: Feast reads its registry anew at
-    every call, so a source that is changed in memory alone would be lost.
+    every call, so a source that is changed in memory alone would be lost. A feature that the release's table does not
+    have yet is null there, so that going back to it leaves no newer value online.
     """
     spark.session()  # before Feast asks for one of its own
     apply()
@@ -60,9 +103,24 @@ def at_release(release: Release) -> FeatureStore:
     from feature_repo.definitions import customers_source
 
     view = store.get_feature_view(VIEW)
-    view.batch_source = customers_source(lake.at("features.customers", release.version("features.customers")))
+    view.batch_source = customers_source(_relation(view, release.version("features.customers")))
     store.registry.apply_feature_view(view, store.project)
     return store
+
+
+def _relation(view: FeatureView, version: int) -> str:
+    """The table at a version, with a null for each of the view's features that came after it."""
+    from feast.types import from_feast_to_pyarrow_type
+    from pyspark.sql.pandas.types import from_arrow_type
+
+    relation = lake.at("features.customers", version)
+    held = {field.name for field in lake.open_table("features.customers", version).schema().fields}
+    nulls = [
+        f"CAST(NULL AS {from_arrow_type(from_feast_to_pyarrow_type(field.dtype)).simpleString()}) AS {field.name}"
+        for field in view.features
+        if field.name not in held
+    ]
+    return f"(SELECT *, {', '.join(nulls)} FROM {relation})" if nulls else relation
 
 
 def apply() -> bool:
@@ -72,7 +130,7 @@ def apply() -> bool:
     with files.locked(settings().home / "feast" / "apply.lock", wait=True):
         if stamp.exists() and stamp.read_text() == digest:
             return False
-        _settle()
+        settle()
         from feature_repo.definitions import DEFINITIONS
 
         open_store().apply(DEFINITIONS)
@@ -84,7 +142,7 @@ def _registry() -> Path:
     return settings().home / "feast" / "registry.db"
 
 
-def _settle() -> None:
+def settle() -> None:
     """Feast's own habits: no usage statistics, and no word at every call that Spark is experimental."""
     os.environ["FEAST_USAGE"] = "False"
     from feast.infra.offline_stores.contrib.spark_offline_store import spark, spark_source  # noqa: F401

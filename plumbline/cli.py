@@ -28,6 +28,8 @@ app = typer.Typer(
 )
 shop = typer.Typer(help="The shop database that orders come from.", no_args_is_help=True)
 release_app = typer.Typer(help="What is in force, and what was.", no_args_is_help=True)
+features_app = typer.Typer(invoke_without_command=True)
+app.add_typer(features_app, name="features", rich_help_panel="The daily run, stage by stage")
 app.add_typer(shop, name="shop", rich_help_panel="Data")
 app.add_typer(release_app, name="releases", rich_help_panel="Data")
 
@@ -147,13 +149,55 @@ def ge_check(as_of: AsOf = None, json: Json = False) -> None:
     _stage("churn", "ge_check", "validation.orders:check", as_of, json)
 
 
-@app.command(rich_help_panel="The daily run, stage by stage")
-def features(as_of: AsOf = None, json: Json = False) -> None:
-    """Compute customer snapshots for a day, and weekly ones for the days before it that have none.
+@features_app.callback()
+def features(context: typer.Context, as_of: AsOf = None, json: Json = False) -> None:
+    """Compute customer snapshots for a day, and weekly ones for the days before it that have none; or look at features.
+
+    When customers.sql changed, all snapshots are computed anew, as a new version beside the released one.
 
     Example: plumb features --as-of 1998-06-30
     """
-    _stage("churn", "features", "feature_repo.jobs.customers:compute", as_of, json)
+    if context.invoked_subcommand is None:
+        _stage("churn", "features", "feature_repo.jobs.customers:compute", as_of, json)
+
+
+@features_app.command("list")
+def features_list(json: Json = False) -> None:
+    """Every feature: type, services, missing share and age at the release in force.
+
+    Example: plumb features list
+    """
+    found = _room("feature_repo.catalog:listed")()
+    _print(found, True) if json else _room("feature_repo.catalog_text:show_list")(found)
+
+
+@features_app.command("show")
+def features_show(name: Annotated[str, typer.Argument()], json: Json = False) -> None:
+    """One feature: its definition, who uses it, its SQL, and its lineage back to raw columns with file and line.
+
+    Example: plumb features show avg_ticket_30d
+    """
+    found = _room("feature_repo.catalog:shown")(name)
+    _print(found, True) if json else _room("feature_repo.catalog_text:show_one")(found)
+
+
+@features_app.command("history")
+def features_history(
+    name: Annotated[str, typer.Argument()],
+    customer: Annotated[int | None, typer.Option(help="This customer's values by snapshot instead.")] = None,
+    last: Annotated[int, typer.Option(help="How many releases back.")] = 10,
+    json: Json = False,
+) -> None:
+    """A feature over the releases (rows, missing, mean, quantiles, PSI), and the commits that changed its SQL.
+
+    Example: plumb features history orders_90d --customer 1
+    """
+    if customer is not None:
+        rows = _room("feature_repo.catalog:of_customer")(name, customer)
+        _print(rows, True) if json else _room("feature_repo.catalog_text:show_customer")(name, customer, rows)
+        return
+    found = _room("feature_repo.catalog:history")(name, last)
+    _print(found, True) if json else _room("feature_repo.catalog_text:show_history")(found)
 
 
 @app.command(rich_help_panel="The daily run, stage by stage")
@@ -205,12 +249,20 @@ def register(release: ReleaseId = None, json: Json = False) -> None:
 
 
 @app.command(rich_help_panel="The model")
-def deploy(json: Json = False) -> None:
-    """Make the first model champion. Later champions are made by a rollout that completed.
+def deploy(
+    model: Annotated[
+        str | None, typer.Option(help="Switch to this one: challenger, previous, or a version's number.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make the first model champion; with --model, replace the champion, after a shadow check on real customers.
 
-    Example: plumb deploy
+    The switch is all at once, and `--model previous` goes back: right for a laptop. For real traffic a canary is the
+    way, a share at a time. A running predictor is started again with the new champion.
+
+    Example: plumb deploy --model challenger
     """
-    _print(_room("serving.deploy:deploy_first")(), json)
+    _print(_room("serving.deploy:deploy")(model), json)
 
 
 @app.command(rich_help_panel="The model")
@@ -225,6 +277,32 @@ def serve(
     Example: plumb serve --port 8080
     """
     _room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model, host=host)
+
+
+@app.command(rich_help_panel="Features")
+def preview(
+    table: Annotated[str | None, typer.Argument(help="A table; default: each one whose code changed.")] = None,
+    sample: Annotated[float, typer.Option(help="Share of the customers, with their whole histories.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed, other customers.")] = 1997,
+    json: Json = False,
+) -> None:
+    """Run changed models or features on a sample, beside the release in force. Publishes nothing.
+
+    Rows, columns, distributions, dbt's tests, what it does to the model, and what else reads it. Exit code 1 when
+    something cannot be built or a test fails.
+
+    Example: plumb preview features.customers --sample 0.2
+    """
+    found = _room("plumbline.preview:preview")(table, sample, seed)
+    if json:
+        _print([asdict(made) for made in found], True)
+    elif not found:
+        print(_room("plumbline.preview:nothing_changed")())
+    for made in found:
+        if not json:
+            _room("plumbline.preview_page:show")(made)
+    if any(made.failed for made in found):
+        raise typer.Exit(1)
 
 
 # --- looking around ----------------------------------------------------------------------------------------------

@@ -24,3 +24,12 @@ def events(product: str) -> Iterator[dict[str, Any]]:
         found = files.read_json(path)
         if found is not None:
             yield found
+
+
+def written_by(product: str, table: str, version: int) -> dict[str, Any] | None:
+    """The event of the stage that wrote this version of a table, None when the ledger has none."""
+    for path in sorted((settings().home / "ledger" / product).glob("*-COMPLETE-*.json"), reverse=True):
+        found = files.read_json(path) or {}
+        if (found.get("wrote") or {}).get(table) == version:
+            return found
+    return None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import lake, releases, stage
+from plumbline import files, lake, releases, stage
 from plumbline.errors import GateFailed, PlumblineError, ServiceUnavailable
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
@@ -54,8 +54,8 @@ def build(run: StageRun) -> str:
     before = {} if full else run.released(*SOURCES)
     heads = {table: lake.version(table) for table in MARTS}
     arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full else [])]
-    with _variables(_pins(pins, before, without)):
-        result = _invoke([*arguments, "--log-level", "none"])
+    with variables(_pins(pins, before, without)):
+        result = invoke([*arguments, "--log-level", "none"])
     nodes = _nodes(result)
     run.facts["dbt"] = nodes
     _raise_if_failed(result)
@@ -99,10 +99,10 @@ def run_dbt(args: list[str]) -> None:
     needs_spark = args[0] not in {"clean", "debug", "deps", "list", "ls", "parse"} and not {"-h", "--help"} & set(args)
     if needs_spark:
         lake.register(session(), [table for table in (*SOURCES, *MARTS) if heads.get(table, 0) is not None])
-    with _variables(_pins(pins, pins, release.rejected if release else stage.rejected("churn"))):
+    with variables(_pins(pins, pins, release.rejected if release else stage.rejected("churn"))):
         if needs_spark and args[0] not in {"build", "run"}:  # a new Spark server has no views yet
-            _invoke(["run", "--select", "staging", "--log-level", "none"])
-        result = _invoke(args)
+            invoke(["run", "--select", "staging", "--log-level", "none"])
+        result = invoke(args)
     if not result.success:
         raise TransformError(
             f"dbt {' '.join(args)} failed: {_told(result) or 'see what dbt printed'}\n  dbt's log: {_log()}"
@@ -152,26 +152,29 @@ def _rows_written(table: str) -> int:
     return int(metrics.get("numOutputRows", 0))
 
 
-def _invoke(args: list[str]) -> dbtRunnerResult:
-    """One dbt command in this process. dbt and its adapters find the session that is active here."""
+def invoke(args: list[str], folder: Path | None = None, lake_uri: str | None = None) -> dbtRunnerResult:
+    """One dbt command in this process. dbt and its adapters find the session that is active here.
+
+    Its files go to `folder` (`<home>/dbt`), its tables into the lake at `lake_uri` (the home's).
+    """
     from dbt.cli.main import dbtRunner
 
-    home = settings().home / "dbt"
+    home = folder or settings().home / "dbt"
     home.mkdir(parents=True, exist_ok=True)
     static = {
         "DBT_PROJECT_DIR": str(PROJECT),
         "DBT_PROFILES_DIR": str(PROJECT),
-        "DBT_TARGET_PATH": str(_target()),
+        "DBT_TARGET_PATH": str(home / "target"),
         "DBT_LOG_PATH": str(home / "logs"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_CACHE_SELECTED_ONLY": "true",
         "DBT_LOG_LEVEL_FILE": "info",
-        "PLUMB_LAKE": settings().lake_uri,
+        "PLUMB_LAKE": lake_uri or settings().lake_uri,
         "PLUMB_DBT_PACKAGES": "offline_packages" if settings().dbt_utils == "offline" else str(home / "packages"),
     }
     # dbt-spark asks for Hive support each time; a running server rightly refuses, and its catalog is what we want.
     warnings.filterwarnings("ignore", message="Failed to set spark.sql.catalogImplementation")
-    with _variables(static):
+    with variables(static):
         if settings().dbt_utils == "hub" and args[0] != "deps" and PACKAGES - _installed():
             say("dbt deps: fetching dbt_utils from the dbt hub")
             fetched = dbtRunner().invoke(["deps", "--log-level", "none"])
@@ -195,14 +198,20 @@ def _nodes(result: dbtRunnerResult) -> list[dict[str, Any]]:
             "kind": str(item.node.resource_type),
             "status": str(item.status),
             "seconds": round(item.execution_time, 2),
+            **({"sql": digest(item.node.original_file_path)} if str(item.node.resource_type) == "model" else {}),
             **({"failures": item.failures} if item.failures is not None else {}),
         }
-        for item in _results(result)
+        for item in results(result)
     ]
 
 
+def digest(model: str) -> str:
+    """SHA-256 of a model's file, `models/marts/orders.sql`, as it is in the working tree."""
+    return files.sha256((PROJECT / model).read_bytes())
+
+
 def _raise_if_failed(result: dbtRunnerResult) -> None:
-    items = _results(result)
+    items = results(result)
     errors = [item for item in items if str(item.status) == "error"]
     if errors or (not result.success and not items):
         raise TransformError("\n  ".join([_told(result) or "dbt failed", f"dbt's log: {_log()}"]))
@@ -228,20 +237,21 @@ def _tested(node: Any) -> str:
 def _told(result: dbtRunnerResult) -> str:
     """What dbt says went wrong: a line for each node that failed, else its exception."""
     lines = [
-        f"{item.node.name}: {_short(str(item.message))}"
-        for item in _results(result)
+        f"{item.node.name}: {short(str(item.message))}"
+        for item in results(result)
         if str(item.status) in {"error", "fail", "runtime error"}
     ]
-    return "\n  ".join(lines) or (_short(str(result.exception)) if result.exception else "")
+    return "\n  ".join(lines) or (short(str(result.exception)) if result.exception else "")
 
 
-def _short(message: str) -> str:
+def short(message: str) -> str:
     """Spark's error without the query it repeats and the JVM's stack, both of which are in dbt's log."""
     head = message.partition("JVM stacktrace:")[0].partition("== SQL")[0].partition("SQLSTATE")[0]
     return " ".join(line.strip() for line in head.splitlines() if line.strip())
 
 
-def _results(result: dbtRunnerResult) -> list[Any]:
+def results(result: dbtRunnerResult) -> list[Any]:
+    """What dbt says of each model and test that it ran."""
     found = getattr(result.result, "results", None)
     return [item for item in found if hasattr(item, "status")] if isinstance(found, Iterable) else []
 
@@ -255,7 +265,7 @@ def _log() -> str:
 
 
 @contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
+def variables(values: Mapping[str, str]) -> Iterator[None]:
     """Sets variables of this process for the time of a dbt command."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

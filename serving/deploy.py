@@ -1,37 +1,56 @@
-"""The first champion. Every later one is made by a rollout that completed, never here."""
+"""Who is champion. The first one is made when there is none; a later one by a switch, after a shadow check.
+
+The switch is the laptop's way: all at once. Real traffic goes over by a canary, a share at a time, with a way back
+that needs nobody.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from plumbline import lake, online_store, releases, stage
-from serving import registry
+from plumbline import services, stage
+from serving import launch, registry, shadow
 from serving.errors import ServingError
 
 PRODUCT = "churn"
 
 
-def deploy_first() -> dict[str, Any]:
-    """Makes the challenger champion when there is no champion, after it scored a materialized customer.
+def deploy(model: str | None = None) -> dict[str, Any]:
+    """Makes the challenger champion when there is no champion yet; with `model` (an alias or a number) switches to it.
 
-    Raises ServingError when there is no challenger or nothing is materialized, Refused when it cannot score.
+    Raises ServingError when there is no such model, nothing is materialized, or the shadow check finds against it;
+    Refused when it cannot score.
     """
     champion = registry.find(registry.CHAMPION)
-    if champion is not None:
-        why = "there is a champion; the next one is made by a rollout that completed"
+    if champion is None:
+        return _recorded(registry.CHALLENGER if model is None else model, None)
+    if model is None:
+        why = "there is a champion; `plumb deploy --model challenger` replaces it at once, a canary bit by bit"
         return {"state": "unchanged", "champion": str(champion.version), "why": why}
-    challenger = registry.find(registry.CHALLENGER)
-    if challenger is None:
-        raise ServingError(f"{registry.NAME} has no challenger to deploy: run `plumb train`, then `plumb register`")
-    tags = {"data_version": challenger.tags.get("data_version"), "release_id": challenger.tags.get("release_id")}
-    head = {"stage": "deploy", "run_id": f"deploy-{registry.NAME}-{challenger.version}", **tags}
-    return {"state": "done", **stage.recorded(PRODUCT, head, lambda: _deploy(str(challenger.version)))}
+    return _recorded(model, str(champion.version))
 
 
-def _deploy(version: str) -> dict[str, Any]:
+def _recorded(model: str, champion: str | None) -> dict[str, Any]:
+    found = registry.find(model)
+    if found is None:
+        raise ServingError(f"{registry.NAME} has no {model} to deploy: run `plumb train`, then `plumb register`")
+    if champion == str(found.version):
+        return {"state": "unchanged", "champion": champion, "why": f"version {champion} is champion already"}
+    tags = {"data_version": found.tags.get("data_version"), "release_id": found.tags.get("release_id")}
+    head = {"stage": "deploy", "run_id": f"deploy-{registry.NAME}-{found.version}", **tags}
+    back = model == registry.PREVIOUS
+    work = (
+        (lambda: _first(str(found.version)))
+        if champion is None
+        else lambda: _switch(str(found.version), champion, back)
+    )
+    return {"state": "done", **stage.recorded(PRODUCT, head, work)}
+
+
+def _first(version: str) -> dict[str, Any]:
     from serving.scorer import Scorer
 
-    customer = _customer()
+    customer = shadow.customers(most=1)[0]
     tried = Scorer(version).score([customer]).predictions[0]
     registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
     return {
@@ -45,17 +64,14 @@ def _deploy(version: str) -> dict[str, Any]:
     }
 
 
-def _customer() -> int:
-    """A customer of the release that is online: the first in the rows that end where the online ones do."""
-    import pyarrow.compute as pc
-
-    found = online_store.online(online_store.client())
-    if found is None:
-        raise ServingError("nothing is materialized: run `plumb materialize` before the first deployment")
-    release_id, newest = found
-    release = releases.required(PRODUCT, release_id)
-    table = lake.open_table("features.customers", release.version("features.customers")).to_pyarrow_dataset()
-    row = table.head(1, columns=["customer_id"], filter=pc.field("event_time") == newest)
-    if not row.num_rows:
-        raise ServingError(f"release {release.release_id} has no features.customers rows of {newest:%F %T} UTC")
-    return int(row["customer_id"][0].as_py())
+def _switch(version: str, champion: str, back: bool) -> dict[str, Any]:
+    """The aliases move only after the check; going back is not held up by what the newer features miss."""
+    compared = shadow.compare(version, champion, strict=not back)
+    client = registry.client()
+    client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
+    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
+    message = f"version {version} is champion, version {champion} is previous"
+    if services.find(launch.NAME) is not None:
+        launch.ensure()
+        message += "; the predictor was started again with it"
+    return {"message": message, "champion": version, registry.PREVIOUS: champion, **compared}

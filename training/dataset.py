@@ -99,12 +99,13 @@ def _build(release: Release) -> dict[str, Any]:
     )
     stored = point_in_time.snapshots(features_version, observed.days)
     store, service = feature_store.at_release(release), feature_store.service_name()
+    point_in_time.require_stored(store, service, stored, features_version)
     say(f"point-in-time join of {service} on {len(observed.days)} days")
     asked = point_in_time.entity_df(features_version, observed.days)
     found = point_in_time.historical(store, service, features_version, asked)
     answer = point_in_time.aligned(found, point_in_time.observations(stored))
     compared = point_in_time.check_nothing_newer(answer, stored, features_version)
-    answer["churned"] = _labels(orders_version, answer)
+    answer["churned"] = churned(orders_version, answer)
     answer["is_test"] = answer["event_timestamp"] == point_in_time.end_of(observed.test)
     inputs = point_in_time.model_inputs(store, service)
     rows = canonical.table(answer, canonical.schema(inputs))
@@ -133,17 +134,17 @@ def _build(release: Release) -> dict[str, Any]:
     }
 
 
-def _labels(orders_version: int, observations: pd.DataFrame) -> pd.Series:
+def churned(orders_version: int, observations: pd.DataFrame) -> pd.Series:
     import pandas as pd
 
     orders = lake.open_table(ORDERS, orders_version).to_pyarrow_table(columns=["customer_id", "order_date"])
     dates = orders.column("order_date").to_numpy().astype("datetime64[D]").astype("int64")
     moments = observations["event_timestamp"].astype("int64").to_numpy()  # microseconds
     observed_day = moments // 86_400_000_000 - 1
-    churned = labels.churned(
+    found = labels.churned(
         orders.column("customer_id").to_numpy(), dates, observations["customer_id"].to_numpy(), observed_day
     )
-    return pd.Series(churned, index=observations.index)
+    return pd.Series(found, index=observations.index)
 
 
 def _counts(rows: pd.DataFrame, column: str | None) -> dict[str, float]:

@@ -90,6 +90,18 @@ def model_inputs(store: FeatureStore, service: str) -> dict[str, pa.DataType]:
     return {field.name: from_feast_to_pyarrow_type(field.dtype) for field in fields if field.name not in BOOKKEEPING}
 
 
+def require_stored(store: FeatureStore, service: str, stored: pd.DataFrame, version: int) -> None:
+    """Raises TrainingError when the service names a feature that the table does not have yet: all missing."""
+    views = {view.name for view in store.list_batch_feature_views()}
+    projections = [p for p in store.get_feature_service(service).feature_view_projections if p.name in views]
+    absent = [field.name for p in projections for field in p.features if field.name not in stored.columns]
+    if absent:
+        raise TrainingError(
+            f"{service} names {', '.join(absent)}, which {FEATURES}@v{version} does not have yet: "
+            "run the daily run with the new customers.sql first, and take the release that it publishes"
+        )
+
+
 def historical(store: FeatureStore, service: str, version: int, asked: DataFrame) -> pd.DataFrame:
     """Feast's answer for each row of `asked` (as `observations` describes), in whatever order: see `aligned`.
 

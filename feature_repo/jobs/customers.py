@@ -2,7 +2,8 @@
 
 A run computes its own day, carrying totals on from the base release's newest snapshot, so its cost does not grow
 with history; days before it that have no snapshot get weekly ones (the first run: all of history). Written snapshots
-never change: an order that comes late counts from the next snapshot on.
+never change: an order that comes late counts from the next snapshot on. When customers.sql changed, the run computes
+all snapshots anew, as a new version of the table (jobs/history.py): a new feature needs a past to be trained on.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbline import clock, lake, spark
+from feature_repo.jobs import history
+from plumbline import clock, files, lake, spark
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
+from plumbline.settings import settings
 from plumbline.stage import StageRun
 
 if TYPE_CHECKING:
@@ -40,27 +43,45 @@ def snapshot_days(after: date | None, first: date, as_of: date) -> list[date]:
 
 
 def compute(run: StageRun) -> str:
-    """Appends the run's snapshots to `features.customers`. Raises FeatureError when there are no orders at all."""
+    """Appends the run's snapshots to `features.customers`, or writes all of them anew when their definition changed.
+
+    Raises FeatureError when there are no orders at all, or Feast's view names a column that customers.sql does not
+    give; HistoryDiffers when a change that only adds columns moved others.
+    """
     session = spark.session()
     orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
     customers = session.sql(f"SELECT * FROM {lake.at('analytics.customers', run.pin('analytics.customers'))}")
-    newest = run.base.as_of if run.base and TABLE in run.base.tables else None
-    days = snapshot_days(newest, _first_day(orders) if newest is None else run.as_of, run.as_of)
+    released = run.base if run.base and TABLE in run.base.tables else None
+    definition = run.facts["definition"] = history.definition(SQL.read_text())
+    before = history.recorded(released) if released else None
+    carried = released.as_of if released and before == definition else None
+    days = snapshot_days(released.as_of, run.as_of, run.as_of) if released else []
+    if released and carried is None:
+        say("customers.sql is not what the released snapshots were made with: computing all of them anew")
+        days = [*days_of(released.version(TABLE)), *days]
+    elif released is None:
+        days = snapshot_days(None, _first_day(orders), run.as_of)
     say(f"computing {len(days)} snapshot day{'s' if len(days) > 1 else ''} up to {run.as_of}")
-    if newest is not None:
-        lake.restore(session, run.released(TABLE))
     release_id = (run.candidate.base or 0) + 1
-    frame = snapshots(session, orders, customers, _base(session, run, newest), newest, days, release_id)
-    mode = "overwrite" if newest is None else "append"
-    frame.write.format("delta").partitionBy("snapshot_date").mode(mode).save(lake.uri(TABLE))
+    frame = snapshots(session, orders, customers, _base(session, run, carried), carried, days, release_id)
+    writer = frame.write.format("delta").partitionBy("snapshot_date")
+    if carried is None:
+        _check_served(frame.columns)
+        writer.mode("overwrite").option("overwriteSchema", "true").save(lake.uri(TABLE))
+    else:
+        lake.restore(session, run.released(TABLE))
+        writer.mode("append").save(lake.uri(TABLE))
     version = lake.version(TABLE)
     if version is None:
         raise FeatureError(f"{TABLE} was written to {lake.uri(TABLE)} but cannot be read there")
-    before = lake.rows(TABLE, run.base.tables[TABLE]) if run.base and newest is not None else 0
-    run.write(TABLE, version, lake.rows(TABLE, version) - before)
+    kept = lake.rows(TABLE, released.version(TABLE)) if released and carried else 0
     run.facts["snapshot_days"] = [day.isoformat() for day in days]
     told = f"{len(days)} snapshot days, {days[0]} to {days[-1]}" if len(days) > 1 else f"the snapshot of {days[0]}"
-    return f"{run.rows[TABLE]:,} rows for {told}"
+    compared = ""
+    if released and carried is None:
+        compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
+    run.write(TABLE, version, lake.rows(TABLE, version) - kept)
+    return f"{run.rows[TABLE]:,} rows for {told}{compared}"
 
 
 def snapshots(
@@ -103,6 +124,42 @@ def _base(session: SparkSession, run: StageRun, day: date | None) -> DataFrame |
     if day is None:
         return None
     return session.sql(f"SELECT * FROM {lake.at(TABLE, run.pin(TABLE))} WHERE snapshot_date = DATE '{day}'")
+
+
+def days_of(version: int) -> list[date]:
+    """The days that a version has snapshots for, from the log alone."""
+    return sorted(
+        {date.fromisoformat(str(part["snapshot_date"])) for part in lake.open_table(TABLE, version).partitions()}
+    )
+
+
+def _check_served(columns: list[str]) -> None:
+    """Before anything is written: what Feast would ask of the table must be there."""
+    from feature_repo.definitions import customer_features
+
+    absent = [field.name for field in customer_features.schema if field.name not in {*columns, "customer_id"}]
+    if absent:
+        raise FeatureError(
+            f"feature_repo/definitions.py names {', '.join(absent)}, which {SQL.name} does not give; nothing was "
+            "written. A service that a model was trained on is immutable: its features must stay"
+        )
+
+
+def _compare(session: SparkSession, run: StageRun, until: date, version: int, additive: bool) -> str:
+    """Holds the new history against the released one; the verdict is a gate of the run."""
+    say("comparing the new history with the released one, row by row")
+    found = history.compare(session, run.pin(TABLE), version, until)
+    verdict = history.judge(found, additive)
+    report = settings().home / "evidence" / run.candidate.run_id / "features_history.json"
+    files.write_whole(report, files.dumps(verdict))
+    run.gates["features_history"] = {**verdict, "report": str(report)}
+    if verdict["verdict"] == "failed":
+        raise history.HistoryDiffers(
+            f"{SQL.name} only adds columns ({', '.join(found.new_columns) or 'none'}), but the history that it gives "
+            f"is {found.told()}. Nothing is published. A join that repeats or drops rows does this; so does a changed "
+            "analytics.orders under old snapshots. Mend it, or change the old expression openly."
+        )
+    return f"; {found.told()}" + (f"; new: {', '.join(found.new_columns)}" if found.new_columns else "")
 
 
 def _first_day(orders: DataFrame) -> date:

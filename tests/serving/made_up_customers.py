@@ -79,8 +79,11 @@ def publish_release() -> None:
     import pyarrow as pa
     from deltalake import write_deltalake
 
-    stamp = pa.array([NOW - timedelta(hours=24)] * 2, pa.timestamp("us", tz="UTC"))
-    table = pa.table({"customer_id": pa.array([FULL, SPARSE], pa.int64()), "event_time": stamp})
+    fresh = NOW - timedelta(hours=24)
+    table = pa.Table.from_pylist([_row(customer, fresh) for customer in (FULL, SPARSE)])
+    for i, name in enumerate(table.schema.names):
+        if pa.types.is_timestamp(table.schema.field(i).type):
+            table = table.set_column(i, name, table[name].cast(pa.timestamp("us", tz="UTC")))
     write_deltalake(lake.uri("features.customers"), table)
     release = releases.Release(
         release_id=RELEASE,

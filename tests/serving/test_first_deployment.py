@@ -11,7 +11,7 @@ from made_up_customers import FULL, RELEASE, mark_online
 from plumbline import ledger, online_store
 from plumbline.settings import settings
 from serving import registry
-from serving.deploy import deploy_first
+from serving.deploy import deploy
 from serving.errors import ServingError
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
@@ -27,23 +27,23 @@ def _no_champion(serving_home: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_no_champion")
 def test_the_challenger_scores_a_customer_and_becomes_champion_once() -> None:
-    done = deploy_first()
+    done = deploy()
     assert (done["state"], done["champion"]) == ("done", "1")
     assert done["tried"]["customer_id"] == FULL
     assert done["tried"]["release_id"] == RELEASE
     assert 0 < done["tried"]["churn_probability"] < 1
     events = [event["state"] for event in ledger.events("churn") if event["stage"] == "deploy"]
     assert events[-2:] == ["START", "COMPLETE"]
-    again = deploy_first()
+    again = deploy()
     assert (again["state"], again["champion"]) == ("unchanged", "1")
-    assert "rollout" in again["why"]
+    assert "canary" in again["why"]
 
 
 @pytest.mark.usefixtures("_no_champion")
 def test_without_a_challenger_it_says_what_to_run() -> None:
     registry.client().delete_registered_model_alias(registry.NAME, registry.CHALLENGER)
     with pytest.raises(ServingError, match="plumb register"):
-        deploy_first()
+        deploy()
 
 
 @pytest.mark.usefixtures("_no_champion")
@@ -51,7 +51,7 @@ def test_with_nothing_materialized_there_is_no_champion() -> None:
     online_store.client().delete(online_store.ONLINE)
     try:
         with pytest.raises(ServingError, match="plumb materialize"):
-            deploy_first()
+            deploy()
     finally:
         mark_online()
     assert registry.find(registry.CHAMPION) is None
@@ -61,5 +61,5 @@ def test_without_a_registry_none_is_made(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PLUMBLINE_HOME", str(tmp_path))
     settings.cache_clear()
     with pytest.raises(ServingError, match="no model registry"):
-        deploy_first()
+        deploy()
     assert not (tmp_path / "mlflow").exists()

@@ -25,7 +25,7 @@ from made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, ev
 
 from plumbline import lake, online_store, services
 from serving import launch
-from serving.deploy import deploy_first
+from serving.deploy import deploy
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 
@@ -110,7 +110,7 @@ def outputs(body: Any) -> dict[str, list[Any]]:
 
 @pytest.fixture(scope="module")
 def predictor(serving_home: Path) -> Iterator[Asker]:
-    deploy_first()
+    deploy()
     asker = Asker(launch.ensure())
     yield asker
     asker.channel.close()

@@ -1,0 +1,216 @@
+"""What there is to know of a feature: its definition, where it comes from, who uses it, how it was by release."""
+
+from __future__ import annotations
+
+import difflib
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from feature_repo import store
+from feature_repo.jobs.customers import SQL, TABLE
+from plumbline import clock, column_lineage, lake, registered_models, releases
+from plumbline.distributions import describe, psi
+from plumbline.errors import PlumblineError
+from plumbline.releases import Release
+from plumbline.settings import ROOT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PRODUCT = "churn"
+INPUTS = {
+    "orders": "analytics.orders",
+    "customers": "analytics.customers",
+    "base": "carried_on",
+    "snapshots": "snapshots",
+}
+"""What customers.sql reads: two marts, the base release's newest snapshot, and the days that a run computes."""
+RAW = ("raw.orders", "raw.customers")
+
+
+class CatalogError(PlumblineError):
+    """There is no such feature or customer."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature as definitions.py has it; `view` is a feature view, or an on-demand one."""
+
+    name: str
+    type: str
+    description: str
+    view: str
+    on_demand: bool
+    services: list[str]
+
+
+def features() -> list[Feature]:
+    """All features, stored ones first, in the order of the definitions."""
+    store.settle()
+    from feast import FeatureView
+    from feast.on_demand_feature_view import OnDemandFeatureView
+
+    from feature_repo.definitions import DEFINITIONS
+
+    services = store.features_by_service()
+    found = []
+    for view in DEFINITIONS:
+        if isinstance(view, FeatureView | OnDemandFeatureView):
+            asked = isinstance(view, OnDemandFeatureView)
+            for item in view.features:
+                theirs = [name for name, given in services.items() if item.name in given]
+                told = item.description or (view.description if asked else "")
+                found.append(Feature(item.name, str(item.dtype).lower(), told, view.name, asked, theirs))
+    return sorted(found, key=lambda feature: feature.on_demand)
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every feature, with its missing share and age at the release in force (None for on-demand ones)."""
+    release = releases.required(PRODUCT)
+    columns = _newest(release, [feature.name for feature in features() if not feature.on_demand])
+    age = (clock.now() - clock.end_of(release.as_of)).total_seconds()
+    return [
+        {
+            **feature.__dict__,
+            "release_id": release.release_id,
+            "missing": describe(columns[feature.name])["missing"] if feature.name in columns else None,
+            "age_seconds": None if feature.on_demand else age,
+        }
+        for feature in features()
+    ]
+
+
+def shown(name: str) -> dict[str, Any]:
+    """One feature: definition, services, models, its SQL, and its lineage back to raw columns.
+
+    Raises CatalogError for an unknown name.
+    """
+    feature = known(name)
+    models = [str(model) for model in registered_models.versions() if model.feature_service in feature.services]
+    if feature.on_demand:
+        definition, lineage = _on_demand(feature)
+    else:
+        definition, lineage = column_lineage.outputs(SQL.read_text()).get(name, ""), [_trace(name)]
+    return {
+        **feature.__dict__,
+        "models": models,
+        "definition": definition,
+        "lineage": [column_lineage.tree(step) for step in lineage],
+        "roots": sorted(set().union(*(step.roots() for step in lineage))),
+    }
+
+
+def history(name: str, last: int = 10) -> dict[str, Any]:
+    """A feature at each of the last releases (its newest snapshot there), and the commits that changed its SQL.
+
+    PSI is against the release before. Raises CatalogError for an unknown name or an on-demand feature.
+    """
+    _stored(name)
+    points: list[dict[str, Any]] = []
+    before: NDArray[Any] | None = None
+    for number in releases.numbers(PRODUCT)[-last:]:
+        release = releases.read(PRODUCT, number)
+        values = _newest(release, [name]).get(name)
+        about = {"release_id": number, "as_of": str(release.as_of), "version": release.version(TABLE)}
+        if values is None or not len(values):
+            points.append({**about, "rows": 0, "psi": None})
+            continue
+        shift = psi(before, values) if before is not None else None
+        points.append({**about, **describe(values), "psi": shift})
+        before = values
+    return {"name": name, "releases": points, **_commits(name)}
+
+
+def of_customer(name: str, customer: int) -> list[dict[str, Any]]:
+    """A customer's values of a feature by snapshot, at the release in force. Raises CatalogError when it has none."""
+    import pyarrow.compute as pc
+
+    _stored(name)
+    release = releases.required(PRODUCT)
+    table = lake.open_table(TABLE, release.version(TABLE)).to_pyarrow_dataset()
+    if name not in table.schema.names:
+        raise CatalogError(f"release {release.release_id} does not have {name} yet: the next daily run computes it")
+    columns = ["snapshot_date", name, *(["release_id"] if name != "release_id" else [])]
+    found = table.to_table(columns=columns, filter=pc.field("customer_id") == customer)
+    if not found.num_rows:
+        raise CatalogError(f"release {release.release_id} has no snapshot of customer {customer}")
+    rows: list[dict[str, Any]] = found.sort_by("snapshot_date").to_pylist()
+    return rows
+
+
+def known(name: str) -> Feature:
+    """The feature of that name. Raises CatalogError that says which was meant."""
+    everything = {feature.name: feature for feature in features()}
+    if name in everything:
+        return everything[name]
+    close = difflib.get_close_matches(name, everything, 1, 0.5)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(everything)}"
+    raise CatalogError(f"no feature {name!r}: {hint}")
+
+
+def _stored(name: str) -> None:
+    if known(name).on_demand:
+        raise CatalogError(f"{name} is computed when the question is asked: no release holds values of it")
+
+
+def _newest(release: Release, names: list[str]) -> dict[str, NDArray[Any]]:
+    """The values of a release's newest snapshot, NaN for missing; a column that it does not have is left out."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    table = lake.open_table(TABLE, release.version(TABLE)).to_pyarrow_dataset()
+    held = [name for name in names if name in table.schema.names]
+    found = table.to_table(columns=held, filter=pc.field("snapshot_date") == release.as_of).to_pandas()
+    return {name: found[name].to_numpy(dtype="float64", na_value=np.nan) for name in held}
+
+
+def _trace(name: str) -> column_lineage.Step:
+    release = releases.in_force(PRODUCT)
+    pinned = {table: release.tables[table] for table in RAW if release and table in release.tables}
+    raw = {table: [f.name for f in lake.open_table(table, pin).schema().fields] for table, pin in pinned.items()}
+    try:
+        return column_lineage.trace(name, SQL, INPUTS, raw)
+    except ValueError as error:
+        raise CatalogError(f"definitions.py names {name}, but {error}") from None
+
+
+def _on_demand(feature: Feature) -> tuple[str, list[column_lineage.Step]]:
+    """The function's text, and the lineage of the stored columns that it names."""
+    from feature_repo import definitions
+
+    view = getattr(definitions, feature.view)
+    text: str = view.feature_transformation.udf_string
+    stored = [item.name for item in features() if not item.on_demand and f'"{item.name}"' in text]
+    return text, [_trace(name) for name in stored]
+
+
+def _commits(name: str) -> dict[str, Any]:
+    """The commits that changed the lines of customers.sql that lead to the feature, newest first; none without git."""
+    places = [place for place in _places(_trace(name)) if place.startswith(str(SQL.relative_to(ROOT)))]
+    ranges = [
+        f"-L{line},{line}:{file}" for file, _, line in (place.partition(":") for place in places) if line.isdecimal()
+    ]
+    uncommitted = bool(_git("status", "--porcelain", "--", str(SQL)))
+    chosen = ["--", str(SQL)] if uncommitted or not ranges else ["-s", *ranges]  # lines that moved cannot be followed
+    told = _git("log", "--format=%h%x09%as%x09%s", *chosen)
+    lines = [line.split("\t", 2) for line in told.splitlines() if line.count("\t") >= 2]
+    return {
+        "commits": [{"commit": commit, "on": on, "subject": subject} for commit, on, subject in lines],
+        "uncommitted": uncommitted,
+    }
+
+
+def _places(step: column_lineage.Step) -> list[str]:
+    found = [step.place] if step.place else []
+    for below in step.inputs:
+        found += [place for place in _places(below) if place not in found]
+    return found
+
+
+def _git(*arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout

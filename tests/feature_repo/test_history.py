@@ -1,0 +1,161 @@
+"""A changed definition: the whole history is computed anew, compared with the released one, and judged."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_customers import FIRST, make_orders
+
+from feature_repo.jobs import customers as job
+from feature_repo.jobs import history
+from plumbline import lake, ledger, releases, spark
+from plumbline.releases import Release
+from plumbline.stage import Candidate, StageRun
+
+SQL = job.SQL.read_text()
+LAST_COLUMN = "    CAST(last_order_day AS INT) AS last_order_day\n"
+SHARE = "    CAST(orders_30d / nullif(orders_90d, 0) AS FLOAT) AS share_30d,\n"
+ADDS = SQL.replace(LAST_COLUMN, SHARE + LAST_COLUMN)
+CHANGES = SQL.replace("date_sub(s.snapshot_date, 7)) AS orders_7d", "date_sub(s.snapshot_date, 6)) AS orders_7d")
+REPEATS = ADDS.replace(
+    "LEFT JOIN seen AS n",
+    "LEFT JOIN (SELECT 1 AS twice UNION ALL SELECT 1) AS r ON c.customer_id = 1\n    LEFT JOIN seen AS n",
+)
+DAYS = [FIRST + timedelta(days=d) for d in range(0, 71, 35)]
+RELEASED, NEXT = DAYS[-1], DAYS[-1] + timedelta(days=1)
+
+
+def run_of(day: date, base: Release | None) -> StageRun:
+    tables = dict.fromkeys(("analytics.orders", "analytics.customers"), 0)
+    candidate = Candidate(f"churn-{day}", "churn", day, base.release_id if base else None, tables=tables)
+    return StageRun("features", day, candidate, base)
+
+
+def compute(day: date, base: Release | None) -> StageRun:
+    """The stage, and its entry in the ledger as `plumbline.stage` makes it."""
+    run = run_of(day, base)
+    message = job.compute(run)
+    ledger.record(
+        "churn", {"stage": "features", "state": "COMPLETE", "wrote": run.wrote, "message": message, **run.facts}
+    )
+    return run
+
+
+@pytest.fixture
+def released(with_spark: None, home: Path) -> Release:
+    """Release 1: eleven weekly snapshots by the definition as it is."""
+    orders = make_orders(seed=5)
+    session = spark.session()
+    session.createDataFrame(orders).write.format("delta").save(lake.uri("analytics.orders"))
+    customers = pd.DataFrame({"customer_id": sorted(set(orders["customer_id"]))}).astype("int64")
+    customers["signed_up_on"], customers["known_at"] = FIRST, datetime(1998, 1, 1)
+    session.createDataFrame(customers).write.format("delta").save(lake.uri("analytics.customers"))
+    tables = compute(RELEASED, None).wrote
+    release = Release(1, "churn", RELEASED, None, tables, {}, "code", "lock", "test", "now")
+    releases.publish(release)
+    return release
+
+
+def change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sql: str) -> None:
+    changed = tmp_path / "customers.sql"
+    changed.write_text(sql)
+    monkeypatch.setattr(job, "SQL", changed)
+
+
+def rows(version: int, day: date | None = None) -> pd.DataFrame:
+    frame = lake.open_table(job.TABLE, version).to_pandas()
+    frame = frame if day is None else frame[frame["snapshot_date"] == day]
+    return frame.sort_values(["snapshot_date", "customer_id"]).reset_index(drop=True)
+
+
+def test_an_unchanged_definition_appends_one_day_whatever_its_comments_say(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    change(monkeypatch, tmp_path, SQL.replace("FROM totals", "-- said otherwise\nFROM   totals"))
+    run = compute(NEXT, released)
+    assert run.facts["snapshot_days"] == [str(NEXT)]
+    assert run.gates == {}
+    assert len(rows(run.wrote[job.TABLE])) == len(rows(released.version(job.TABLE))) + 25
+
+
+def test_a_new_column_gets_its_whole_history_and_the_rest_stays_bit_for_bit(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = rows(released.version(job.TABLE))
+    change(monkeypatch, tmp_path, ADDS)
+    run = compute(NEXT, released)
+    assert run.facts["snapshot_days"] == [*(str(day) for day in DAYS), str(NEXT)]
+    assert run.gates["features_history"]["verdict"] == "passed"
+    assert run.gates["features_history"]["new_columns"] == ["share_30d"]
+    assert run.gates["features_history"]["told"] == f"16 columns of {len(before)} released rows came out the same"
+    pd.testing.assert_frame_equal(rows(released.version(job.TABLE)), before)  # the released version is as it was
+    after = rows(run.wrote[job.TABLE])
+    old = after[after["snapshot_date"] <= RELEASED].reset_index(drop=True)
+    kept = [name for name in before.columns if name not in history.BOOKKEEPING]
+    pd.testing.assert_frame_equal(old[kept], before[kept])
+    expected = (old["orders_30d"] / old["orders_90d"].replace(0, float("nan"))).astype("float32")
+    pd.testing.assert_series_equal(old["share_30d"], expected, check_names=False)
+    assert after["share_30d"].notna().groupby(after["snapshot_date"]).any().all(), "no day is without it"
+
+
+def test_going_back_to_the_released_definition_goes_on_from_the_released_version(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        change(patch, tmp_path, ADDS)
+        compute(NEXT, released)
+    run = compute(NEXT, released)
+    after = rows(run.wrote[job.TABLE])
+    assert "share_30d" not in after.columns
+    assert sorted(set(after["snapshot_date"])) == [*DAYS, NEXT]
+
+
+def test_a_change_that_should_only_add_but_moves_other_rows_is_a_failed_gate(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path
+) -> None:
+    change(monkeypatch, tmp_path, REPEATS)
+    run = run_of(NEXT, released)
+    with pytest.raises(history.HistoryDiffers, match=r"only adds columns \(share_30d\).* \d+ rows added") as raised:
+        job.compute(run)
+    assert raised.value.exit_code == 3
+    assert (run.wrote, run.gates["features_history"]["verdict"]) == ({}, "failed")
+    evidence = json.loads((home / "evidence" / f"churn-{NEXT}" / "features_history.json").read_text())
+    assert evidence["verdict"] == "failed"
+
+
+def test_a_changed_expression_is_announced_with_the_rows_that_it_moved(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = rows(released.version(job.TABLE))
+    change(monkeypatch, tmp_path, CHANGES)
+    run = compute(NEXT, released)
+    after = rows(run.wrote[job.TABLE])
+    moved = int(
+        (after[after["snapshot_date"] <= RELEASED]["orders_7d"].reset_index(drop=True) != before["orders_7d"]).sum()
+    )
+    assert moved > 0
+    assert run.gates["features_history"]["verdict"] == "passed"
+    assert run.gates["features_history"]["differing"] == {"orders_7d": moved}
+
+
+def test_a_column_that_feast_serves_cannot_go(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    change(monkeypatch, tmp_path, SQL.replace("    CAST(orders_7d AS INT) AS orders_7d,\n", ""))
+    head = lake.version(job.TABLE)
+    with pytest.raises(job.FeatureError, match=r"names orders_7d, which customers.sql does not give"):
+        job.compute(run_of(NEXT, released))
+    assert lake.version(job.TABLE) == head
+
+
+def test_what_only_adds() -> None:
+    assert history.only_adds(SQL, ADDS)
+    assert history.only_adds(SQL, REPEATS), "a join more is an addition; whether it moved rows is for the comparison"
+    assert not history.only_adds(SQL, CHANGES)
+    assert not history.only_adds(ADDS, SQL), "a column less"
+    assert not history.only_adds(SQL, SQL.replace("o.known_at < s.event_time", "o.known_at <= s.event_time"))
+    assert not history.only_adds(None, SQL), "nobody knows what it was"
