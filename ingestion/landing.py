@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from ingestion import source_checks
 from ingestion.shop import ShopError, connected, engine
 from plumbline import clock, lake
 from plumbline.progress import say
@@ -21,6 +22,7 @@ from plumbline.stage import StageRun
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from sqlalchemy import Connection
 
 KEYS = {"orders": "order_id", "customers": "customer_id"}
 """The shop's tables that land, each with its key."""
@@ -28,6 +30,7 @@ KEYS = {"orders": "order_id", "customers": "customer_id"}
 STAMPS = {"orders": ("recorded_at",), "customers": ("signed_up_at", "recorded_at")}
 """Columns that hold an instant in UTC, although the shop stores it without a zone."""
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LOOKBACK = timedelta(days=7)
 """How far behind the window rows are looked for that the shop recorded, but showed too late."""
 
@@ -35,10 +38,7 @@ LOOKBACK = timedelta(days=7)
 def land(run: StageRun) -> str:
     """Lands both tables' windows. The same window twice lands once. Raises ShopError, ServiceUnavailable."""
     _settle_dlt()
-    end = clock.end_of(run.as_of)
-    start = landed_until(run) or first_record()
-    if start >= end:
-        raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
+    start, end = _checked_window(run)
     told = f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
     batch = _batch_id(f"{start.date()}..{run.as_of}", run.candidate.rejected)
     say(f"landing what the shop recorded: {told}")
@@ -58,25 +58,29 @@ def landed_until(run: StageRun) -> datetime | None:
     return clock.end_of(run.base.as_of) if run.base else None
 
 
-def first_record() -> datetime:
+def _checked_window(run: StageRun) -> tuple[datetime, datetime]:
+    """From when to when the run lands, once everything in it is seen to be readable."""
+    database, end = engine(), clock.end_of(run.as_of)
+    source_checks.refuse_absent(database.url)
+    try:
+        with connected(database) as connection:
+            source_checks.refuse_incomplete(connection)
+            source_checks.refuse_unsound(connection, (landed_until(run) or BEGINNING) - LOOKBACK, end)
+            start = landed_until(run) or first_record(connection)
+    finally:
+        database.dispose()
+    if start >= end:
+        raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
+    return start, end
+
+
+def first_record(connection: Connection) -> datetime:
     """00:00 UTC of the day of the shop's first record. Raises ShopError when it has none."""
     import sqlalchemy as sa
 
-    database = engine()
-    try:
-        with connected(database) as connection:
-            names = sa.inspect(connection).get_table_names()
-            missing = sorted(set(KEYS) - set(names))
-            if missing:
-                raise ShopError(
-                    f"the shop database lacks {missing}; it has {names}. `plumb shop load` loads the real orders."
-                )
-            found = [
-                connection.scalar(sa.select(sa.func.min(sa.column("recorded_at"))).select_from(sa.table(name)))
-                for name in KEYS
-            ]
-    finally:
-        database.dispose()
+    found = [
+        connection.scalar(sa.select(sa.func.min(sa.column("recorded_at"))).select_from(sa.table(name))) for name in KEYS
+    ]
     stamps: list[datetime] = [datetime.fromisoformat(str(value)) for value in found if value is not None]
     if not stamps:
         raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
