@@ -88,9 +88,9 @@ def first_record(connection: Connection) -> datetime:
 
 
 def _settle_dlt() -> None:
-    """dlt's own settings, read when it is imported: quiet, no telemetry, no folder in the user's home."""
+    """dlt's own settings, read when it is imported: quiet (it raises what it logs), no telemetry, nothing in ~."""
     os.environ |= {
-        "RUNTIME__LOG_LEVEL": "ERROR",
+        "RUNTIME__LOG_LEVEL": "CRITICAL",
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "DLT_DATA_DIR": str(settings().home / "dlt"),
     }

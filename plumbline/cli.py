@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from plumbline.errors import EXIT_CODES, PlumblineError, ServiceUnavailable
+from plumbline.errors import EXIT_CODES, PlumblineError
 
 if TYPE_CHECKING:
     from plumbline.stage import Result
@@ -48,17 +48,23 @@ def main() -> None:
     try:
         app()
     except PlumblineError as error:
-        print(f"plumb: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
     except Exception as error:
-        told = _of_spark(error)
-        if told is None:
-            raise
-        print(f"plumb: Spark: {told}", file=sys.stderr)
-        sys.exit(ServiceUnavailable.exit_code if "UNAVAILABLE" in told else 1)
+        from plumbline import causes
+
+        if known := causes.explained(error):
+            _fail(known)
+        if told := _of_spark(error):
+            _fail(PlumblineError(f"Spark: {told}"))
+        raise
     except KeyboardInterrupt:
         print("plumb: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(error: PlumblineError) -> NoReturn:
+    print(f"plumb: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
 
 
 def _of_spark(error: Exception) -> str | None:

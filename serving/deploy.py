@@ -16,16 +16,17 @@ def deploy_first() -> dict[str, Any]:
 
     Raises ServingError when there is no challenger or nothing is materialized, Refused when it cannot score.
     """
-    champion = registry.find(registry.CHAMPION)
-    if champion is not None:
-        why = "there is a champion; the next one is made by a rollout that completed"
-        return {"state": "unchanged", "champion": str(champion.version), "why": why}
-    challenger = registry.find(registry.CHALLENGER)
-    if challenger is None:
-        raise ServingError(f"{registry.NAME} has no challenger to deploy: run `plumb train`, then `plumb register`")
-    tags = {"data_version": challenger.tags.get("data_version"), "release_id": challenger.tags.get("release_id")}
-    head = {"stage": "deploy", "run_id": f"deploy-{registry.NAME}-{challenger.version}", **tags}
-    return {"state": "done", **stage.recorded(PRODUCT, head, lambda: _deploy(str(challenger.version)))}
+    with stage.lease(PRODUCT, "deploy", "deployment"):
+        champion = registry.find(registry.CHAMPION)
+        if champion is not None:
+            why = "there is a champion; the next one is made by a rollout that completed"
+            return {"state": "unchanged", "champion": str(champion.version), "why": why}
+        challenger = registry.find(registry.CHALLENGER)
+        if challenger is None:
+            raise ServingError(f"{registry.NAME} has no challenger to deploy: run `plumb train`, then `plumb register`")
+        tags = {"data_version": challenger.tags.get("data_version"), "release_id": challenger.tags.get("release_id")}
+        head = {"stage": "deploy", "run_id": f"deploy-{registry.NAME}-{challenger.version}", **tags}
+        return {"state": "done", **stage.recorded(PRODUCT, head, lambda: _deploy(str(challenger.version)))}
 
 
 def _deploy(version: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def snapshot_days(after: date | None, first: date, as_of: date) -> list[date]:
 
 def compute(run: StageRun) -> str:
     """Appends the run's snapshots to `features.customers`. Raises FeatureError when there are no orders at all."""
-    session = spark.session()
+    session = spark.session(writer="features")
     orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
     customers = session.sql(f"SELECT * FROM {lake.at('analytics.customers', run.pin('analytics.customers'))}")
     newest = run.base.as_of if run.base and TABLE in run.base.tables else None
@@ -52,10 +52,14 @@ def compute(run: StageRun) -> str:
     release_id = (run.candidate.base or 0) + 1
     frame = snapshots(session, orders, customers, _base(session, run, newest), newest, days, release_id)
     mode = "overwrite" if newest is None else "append"
+    head = lake.version(TABLE)
     frame.write.format("delta").partitionBy("snapshot_date").mode(mode).save(lake.uri(TABLE))
-    version = lake.version(TABLE)
-    if version is None:
-        raise FeatureError(f"{TABLE} was written to {lake.uri(TABLE)} but cannot be read there")
+    version, expected = lake.version(TABLE), 0 if head is None else head + 1
+    if version != expected:  # what a killed run left at work on a server can still commit: appended to, rows are twice
+        raise FeatureError(
+            f"{TABLE} is at version {version} after the write, expected {expected}: something else writes to "
+            f"{lake.uri(TABLE)}. Nothing is published; when it is over, run `plumb features --as-of {run.as_of}` again."
+        )
     before = lake.rows(TABLE, run.base.tables[TABLE]) if run.base and newest is not None else 0
     run.write(TABLE, version, lake.rows(TABLE, version) - before)
     run.facts["snapshot_days"] = [day.isoformat() for day in days]

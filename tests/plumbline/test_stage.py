@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import signal
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from plumbline import ledger, provenance, releases, stage
+from plumbline.causes import DiskTrouble
 from plumbline.errors import Conflict, GateFailed
 from plumbline.releases import Release, ReleaseError
 from plumbline.settings import settings
@@ -171,6 +175,29 @@ def test_a_killed_stage_left_no_entry_and_is_run_again() -> None:
     with pytest.raises(KeyboardInterrupt):
         stage.perform("toy", "ingest", DAY, killed)
     assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+
+
+def test_a_stage_that_was_killed_for_good_has_an_end_once_it_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = os.fork()
+    if child == 0:
+        stage.perform("toy", "ingest", DAY, lambda run: str(os.kill(os.getpid(), signal.SIGKILL)))
+    os.waitpid(child, 0)
+    assert [event["state"] for event in ledger.events("toy")] == ["START"]
+    assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+    assert stage.perform("toy", "ingest", DAY, ingest).state == "unchanged"
+    events = list(ledger.events("toy"))
+    assert [event["state"] for event in events] == ["START", "KILLED", "START", "COMPLETE"]
+    assert events[1]["began"] == events[0]["at"]
+
+
+def test_what_a_library_raises_is_told_in_our_words_and_kept_as_the_cause() -> None:
+    def full(run: StageRun) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    with pytest.raises(DiskTrouble, match="no room left on the disk of /data/x") as error:
+        stage.perform("toy", "ingest", DAY, full)
+    assert isinstance(error.value.__cause__, OSError)
+    assert list(ledger.events("toy"))[-1]["error"].startswith("DiskTrouble: no room left")
 
 
 def test_a_release_that_is_not_there_is_named() -> None:
