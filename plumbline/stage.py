@@ -11,7 +11,7 @@ day that a release covers is over. A stage that was killed left no entry, so it 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
@@ -223,7 +223,8 @@ def _reject(candidate: Candidate, why: str) -> None:
     for entry in candidate.stages.values():
         if batch := entry.get("batch_id"):
             path = settings().home / "rejected" / candidate.product / f"{batch}.json"
-            files.create_once(path, files.dumps({"batch_id": batch, "run_id": candidate.run_id, "why": why}))
+            with suppress(FileExistsError):  # killed between this and the candidate's own word of it
+                files.create_once(path, files.dumps({"batch_id": batch, "run_id": candidate.run_id, "why": why}))
     candidate.stages.clear()
     candidate.tables.clear()
     candidate.gates.clear()
