@@ -4,7 +4,9 @@ server that went away. Anything else is not explained here, and its traceback is
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from plumbline.errors import PlumblineError, ServiceUnavailable
 from plumbline.settings import settings
@@ -13,6 +15,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_SAID = ("No space left on device", "disk is full", "Disk quota exceeded", "File too large", "os error 28")
 UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST)
 UNWRITABLE_SAID = ("Read-only file system", "readonly database", "unable to open database file", "os error 30")
+SPARK_CANNOT_WRITE = "TASK_WRITE_FAILED"  # all that a client of Spark Connect is told; why is in the server's log
+ROOM = 16 * 2**20
+"""Bytes: with less on the disk a write that failed is taken to have failed for that."""
 SPARK_SAID = ("StatusCode.UNAVAILABLE", "SESSION_NOT_FOUND", "SESSION_CHANGED", "SESSION_CLOSED")
 
 
@@ -40,6 +45,8 @@ def said(told: str) -> PlumblineError | None:
     """The same from an error's text alone, where a library hands on nothing else (dbt, Spark, Delta)."""
     if any(phrase in told for phrase in FULL_SAID):
         return _full(str(settings().home))
+    if SPARK_CANNOT_WRITE in told and (where := _without_room()):
+        return _full(where)
     if line := _line(told, UNWRITABLE_SAID):
         return _unwritable(line)
     if any(phrase in told for phrase in SPARK_SAID):
@@ -62,6 +69,11 @@ def _line(told: str, phrases: tuple[str, ...]) -> str:
 
 def _in_home(filename: object) -> bool:
     return str(filename).startswith((str(settings().home), settings().lake_uri))
+
+
+def _without_room() -> str | None:
+    folders = [path for path in (settings().lake_uri, str(settings().home)) if Path(path).is_dir()]
+    return next((path for path in folders if shutil.disk_usage(path).free < ROOM), None)
 
 
 def _full(where: str) -> PlumblineError:

@@ -42,7 +42,7 @@ CONF = {
 }
 
 
-_server: str | None = None  # the private server's address as this process last put it into SPARK_REMOTE
+_own: tuple[Path, str] | None = None  # home and address of the private server that this process put into SPARK_REMOTE
 
 
 def session(writer: str | None = None) -> SparkSession:
@@ -69,8 +69,10 @@ def session(writer: str | None = None) -> SparkSession:
         except SparkConnectGrpcException:  # a server that went away, or came back as another one
             active.release_session_on_close = False
             active.stop()
+    kept = _session_id(writer, remote)
+    os.environ["SPARK_CONNECT_RELEASE_SESSION_ON_EXIT"] = "false" if kept else "true"  # a released id is used up
     try:
-        spark = SparkSession.builder.remote(remote + _session_id(writer, remote)).getOrCreate()
+        spark = SparkSession.builder.remote(remote + kept).getOrCreate()
         _retry_briefly(spark)
         if writer:
             spark.interruptAll()
@@ -85,16 +87,18 @@ def session(writer: str | None = None) -> SparkSession:
 
 def _remote() -> str:
     """sc://… of the server: the one that SPARK_REMOTE names, else the private one, wherever it is now."""
-    global _server
+    global _own
     given = os.environ.get("SPARK_REMOTE")
-    if given and given != _server:
+    if given and _own != (settings().home, given):
         return given
-    _server = server_url()
-    return _server
+    _own = (settings().home, server_url())
+    return _own[1]
 
 
 def _session_id(writer: str | None, remote: str) -> str:
-    return f";session_id={uuid.uuid5(uuid.NAMESPACE_OID, writer)}" if writer and remote == _server else ""
+    return (
+        f";session_id={uuid.uuid5(uuid.NAMESPACE_OID, writer)}" if writer and _own == (settings().home, remote) else ""
+    )
 
 
 def server_url() -> str:
