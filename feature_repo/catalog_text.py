@@ -53,7 +53,7 @@ def show_history(found: dict[str, Any]) -> None:
     table = _table(f"{found['name']}, newest snapshot of each release", "release", "as of", "version", *names)
     for point in found["releases"]:
         values = (
-            f"{100 * point[n]:.1f} %" if n == "missing" and point.get(n) is not None else number(point.get(n), 3)
+            f"{100 * point[n]:.1f} %" if n == "missing" and point.get(n) is not None else number(point.get(n))
             for n in names
         )
         table.add_row(str(point["release_id"]), point["as_of"], f"@v{point['version']}", *values)
@@ -71,7 +71,7 @@ def show_customer(name: str, customer: int, rows: list[dict[str, Any]]) -> None:
     """A line a snapshot."""
     table = _table(f"{name} of customer {customer}", "snapshot", "value", "release")
     for row in rows:
-        value = "missing" if row[name] is None else number(row[name], 6)
+        value = "missing" if row[name] is None else number(row[name])
         table.add_row(str(row["snapshot_date"]), value, str(row["release_id"]))
     _console().print(table)
 

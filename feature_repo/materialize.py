@@ -34,12 +34,14 @@ def materialize(number: int | None = None) -> dict[str, object]:
     Raises MaterializeError when Redis does not hold a row for every customer of the release's newest snapshot.
     """
     release = releases.required("churn", number)
-    client = online_store.client()
-    held = online(client)
-    if held is not None and held[0] == release.release_id:
-        return {"state": "unchanged", "release_id": release.release_id, "online_until": held[1].isoformat()}
-    head = {"stage": "materialize", "run_id": release.run_id, "as_of": release.as_of, "release_id": release.release_id}
-    return stage.recorded("churn", head, lambda: _materialize(release, client, held))
+    with stage.lease("churn", "materialize", "materialization"):
+        client = online_store.client()
+        held = online(client)
+        if held is not None and held[0] == release.release_id:
+            return {"state": "unchanged", "release_id": release.release_id, "online_until": held[1].isoformat()}
+        head = {"stage": "materialize", "run_id": release.run_id, "as_of": release.as_of}
+        head |= {"release_id": release.release_id}
+        return stage.recorded("churn", head, lambda: _materialize(release, client, held))
 
 
 def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetime] | None) -> dict[str, object]:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ingestion.shop import ShopError, address, connected, engine, schema
+from ingestion import source_checks
+from ingestion.shop import ShopError, address, as_stored, connected, engine
 from plumbline import clock, lake
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say
@@ -23,7 +24,7 @@ from plumbline.stage import StageRun
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from sqlalchemy import Column, Connection
+    from sqlalchemy import Connection
 
 KEYS = {"orders": "order_id", "customers": "customer_id"}
 """The shop's tables that land, each with its key."""
@@ -31,6 +32,7 @@ KEYS = {"orders": "order_id", "customers": "customer_id"}
 STAMPS = {"orders": ("recorded_at",), "customers": ("signed_up_at", "recorded_at")}
 """Columns that hold an instant: with a zone, or in UTC when the shop stores none."""
 
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LOOKBACK = timedelta(days=7)
 """How far behind the window rows are looked for that the shop recorded, but showed too late."""
 
@@ -38,16 +40,7 @@ LOOKBACK = timedelta(days=7)
 def land(run: StageRun) -> str:
     """Lands both tables' windows. The same window twice lands once. Raises ShopError, ServiceUnavailable."""
     _settle_dlt()
-    end = clock.end_of(run.as_of)
-    database = engine()
-    try:
-        with connected(database) as shop:
-            _check(shop)
-            start = landed_until(run) or first_record(shop)
-    finally:
-        database.dispose()
-    if start >= end:
-        raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
+    start, end = _checked_window(run)
     told = f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
     batch = _batch_id(f"{start.date()}..{run.as_of}", run.candidate.rejected)
     say(f"landing what the shop recorded: {told}")
@@ -68,6 +61,22 @@ def landed_until(run: StageRun) -> datetime | None:
     return clock.end_of(run.base.as_of) if run.base else None
 
 
+def _checked_window(run: StageRun) -> tuple[datetime, datetime]:
+    """From when to when the run lands, once everything in it is seen to be readable."""
+    database, end = engine(), clock.end_of(run.as_of)
+    source_checks.refuse_absent(database.url)
+    try:
+        with connected(database) as connection:
+            source_checks.refuse_incomplete(connection)
+            source_checks.refuse_unsound(connection, (landed_until(run) or BEGINNING) - LOOKBACK, end)
+            start = landed_until(run) or first_record(connection)
+    finally:
+        database.dispose()
+    if start >= end:
+        raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
+    return start, end
+
+
 def first_record(shop: Connection) -> datetime:
     """00:00 UTC of the day of the shop's first record. Raises ShopError when it has none."""
     import sqlalchemy as sa
@@ -79,24 +88,10 @@ def first_record(shop: Connection) -> datetime:
     return min(stamps).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _check(shop: Connection) -> None:
-    """Raises ShopError that names the tables (or views) and columns that the shop lacks."""
-    import sqlalchemy as sa
-
-    inspector = sa.inspect(shop)
-    if missing := sorted(table for table in KEYS if not inspector.has_table(table)):
-        names = sorted([*inspector.get_table_names(), *inspector.get_view_names()])
-        raise ShopError(f"the shop database lacks {missing}; it has {names}. `plumb shop load` loads the real orders.")
-    for table in KEYS:
-        names = [column["name"] for column in inspector.get_columns(table)]
-        if missing := sorted(set(schema().tables[table].columns.keys()) - set(names)):
-            raise ShopError(f"the shop's table {table} lacks {missing}; it has {names}")
-
-
 def _settle_dlt() -> None:
-    """dlt's own settings, read when it is imported: quiet, no telemetry, no folder in the user's home."""
+    """dlt's own settings, read when it is imported: quiet (it raises what it logs), no telemetry, nothing in ~."""
     os.environ |= {
-        "RUNTIME__LOG_LEVEL": "ERROR",
+        "RUNTIME__LOG_LEVEL": "CRITICAL",
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "DLT_DATA_DIR": str(settings().home / "dlt"),
     }
@@ -139,7 +134,7 @@ def _resource(table: str, key: str, start: datetime, end: datetime, batch: str, 
 
     def window(query: Any, source: Any) -> Any:
         stamp = source.c.recorded_at
-        opens, ends = _as_stored(stamp, start - LOOKBACK), _as_stored(stamp, end)
+        opens, ends = as_stored(stamp.type, start - LOOKBACK), as_stored(stamp.type, end)
         return query.where(stamp >= opens, stamp < ends).order_by(source.c[key])
 
     resource = sql_table(
@@ -203,11 +198,6 @@ def _landed_keys(table: str, key: str, since: datetime, rejected: list[str]) -> 
     )
     accepted = found.filter(pc.invert(pc.is_in(found["batch_id"], value_set=pa.array(rejected, pa.string()))))
     return accepted[key].combine_chunks()
-
-
-def _as_stored(column: Column[datetime], instant: datetime) -> datetime:
-    """An instant as the column holds it: with its zone, or UTC without one."""
-    return instant if getattr(column.type, "timezone", False) else instant.replace(tzinfo=None)
 
 
 def _utc(stamp: datetime) -> datetime:

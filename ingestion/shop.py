@@ -16,13 +16,14 @@ from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import files as wheel_files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import PlumblineError, ServiceUnavailable, SettingsError
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine, MetaData
+    from sqlalchemy.types import TypeEngine
 
 WHEEL = "lifetimes"
 FILE = "CDNOW_master.txt"
@@ -119,6 +120,11 @@ def packaged() -> Path:
 def noon(day: date) -> datetime:
     """When an order of that day counts as recorded, UTC without a zone, as shop databases store it."""
     return datetime.combine(day, time(12))
+
+
+def as_stored(kind: TypeEngine[Any], instant: datetime) -> datetime:
+    """An instant (UTC) as a column of that type holds it: with its zone, or UTC without one."""
+    return instant if getattr(kind, "timezone", False) else instant.replace(tzinfo=None)
 
 
 def schema() -> MetaData:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -51,33 +51,41 @@ def main() -> None:
     try:
         app()
     except PlumblineError as error:
-        print(f"plumb: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
     except Exception as error:
-        told = _of_spark(error) or _of_mlflow(error)
-        if told is None:
-            raise
-        print(f"plumb: {told}", file=sys.stderr)
-        sys.exit(ServiceUnavailable.exit_code if "UNAVAILABLE" in told or "API request" in told else 1)
+        from plumbline import causes
+
+        if known := causes.explained(error):
+            _fail(known)
+        if told := _of_spark(error) or _of_mlflow(error):
+            _fail(told)
+        raise
     except KeyboardInterrupt:
         print("plumb: interrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
 
 
-def _of_spark(error: Exception) -> str | None:
+def _fail(error: PlumblineError) -> NoReturn:
+    print(f"plumb: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _of_spark(error: Exception) -> PlumblineError | None:
     """The first line of an error that Spark raised, None for any other: its plans and traces fill screens."""
     errors = sys.modules.get("pyspark.errors.exceptions.base")
     if errors is None or not isinstance(error, errors.PySparkException):
         return None
-    return "Spark: " + next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:600]
+    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return PlumblineError(f"Spark: {first[:600]}")
 
 
-def _of_mlflow(error: Exception) -> str | None:
+def _of_mlflow(error: Exception) -> PlumblineError | None:
     """The first line of an error that MLflow raised, without the login that its server's URL may hold."""
     errors = sys.modules.get("mlflow.exceptions")
     if errors is None or not isinstance(error, errors.MlflowException):
         return None
-    return "MLflow: " + re.sub(r"://[^@/]*@", "://***@", str(error).partition("\n")[0])[:600]
+    told = "MLflow: " + re.sub(r"://[^@/]*@", "://***@", str(error).partition("\n")[0])[:600]
+    return ServiceUnavailable(told) if "API request" in told else PlumblineError(told)
 
 
 def _room(path: str) -> Callable[..., Any]:

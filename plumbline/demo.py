@@ -178,7 +178,8 @@ class following_ledger:
                 say(f"{what} …")
             else:
                 told = event.get("error") or event.get("message") or event["state"].lower()
-                say(f"{what}: {told.splitlines()[0][:150]} ({event['seconds']:.1f} s)")
+                took = f" ({event['seconds']:.1f} s)" if "seconds" in event else ""
+                say(f"{what}: {told.splitlines()[0][:150]}{took}")
         self._seen = len(events)
 
 

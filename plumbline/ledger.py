@@ -18,6 +18,13 @@ def record(product: str, event: dict[str, Any]) -> None:
     files.create_once(path, files.dumps({"at": at.isoformat(), **event}))
 
 
+def unended(product: str, stage: str) -> dict[str, Any] | None:
+    """The stage's newest event, when that is a START that no end has followed."""
+    newest = max((settings().home / "ledger" / product).glob(f"*-{stage}-*.json"), default=None)
+    found = files.read_json(newest) if newest else None
+    return found if found and found["state"] == "START" else None
+
+
 def events(product: str) -> Iterator[dict[str, Any]]:
     """All events of a product, oldest first."""
     for path in sorted((settings().home / "ledger" / product).glob("*.json")):

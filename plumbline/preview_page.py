@@ -72,7 +72,7 @@ def show(made: Preview) -> None:
                 c = diff["each"][name]
                 share = "new" if c["changed"] is None else f"{100 * c['changed']:.2f} %"
                 stats = (_pair(c, what) for what in ("missing", "mean", "p05", "median", "p95"))
-                listed.add_row(name, share, number(c["psi"], 3), *stats)
+                listed.add_row(name, share, number(c["psi"]), *stats)
             console.print(listed)
         else:
             console.print("  every column of every row that both have is the same")
@@ -138,7 +138,7 @@ def _figures(made: Preview) -> list[dict[str, str]]:
             axes.set(title=name, ylabel="share of rows")
             axes.legend(fontsize=8)
             share = "new" if column["changed"] is None else f"{100 * column['changed']:.1f} % of rows changed"
-            caption = f"{share}; missing {_pair(column, 'missing')}; PSI {number(column['psi'], 3)}"
+            caption = f"{share}; missing {_pair(column, 'missing')}; PSI {number(column['psi'])}"
             drawn.append({"svg": figures.svg(figure, f"Histogram of {name}, released and preview"), "caption": caption})
             pyplot.close(figure)
     return drawn

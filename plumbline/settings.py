@@ -75,7 +75,9 @@ class Settings(BaseSettings):
 
     @field_validator("home", "cache")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
+    def _folder(cls, value: Path) -> Path:
+        if value.expanduser().exists() and not value.expanduser().is_dir():
+            raise ValueError("is there and is not a folder")
         return value.expanduser().absolute()
 
     @model_validator(mode="after")

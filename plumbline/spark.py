@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import uuid
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,31 +37,68 @@ CONF = {
     # Both default to numbers for a cluster (200, 50), which on two cores is all overhead.
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
+    # A session that a killed command left is found again by whoever takes up its work, and cleared: see `session`.
+    "spark.connect.session.manager.defaultSessionTimeout": "-1",
 }
 
 
-def session() -> SparkSession:
-    """The Spark session of this process. Raises ServiceUnavailable within seconds when the server cannot be had."""
+_own: tuple[Path, str] | None = None  # home and address of the private server that this process put into SPARK_REMOTE
+
+
+def session(writer: str | None = None) -> SparkSession:
+    """The Spark session of this process. Raises ServiceUnavailable within seconds when the server cannot be had.
+
+    `writer` names the one stage that writes through it. A statement outlives the client that sent it: on the private
+    server all commands of a writer share one session, and what a killed one left at work is stopped first.
+    """
     from pyspark.sql import SparkSession
 
     if settings().spark_in_process:
         return _in_process()
-    remote = os.environ.get("SPARK_REMOTE") or server_url()
+    remote = _remote()
     os.environ["SPARK_REMOTE"] = remote  # dbt and Feast build their session themselves and find it here
-    active = SparkSession.getActiveSession()
-    if active is not None and not getattr(active, "is_stopped", False):
-        return active
     from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # it repeats every error, with the whole plan
+    warnings.filterwarnings("ignore", message=".*RETRIES_EXCEEDED", category=UserWarning)  # the error tells it too
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        try:
+            active.sql("SELECT 1").collect()
+            return active
+        except SparkConnectGrpcException:  # a server that went away, or came back as another one
+            active.release_session_on_close = False
+            active.stop()
+    kept = _session_id(writer, remote)
+    os.environ["SPARK_CONNECT_RELEASE_SESSION_ON_EXIT"] = "false" if kept else "true"  # a released id is used up
     try:
-        spark = SparkSession.builder.remote(remote).getOrCreate()
+        spark = SparkSession.builder.remote(remote + kept).getOrCreate()
         _retry_briefly(spark)
+        if writer:
+            spark.interruptAll()
         spark.sql("SELECT 1").collect()
     except SparkConnectGrpcException as error:
+        told = [line.strip() for line in str(error).splitlines()]
+        why = next((line for line in told if line.startswith("details")), told[0])
         where = remote.partition(";")[0]
-        raise ServiceUnavailable(f"Spark Connect at {where} refused a session: {str(error).splitlines()[0]}") from None
+        raise ServiceUnavailable(f"Spark Connect at {where} refused a session: {why}") from None
     return spark
+
+
+def _remote() -> str:
+    """sc://… of the server: the one that SPARK_REMOTE names, else the private one, wherever it is now."""
+    global _own
+    given = os.environ.get("SPARK_REMOTE")
+    if given and _own != (settings().home, given):
+        return given
+    _own = (settings().home, server_url())
+    return _own[1]
+
+
+def _session_id(writer: str | None, remote: str) -> str:
+    return (
+        f";session_id={uuid.uuid5(uuid.NAMESPACE_OID, writer)}" if writer and _own == (settings().home, remote) else ""
+    )
 
 
 def server_url() -> str:

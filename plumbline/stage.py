@@ -10,13 +10,14 @@ day that a release covers is over. A stage that was killed left no entry, so it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from plumbline import clock, files, lake, ledger, provenance, releases
+from plumbline import causes, clock, files, lake, ledger, provenance, releases
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
 from plumbline.releases import Release
@@ -112,8 +113,7 @@ def perform(product: str, name: str, as_of: date, work: Callable[[StageRun], str
             f"--as-of {as_of}: that day is not over, the clock says {clock.now():%Y-%m-%d %H:%M} UTC"
             + (" (PLUMBLINE_NOW)" if clock.is_replay() else "")
         )
-    lease = settings().home / "leases" / f"{product}.lock"
-    with files.locked(lease, wait=False, held=f"another run of {product} is at work"):
+    with lease(product, name):
         release = releases.in_force(product)
         if release is not None and release.as_of >= as_of:
             return Result(name, as_of, "unchanged", 0.0, f"release {release.release_id} covers {release.as_of} already")
@@ -123,6 +123,22 @@ def perform(product: str, name: str, as_of: date, work: Callable[[StageRun], str
             return Result(name, as_of, "unchanged", 0.0, f"done before in this run: {entry['message']}", entry["rows"])
         _reset(candidate, name)
         return _work(StageRun(name, as_of, candidate, release), work)
+
+
+@contextmanager
+def lease(product: str, name: str, what: str = "run") -> Iterator[None]:
+    """Holds the product's lease of this kind (run, training, …) for a stage; it is freed however the command ends.
+
+    Raises Conflict when another command holds it. Whoever holds it knows that a START of the stage without an end is
+    a run that was killed, and records that end.
+    """
+    path = settings().home / "leases" / (f"{product}.lock" if what == "run" else f"{product}-{what}.lock")
+    with files.locked(path, wait=False, held=f"another {what} of {product} is at work"):
+        if killed := ledger.unended(product, name):
+            begun = killed.pop("at")
+            ledger.record(product, {**killed, "state": "KILLED", "began": begun, "error": "it began and never ended"})
+            say(f"the {name} that began at {begun[:16]} was killed")
+        yield
 
 
 def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
@@ -154,7 +170,7 @@ def recorded(
     """Runs `work` between a START and a COMPLETE (or FAIL, or GATE_FAILED) event in the ledger.
 
     `head` names the stage and what it runs for; the dict that `work` returns goes into the ledger and comes back
-    with `seconds` and `code_sha` added.
+    with `seconds` and `code_sha` added. What a library raises comes out as an error of ours where its cause is known.
     """
     begun = clock.monotonic()
     ledger.record(product, {**head, "state": "START"})
@@ -162,8 +178,17 @@ def recorded(
         entry = work()
     except BaseException as error:
         state = "GATE_FAILED" if isinstance(error, GateFailed) else "FAIL"
-        told = {"seconds": round(clock.monotonic() - begun, 2), "error": f"{type(error).__name__}: {error}"}
-        ledger.record(product, {**head, "state": state, **told, **on_failure()})
+        known = causes.explained(error)
+        told = {
+            "seconds": round(clock.monotonic() - begun, 2),
+            "error": f"{type(known or error).__name__}: {known or error}",
+        }
+        try:
+            ledger.record(product, {**head, "state": state, **told, **on_failure()})
+        except OSError:  # a full disk must not hide what is being told about it
+            say(f"the ledger could not take down this failure of {head['stage']}")
+        if known:
+            raise known from error
         raise
     entry = {**entry, "seconds": round(clock.monotonic() - begun, 2), "code_sha": provenance.code_sha()}
     ledger.record(product, {**head, **entry, "state": "COMPLETE"})
@@ -198,7 +223,8 @@ def _reject(candidate: Candidate, why: str) -> None:
     for entry in candidate.stages.values():
         if batch := entry.get("batch_id"):
             path = settings().home / "rejected" / candidate.product / f"{batch}.json"
-            files.create_once(path, files.dumps({"batch_id": batch, "run_id": candidate.run_id, "why": why}))
+            with suppress(FileExistsError):  # killed between this and the candidate's own word of it
+                files.create_once(path, files.dumps({"batch_id": batch, "run_id": candidate.run_id, "why": why}))
     candidate.stages.clear()
     candidate.tables.clear()
     candidate.gates.clear()

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, lake, releases, stage
-from plumbline.errors import GateFailed, PlumblineError, ServiceUnavailable
+from plumbline import causes, files, lake, releases, stage
+from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
 from plumbline.spark import session
@@ -31,6 +31,8 @@ SOURCES = ("raw.orders", "raw.customers")
 MARTS = ("analytics.orders", "analytics.customers")
 INCREMENTAL = "analytics.orders"
 PACKAGES = {"dbt_utils"}
+SAMPLES, SHOWN = 3, 5
+"""Of a failed test: how many rows a message shows, and how many columns of each."""
 
 
 class TransformError(PlumblineError):
@@ -44,7 +46,7 @@ def build(run: StageRun) -> str:
     """
     pins = {table: run.pin(table) for table in SOURCES}
     without = run.candidate.rejected
-    spark = session()
+    spark = session(writer="dbt_run")
     full = INCREMENTAL not in run.released(INCREMENTAL)
     say(
         f"dbt build of {', '.join(MARTS)}"
@@ -69,17 +71,11 @@ def build(run: StageRun) -> str:
 
 
 def _prepare(run: StageRun, spark: SparkSession) -> None:
-    """Catalog and mart as the base release has them. First to speak to Spark, so a server that is gone shows here."""
-    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
-
-    try:
-        lake.register(spark, MARTS)
-        # Only what is built on: the other mart is made anew each time, and a RESTORE takes seconds.
-        if lake.restore(spark, run.released(INCREMENTAL)):
-            say(f"{INCREMENTAL} had moved on without a release: brought back to release {run.candidate.base}")
-    except SparkConnectGrpcException as error:
-        why = next((line.strip() for line in str(error).splitlines() if "details" in line), type(error).__name__)
-        raise ServiceUnavailable(f"Spark went away: {why}. Its log is in <home>/logs; run the same again.") from None
+    """Catalog and mart as the base release has them."""
+    lake.register(spark, MARTS)
+    # Only what is built on: the other mart is made anew each time, and a RESTORE takes seconds.
+    if lake.restore(spark, run.released(INCREMENTAL)):
+        say(f"{INCREMENTAL} had moved on without a release: brought back to release {run.candidate.base}")
 
 
 def run_dbt(args: list[str]) -> None:
@@ -214,11 +210,12 @@ def _raise_if_failed(result: dbtRunnerResult) -> None:
     items = results(result)
     errors = [item for item in items if str(item.status) == "error"]
     if errors or (not result.success and not items):
-        raise TransformError("\n  ".join([_told(result) or "dbt failed", f"dbt's log: {_log()}"]))
+        known = causes.said("\n".join([*(str(item.message) for item in errors), str(result.exception)]))
+        raise known or TransformError("\n  ".join([_told(result) or "dbt failed", f"dbt's log: {_log()}"]))
     if failed := [item for item in items if str(item.status) == "fail"]:
         lines = [
-            f"{item.node.name}: {item.failures:,} rows of {_tested(item.node)} fail; the query that finds them: "
-            f"{PROJECT.parent / item.node.compiled_path}"
+            f"{item.node.name}: {item.failures:,} rows of {_tested(item.node)} fail{_samples(item.node)}; "
+            f"the query that finds them: {PROJECT.parent / item.node.compiled_path}"
             for item in failed
         ]
         raise GateFailed(
@@ -232,6 +229,13 @@ def _raise_if_failed(result: dbtRunnerResult) -> None:
 def _tested(node: Any) -> str:
     tested = str(node.attached_node or node.name).rpartition(".")[2]
     return f"{tested}.{node.column_name}" if node.column_name else tested
+
+
+def _samples(node: Any) -> str:
+    """A few of the rows that a failed test found, with as much of each as the test selects."""
+    found = session().sql(f"SELECT * FROM ({node.compiled_code}) LIMIT {SAMPLES}").collect()
+    rows = [", ".join(f"{k} {v}" for k, v in list(row.asDict().items())[:SHOWN]) for row in found]
+    return f", such as {'; '.join(rows)}" if rows else ""
 
 
 def _told(result: dbtRunnerResult) -> str:

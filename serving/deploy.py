@@ -21,13 +21,14 @@ def deploy(model: str | None = None) -> dict[str, Any]:
     Raises ServingError when there is no such model, nothing is materialized, or the shadow check finds against it;
     Refused when it cannot score.
     """
-    champion = registry.find(registry.CHAMPION)
-    if champion is None:
-        return _recorded(registry.CHALLENGER if model is None else model, None)
-    if model is None:
-        why = "there is a champion; `plumb deploy --model challenger` replaces it at once, a canary bit by bit"
-        return {"state": "unchanged", "champion": str(champion.version), "why": why}
-    return _recorded(model, str(champion.version))
+    with stage.lease(PRODUCT, "deploy", "deployment"):
+        champion = registry.find(registry.CHAMPION)
+        if champion is None:
+            return _recorded(registry.CHALLENGER if model is None else model, None)
+        if model is None:
+            why = "there is a champion; `plumb deploy --model challenger` replaces it at once, a canary bit by bit"
+            return {"state": "unchanged", "champion": str(champion.version), "why": why}
+        return _recorded(model, str(champion.version))
 
 
 def _recorded(model: str, champion: str | None) -> dict[str, Any]:

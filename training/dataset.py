@@ -53,7 +53,7 @@ def build(release: int | None = None) -> dict[str, Any]:
     Raises TrainingError when history is too short or the point-in-time join cannot be trusted.
     """
     found = releases.required(PRODUCT, release)
-    with working():
+    with working("dataset"):
         about = files.read_json(folder(found.release_id) / "dataset.json")
         if about is not None and about["code_sha"] == provenance.code_sha() and _path(found.release_id).exists():
             return _told("unchanged", about)
@@ -83,10 +83,9 @@ def folder(release_id: int) -> Path:
     return settings().home / "training" / str(release_id)
 
 
-def working() -> AbstractContextManager[None]:
+def working(name: str) -> AbstractContextManager[None]:
     """The lease of training: two datasets, trainings or registrations at once would not know of each other."""
-    lease = settings().home / "leases" / f"{PRODUCT}-training.lock"
-    return files.locked(lease, wait=False, held=f"another training of {PRODUCT} is at work")
+    return stage.lease(PRODUCT, name, "training")
 
 
 def _build(release: Release) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def register(release: int | None = None) -> dict[str, Any]:
     Raises TrainingError when nothing was trained, or the dataset has changed since.
     """
     found = releases.required(PRODUCT, release)
-    with dataset.working():
+    with dataset.working("register"):
         run, data = load_run(found.release_id), dataset.load(found.release_id)
         if run["dataset_hash"] != data.about["content_hash"]:
             raise TrainingError(

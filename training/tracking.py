@@ -56,3 +56,10 @@ def experiment_id(mlflow_client: MlflowClient) -> str:
     if settings().mlflow_url is None:
         artifacts = (settings().home / "mlflow" / "artifacts").as_uri()
     return str(mlflow_client.create_experiment(NAME, artifact_location=artifacts))
+
+
+def end_killed(mlflow_client: MlflowClient, experiment: str, run_name: str) -> None:
+    """Marks runs of that name that never ended as KILLED. The caller holds training's lease: nobody works on them."""
+    for run in mlflow_client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        if run.info.run_name == run_name:
+            mlflow_client.set_terminated(run.info.run_id, "KILLED")

@@ -35,7 +35,7 @@ def train(release: int | None = None) -> dict[str, Any]:
     Raises TrainingError when the dataset is not there.
     """
     found = releases.required(PRODUCT, release)
-    with dataset.working():
+    with dataset.working("train"):
         data = dataset.load(found.release_id)
         mlflow_client = tracking.client()
         run = files.read_json(path(found.release_id))
@@ -80,6 +80,7 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
     say("logging model, metrics and plots to MLflow")
     experiment = tracking.experiment_id(mlflow_client)
     run_name = f"{tracking.NAME}-r{data.about['release_id']}"
+    tracking.end_killed(mlflow_client, experiment, run_name)
     with mlflow.start_run(experiment_id=experiment, run_name=run_name, tags=named) as run:
         mlflow.log_params({**named, **asdict(params), **{f"bgnbd_{k}": round(v, 6) for k, v in asdict(fitted).items()}})
         mlflow.log_metrics(metrics)

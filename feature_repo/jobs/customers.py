@@ -48,7 +48,7 @@ def compute(run: StageRun) -> str:
     Raises FeatureError when there are no orders at all, or Feast's view names a column that customers.sql does not
     give; HistoryDiffers when a change that only adds columns moved others.
     """
-    session = spark.session()
+    session = spark.session(writer="features")
     orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
     customers = session.sql(f"SELECT * FROM {lake.at('analytics.customers', run.pin('analytics.customers'))}")
     released = run.base if run.base and TABLE in run.base.tables else None
@@ -67,13 +67,18 @@ def compute(run: StageRun) -> str:
     writer = frame.write.format("delta").partitionBy("snapshot_date")
     if carried is None:
         _check_served(frame.columns)
-        writer.mode("overwrite").option("overwriteSchema", "true").save(lake.uri(TABLE))
+        writer = writer.mode("overwrite").option("overwriteSchema", "true")
     else:
         lake.restore(session, run.released(TABLE))
-        writer.mode("append").save(lake.uri(TABLE))
-    version = lake.version(TABLE)
-    if version is None:
-        raise FeatureError(f"{TABLE} was written to {lake.uri(TABLE)} but cannot be read there")
+        writer = writer.mode("append")
+    head = lake.version(TABLE)
+    writer.save(lake.uri(TABLE))
+    version, expected = lake.version(TABLE), 0 if head is None else head + 1
+    if version != expected:  # what a killed run left at work on a server can still commit: appended to, rows are twice
+        raise FeatureError(
+            f"{TABLE} is at version {version} after the write, expected {expected}: something else writes to "
+            f"{lake.uri(TABLE)}. Nothing is published; when it is over, run `plumb features --as-of {run.as_of}` again."
+        )
     kept = lake.rows(TABLE, released.version(TABLE)) if released and carried else 0
     run.facts["snapshot_days"] = [day.isoformat() for day in days]
     told = f"{len(days)} snapshot days, {days[0]} to {days[-1]}" if len(days) > 1 else f"the snapshot of {days[0]}"

@@ -18,9 +18,9 @@ STAGES = ("ingest", "dbt_run", "ge_check", "features", "release")
 BAD = 900_001
 
 
-def set_amount(cents: int) -> None:
+def set_order(cents: int, day: date = date(1997, 1, 19)) -> None:
     orders = shop.schema().tables["orders"]
-    row = {"order_id": BAD, "customer_id": 1, "order_date": date(1997, 1, 19), "units": 1, "total_cents": cents}
+    row = {"order_id": BAD, "customer_id": 1, "order_date": day, "units": 1, "total_cents": cents}
     with shop.connected(shop.engine()) as connection:
         connection.execute(sa.delete(orders).where(orders.c.order_id == BAD))
         connection.execute(sa.insert(orders), [{**row, "recorded_at": datetime(1997, 1, 20, 9)}])
@@ -32,27 +32,36 @@ def test_a_bad_order_stops_the_line_and_the_mended_one_goes_through(home: Path) 
     for stage in STAGES:
         done = plumb(stage, "--as-of", "1997-01-19")
         assert done.returncode == 0, done.stderr
-    set_amount(20_000_000)
+    set_order(-500)
+    assert plumb("ingest", "--as-of", DAY).returncode == 0
+    stopped = plumb("dbt_run", "--as-of", DAY)
+    assert stopped.returncode == 3
+    assert f"1 rows of orders.total_cents fail, such as order_id {BAD}, customer_id 1" in stopped.stderr
+    assert "total_cents -500;" in stopped.stderr
+
+    set_order(20_000_000, day=date(1997, 2, 1))
     assert plumb("ingest", "--as-of", DAY).returncode == 0
     assert plumb("dbt_run", "--as-of", DAY).returncode == 0
     stopped = plumb("ge_check", "--as-of", DAY)
     assert stopped.returncode == 3
     assert "expect_column_values_to_be_between(total_cents)" in stopped.stderr
     assert f"1 rows, such as order_id {BAD}" in stopped.stderr
+    future = next(line for line in stopped.stderr.splitlines() if "between(order_date)" in line)
+    assert f"1 rows, such as order_id {BAD}, customer_id 1, order_date 1997-02-01, total_cents 20000000" in future
     refused = plumb("features", "--as-of", DAY)
     assert refused.returncode == 1
     assert f"ingest comes first: `plumb ingest --as-of {DAY}`" in refused.stderr
     assert releases.numbers("churn") == [1]
 
-    set_amount(2_000)
+    set_order(2_000)
     for stage in STAGES:
         done = plumb(stage, "--as-of", DAY)
         assert done.returncode == 0, done.stderr
     release = releases.required("churn")
-    assert (release.release_id, release.rejected) == (2, ["1997-01-20..1997-01-20"])
+    assert (release.release_id, release.rejected) == (2, ["1997-01-20..1997-01-20", "1997-01-20..1997-01-20#2"])
     raw = lake.open_table("raw.orders", release.version("raw.orders")).to_pandas().set_index("order_id")
-    assert sorted(raw.loc[BAD, "total_cents"]) == [2_000, 20_000_000], "raw keeps what it was sent"
-    assert set(raw.loc[BAD, "batch_id"]) == {"1997-01-20..1997-01-20", "1997-01-20..1997-01-20#2"}
+    assert sorted(raw.loc[BAD, "total_cents"]) == [-500, 2_000, 20_000_000], "raw keeps what it was sent"
+    assert set(raw.loc[BAD, "batch_id"]) == {*release.rejected, "1997-01-20..1997-01-20#3"}
     mart = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pandas().set_index("order_id")
     assert mart.index.is_unique
     assert set(mart.index) == set(raw.index)

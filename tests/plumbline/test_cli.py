@@ -47,17 +47,29 @@ def test_exit_codes_are_documented_and_kept(home: Path) -> None:
 
 def test_an_error_is_a_sentence_not_a_traceback(home: Path) -> None:
     told = plumb("ingest", "--as-of", "1998-06-30")
-    assert told.returncode == 1
-    assert "plumb: the shop database lacks ['customers', 'orders']" in told.stderr
+    assert told.returncode == 4
+    assert "plumb: there is no shop database at" in told.stderr
     assert "`plumb shop load`" in told.stderr
     assert "Traceback" not in told.stderr
 
 
-def test_bad_settings_have_their_exit_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PLUMBLINE_NOPE", "1")
-    told = plumb("settings")
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PLUMBLINE_NOPE", "1", "unknown setting PLUMBLINE_NOPE"),
+        ("PLUMBLINE_NOW", "noon", "PLUMBLINE_NOW: "),
+        ("PLUMBLINE_SHOP_URL", "orders", "PLUMBLINE_SHOP_URL: expected a SQLAlchemy URL"),
+        ("PLUMBLINE_SHOP_URL", "oracle://scott:tiger@db/shop", "there is no driver for oracle"),
+    ],
+)
+def test_bad_settings_have_their_exit_code(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    told = plumb("ingest", "--as-of", "1998-06-30")
     assert told.returncode == 2
-    assert "unknown setting PLUMBLINE_NOPE" in told.stderr
+    assert expected in told.stderr
+    assert "Traceback" not in told.stderr and "tiger" not in told.stderr
 
 
 def test_json_is_one_object_on_standard_output(home: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import signal
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from plumbline import ledger, provenance, releases, stage
+from plumbline.causes import DiskTrouble
 from plumbline.errors import Conflict, GateFailed
 from plumbline.releases import Release, ReleaseError
 from plumbline.settings import settings
@@ -121,6 +126,29 @@ def test_what_a_gate_failed_on_is_set_aside_and_the_run_starts_over() -> None:
     assert told["why"] == "an amount of 200,000 dollars"
 
 
+def test_a_kill_while_a_batch_is_set_aside_does_not_stop_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lands(run: StageRun) -> str:
+        run.facts["batch_id"] = "batch 1"
+        return ingest(run)
+
+    def fails(run: StageRun) -> str:
+        raise GateFailed("an amount of 200,000 dollars")
+
+    def killed(self: stage.Candidate) -> None:
+        raise KeyboardInterrupt
+
+    stage.perform("toy", "ingest", DAY, lands)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_reset", lambda candidate, name: patch.setattr(stage.Candidate, "save", killed))
+        with pytest.raises(KeyboardInterrupt):
+            stage.perform("toy", "check", DAY, fails)
+    assert stage.rejected("toy") == ["batch 1"]
+    with pytest.raises(GateFailed):
+        stage.perform("toy", "check", DAY, fails)
+    with pytest.raises(StageError, match="ingest comes first"):
+        stage.perform("toy", "check", DAY, check)
+
+
 def test_of_two_runs_on_one_base_the_second_is_told() -> None:
     stage.perform("toy", "ingest", DAY, ingest)
     stage.perform("toy", "check", DAY, check)
@@ -171,6 +199,30 @@ def test_a_killed_stage_left_no_entry_and_is_run_again() -> None:
     with pytest.raises(KeyboardInterrupt):
         stage.perform("toy", "ingest", DAY, killed)
     assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+
+
+def test_a_stage_that_was_killed_for_good_has_an_end_once_it_is_run_again() -> None:
+    script = (
+        "import os, signal; from datetime import date; from plumbline import stage; stage.STAGES['toy'] = ('ingest',); "
+        "stage.perform('toy', 'ingest', date(1998, 6, 29), lambda run: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert [event["state"] for event in ledger.events("toy")] == ["START"]
+    assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+    assert stage.perform("toy", "ingest", DAY, ingest).state == "unchanged"
+    events = list(ledger.events("toy"))
+    assert [event["state"] for event in events] == ["START", "KILLED", "START", "COMPLETE"]
+    assert events[1]["began"] == events[0]["at"]
+
+
+def test_what_a_library_raises_is_told_in_our_words_and_kept_as_the_cause() -> None:
+    def full(run: StageRun) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
+
+    with pytest.raises(DiskTrouble, match="no room left on the disk of /data/x") as error:
+        stage.perform("toy", "ingest", DAY, full)
+    assert isinstance(error.value.__cause__, OSError)
+    assert list(ledger.events("toy"))[-1]["error"].startswith("DiskTrouble: no room left")
 
 
 def test_a_release_that_is_not_there_is_named() -> None:

@@ -377,7 +377,15 @@ def test_a_predictor_without_its_model_refuses(serving_home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
-    [(["--model", "nobody"], 1, "churn_xgb has no 'nobody'"), (["--port", "{taken}"], 4, "give another --port")],
+    [
+        (["--model", "nobody"], 1, "churn_xgb has no 'nobody'"),
+        (["--port", "{taken}"], 4, "give another --port"),
+        (
+            ["--model", "challenger", "--grpc-port", "{taken}"],
+            4,
+            "gRPC: cannot listen on 127.0.0.1:{taken}: is the port taken?",
+        ),
+    ],
 )
 def test_a_server_that_cannot_start_says_why(serving_home: Path, arguments: list[str], code: int, told: str) -> None:
     redis = services.find("redis")
@@ -386,5 +394,5 @@ def test_a_server_that_cannot_start_says_why(serving_home: Path, arguments: list
     command = [sys.executable, "-m", "plumbline.cli", "serve", *given]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == code
-    assert told in ended.stderr
+    assert told.format(taken=redis.port) in ended.stderr
     assert "Traceback" not in ended.stderr
