@@ -51,6 +51,9 @@ def _p50(rows: list[dict[str, Any]], size: int, path: str) -> float:
 
 
 def _reader(path: str) -> Callable[[list[int]], object]:
+    if path == "feast":
+        import feast  # noqa: F401  # as it is: imported by our store it loses its type checks, and is faster
+
     from feature_repo import store as feature_store
     from plumbline import clock, online_store
 

@@ -6,9 +6,7 @@ here: no row at all (unknown), a row older than the ttl (expired), a row with nu
 
 from __future__ import annotations
 
-import sys
 import threading
-import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -139,14 +137,14 @@ class OnlineFeatures:
         return True
 
     def _connect(self) -> None:
-        without_type_checks()
+        from feature_repo import store as feature_store
+
+        feature_store.settle()
         from feast.errors import FeastObjectNotFoundException, FeatureViewNotFoundException
         from redis import RedisError
         from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError as LostConnection
         from redis.retry import Retry
-
-        from feature_repo import store as feature_store
 
         address = online_store.connection_string(start=False)
         store = feature_store.open_store()
@@ -177,25 +175,6 @@ class OnlineFeatures:
         self._redis.set_retry(Retry(NoBackoff(), 1, supported_errors=(LostConnection,)))
         self._errors: tuple[type[Exception], ...] = (RedisError, OSError)
         self._store, self._address = store, address
-
-
-def without_type_checks() -> None:
-    """Imports Feast without its typeguard decorators, which rewrite a dozen modules at import (4 of 6 CPU-seconds)
-    and check every call after that. They have no other effect; nothing else in the process loses them."""
-    if "feast" in sys.modules:
-        return
-    import typeguard
-
-    checked = typeguard.typechecked
-    unchecked: Any = lambda target=None, **options: target if target is not None else lambda given: given  # noqa: E731
-    typeguard.typechecked = unchecked
-    try:
-        with warnings.catch_warnings(action="ignore"):  # Spark is experimental, says Feast; it is not used here
-            import feast  # noqa: F401
-            from feast.infra.offline_stores.contrib.spark_offline_store import spark_source  # noqa: F401
-            from feast.infra.online_stores import redis  # noqa: F401
-    finally:
-        typeguard.typechecked = checked
 
 
 def _online(store: FeatureStore) -> Any:

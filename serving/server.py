@@ -29,9 +29,9 @@ def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str 
     online_store.url()
     begun = clock.monotonic()
     say(f"loading KServe, Feast and the model {model!r}")
-    from serving.features import without_type_checks
+    from feature_repo.store import settle
 
-    without_type_checks()
+    settle()  # before KServe imports anything of Feast's
     with _no_arguments():
         from serving.predictor import NAME, ChurnPredictor
     from serving.outcome_log import OutcomeLog
