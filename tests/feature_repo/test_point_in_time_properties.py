@@ -134,6 +134,7 @@ few = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_spark")
 @few
 @given(drawn=worlds(), zone=st.sampled_from(["UTC", "America/New_York", "Asia/Kolkata"]))
@@ -152,6 +153,7 @@ def test_each_observation_gets_what_was_knowable_at_its_moment_and_within_the_tt
     assert values(answer, "days_since_last_order") == recency, "request-time input is each row's own"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_spark")
 @few
 @given(drawn=asked_near(unique=False))
@@ -167,6 +169,7 @@ def test_a_question_asked_twice_is_answered_twice_or_refused(drawn: Any) -> None
     assert values(answer) == [by_loop(rows, *pair) for pair in sorted(asked, key=lambda pair: (pair[1], pair[0]))]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("with_spark")
 @few
 @given(drawn=worlds(), later=st.lists(snapshot, min_size=1, max_size=10, unique_by=lambda row: row[:3]))
