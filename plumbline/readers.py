@@ -48,7 +48,13 @@ def _feast() -> list[str]:
     catalog = importlib.import_module("feature_repo.store")
     lines = [f"Feast: view {catalog.VIEW}"]
     models = registered_models.versions()
-    for service, features in catalog.features_by_service().items():
+    defined = catalog.features_by_service()
+    for service, features in defined.items():
         theirs = [str(model) for model in models if model.feature_service == service]
         lines.append(f"Feast: service {service} ({len(features)} features) ← {', '.join(theirs) or 'no model yet'}")
+    lines += [
+        f"{model}, of service {model.feature_service}, which definitions.py does not name"
+        for model in models
+        if model.feature_service not in defined
+    ]
     return lines

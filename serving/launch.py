@@ -43,6 +43,8 @@ def ensure(model: str = "champion") -> services.Service:
             command=command,
             ready=lambda port, token: _ready(port),
             port=found.port if found else None,
+            # Feast, once imported here, names in them a folder that ends with this process.
+            env=lambda port, token: {"PROMETHEUS_MULTIPROC_DIR": None, "PROMETHEUS_MULTIPROCESS_DIR": None},
             more=lambda: {"grpc_port": grpc_port, "model": version},
         )
     )

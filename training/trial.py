@@ -81,18 +81,17 @@ def _paired(
 
 
 def _inputs(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, list[str]]:
-    """The model's columns on both sides: the newest service's, as far as they are there, and what the trial adds."""
+    """The model's columns on both sides: the newest service's, as far as they are there, and what only one side has."""
     import pandas as pd
 
     stored, asked = feature_store.service_inputs()
     named = [name for name in (*stored, *asked) if name not in BOOKKEEPING]
-    added = [
-        n for n in new.columns if n not in old.columns and n not in named and pd.api.types.is_numeric_dtype(new[n])
-    ]
-    return {
-        "before": [n for n in named if n in old.columns],
-        "after": [*(n for n in named if n in new.columns), *added],
-    }
+
+    def inputs(here: pd.DataFrame, there: pd.DataFrame) -> list[str]:
+        alone = [n for n in here.columns if n not in there.columns and pd.api.types.is_numeric_dtype(here[n])]
+        return [*(n for n in named if n in here.columns), *(n for n in alone if n not in named)]
+
+    return {"before": inputs(old, new), "after": inputs(new, old)}
 
 
 def _interval(

@@ -164,7 +164,8 @@ def _compare(session: SparkSession, run: StageRun, until: date, version: int, ad
             f"is {found.told()}. Nothing is published. A join that repeats or drops rows does this; so does a changed "
             "analytics.orders under old snapshots. Mend it, or change the old expression openly."
         )
-    return f"; {found.told()}" + (f"; new: {', '.join(found.new_columns)}" if found.new_columns else "")
+    told = [f"{what}: {', '.join(n)}" for what, n in (("new", found.new_columns), ("gone", found.lost_columns)) if n]
+    return "; ".join(["", found.told(), *told])
 
 
 def _first_day(orders: DataFrame) -> date:

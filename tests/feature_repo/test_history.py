@@ -25,7 +25,7 @@ REPEATS = ADDS.replace(
     "LEFT JOIN seen AS n",
     "LEFT JOIN (SELECT 1 AS twice UNION ALL SELECT 1) AS r ON c.customer_id = 1\n    LEFT JOIN seen AS n",
 )
-DAYS = [FIRST + timedelta(days=d) for d in range(0, 71, 35)]
+DAYS = [FIRST + timedelta(days=d) for d in range(0, 15, 7)]
 RELEASED, NEXT = DAYS[-1], DAYS[-1] + timedelta(days=1)
 
 

@@ -21,7 +21,7 @@ N = 200
 LAST = date(1998, 6, 30)
 
 
-def write_snapshot(day: date, number: int) -> pd.DataFrame:
+def write_snapshot(day: date, number: int, without: str = "") -> pd.DataFrame:
     """A made-up snapshot of N customers, some values missing, appended to features.customers by real Spark."""
     random = np.random.default_rng(number)
     has_recent = random.random(N) < 0.5
@@ -53,7 +53,7 @@ def write_snapshot(day: date, number: int) -> pd.DataFrame:
             for c in frame
         ]
     )
-    made.write.format("delta").mode("append").save(lake.uri(TABLE))
+    made.drop(without).write.format("delta").mode("append").option("mergeSchema", "true").save(lake.uri(TABLE))
     return frame
 
 
@@ -114,6 +114,27 @@ def test_online_equals_offline_for_every_customer_and_reads_stay_at_their_releas
                 offline[name].astype("float64"), found[name].astype("float64"), check_names=False, check_exact=True
             )
     assert materialize(2)["state"] == "unchanged"
+
+
+@pytest.mark.usefixtures("with_spark")
+def test_going_back_behind_a_new_feature_leaves_no_newer_value_online(home: Path) -> None:
+    write_snapshot(LAST - timedelta(days=1), 1, without="units_total")
+    older = release(LAST - timedelta(days=1), 1)
+    newer = write_snapshot(LAST, 2)
+    release(LAST, 2)
+    materialize(2)
+    assert online([1, 2], 0)["units_total"].tolist() == newer["units_total"].tolist()[:2]
+    materialize(1)
+    found = online([1, 2], 0)
+    assert found["units_total"].isna().all(), "the older release does not have it"
+    assert found["orders_total"].notna().all()
+    store = feature_store.at_release(older)
+    stored = lake.open_table(TABLE, older.version(TABLE)).to_pandas()
+    from training.errors import TrainingError
+    from training.point_in_time import require_stored
+
+    with pytest.raises(TrainingError, match=r"churn_v1 names units_total, which features.customers@v0 does not have"):
+        require_stored(store, "churn_v1", stored, older.version(TABLE))
 
 
 def test_an_older_release_can_be_brought_back_online(two_releases: tuple[pd.DataFrame, pd.DataFrame]) -> None:

@@ -48,6 +48,7 @@ def test_a_column_that_knows_the_outcome_shows_and_noise_does_not(rows: pd.DataF
     told = difference(plain, rows)
     assert told["inputs"]["after"] == [*told["inputs"]["before"], "outcome"]
     assert told["metrics"]["log_loss"]["high"] < -0.05 and told["metrics"]["roc_auc"]["low"] > 0.05
+    assert difference(rows, plain)["metrics"]["log_loss"]["low"] > 0.05, "and taking it away shows too"
     noise = plain.assign(noise=np.random.default_rng(3).normal(size=len(plain)))
     metrics = difference(plain, noise)["metrics"]
     assert all(abs(metrics[name]["difference"]) < 0.05 for name in metrics)
