@@ -25,7 +25,7 @@ from tests.conftest import use_home
 from tests.e2e import striking
 from tests.e2e.striking import Kill, commit, data_file, in_mlflow, new_file, redis_writes, rewritten, started, then
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 LAST = date(1997, 9, 30)
 BACKFILL, DAILY = "1997-09-29", "1997-09-30"
