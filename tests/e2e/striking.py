@@ -74,6 +74,23 @@ def rewritten(name: str) -> Moment:
     return before
 
 
+def then(first: Moment, second: Moment) -> Moment:
+    """The second moment, looked for from the first on."""
+
+    def before(home: Path) -> Seen:
+        first_seen = first(home)
+        second_seen: list[Seen] = []
+
+        def seen() -> bool:
+            if not second_seen and first_seen():
+                second_seen.append(second(home))
+            return bool(second_seen) and second_seen[0]()
+
+        return seen
+
+    return before
+
+
 def redis_writes(least: int) -> Moment:
     """So many fields written to the private Redis since the command began."""
 

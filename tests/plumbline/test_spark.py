@@ -45,6 +45,8 @@ def test_a_server_that_was_killed_is_started_anew_for_the_same_process(alone: Pa
     server = services.find("spark")
     assert server is not None
     os.killpg(server.pid, signal.SIGKILL)
+    while services.find("spark") is not None:  # a process takes its time to die
+        time.sleep(0.01)
     assert spark.session().sql("SELECT 2 AS n").collect()[0].n == 2
     again = services.find("spark")
     assert again is not None and again.pid != server.pid
