@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, online_store
 from plumbline.errors import PlumblineError
 from plumbline.online_store import ONLINE
 from serving.errors import Refused, ServingError
+from serving.service_read import ServiceRead
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -76,14 +77,12 @@ class OnlineFeatures:
 
     def _read(self, customers: list[int]) -> list[FeatureRow]:
         now = clock.now()
-        asked = {"customer_id": customers, "request_time": [int(now.timestamp())] * len(customers)}
-        columns = self._store.get_online_features(features=self._references, entity_rows=asked).to_dict(
-            include_event_timestamps=True
-        )
-        self._refuse_unknown(customers, columns)
+        stored, stamped = self._service.stored(customers)
+        self._refuse_unknown(customers, stored[RELEASE], stamped)
+        columns = self._service.with_on_demand(stored, int(now.timestamp()))
         rows, refused = [], {}
         for i, customer in enumerate(customers):
-            stamps = {view: _time(columns[f"{name}__ts"][i]) for view, name in self._stamped.items()}
+            stamps = {view: stamp for view, of_view in stamped.items() if (stamp := of_view[i]) is not None}
             if why := self._unfit(stamps, now):
                 refused[customer] = why
                 continue
@@ -94,13 +93,12 @@ class OnlineFeatures:
             raise Refused(503, _summary("features are not fit to be scored", refused), refused, retry_after=60)
         return rows
 
-    def _refuse_unknown(self, customers: list[int], columns: dict[str, list[Any]]) -> None:
+    def _refuse_unknown(
+        self, customers: list[int], releases: list[int | None], stamped: dict[str, list[datetime | None]]
+    ) -> None:
         """Raises Refused when a customer has no row: 404 while a release is online, else 503."""
-        unknown = [
-            customer
-            for i, customer in enumerate(customers)
-            if columns[RELEASE][i] is None or any(not columns[f"{name}__ts"][i] for name in self._stamped.values())
-        ]
+        known = zip(releases, *stamped.values(), strict=True)
+        unknown = [customer for customer, found in zip(customers, known, strict=True) if None in found]
         if not unknown:
             return
         if self._redis.exists(ONLINE):
@@ -113,7 +111,7 @@ class OnlineFeatures:
     def _unfit(self, stamps: dict[str, datetime], now: datetime) -> str | None:
         """Why a customer's rows may not be scored now, None when they may."""
         for view, stamp in stamps.items():
-            ttl = self._ttl[view]
+            ttl = self._service.ttl[view]
             if ttl and now - stamp > ttl:
                 return (
                     f"expired: {view} is from {stamp:%Y-%m-%dT%H:%M:%SZ}, {(now - stamp).total_seconds():.0f} s old; "
@@ -140,7 +138,7 @@ class OnlineFeatures:
         from feature_repo import store as feature_store
 
         feature_store.settle()
-        from feast.errors import FeastObjectNotFoundException, FeatureViewNotFoundException
+        from feast.errors import FeastObjectNotFoundException
         from redis import RedisError
         from redis.backoff import NoBackoff
         from redis.exceptions import ConnectionError as LostConnection
@@ -149,40 +147,23 @@ class OnlineFeatures:
         address = online_store.connection_string(start=False)
         store = feature_store.open_store()
         try:
-            found = store.get_feature_service(self.service)
+            service = ServiceRead(store, self.service, also={feature_store.VIEW: [RELEASE]})
         except FeastObjectNotFoundException:
             known = sorted(service.name for service in store.list_feature_services())
             raise ServingError(
                 f"feature service {self.service!r} is not applied; the registry has {known or 'none'}. "
                 "Run `plumb materialize`, which applies the definitions."
             ) from None
-        projections = found.feature_view_projections
-        self._ttl: dict[str, timedelta | None] = {}
-        for view in [*(p.name for p in projections), feature_store.VIEW]:
-            try:
-                self._ttl[view] = store.get_feature_view(view).ttl
-            except FeatureViewNotFoundException:
-                continue  # an on-demand view has no rows, and so no age
-        self._stamped = {p.name: p.features[0].name for p in projections if p.name in self._ttl}
-        self._stamped[feature_store.VIEW] = RELEASE
-        self.names = [feature.name for p in projections for feature in p.features]
-        self._references = [f"{p.name}:{feature.name}" for p in projections for feature in p.features]
-        self._references.append(f"{feature_store.VIEW}:{RELEASE}")
-
         store.config.online_store.connection_string += f",socket_timeout={TIMEOUT},socket_connect_timeout={TIMEOUT}"
         self._redis = _online(store)._get_client(store.config.online_store)
         # One more try for a pooled connection that was cut; none after a timeout, which has cost its second already.
         self._redis.set_retry(Retry(NoBackoff(), 1, supported_errors=(LostConnection,)))
         self._errors: tuple[type[Exception], ...] = (RedisError, OSError)
-        self._store, self._address = store, address
+        self._service, self._address, self.names = service, address, service.names
 
 
 def _online(store: FeatureStore) -> Any:
     return store._get_provider().online_store
-
-
-def _time(seconds: int) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _summary(what: str, reasons: dict[int, str]) -> str:
