@@ -51,7 +51,7 @@ def environment(tree: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_every_command_and_diff_does_what_the_tutorial_says(tree: Path, environment: dict[str, str]) -> None:
     said, ran = "", 0
     for kind, text in BLOCK.findall(TUTORIAL.read_text()):
@@ -61,7 +61,7 @@ def test_every_command_and_diff_does_what_the_tutorial_says(tree: Path, environm
         elif kind == "sh":
             command = ["bash", "-e", "-c", text]
             done = subprocess.run(
-                command, cwd=tree, env=environment, text=True, timeout=900, check=False,
+                command, cwd=tree, env=environment, text=True, timeout=1800, check=False,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             said, ran = done.stdout, ran + 1
