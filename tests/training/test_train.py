@@ -161,5 +161,5 @@ def test_a_run_is_registered_once_and_only_what_is_not_worse_challenges(
 
 
 def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> None:
-    with dataset.working(), pytest.raises(Conflict, match="another training of churn"):
+    with dataset.working("dataset"), pytest.raises(Conflict, match="another training of churn"):
         train()
