@@ -25,7 +25,8 @@ def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str 
     Port 0 is a free one. Raises ServiceUnavailable when a port is taken or the registry or online store is away,
     ServingError when there is no such model.
     """
-    bound = _bind(host, port)
+    bound = _bind(host, port, "--port")
+    _bind(host, grpc_port, "--grpc-port").close()  # gRPC binds by itself, later; a taken port is told now
     online_store.url()
     begun = clock.monotonic()
     say(f"loading KServe, Feast and the model {model!r}")
@@ -76,7 +77,7 @@ def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> Non
     server.start([predictor])
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, option: str) -> socket.socket:
     """A socket on that address, not listening yet: a port that is taken is known before anything is loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is named because asyncio sets TCP_NODELAY only then; without it each answer waits 40 ms for an ACK.
@@ -86,7 +87,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.bind((host, port))
     except OSError as error:
         bound.close()
-        raise ServiceUnavailable(f"cannot listen on {host}:{port}: {error.strerror}; give another --port") from None
+        raise ServiceUnavailable(f"cannot listen on {host}:{port}: {error.strerror}; give another {option}") from None
     return bound
 
 
