@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 LAST = date(1997, 9, 30)
 BACKFILL, DAILY = "1997-09-29", "1997-09-30"
 WHEN = ("loaded_at", "created_at")
+TOO_LATE = "it had just ended: the kill came too late"
+"""On a busy machine a moment can pass unseen. It is said in the table; each stage must be killed in time once."""
 ENDS = ("COMPLETE", "FAIL")
 TABLES = ("raw.orders", "raw.customers", "analytics.orders", "analytics.customers", "features.customers")
 REPORT = ROOT / ".plumbline" / "report" / "kill-and-resume.md"
@@ -81,7 +83,7 @@ STEPS: list[tuple[str, list[Kill]]] = [
         "train",
         [
             Kill("MLflow's run open", in_mlflow("SELECT count(*) FROM runs")),
-            Kill("model logged", in_mlflow("SELECT count(*) FROM logged_models WHERE status = 2")),
+            Kill("model logged", new_file("mlflow/artifacts/**/model.ubj")),
         ],
     ),
     ("register", [Kill("version made, not judged", in_mlflow("SELECT count(*) FROM model_versions"))]),
@@ -163,6 +165,8 @@ def test_a_path_that_is_killed_everywhere_comes_to_the_same(tmp_path: Path, patc
         assert all(equal.values()), {what: (expected[what], found[what]) for what in equal if not equal[what]}
         assert nothing_left_open() == []
         assert not [(row.step, row.wrong) for row in rows if row.wrong]
+        in_time = {row.step.split()[0] for row in rows if row.noticed != TOO_LATE}
+        assert in_time == {command.split()[0] for command, _ in STEPS}
     finally:
         for home in (never, killed):
             a_home(home, patch)
@@ -175,8 +179,8 @@ def struck_and_resumed(home: Path, command: str, kills: list[Kill]) -> Iterator[
         struck = striking.strike(home, command.split(), kill)
         ends = [event["state"] for event in list(ledger.events("churn"))[before:] if event["state"] in ENDS]
         if kill.victim == "plumb":
-            wrong = "it was over before it was killed" if ends else ""
-            noticed = "–"
+            wrong = ""
+            noticed = TOO_LATE if ends else "–"
         else:
             wrong = "" if struck.code == 4 and ends == ["FAIL"] and "Traceback" not in struck.told else struck.told
             noticed = f"exit code {struck.code} after {struck.seconds:.0f} s"
