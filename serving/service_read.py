@@ -52,7 +52,7 @@ class ServiceRead:
         columns: Columns = {}
         stamps: dict[str, list[datetime | None]] = {}
         for view, names in self._views:
-            rows = self._provider.online_read(self._config, view, keys, names)
+            rows = self._provider.online_read(self._config, view, keys, list(names))  # it adds to its list
             stamps[view.name] = [stamp for stamp, _ in rows]
             for name in names:
                 columns[name] = [_plain(values.get(name)) if values else None for _, values in rows]

@@ -148,3 +148,20 @@ def read_or_none(features: Any) -> Any:
         return features.read([FULL])
     except Refused:
         return None
+
+
+def test_a_read_asks_for_as_much_the_hundredth_time(features: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feast's store adds the row's time to the list of features that it is given: one that is kept would grow."""
+    asked: list[int] = []
+    pipeline = features._redis.pipeline
+
+    def counted(*given: Any, **named: Any) -> Any:
+        opened = pipeline(*given, **named)
+        hmget = opened.hmget
+        opened.hmget = lambda key, fields: (asked.append(len(fields)), hmget(key, fields))[1]
+        return opened
+
+    monkeypatch.setattr(features._redis, "pipeline", counted)
+    for _ in range(100):
+        features.read([FULL])
+    assert len(asked) == 100 and len(set(asked)) == 1
