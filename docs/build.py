@@ -6,6 +6,7 @@ PATH; without one the flow is written and the rest says so.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -43,7 +44,7 @@ def main() -> None:
     shoot(browser, newest.as_uri(), "report-dark", 1280, 1700, dark=True)
     shoot(browser, newest.as_uri(), "report-narrow", 420, 1700)
     with _terminal() as page:
-        shoot(browser, page.as_uri(), "demo", 1500, 1180)
+        shoot(browser, page.as_uri(), "demo", 1500, 1330)
     before = services.running()
     try:
         address = demo.up()["mlflow"]
@@ -71,15 +72,23 @@ def _terminal() -> Iterator[Path]:
     """The demo's closing summary as a terminal shows it, in a page."""
     from rich.console import Console
 
-    summary = files.read_json(settings().home / "report" / "summary.json")
-    if summary is None:
+    path = settings().home / "report" / "summary.json"
+    if not path.exists():
         raise DocsError("no demo was run in this home: `make demo`")
-    console = Console(record=True, width=150, file=(settings().home / "tmp" / "terminal.txt").open("w"))
+    summary = json.loads(_unplaced(path.read_text()))
+    console = Console(
+        record=True, width=150, highlight=False, file=(settings().home / "tmp" / "terminal.txt").open("w")
+    )
     report.tell(summary, console)
     page = settings().home / "tmp" / "terminal.html"
-    page.write_text(console.export_html(inline_styles=True))
+    page.write_text(_unplaced(console.export_html(inline_styles=True)))
     yield page
     page.unlink()
+
+
+def _unplaced(text: str) -> str:
+    """Without the folders of the machine that made it."""
+    return text.replace(str(settings().home), ".plumbline").replace(f"{settings().plumb_command}", "plumb")
 
 
 if __name__ == "__main__":

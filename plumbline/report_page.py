@@ -127,16 +127,29 @@ def _tables(run: Run) -> list[dict[str, Any]]:
     base = releases.read(run.release.product, run.release.base).tables if run.release and run.release.base else {}
     wrote: dict[str, int] = {}
     rows: dict[str, int] = {}
-    total = run.stages.get("release", {}).get("rows", {})
     for event in run.stages.values():
         wrote.update(event.get("wrote") or {})
         if event["stage"] not in ("release", "materialize"):
             rows.update(event.get("rows") or {})
     named = run.release.tables if run.release else wrote
     return [
-        {"name": name, "version": version, "was": base.get(name), "wrote": rows.get(name), "total": total.get(name)}
+        {
+            "name": name,
+            "version": version,
+            "was": base.get(name),
+            "wrote": rows.get(name),
+            "total": _rows(name, version),
+        }
         for name, version in sorted(named.items())
     ]
+
+
+def _rows(table: str, version: int) -> int | None:
+    """Rows of a table at a version, from its log; None when it cannot be read any more."""
+    try:
+        return lake.rows(table, version)
+    except lake.LakeError:
+        return None
 
 
 def _training(release: Release | None) -> dict[str, Any]:
