@@ -6,6 +6,7 @@ PATH; without one the flow is written and the rest says so.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -76,9 +77,7 @@ def _terminal() -> Iterator[Path]:
     if not path.exists():
         raise DocsError("no demo was run in this home: `make demo`")
     summary = json.loads(_unplaced(path.read_text()))
-    console = Console(
-        record=True, width=150, highlight=False, file=(settings().home / "tmp" / "terminal.txt").open("w")
-    )
+    console = Console(record=True, width=150, highlight=False, file=io.StringIO())
     report.tell(summary, console)
     page = settings().home / "tmp" / "terminal.html"
     page.write_text(_unplaced(console.export_html(inline_styles=True)))
