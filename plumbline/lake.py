@@ -75,8 +75,9 @@ def register(spark: SparkSession, tables: Iterable[str]) -> None:
     for table in tables:
         schema = table.partition(".")[0]
         spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        spark.sql(f"DROP TABLE IF EXISTS {table}")  # the entry alone: of another lake, when a server serves several
         if version(table) is not None:
-            spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING delta LOCATION '{uri(table)}'")
+            spark.sql(f"CREATE TABLE {table} USING delta LOCATION '{uri(table)}'")
 
 
 def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:

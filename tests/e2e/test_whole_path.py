@@ -21,7 +21,7 @@ LAST = date(1997, 9, 30)
 
 
 def plumb(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([PLUMB, *arguments], capture_output=True, text=True, timeout=580, check=False)
+    return subprocess.run([PLUMB, *arguments], capture_output=True, text=True, timeout=1200, check=False)
 
 
 def assert_online_is_offline(release: Release) -> None:
@@ -56,6 +56,7 @@ def assert_online_is_offline(release: Release) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     spark_address: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 
 from plumbline import lake, services, transform
 from plumbline.errors import GateFailed
 from plumbline.settings import settings
+from plumbline.spark import session
 
 pytestmark = pytest.mark.usefixtures("spark")
 
@@ -179,3 +181,19 @@ def test_without_the_hub_the_message_names_the_setting(monkeypatch: pytest.Monke
 def test_run_dbt_without_a_command_says_what_it_takes() -> None:
     with pytest.raises(transform.TransformError, match="which dbt command"):
         transform.run_dbt([])
+
+
+def test_a_server_that_served_another_lake_shows_this_ones_tables(
+    spark_lake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    spark = session()
+    for number, folder in enumerate(("one", "other")):
+        monkeypatch.setenv("PLUMBLINE_LAKE", str(tmp_path / folder))
+        settings.cache_clear()
+        write_deltalake(lake.uri("analytics.orders"), pa.table({"order_id": [number]}))
+        lake.register(spark, ["analytics.orders"])
+        assert [row.order_id for row in spark.sql("SELECT * FROM analytics.orders").collect()] == [number]
+        assert lake.rows("analytics.orders") == 1, "dropping the entry leaves the data"
