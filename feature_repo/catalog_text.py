@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.tree import Tree
 
+from plumbline import terminal
 from plumbline.page import number
 
 
 def show_list(found: list[dict[str, Any]]) -> None:
     """A line a feature."""
     release = found[0]["release_id"]
-    table = _table(f"Features at release {release}", "feature", "type", "services", "missing", "age", "what")
+    table = terminal.table(f"Features at release {release}", "feature", "type", "services", "missing", "age", "what")
     for item in found:
         share = (
             "on demand"
@@ -29,12 +27,12 @@ def show_list(found: list[dict[str, Any]]) -> None:
         table.add_row(
             item["name"], item["type"], ", ".join(item["services"]) or "–", share, age, escape(item["description"])
         )
-    _console().print(table)
+    terminal.console(140).print(table)
 
 
 def show_one(item: dict[str, Any]) -> None:
     """One feature, its SQL and its lineage as a tree with file:line."""
-    console = _console()
+    console = terminal.console(140)
     kind = "on demand, " if item["on_demand"] else ""
     console.print(
         f"[bold]{item['name']}[/bold] ({kind}{item['type']}, view {item['view']}): {escape(item['description'])}"
@@ -50,14 +48,14 @@ def show_one(item: dict[str, Any]) -> None:
 def show_history(found: dict[str, Any]) -> None:
     """A line a release, and a line a commit."""
     names = ("rows", "missing", "mean", "p05", "median", "p95", "psi")
-    table = _table(f"{found['name']}, newest snapshot of each release", "release", "as of", "version", *names)
+    table = terminal.table(f"{found['name']}, newest snapshot of each release", "release", "as of", "version", *names)
     for point in found["releases"]:
         values = (
             f"{100 * point[n]:.1f} %" if n == "missing" and point.get(n) is not None else number(point.get(n))
             for n in names
         )
         table.add_row(str(point["release_id"]), point["as_of"], f"@v{point['version']}", *values)
-    console = _console()
+    console = terminal.console(140)
     console.print(table)
     if found["uncommitted"]:
         console.print("  customers.sql has uncommitted changes; the commits are those of the whole file")
@@ -69,11 +67,11 @@ def show_history(found: dict[str, Any]) -> None:
 
 def show_customer(name: str, customer: int, rows: list[dict[str, Any]]) -> None:
     """A line a snapshot."""
-    table = _table(f"{name} of customer {customer}", "snapshot", "value", "release")
+    table = terminal.table(f"{name} of customer {customer}", "snapshot", "value", "release")
     for row in rows:
         value = "missing" if row[name] is None else number(row[name])
         table.add_row(str(row["snapshot_date"]), value, str(row["release_id"]))
-    _console().print(table)
+    terminal.console(140).print(table)
 
 
 def _branch(step: dict[str, Any], tree: Tree) -> Tree:
@@ -85,15 +83,3 @@ def _branch(step: dict[str, Any], tree: Tree) -> Tree:
 def _told(step: dict[str, Any]) -> str:
     place = f"  [dim]{step['place']}[/dim]" if step["place"] else ""
     return f"{step['column']}{place}"
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=140)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import figures, page
+from plumbline import figures, page, terminal
 from plumbline.page import number
 
 if TYPE_CHECKING:
@@ -32,21 +32,9 @@ def told(name: str, metric: dict[str, float]) -> str:
 
 def show(made: Preview) -> None:
     """The preview in the terminal, without the columns that stayed the same."""
-    from rich import box
-    from rich.console import Console
     from rich.markup import escape
-    from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
-
-    def table(title: str, *columns: str) -> Table:
-        made_table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        for i, column in enumerate(columns):
-            made_table.add_column(column, justify="right" if i else "left", overflow="fold")
-        return made_table
-
+    console = terminal.console(120)
     console.print(
         f"\n[bold]{made.table}[/bold]: the working tree's code on {made.customers:,} customers "
         f"({100 * made.share:g} %), beside release {made.release_id} as of {made.as_of}"
@@ -65,14 +53,13 @@ def show(made: Preview) -> None:
                 console.print(f"  columns {what}: {', '.join(names)}")
         moved = _moved(diff)
         if moved:
-            listed = table(
-                "Columns that moved", "column", "rows changed", "PSI", "missing", "mean", "5 %", "median", "95 %"
-            )
+            stats = ("rows changed", "PSI", "missing", "mean", "5 %", "median", "95 %")
+            listed = terminal.table("Columns that moved", "column", *stats, right=stats)
             for name in moved:
                 c = diff["each"][name]
                 share = "new" if c["changed"] is None else f"{100 * c['changed']:.2f} %"
-                stats = (_pair(c, what) for what in ("missing", "mean", "p05", "median", "p95"))
-                listed.add_row(name, share, number(c["psi"]), *stats)
+                pairs = (_pair(c, what) for what in ("missing", "mean", "p05", "median", "p95"))
+                listed.add_row(name, share, number(c["psi"]), *pairs)
             console.print(listed)
         else:
             console.print("  every column of every row that both have is the same")
@@ -88,7 +75,8 @@ def show(made: Preview) -> None:
     if made.metrics:
         m = made.metrics
         title = f"The model on a sample of {m['customers']:,} customers, tested on {m['test_day']}"
-        listed = table(title, "metric", "released", "preview", "difference", "95 % interval", "")
+        told_of = ("released", "preview", "difference", "95 % interval", "")
+        listed = terminal.table(title, "metric", *told_of, right=told_of)
         for name, v in m["metrics"].items():
             bounds = f"{v['low']:+.4f} to {v['high']:+.4f}"
             values = (f"{v['before']:.4f}", f"{v['after']:.4f}", f"{v['difference']:+.4f}", bounds)

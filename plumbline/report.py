@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files, ledger, releases
+from plumbline import clock, files, ledger, releases, terminal
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float],
 
     `seen` is how many events the ledger had before: what those tell was not done now.
     """
-    from rich.console import Console
-
     release = releases.required(product)
     trained = files.read_json(settings().home / "training" / str(release.release_id) / "run.json") or {}
     summary = {
@@ -39,8 +37,7 @@ def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float],
     path = settings().home / "report" / "summary.json"
     files.write_whole(path, files.dumps(summary))
     importlib.import_module("plumbline.report_page").write(product)
-    console = Console(highlight=False)
-    tell(summary, console if console.is_terminal else Console(highlight=False, width=160))
+    tell(summary, terminal.console(160))
 
 
 def _stages(product: str, seen: int) -> list[dict[str, Any]]:
@@ -77,18 +74,9 @@ def tell(summary: dict[str, Any], console: Console) -> None:
         console.print(f"  {what:16} {where}", soft_wrap=True)
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold", justify="right" if column == "s" else "left")
-    return table
-
-
 def _stage_table(stages: list[dict[str, Any]]) -> Table:
-    table = _table("Stages, each an Airflow task", "run", "stage", "s", "what it did", "versions written")
+    columns = ("run", "stage", "s", "what it did", "versions written")
+    table = terminal.table("Stages, each an Airflow task", *columns, right=("s",))
     run = ""
     for event in stages:
         wrote = "\n".join(f"{name} @v{version}" for name, version in (event.get("wrote") or {}).items())
@@ -103,14 +91,14 @@ def _stage_table(stages: list[dict[str, Any]]) -> Table:
 
 
 def _gate_table(gates: dict[str, Any]) -> Table:
-    table = _table("Gates", "gate", "verdict", "expectations", "evidence")
+    table = terminal.table("Gates", "gate", "verdict", "expectations", "evidence")
     for name, gate in gates.items():
         table.add_row(name, f"[green]{gate['verdict']}[/green]", str(gate["expectations"]), str(gate["report"]))
     return table
 
 
 def _metric_table(metrics: dict[str, float]) -> Table:
-    table = _table(
+    table = terminal.table(
         "Churn within 90 days, observed later than all training",
         "",
         *METRICS.values(),
@@ -121,7 +109,7 @@ def _metric_table(metrics: dict[str, float]) -> Table:
 
 
 def _answer_table(answers: list[dict[str, Any]]) -> Table:
-    table = _table("Live answers over HTTP", "customer", "who", "HTTP", "P(churn)", "answer")
+    table = terminal.table("Live answers over HTTP", "customer", "who", "HTTP", "P(churn)", "answer")
     for item in answers:
         table.add_row(str(item["customer_id"]), item["who"], str(item["status"]), *_answer(item))
     return table
