@@ -1,14 +1,27 @@
-"""Which registered models there are, by the feature service they were trained on: read, never changed."""
+"""MLflow's tracking store and model registry, reached in one way by all who train, serve or ask.
+
+MLflow's own defaults would write into the folder it runs in, report home, print a server's URL with its password, and
+try a server that is gone for minutes.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from plumbline.errors import ServiceUnavailable
 from plumbline.settings import settings
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 NAME = "churn_xgb"
+"""The experiment and the registered model."""
+
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+"""Aliases: training may set the first; the others are set by whoever deploys."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +38,48 @@ class Registered:
         return f"{NAME} version {self.version}{roles}"
 
 
-def versions() -> list[Registered]:
-    """All versions, oldest first; none when this home has no registry yet."""
-    if settings().mlflow_url is None and not (settings().home / "mlflow" / "mlflow.db").exists():
-        return []
+def exist() -> bool:
+    """Whether there is a registry to ask: a server in the settings, or what training left in this home."""
+    return settings().mlflow_url is not None or (settings().home / "mlflow" / "mlflow.db").exists()
+
+
+def client() -> MlflowClient:
+    """A client of the tracking store and registry in the settings, which are made the process's default."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     import mlflow
 
     for chatty in ("mlflow", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    client = mlflow.MlflowClient(settings().mlflow_uri, settings().mlflow_uri)
+    # It warns that the environment has no pip, which one made by uv does not need.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(settings().mlflow_uri)
+    mlflow.set_registry_uri(settings().mlflow_uri)
+    return mlflow.MlflowClient()
+
+
+def unanswered(error: Exception) -> ServiceUnavailable:
+    """What to raise when MLflow did not answer. The URL may hold a password: the setting is named, not its value."""
+    why = getattr(error, "error_code", None) or type(error).__name__
+    return ServiceUnavailable(f"MLflow (PLUMBLINE_MLFLOW_URL) does not answer: {why}")
+
+
+def versions() -> list[Registered]:
+    """All versions, oldest first; none when this home has no registry yet. Raises ServiceUnavailable."""
+    if not exist():
+        return []
+    registry = client()
+    from mlflow.exceptions import MlflowException
+
     found = []
-    for item in client.search_model_versions(f"name = '{NAME}'"):
-        whole = client.get_model_version(NAME, item.version)  # a search leaves the aliases out
-        tags = whole.tags
-        found.append(
-            Registered(
-                str(whole.version), list(whole.aliases), tags.get("feature_service", ""), tags.get("data_version", "")
-            )
-        )
+    try:
+        for item in registry.search_model_versions(f"name = '{NAME}'"):
+            whole = registry.get_model_version(NAME, item.version)  # a search leaves the aliases out
+            service, data = whole.tags.get("feature_service", ""), whole.tags.get("data_version", "")
+            found.append(Registered(str(whole.version), list(whole.aliases), service, data))
+    except MlflowException as error:
+        raise unanswered(error) from None
     return sorted(found, key=lambda model: int(model.version))

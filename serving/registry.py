@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline.errors import ServiceUnavailable
-from plumbline.settings import settings
+from plumbline import registered_models
+from plumbline.registered_models import CHALLENGER, CHAMPION, NAME, PREVIOUS
 from serving.errors import ServingError
 
 if TYPE_CHECKING:
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-NAME = "churn_xgb"
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+__all__ = ["CHALLENGER", "CHAMPION", "NAME", "PREVIOUS", "LoadedModel", "client", "find", "load"]
 
 
 @dataclass(frozen=True)
@@ -36,19 +33,9 @@ class LoadedModel:
 
 def client() -> MlflowClient:
     """A client of the registry in the settings. Raises ServingError when this home has none yet."""
-    if settings().mlflow_url is None and not (settings().home / "mlflow" / "mlflow.db").exists():
+    if not registered_models.exist():
         raise ServingError("no model registry in this home yet: `plumb train`, then `plumb register`")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    import mlflow
-
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(settings().mlflow_uri)
-    mlflow.set_registry_uri(settings().mlflow_uri)
-    return mlflow.MlflowClient()
+    return registered_models.client()
 
 
 def find(model: str) -> ModelVersion | None:
@@ -65,8 +52,7 @@ def find(model: str) -> ModelVersion | None:
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
             return None
-        # The URL may hold a password: the setting is named, its value is not shown.
-        raise ServiceUnavailable(f"MLflow (PLUMBLINE_MLFLOW_URL) does not answer: {error.error_code}") from None
+        raise registered_models.unanswered(error) from None
 
 
 def load(model: str) -> LoadedModel:

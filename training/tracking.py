@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from typing import TYPE_CHECKING
 
-from plumbline.errors import ServiceUnavailable
+from plumbline import registered_models
+from plumbline.registered_models import CHALLENGER, CHAMPION, NAME
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-NAME = "churn_xgb"
-"""The experiment and the registered model."""
-
-CHALLENGER, CHAMPION = "challenger", "champion"
-"""Aliases: training may set the first; the second is set by a rollout that completed (`serving/`)."""
+__all__ = ["CHALLENGER", "CHAMPION", "NAME", "client", "end_killed", "experiment_id"]
 
 
 def client() -> MlflowClient:
-    """A client of the tracking store and registry in the settings, which are made the process's default.
-
-    Raises ServiceUnavailable when a tracking server does not answer.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    """A client of the tracking store and registry, made when there is none. Raises ServiceUnavailable."""
     if settings().mlflow_url is None:
         (settings().home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
-    import mlflow
+    found = registered_models.client()
     from mlflow.exceptions import MlflowException
 
-    for chatty in ("mlflow", "alembic"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    # It warns that the environment has no pip, which one made by uv does not need.
-    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(settings().mlflow_uri)
-    mlflow.set_registry_uri(settings().mlflow_uri)
-    found = mlflow.MlflowClient()
     try:
         found.get_experiment_by_name(NAME)
     except MlflowException as error:
-        # The URL may hold a password: the setting is named, its value is not shown.
-        raise ServiceUnavailable(f"MLflow (PLUMBLINE_MLFLOW_URL) does not answer: {type(error).__name__}") from None
+        raise registered_models.unanswered(error) from None
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from plumbline import lake, online_store, releases
+from plumbline import lake, online_store, registered_models, releases
 from plumbline.settings import settings
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
@@ -118,13 +118,13 @@ def register_model() -> None:
     booster = xgboost.train(
         {"objective": "binary:logistic", "nthread": 1, "max_depth": 4}, xgboost.DMatrix(rows, label=label), 30
     )
-    mlflow.set_tracking_uri(settings().mlflow_uri)
     artifacts = settings().home / "mlflow" / "artifacts"
     artifacts.mkdir(parents=True)
+    client = registered_models.client()
     experiment = mlflow.create_experiment("churn_xgb", artifact_location=artifacts.as_uri())
     with mlflow.start_run(experiment_id=experiment) as run:
         logged = mlflow.xgboost.log_model(booster, name="model", model_format="ubj", pip_requirements=["xgboost-cpu"])
     tags = {"run_id": run.info.run_id, "data_version": "delta:features.customers@v=0", "release_id": str(RELEASE)}
     tags |= {"feature_service": "churn_v1", "code_sha": "sha", "lock_hash": "lock"}
     version = mlflow.register_model(logged.model_uri, "churn_xgb", tags=tags).version
-    mlflow.MlflowClient().set_registered_model_alias("churn_xgb", "challenger", version)
+    client.set_registered_model_alias("churn_xgb", "challenger", version)

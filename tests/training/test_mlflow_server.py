@@ -81,7 +81,7 @@ def test_a_model_is_tracked_registered_and_loaded_through_the_server(
 
     run = tracking.client().get_run(load_run(1)["mlflow_run_id"])
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
-    assert {path.name for path in (tmp_path / "a").rglob("*.*")} >= {"model.ubj", "dataset.json", "roc_pr.png"}
+    assert {path.name for path in (tmp_path / "a").rglob("*.*")} >= {"model.ubj", "dataset.json", "roc.png"}
     found = [path for path in shop_home.rglob("*") if "mlflow" in path.name or "mlruns" in path.name]
     assert found == [], "nothing of MLflow is in the home"
 
@@ -107,7 +107,7 @@ def test_what_mlflow_raises_in_mid_command_is_one_line_and_exit_code_4(shop_home
     url = f"http://app:hunter2@{services.HOST}:{services.free_port()}"
     script = (
         "import sys; from plumbline import cli, settings; from serving import registry\n"
-        "cli._room = lambda path: lambda: registry.client().search_registered_models()\n"
+        "cli._room = lambda path: lambda *_: registry.client().search_registered_models()\n"
         "sys.argv = ['plumb', 'deploy']; cli.main()"
     )
     told = subprocess.run(
