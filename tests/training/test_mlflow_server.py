@@ -106,8 +106,8 @@ def test_a_server_that_is_away_is_unavailable_within_seconds(shop_home: Path, mo
 def test_what_mlflow_raises_in_mid_command_is_one_line_and_exit_code_4(shop_home: Path) -> None:
     url = f"http://app:hunter2@{services.HOST}:{services.free_port()}"
     script = (
-        "import sys; from plumbline import cli, settings; from serving import registry\n"
-        "cli._room = lambda path: lambda *_: registry.client().search_registered_models()\n"
+        "import sys; from plumbline import cli; from plumbline.commands import model; from serving import registry\n"
+        "model.room = lambda path: lambda *_: registry.client().search_registered_models()\n"
         "sys.argv = ['plumb', 'deploy']; cli.main()"
     )
     told = subprocess.run(

@@ -1,0 +1,65 @@
+"""Where data comes from and what is in force."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from plumbline.commands.base import DATA, Json, app, room, show
+
+shop = typer.Typer(help="The shop database that orders come from.", no_args_is_help=True)
+releases_app = typer.Typer(help="What is in force, and what was.", no_args_is_help=True)
+app.add_typer(shop, name="shop", rich_help_panel=DATA)
+app.add_typer(releases_app, name="releases", rich_help_panel=DATA)
+
+
+@shop.command("load")
+def shop_load(json: Json = False) -> None:
+    """Load CDNOW's 69,659 real orders into the shop database. Loading twice changes nothing.
+
+    Example: plumb shop load
+    """
+    show(room("ingestion.shop:load")(), json)
+
+
+@releases_app.command("list")
+def releases_list(json: Json = False) -> None:
+    """All releases, oldest first.
+
+    Example: plumb releases list --json
+    """
+    from plumbline import releases
+
+    found = [asdict(releases.read("churn", number)) for number in releases.numbers("churn")]
+    if json:
+        show(found, True)
+        return
+    for item in found:
+        gates = ", ".join(f"{name} {gate['verdict']}" for name, gate in item["gates"].items())
+        tables = " ".join(f"{name}@v{version}" for name, version in item["tables"].items())
+        print(f"{item['release_id']:>4}  as of {item['as_of']}  {gates}  code {item['code_sha'][:12]}  {tables}")
+
+
+@releases_app.command("show")
+def releases_show(number: Annotated[int | None, typer.Argument()] = None, json: Json = False) -> None:
+    """One release, by default the one in force.
+
+    Example: plumb releases show 2
+    """
+    from plumbline import releases
+
+    show(asdict(releases.required("churn", number)), json)
+
+
+@app.command(
+    rich_help_panel=DATA,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def dbt(context: typer.Context) -> None:
+    """Any dbt command on the project, with its profile and the released versions set up.
+
+    Example: plumb dbt docs generate
+    """
+    room("plumbline.transform:run_dbt")(context.args)

@@ -1,0 +1,94 @@
+"""From a release to a model that answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from plumbline.commands.base import MODEL, Json, ReleaseId, app, room, show
+
+
+@app.command(rich_help_panel=MODEL)
+def dataset(release: ReleaseId = None, json: Json = False) -> None:
+    """Build the training dataset of a release, point in time, through Feast.
+
+    Example: plumb dataset --release 2
+    """
+    show(room("training.dataset:build")(release), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def train(release: ReleaseId = None, json: Json = False) -> None:
+    """Train and evaluate the churn model beside its baselines; everything goes to MLflow.
+
+    Example: plumb train
+    """
+    show(room("training.train:train")(release), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def register(release: ReleaseId = None, json: Json = False) -> None:
+    """Register the trained model; it becomes challenger when it is not worse than the champion.
+
+    Example: plumb register
+    """
+    show(room("training.register:register")(release), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def deploy(
+    model: Annotated[
+        str | None, typer.Option(help="Switch to this one: challenger, previous, or a version's number.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make the first model champion; with --model, replace the champion, after a shadow check on real customers.
+
+    The switch is all at once, and `--model previous` goes back: right for a laptop. For real traffic a canary is the
+    way, a share at a time. A running predictor is started again with the new champion.
+
+    Example: plumb deploy --model challenger
+    """
+    show(room("serving.deploy:deploy")(model), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def serve(
+    port: Annotated[int, typer.Option(help="HTTP port; 0 chooses a free one.")] = 0,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
+    model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
+) -> None:
+    """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
+
+    Example: plumb serve --port 8080
+    """
+    room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model, host=host)
+
+
+@app.command(rich_help_panel="Features")
+def preview(
+    table: Annotated[str | None, typer.Argument(help="A table; default: each one whose code changed.")] = None,
+    sample: Annotated[float, typer.Option(help="Share of the customers, with their whole histories.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed, other customers.")] = 1997,
+    json: Json = False,
+) -> None:
+    """Run changed models or features on a sample, beside the release in force. Publishes nothing.
+
+    Rows, columns, distributions, dbt's tests, what it does to the model, and what else reads it. Exit code 1 when
+    something cannot be built or a test fails.
+
+    Example: plumb preview features.customers --sample 0.2
+    """
+    found = room("plumbline.preview:preview")(table, sample, seed)
+    if json:
+        show([asdict(made) for made in found], True)
+    elif not found:
+        print(room("plumbline.preview:nothing_changed")())
+    for made in found:
+        if not json:
+            room("plumbline.preview_page:show")(made)
+    if any(made.failed for made in found):
+        raise typer.Exit(1)
