@@ -4,7 +4,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo replay test test-fast kill bench docs lint format up airflow down clean lock
+.PHONY: help setup demo replay test test-fast kill drill bench docs lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test-fast: setup ## The tests that take seconds
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py
 	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md
+
+drill: setup ## Put every fault into a real run and see who stops it; the table goes to docs/drills.md (30 minutes)
+	@$(BIN)/plumb drill
 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (15 minutes or so)
 	@$(BIN)/python -m bench $(ONLY)

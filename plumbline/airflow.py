@@ -25,12 +25,12 @@ class AirflowError(PlumblineError):
     """A DAG run failed, or Airflow itself did."""
 
 
-def environment() -> dict[str, str]:
-    """Airflow's settings for a laptop run: everything in our home, no examples, loopback."""
+def environment(root: Path = ROOT) -> dict[str, str]:
+    """Airflow's settings for a laptop run of the code in `root`: everything in our home, no examples, loopback."""
     home = settings().home / "airflow"
     return {
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(root / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
@@ -39,13 +39,15 @@ def environment() -> dict[str, str]:
         "AIRFLOW__OPENLINEAGE__DISABLED": "True",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__API__HOST": "127.0.0.1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(root),
         "NO_COLOR": "1",
     }
 
 
-def run(runs: list[tuple[str, str | None]]) -> Iterator[tuple[str, str, str, float]]:
+def run(runs: list[tuple[str, str | None]], root: Path = ROOT) -> Iterator[tuple[str, str, str, float]]:
     """Runs DAGs one after the other, given as (dag id, as_of or None); yields (dag, task, state, seconds) as they end.
+
+    `root` is the tree whose DAGs and rooms run, this one by default.
 
     Raises AirflowError with the failed task and the log to read.
     """
@@ -57,8 +59,8 @@ def run(runs: list[tuple[str, str | None]]) -> Iterator[tuple[str, str, str, flo
     with log.open("w") as output:
         process = subprocess.Popen(
             [str(python), "-m", "plumbline.airflow", *arguments],
-            env={**os.environ, **environment()},
-            cwd=ROOT,
+            env={**os.environ, **environment(root)},
+            cwd=root,
             stdout=subprocess.PIPE,
             stderr=output,
             text=True,

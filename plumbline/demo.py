@@ -43,7 +43,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
         seconds = _through_airflow(last)
         say("starting the predictor and asking it")
         seconds["serving: start"] = _timed(lambda: _start(["predictor"]))
-        answers = [_ask(who, customer) for who, customer in _customers(last)]
+        answers = [_told(who, customer) for who, customer in _customers(last)]
         report.show(PRODUCT, answers, seconds, clock.monotonic() - begun, seen)
     finally:
         if not keep:
@@ -208,8 +208,11 @@ def _customers(last: date) -> Iterator[tuple[str, int]]:
     yield "not a customer", UNKNOWN
 
 
-def _ask(who: str, customer: int) -> dict[str, Any]:
-    """One real request over HTTP; the predictor's answer, or its refusal, as a dict with `status`."""
+def ask(customer: int) -> tuple[int, dict[str, Any]]:
+    """One real request to the running predictor over HTTP: status, and its answer or refusal.
+
+    Raises DemoError when no predictor runs.
+    """
     predictor = services.find("predictor")
     if predictor is None:
         raise DemoError("the predictor is not running: `plumb up`")
@@ -218,9 +221,14 @@ def _ask(who: str, customer: int) -> dict[str, Any]:
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-            return {"who": who, "customer_id": customer, "status": response.status, "answer": json.load(response)}
+            return response.status, json.load(response)
     except urllib.error.HTTPError as refusal:
-        return {"who": who, "customer_id": customer, "status": refusal.code, "answer": json.load(refusal)}
+        return refusal.code, json.load(refusal)
+
+
+def _told(who: str, customer: int) -> dict[str, Any]:
+    status, answer = ask(customer)
+    return {"who": who, "customer_id": customer, "status": status, "answer": answer}
 
 
 def _answers(url: str) -> bool:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from drills.striking import PLUMB, started
 from ingestion import shop
 from plumbline import lake, ledger, releases
 from tests.conftest import use_home
-from tests.e2e.striking import PLUMB, started
 from tests.e2e.test_whole_path import plumb
 
 pytestmark = pytest.mark.slow

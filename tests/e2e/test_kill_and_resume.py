@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
+from drills import striking
+from drills.striking import Kill, commit, data_file, in_mlflow, new_file, redis_writes, rewritten, started, then
 from ingestion import shop
 from plumbline import lake, ledger, online_store, releases, services
 from plumbline.settings import ROOT, settings
 from tests.conftest import use_home
-from tests.e2e import striking
-from tests.e2e.striking import Kill, commit, data_file, in_mlflow, new_file, redis_writes, rewritten, started, then
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

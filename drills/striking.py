@@ -1,4 +1,4 @@
-"""Kills for tests: a command, or a server it needs, dies by SIGKILL at a moment that is seen from outside."""
+"""Kills for drills and tests: a command, or a server it needs, dies by SIGKILL at a moment seen from outside."""
 
 from __future__ import annotations
 

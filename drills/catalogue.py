@@ -1,0 +1,137 @@
+"""All drills, in the order in which `make drill` runs them; controls without a fault stand between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from drills import code_faults, process_faults, shop_faults
+from drills.drill import Drill, Drilling
+
+SHOP, TREE, PROCESS, STORE, DISK, CLOCK = (
+    "the shop's database",
+    "a file of the tree",
+    "a process",
+    "Redis",
+    "the disk",
+    "the clock",
+)
+AGAIN = "mend it in the shop; run the day again"
+
+
+def _nothing(drilling: Drilling) -> None:
+    """No fault before the run: it comes while the run is at work, or not at all."""
+
+
+def _in_shop(fault: Callable[[], shop_faults.Mend]) -> Callable[[Drilling], None]:
+    def inject(drilling: Drilling) -> None:
+        drilling.mend = fault()
+
+    return inject
+
+
+def _shop(name: str, fault: Callable[[], shop_faults.Mend], stopped_by: str, recovery: str = AGAIN) -> Drill:
+    told = (fault.__doc__ or name).partition("\n")[0].rstrip(".")
+    return Drill(name, told, SHOP, stopped_by, recovery, _in_shop(fault))
+
+
+DRILLS = [
+    Drill("clean-day", "none: a Tuesday like any other (control)", "–", "", "–", _nothing),
+    _shop("renamed-column", shop_faults.renamed_column, "ingest: schema_contract"),
+    _shop("null-ids", shop_faults.null_ids, "ingest: record_contract"),
+    _shop("negative-amounts", shop_faults.negative_amounts, "ingest: record_contract"),
+    _shop("future-dates", shop_faults.future_dates, "ingest: record_contract"),
+    _shop("dollars-for-cents", shop_faults.dollars, "ge_check: orders_expectations"),
+    _shop("added-column", shop_faults.added_column, "", "–"),
+    _shop("drifted-units", shop_faults.drifted, "distribution_check: distribution"),
+    _shop("duplicated-batch", shop_faults.twice, "distribution_check: distribution"),
+    _shop("half-a-batch", shop_faults.half, "distribution_check: distribution"),
+    _shop(
+        "late-day", shop_faults.nothing, "distribution_check: distribution", "wait for the orders; run the day again"
+    ),
+    Drill(
+        "leaky-column",
+        "A new feature `reason_for_cancellation` knows whether the customer came back",
+        TREE,
+        "leakage_check: target_leakage",
+        "take the change back; run training again",
+        code_faults.leaky_feature,
+        code_faults.trained_on_it,
+        code_faults.trained_without,
+    ),
+    Drill(
+        "skewed-rounding",
+        "A feature is rounded on its way into Redis, and only there",
+        TREE,
+        "parity_check: parity",
+        "take the change back; `plumb materialize`, `plumb parity_check`",
+        code_faults.other_rounding,
+        code_faults.the_day_with_it,
+    ),
+    Drill(
+        "expired-features",
+        "Nothing runs for 15 days, the features' ttl is 14",
+        CLOCK,
+        "predictor: answers 503",
+        "run the days",
+        _nothing,
+        process_faults.weeks_pass,
+    ),
+    Drill(
+        "altered-model",
+        "One byte of the challenger's file changes",
+        DISK,
+        "deploy: exit code 3",
+        "`plumb train`, `plumb register` again",
+        process_faults.altered_model,
+        process_faults.deployed,
+    ),
+    Drill(
+        "disk-full",
+        "The lake's disk (a tmpfs) has 64 KiB left",
+        DISK,
+        "ingest: fail",
+        "make room; run the day again",
+        process_faults.disk_full,
+    ),
+    Drill(
+        "stage-killed",
+        "`plumb features` dies by SIGKILL with its data written and not committed",
+        PROCESS,
+        "features: killed",
+        "none: the task's second try",
+        _nothing,
+        process_faults.stage_killed,
+        goes_on=True,
+    ),
+    Drill(
+        "redis-killed",
+        "Redis dies by SIGKILL in mid-materialization",
+        STORE,
+        "materialize: fail",
+        "none: the task's second try",
+        _nothing,
+        process_faults.redis_killed,
+        goes_on=True,
+    ),
+    Drill(
+        "two-runs",
+        "Somebody starts a stage in a shell while the DAG runs it",
+        PROCESS,
+        "the second dbt_run: exit code 5",
+        "none: the first run goes on",
+        _nothing,
+        process_faults.two_runs,
+        goes_on=True,
+    ),
+    Drill("clean-day-again", "none: the same Tuesday (control)", "–", "", "–", _nothing),
+]
+
+
+def named(name: str) -> Drill:
+    """A drill by its name. Raises PlumblineError that lists the names there are."""
+    from plumbline.errors import PlumblineError
+
+    for drill in DRILLS:
+        if drill.name == name:
+            return drill
+    raise PlumblineError(f"no drill {name!r}; there are {', '.join(drill.name for drill in DRILLS)}")

@@ -1,0 +1,88 @@
+"""Faults as a change of the code brings them: somebody edits a copy of the tree, and its DAGs run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from drills import ground
+from drills.drill import Drilling
+from plumbline.errors import PlumblineError
+
+SQL = "feature_repo/jobs/customers.sql"
+DEFINITIONS = "feature_repo/definitions.py"
+
+
+def edit(tree: Path, name: str, old: str, new: str) -> None:
+    """Replaces the one place in a file. Raises PlumblineError when the file has changed under the drill."""
+    text = (tree / name).read_text()
+    if text.count(old) != 1:
+        raise PlumblineError(f"{name}: expected {old!r} once, found it {text.count(old)} times: mend the drill")
+    (tree / name).write_text(text.replace(old, new))
+
+
+def leaky_feature(drilling: Drilling) -> None:
+    """A feature that knows whether the customer ordered again, in SQL and in a new service; the day runs with it."""
+
+    def change(tree: Path) -> None:
+        edit(
+            tree,
+            SQL,
+            "AS last_order_day\nFROM totals",
+            "AS last_order_day,\n"
+            "    CAST(coalesce(newest <= snapshot_date, true) AS INT) AS reason_for_cancellation\n"
+            "FROM totals\n"
+            "LEFT JOIN (SELECT customer_id, max(order_date) AS newest FROM {orders} GROUP BY customer_id) AS later\n"
+            "    USING (customer_id)",
+        )
+        field = (
+            '        Field(name="reason_for_cancellation", dtype=Int32, description="Whether the customer left."),\n'
+        )
+        edit(tree, DEFINITIONS, '        Field(name="release_id"', field + '        Field(name="release_id"')
+        edit(
+            tree,
+            DEFINITIONS,
+            "DEFINITIONS = [customer, customer_features, churn_recency, churn_v1]",
+            "names = [field.name for field in churn_v1.feature_view_projections[0].features]\n"
+            'churn_v2 = FeatureService(\n    name="churn_v2",\n'
+            '    features=[customer_features[[*names, "reason_for_cancellation"]], churn_recency],\n)\n\n'
+            "DEFINITIONS = [customer, customer_features, churn_recency, churn_v1, churn_v2]",
+        )
+
+    ground.another_tree(drilling.ground, change)
+    if not ground.run(root=ground.tree(drilling.ground)):
+        raise PlumblineError("the day with the new feature did not come to its end: the drill cannot begin")
+    drilling.looked()
+
+
+def trained_on_it(drilling: Drilling) -> bool:
+    """Training, with the changed code."""
+    return ground.run(ground.TRAINING, root=ground.tree(drilling.ground))
+
+
+def trained_without(drilling: Drilling) -> bool:
+    """Training, with the change taken back."""
+    return ground.run(ground.TRAINING)
+
+
+def other_rounding(drilling: Drilling) -> None:
+    """Somebody rounds a feature on its way into Redis, and only there."""
+
+    def change(tree: Path) -> None:
+        edit(
+            tree,
+            "feature_repo/materialize.py",
+            "    store = feature_store.at_release(release)\n",
+            "    store = feature_store.at_release(release)\n"
+            "    view = store.get_feature_view(feature_store.VIEW)\n"
+            "    view.batch_source.query = view.batch_source.query.replace(\n"
+            '        "SELECT * FROM", "SELECT * EXCEPT (avg_ticket), CAST(round(avg_ticket) AS FLOAT) AS avg_ticket FROM"\n'
+            "    )\n"
+            "    store.registry.apply_feature_view(view, store.project)\n",
+        )
+
+    ground.another_tree(drilling.ground, change)
+
+
+def the_day_with_it(drilling: Drilling) -> bool:
+    """The day's run, with the changed code."""
+    return ground.run(root=ground.tree(drilling.ground))

@@ -1,0 +1,121 @@
+"""Faults as a shop brings them: each changes the shop's database and gives the function that mends it there."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from drills.ground import DAY
+
+Mend = Callable[[], None]
+FEW = 3
+COPIED = 5_000_000
+"""Added to an order's number, for a second one that looks like it."""
+
+
+def sql(*statements: str) -> list[Any]:
+    """Runs statements in the shop's database in one transaction; the rows of the last one."""
+    import sqlalchemy as sa
+
+    shop = importlib.import_module("ingestion.shop")
+    found: list[Any] = []
+    with shop.connected(shop.engine()) as connection:
+        for statement in statements:
+            done = connection.execute(sa.text(statement))
+            found = list(done.all()) if done.returns_rows else []
+    return found
+
+
+def renamed_column() -> Mend:
+    """A deployment of the shop, on a Tuesday, renames a column."""
+    sql("ALTER TABLE orders RENAME COLUMN total_cents TO amount_cents")
+    return lambda: sql("ALTER TABLE orders RENAME COLUMN amount_cents TO total_cents") and None
+
+
+def added_column() -> Mend:
+    """A deployment of the shop adds a column: nothing that anybody has to stop."""
+    sql("ALTER TABLE orders ADD COLUMN channel TEXT", f"UPDATE orders SET channel = 'web' WHERE order_date = '{DAY}'")
+    return lambda: None
+
+
+def null_ids() -> Mend:
+    """A few orders lose their customer, in a table that says this cannot be: as a broken replica would have it."""
+    kept = sql(f"SELECT order_id, customer_id FROM orders WHERE order_date = '{DAY}' ORDER BY order_id LIMIT {FEW}")
+    _unchecked(f"UPDATE orders SET customer_id = NULL WHERE order_id IN ({_ids(kept)})")
+    return lambda: _put_back("customer_id", kept)
+
+
+def negative_amounts() -> Mend:
+    """Refunds are booked as orders with a negative amount."""
+    return _changed("total_cents", "-total_cents", FEW)
+
+
+def future_dates() -> Mend:
+    """A client with a wrong clock dates its orders at Christmas."""
+    return _changed("order_date", "'1997-12-25'", FEW)
+
+
+def dollars() -> Mend:
+    """The shop's new release writes whole dollars where cents were."""
+    return _changed("total_cents", "total_cents / 100")
+
+
+def drifted() -> Mend:
+    """A sales channel that sells by the box: other quantities, the same prices."""
+    return _changed("units", "units + 9")
+
+
+def twice() -> Mend:
+    """The day's orders arrive a second time under new numbers: a producer that retries without a key."""
+    sql(
+        "INSERT INTO orders (order_id, customer_id, order_date, units, total_cents, recorded_at) "
+        f"SELECT order_id + {COPIED}, customer_id, order_date, units, total_cents, recorded_at "
+        f"FROM orders WHERE order_date = '{DAY}'"
+    )
+    return lambda: sql(f"DELETE FROM orders WHERE order_id >= {COPIED}") and None
+
+
+def half() -> Mend:
+    """Half of the day's orders are not in the database yet: those of the newer customers, a shard of their own."""
+    ids = [row[0] for row in sql(f"SELECT order_id FROM orders WHERE order_date = '{DAY}' ORDER BY customer_id")]
+    sql(f"DELETE FROM orders WHERE order_id IN ({', '.join(map(str, ids[len(ids) // 2 :]))})")
+    return _load
+
+
+def nothing() -> Mend:
+    """None of the day's orders is in the database yet."""
+    sql(f"DELETE FROM orders WHERE order_date = '{DAY}'")
+    return _load
+
+
+def _load() -> None:
+    importlib.import_module("ingestion.shop").load(until=DAY)
+
+
+def _changed(column: str, to: str, most: int = 1_000_000) -> Mend:
+    kept = sql(f"SELECT order_id, {column} FROM orders WHERE order_date = '{DAY}' ORDER BY order_id LIMIT {most}")
+    sql(f"UPDATE orders SET {column} = {to} WHERE order_id IN ({_ids(kept)})")
+    return lambda: _put_back(column, kept)
+
+
+def _put_back(column: str, kept: list[Any]) -> None:
+    sql(*(f"UPDATE orders SET {column} = {value!r} WHERE order_id = {order}" for order, value in kept))
+
+
+def _ids(rows: list[Any]) -> str:
+    return ", ".join(str(row[0]) for row in rows)
+
+
+def _unchecked(statement: str) -> None:
+    """Runs a statement past SQLite's own NOT NULL, which is put back as it was."""
+    (declared,) = sql("SELECT sql FROM sqlite_master WHERE name = 'orders'")[0]
+    for text in (declared.replace(" NOT NULL", ""), declared):
+        quoted = text.replace("'", "''")
+        sql(
+            "PRAGMA writable_schema = ON",
+            f"UPDATE sqlite_master SET sql = '{quoted}' WHERE type = 'table' AND name = 'orders'",
+            "PRAGMA writable_schema = RESET",
+        )
+        if text != declared:
+            sql(statement)

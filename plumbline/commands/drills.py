@@ -1,0 +1,28 @@
+"""Faults on purpose."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plumbline.commands.base import HOUSE, app, room
+
+
+@app.command(rich_help_panel=HOUSE)
+def drill(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]…", help="Which; default: all.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Say which there are, and run none.")] = False,
+) -> None:
+    """Put a fault into a real run, in a home of its own, and see who stops it, how soon, and how it is mended.
+
+    All of them take some 25 minutes and write docs/drills.md; a single one a minute or two, after 3 minutes for the
+    state that they start from. Nothing outside `.plumbline/drills/` is touched.
+
+    Example: plumb drill renamed-column half-a-batch
+    """
+    if listed:
+        for one in room("drills.catalogue:DRILLS"):
+            print(f"{one.name:20} {one.fault}")
+        return
+    room("drills.table:drill")(names or [])
