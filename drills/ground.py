@@ -114,7 +114,7 @@ def tree(ground: Path) -> Path:
 
 
 def another_tree(ground: Path, change: Callable[[Path], None]) -> None:
-    """Makes a copy of this tree, committed in a repository of its own, with a change that somebody made to its files."""
+    """Makes a copy of this tree, a repository of its own, with a change that somebody made to its files."""
     copy = tree(ground)
     shutil.rmtree(copy, ignore_errors=True)
     listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]

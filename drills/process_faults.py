@@ -1,4 +1,4 @@
-"""Faults of processes, disks and stores: a command or a server dies, two runs meet, a disk is full, a file is altered."""
+"""Faults of processes, disks and stores: something dies, two runs meet, a disk is full, a file is altered."""
 
 from __future__ import annotations
 
@@ -97,11 +97,11 @@ def weeks_pass(drilling: Drilling) -> bool:
     answer = answered(drilling.customer)
     if answer["status"] != 200:
         drilling.seen = (clock.wall(), f"predictor: answers {answer['status']} | {answer['told']}")
-    return answer["status"] == 200
+    return bool(answer["status"] == 200)
 
 
 def disk_full(drilling: Drilling) -> None:
-    """The lake's disk, a small tmpfs for this drill, has 64 KiB left. Raises PlumblineError where none can be mounted."""
+    """The lake's disk, a small tmpfs for this drill, has 64 KiB left. Raises PlumblineError if none can be mounted."""
     lake = Path(str(settings().lake))
     size = sum(path.stat().st_size for path in lake.rglob("*") if path.is_file()) * 2
     beside = lake.with_name("lake-kept")

@@ -30,7 +30,7 @@ def sql(*statements: str) -> list[Any]:
 def renamed_column() -> Mend:
     """A deployment of the shop, on a Tuesday, renames a column."""
     sql("ALTER TABLE orders RENAME COLUMN total_cents TO amount_cents")
-    return lambda: sql("ALTER TABLE orders RENAME COLUMN amount_cents TO total_cents") and None
+    return _mending("ALTER TABLE orders RENAME COLUMN amount_cents TO total_cents")
 
 
 def added_column() -> Mend:
@@ -73,7 +73,7 @@ def twice() -> Mend:
         f"SELECT order_id + {COPIED}, customer_id, order_date, units, total_cents, recorded_at "
         f"FROM orders WHERE order_date = '{DAY}'"
     )
-    return lambda: sql(f"DELETE FROM orders WHERE order_id >= {COPIED}") and None
+    return _mending(f"DELETE FROM orders WHERE order_id >= {COPIED}")
 
 
 def half() -> Mend:
@@ -87,6 +87,13 @@ def nothing() -> Mend:
     """None of the day's orders is in the database yet."""
     sql(f"DELETE FROM orders WHERE order_date = '{DAY}'")
     return _load
+
+
+def _mending(statement: str) -> Mend:
+    def mend() -> None:
+        sql(statement)
+
+    return mend
 
 
 def _load() -> None:

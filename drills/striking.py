@@ -21,6 +21,10 @@ Moment = Callable[[Path], Seen]
 """Given a home, before the command starts: a question that is true from that moment of the command's work on."""
 
 
+class NotSeen(Exception):
+    """The moment to strike did not come."""
+
+
 @dataclass(frozen=True)
 class Kill:
     """Who dies (`plumb`, with its whole process group, or a server by its record's name), when, and how to say when."""
@@ -100,7 +104,7 @@ def redis_writes(least: int) -> Moment:
         with contextlib.suppress(OSError, ValueError, redis.RedisError):
             record = json.loads((home / "redis.json").read_text())
             with redis.Redis(port=record["port"], password=record["token"], socket_timeout=1) as client:
-                return int(client.info("persistence")["rdb_changes_since_last_save"])  # type: ignore[index]
+                return int(client.info("persistence")["rdb_changes_since_last_save"])
         return 0
 
     def before(home: Path) -> Seen:
@@ -136,8 +140,10 @@ def strike(home: Path, command: list[str], kill: Kill, patience: float = 400.0) 
     try:
         deadline = time.monotonic() + patience
         while not seen():
-            assert process.poll() is None, f"{command} ended before {kill.told}: {process.communicate()[0]}"
-            assert time.monotonic() < deadline, f"{command}: {kill.told} was not seen in {patience} s"
+            if process.poll() is not None:
+                raise NotSeen(f"{command} ended before {kill.told}: {process.communicate()[0]}")
+            if time.monotonic() > deadline:
+                raise NotSeen(f"{command}: {kill.told} was not seen in {patience} s")
             time.sleep(0.001)
         if kill.victim == "plumb":
             os.killpg(process.pid, signal.SIGKILL)

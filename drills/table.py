@@ -51,6 +51,12 @@ def drill(names: list[str]) -> list[Outcome]:
     return outcomes
 
 
+def show_list() -> None:
+    """All drills by name, with what goes wrong in each."""
+    for one in DRILLS:
+        print(f"{one.name:20} {one.fault}")
+
+
 def show(outcomes: list[Outcome]) -> None:
     """The table in the terminal."""
     from plumbline import terminal

@@ -22,7 +22,6 @@ def drill(
     Example: plumb drill renamed-column half-a-batch
     """
     if listed:
-        for one in room("drills.catalogue:DRILLS"):
-            print(f"{one.name:20} {one.fault}")
+        room("drills.table:show_list")()
         return
     room("drills.table:drill")(names or [])
