@@ -72,9 +72,10 @@ DRILLS = [
         "Nothing runs for 15 days, the features' ttl is 14",
         CLOCK,
         "predictor: answers 503",
-        "run the days",
+        "one run over all the days",
         _nothing,
         process_faults.weeks_pass,
+        process_faults.catches_up,
     ),
     Drill(
         "altered-model",

@@ -6,7 +6,7 @@ import importlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Drilling:
     customer: int
     before: dict[str, Any]
     release: int
+    day: date = ground.DAY
     mend: Callable[[], None] = lambda: None
     seen: tuple[datetime, str] | None = None
     notes: list[str] = field(default_factory=list)
@@ -201,8 +202,8 @@ def _over(drilling: Drilling, lost: int) -> list[str]:
     """What must be so after every drill: the day is in force and online, and nothing is lost."""
     release = releases.required(ground.PRODUCT)
     wrong = [] if lost == 0 else [f"{lost} orders lost or doubled"]
-    if release.as_of != ground.DAY:
-        wrong.append(f"the release in force is of {release.as_of}, not of {ground.DAY}")
+    if release.as_of != drilling.day:
+        wrong.append(f"the release in force is of {release.as_of}, not of {drilling.day}")
     serve()
     if (now := answered(drilling.customer)).get("release_id") != release.release_id:
         wrong.append(f"release {release.release_id} is in force, the predictor says {now}")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 from drills import ground
@@ -90,7 +91,8 @@ def deployed(drilling: Drilling) -> bool:
 
 def weeks_pass(drilling: Drilling) -> bool:
     """Nothing runs for two weeks and a day, then the predictor is asked."""
-    ground.day_comes(ground.DAY.replace(day=ground.DAY.day + 15), orders=False)
+    drilling.day = ground.DAY + timedelta(days=15)
+    ground.day_comes(drilling.day, orders=False)
     services.stop("predictor")
     with suppress(PlumblineError):
         serve()
@@ -98,6 +100,12 @@ def weeks_pass(drilling: Drilling) -> bool:
     if answer["status"] != 200:
         drilling.seen = (clock.wall(), f"predictor: answers {answer['status']} | {answer['told']}")
     return bool(answer["status"] == 200)
+
+
+def catches_up(drilling: Drilling) -> bool:
+    """One run over all the days."""
+    ground.day_comes(drilling.day)
+    return ground.run(day=drilling.day)
 
 
 def disk_full(drilling: Drilling) -> None:

@@ -1,0 +1,42 @@
+"""A few of the drills, whole: a fault of the shop, one of the numbers, one of the disk. `make drill` runs them all."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from drills.catalogue import DRILLS
+from drills.striking import PLUMB
+from drills.table import FEWEST
+from plumbline.settings import ROOT
+
+CHOSEN = ("renamed-column", "half-a-batch", "altered-model")
+
+
+def test_there_are_enough_faults_and_controls_between_them() -> None:
+    faults = [drill for drill in DRILLS if drill.stopped_by]
+    assert len(faults) >= FEWEST
+    assert len({drill.name for drill in DRILLS}) == len(DRILLS)
+    assert not DRILLS[0].stopped_by and not DRILLS[-1].stopped_by
+    assert any(not drill.stopped_by for drill in DRILLS[1:-1])
+
+
+def test_the_page_names_every_drill() -> None:
+    page = (ROOT / "docs" / "drills.md").read_text()
+    assert [drill.name for drill in DRILLS if f"**{drill.name}**" not in page] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("home")
+def test_faults_are_caught_and_nothing_is_lost() -> None:
+    done = subprocess.run([PLUMB, "drill", *CHOSEN], capture_output=True, text=True, timeout=1700, check=False)
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert done.stdout.count("as it must be") == len(CHOSEN)
+
+
+def test_a_drill_that_does_not_exist_is_said() -> None:
+    done = subprocess.run([PLUMB, "drill", "nonesuch"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "no drill 'nonesuch'; there are clean-day, renamed-column" in done.stderr
