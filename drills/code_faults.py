@@ -48,15 +48,15 @@ def leaky_feature(drilling: Drilling) -> None:
             "DEFINITIONS = [customer, customer_features, churn_recency, churn_v1, churn_v2]",
         )
 
-    ground.another_tree(drilling.ground, change)
-    if not ground.run(root=ground.tree(drilling.ground)):
+    ground.another_tree(drilling.folder, change)
+    if not ground.run(root=ground.tree(drilling.folder)):
         raise PlumblineError("the day with the new feature did not come to its end: the drill cannot begin")
     drilling.looked()
 
 
 def trained_on_it(drilling: Drilling) -> bool:
     """Training, with the changed code."""
-    return ground.run(ground.TRAINING, root=ground.tree(drilling.ground))
+    return ground.run(ground.TRAINING, root=ground.tree(drilling.folder))
 
 
 def trained_without(drilling: Drilling) -> bool:
@@ -81,9 +81,9 @@ def other_rounding(drilling: Drilling) -> None:
             "    store.registry.apply_feature_view(view, store.project)\n",
         )
 
-    ground.another_tree(drilling.ground, change)
+    ground.another_tree(drilling.folder, change)
 
 
 def the_day_with_it(drilling: Drilling) -> bool:
     """The day's run, with the changed code."""
-    return ground.run(root=ground.tree(drilling.ground))
+    return ground.run(root=ground.tree(drilling.folder))

@@ -24,7 +24,7 @@ class Drilling:
     `seen` is when and by whom something was stopped that leaves no event in the ledger; `mend` mends the cause.
     """
 
-    ground: Path
+    folder: Path
     customer: int
     before: dict[str, Any]
     release: int
@@ -42,7 +42,7 @@ class Drilling:
     @property
     def home(self) -> Path:
         """The home that the drill runs in."""
-        return self.ground / "home"
+        return self.folder / "home"
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _performed(drill: Drill, drilling: Drilling, started: float) -> Outcome:
         )
     lost = orders_lost()
     wrong += _over(drilling, lost)
-    evidence = drilling.ground / "evidence" / f"{drill.name}.json"
+    evidence = drilling.folder / "evidence" / f"{drill.name}.json"
     evidence.parent.mkdir(exist_ok=True)
     evidence.write_text(json.dumps(list(ledger.events(ground.PRODUCT))[known:], indent=1, default=str))
     outcome = Outcome(
