@@ -162,8 +162,8 @@ def serve() -> None:
 
 
 def _before(folder: Path) -> Drilling:
-    serve()
     ground.day_comes(ground.DAY)
+    serve()
     customer = ground.customer()
     return Drilling(folder, customer, answered(customer), releases.required(ground.PRODUCT).release_id)
 
