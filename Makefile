@@ -28,7 +28,7 @@ kill: setup ## Kill every stage in mid-work, run it again, compare; the table go
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py
 	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md
 
-bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (15 minutes or so)
+bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
 
 lint: setup ## ruff, mypy, import rules between rooms, sqlfluff
