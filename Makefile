@@ -31,7 +31,7 @@ kill: setup ## Kill every stage in mid-work, run it again, compare; the table go
 drill: setup ## Put every fault into a real run and see who stops it; the table goes to docs/drills.md (30 minutes)
 	@$(BIN)/plumb drill
 
-bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (15 minutes or so)
+bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
 
 lint: setup ## ruff, mypy, import rules between rooms, sqlfluff

@@ -1,7 +1,7 @@
 """`python -m bench [NAME …]`: measures, and writes docs/benchmarks.{md,json} and the picture. `make bench` runs all.
 
 Names: stages, online_read, predictions, materialization, join, history. The first makes the home that the next three
-read. Some 15 minutes on two cores; numbers of benchmarks that are not named are kept.
+read. Some 20 minutes on two cores; numbers of benchmarks that are not named are kept.
 """
 
 from __future__ import annotations

@@ -53,13 +53,17 @@ def picture(found: dict[str, Any]) -> str:
     return drawn.getvalue()
 
 
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _grouped(axes: Any, groups: Sequence[str], series: dict[str, list[float]], unit: str, title: str) -> None:
     colors = [figures.MODEL, figures.SECOND, figures.THIRD]
     width = 0.8 / len(series)
     for number, (name, values) in enumerate(series.items()):
         at = [place + (number - (len(series) - 1) / 2) * width for place in range(len(groups))]
         bars = axes.bar(at, values, width * 0.95, label=name, color=colors[number])
-        axes.bar_label(bars, fmt="%.3g", fontsize=8, color=figures.MUTED, padding=1)
+        axes.bar_label(bars, fmt=_short, fontsize=8, color=figures.MUTED, padding=1)
     axes.set_xticks(range(len(groups)), groups)
     axes.grid(axis="x", visible=False)
     axes.set(ylabel=unit, title=title)
@@ -76,7 +80,7 @@ def _plot_reads(axes: Any, found: dict[str, Any]) -> None:
         ]
         for path in paths
     }
-    _grouped(axes, [f"{size} customers" for size in sizes], series, "p50 ms", "a. Online read")
+    _grouped(axes, [f"{size} customer{'s' if size > 1 else ''}" for size in sizes], series, "p50 ms", "a. Online read")
 
 
 def _plot_predictions(axes: Any, found: dict[str, Any]) -> None:
@@ -92,7 +96,7 @@ def _plot_paths(title: str, unit: str, key: str) -> Any:
     def plot(axes: Any, found: dict[str, Any]) -> None:
         names = [row["path"].replace(" ", "\n", 1) for row in found["paths"]]
         bars = axes.bar(names, [row[key] for row in found["paths"]], 0.6, color=figures.MODEL)
-        axes.bar_label(bars, fmt="%.3g", fontsize=8, color=figures.MUTED, padding=1)
+        axes.bar_label(bars, fmt=_short, fontsize=8, color=figures.MUTED, padding=1)
         axes.grid(axis="x", visible=False)
         axes.set(ylabel=unit, title=title)
 
