@@ -26,6 +26,7 @@ with DAG(
         plumb_task(f"dbt_run --as-of {AS_OF}", gate=True),
         plumb_task(f"ge_check --as-of {AS_OF}", gate=True),
         plumb_task(f"features --as-of {AS_OF}"),
+        plumb_task(f"distribution_check --as-of {AS_OF}", gate=True),
         plumb_task(f"release --as-of {AS_OF}", gate=True),
         plumb_task("materialize", outlets=[FEATURES]),
     )

@@ -1,15 +1,19 @@
 """Materialization: a release's feature rows go from the lake to Redis, through Feast, between explicit bounds.
 
 What is online is written down in Redis itself, beside the values: a Redis that lost them does not claim a release.
+After a materialization Redis holds the release's rows and no others: going forward only what changed is written; where
+the release is not built on the one that is online (an undo, or a day run again after one) all rows are, and customers
+that the release does not have go. An answer in between names, row by row, the release that wrote it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from feature_repo import online_rows
 from feature_repo import store as feature_store
 from plumbline import clock, lake, online_store, releases, stage
 from plumbline.errors import PlumblineError
@@ -47,8 +51,10 @@ def materialize(number: int | None = None) -> dict[str, object]:
 def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetime] | None) -> dict[str, object]:
     end = clock.end_of(release.as_of)
     store = feature_store.at_release(release)
-    start = _changed_since(end, store.get_feature_view(feature_store.VIEW).ttl, held)
-    expected = _customers(release, start, end)
+    oldest = end - store.get_feature_view(feature_store.VIEW).ttl
+    forward = held is not None and oldest < held[1] < end and _built_on(release, held[0])
+    start = held[1] if held and forward else oldest
+    expected = len(_customers(release, start, end))
     say(
         f"materializing release {release.release_id}: {expected:,} customers' rows of ({start:%F}, {end:%F}] into Redis"
     )
@@ -61,46 +67,43 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
             f"release {release.release_id}: {expected:,} customers changed, Redis holds {arrived:,} rows. "
             "Run `plumb materialize` again."
         )
+    removed = online_rows.sweep(store, client, _customers(release, oldest, end), fields_too=not forward)
     client.hset(ONLINE, mapping={"release_id": release.release_id, "event_time": end.isoformat()})
     return {
-        "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC",
+        "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC"
+        + (f"; {removed:,} that it does not have were removed" if removed else ""),
         "state": "done",
         "release_id": release.release_id,
         "rows": {"online.customer_features": expected},
         "read": {TABLE: release.version(TABLE)},
         "online_rows": arrived,
+        "removed_rows": removed,
         "online_until": end.isoformat(),
     }
 
 
-def _changed_since(end: datetime, ttl: timedelta, held: tuple[int, datetime] | None) -> datetime:
-    """The lower bound: what is online already, unless the release goes back behind it or nothing is online.
-
-    Rows older than the view's ttl stay behind it: they would be expired on arrival.
-    """
-    oldest = end - ttl
-    return max(held[1], oldest) if held is not None and held[1] < end else oldest
+def _built_on(release: Release, online: int) -> bool:
+    """Whether the release came from the one that is online by daily runs alone, so that old rows are the same."""
+    while release.release_id > online and release.restores is None and release.base is not None:
+        release = releases.read(release.product, release.base)
+    return release.release_id == online
 
 
-def _customers(release: Release, start: datetime, end: datetime) -> int:
-    """How many customers have a row in (start, end], counted in the lake."""
+def _customers(release: Release, start: datetime, end: datetime) -> list[int]:
+    """The customers that have a row in (start, end], read in the lake; older ones than the view's ttl are expired."""
     import pyarrow.compute as pc
 
     table = lake.open_table(TABLE, release.version(TABLE)).to_pyarrow_dataset()
     stamp = pc.field("event_time")
     found = table.to_table(columns=["customer_id"], filter=(stamp > start) & (stamp <= end))
-    return int(pc.count_distinct(found["customer_id"]).as_py())
+    return [int(customer) for customer in pc.unique(found["customer_id"]).to_pylist()]
 
 
 def _arrived(store: FeatureStore, client: redis.Redis, start: datetime, end: datetime) -> int:
-    """How many customers Redis holds with a row of (start, end], by the timestamps that Feast writes beside the values.
-
-    A key of Feast's is the entity's bytes, then the project's name.
-    """
+    """How many customers Redis holds with a row of (start, end], by the timestamps that Feast writes beside them."""
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    project = store.project.encode()
-    keys = [key for key in client.scan_iter(count=10_000) if key.endswith(project)]
+    keys = online_rows.held(store, client)
     pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.hget(key, f"_ts:{feature_store.VIEW}")

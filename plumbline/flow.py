@@ -24,6 +24,7 @@ TOOLS = {
     "dbt_run": "dbt on Spark",
     "ge_check": "Great Expectations",
     "features": "Spark",
+    "distribution_check": "volume, nulls, PSI, KS",
     "release": "manifest",
     "materialize": "Feast",
     "dataset": "Feast, point in time",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from plumbline import clock, lake, provenance, releases
 from plumbline.errors import GateFailed
 from plumbline.stage import StageRun
@@ -26,9 +28,15 @@ def publish(run: StageRun) -> str:
         run_id=candidate.run_id,
         published_at=clock.now().isoformat(),
         rejected=candidate.rejected,
+        accepted=_accepted(candidate.gates),
     )
     for table, version in release.tables.items():
         lake.open_table(table, version)  # a release never names a version that cannot be read
     releases.publish(release)
     run.facts["release_id"] = release.release_id
     return f"release {release.release_id} is in force: {len(tables)} tables as of {release.as_of}"
+
+
+def _accepted(gates: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was let through: gate, why, by, at, and what it found."""
+    return [{**verdict["accepted"], "found": verdict["failed"]} for verdict in gates.values() if "accepted" in verdict]

@@ -24,7 +24,9 @@ class ReleaseError(PlumblineError):
 class Release:
     """What is in force: `tables` maps a table's name to its Delta version, `gates` a gate's name to its verdict.
 
-    `rejected` names the raw batches that nothing in it was built from.
+    `rejected` names the raw batches that nothing in it was built from, `accepted` the gates that would have failed,
+    with who let them through and why. An undo publishes the tables of the release that it `restores` once more; it
+    `undoes` all releases after that one, and says `why`.
     """
 
     release_id: int
@@ -38,6 +40,10 @@ class Release:
     run_id: str
     published_at: str
     rejected: list[str] = field(default_factory=list)
+    accepted: list[dict[str, Any]] = field(default_factory=list)
+    undoes: list[int] = field(default_factory=list)
+    restores: int | None = None
+    why: str | None = None
 
     def version(self, table: str) -> int:
         """The released version of a table. Raises ReleaseError when this release does not name it."""

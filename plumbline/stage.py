@@ -23,7 +23,9 @@ from plumbline.progress import say
 from plumbline.releases import Release
 from plumbline.settings import settings
 
-STAGES: dict[str, tuple[str, ...]] = {"churn": ("ingest", "dbt_run", "ge_check", "features", "release", "materialize")}
+STAGES: dict[str, tuple[str, ...]] = {
+    "churn": ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release", "materialize")
+}
 """Each product's stages in their order; the same list is the order of the Airflow tasks."""
 
 
@@ -214,8 +216,13 @@ def _open(product: str, name: str, as_of: date, release: Release | None) -> Cand
 
 
 def rejected(product: str) -> list[str]:
-    """The raw batches that a gate failed on. They stay in the raw tables and nothing is built from them."""
-    return sorted(path.stem for path in (settings().home / "rejected" / product).glob("*.json"))
+    """The raw batches that a gate failed on, and those that only undone releases had.
+
+    They stay in the raw tables and nothing is built from them.
+    """
+    release = releases.in_force(product)
+    failed = (path.stem for path in (settings().home / "rejected" / product).glob("*.json"))
+    return sorted({*failed, *(release.rejected if release else ())})
 
 
 def _reject(candidate: Candidate, why: str) -> None:

@@ -90,6 +90,17 @@ def features_history(
     show(found, True) if json else room("feature_repo.catalog_text:show_history")(found)
 
 
+@app.command("distribution_check", rich_help_panel=DAILY)
+def distribution_check(as_of: AsOf = None, json: Json = False) -> None:
+    """Gates: new orders and features against the last good releases (volume, missing, PSI, KS). Exit code 3 stops.
+
+    Limits and reasons: validation/thresholds.yaml. What is odd and real: `plumb gate accept`.
+
+    Example: plumb distribution_check --as-of 1998-06-30
+    """
+    stage_command("churn", "distribution_check", "validation.distribution_check:check", as_of, json)
+
+
 @app.command(rich_help_panel=DAILY)
 def release(as_of: AsOf = None, json: Json = False) -> None:
     """Publish what the run wrote and the gates passed, as one numbered release.

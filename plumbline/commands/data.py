@@ -37,9 +37,14 @@ def releases_list(json: Json = False) -> None:
         show(found, True)
         return
     for item in found:
-        gates = ", ".join(f"{name} {gate['verdict']}" for name, gate in item["gates"].items())
+        gates = ", ".join(
+            f"{name} {'accepted' if 'accepted' in gate else gate['verdict']}" for name, gate in item["gates"].items()
+        )
         tables = " ".join(f"{name}@v{version}" for name, version in item["tables"].items())
-        print(f"{item['release_id']:>4}  as of {item['as_of']}  {gates}  code {item['code_sha'][:12]}  {tables}")
+        undone = f"undoes {', '.join(map(str, item['undoes']))}: {item['why']}  " if item["undoes"] else ""
+        print(
+            f"{item['release_id']:>4}  as of {item['as_of']}  {undone}{gates}  code {item['code_sha'][:12]}  {tables}"
+        )
 
 
 @releases_app.command("show")

@@ -77,7 +77,7 @@ def test_nothing_runs_past_a_failed_gate(bag: dict[str, Any]) -> None:
     for dag in bag["dags"].values():
         assert {task["rule"] for task in dag["tasks"].values()} == {"all_success"}
     tasks = bag["dags"]["retail_features"]["tasks"]
-    assert [tasks[gate]["retries"] for gate in ("dbt_run", "ge_check", "release")] == [0, 0, 0]
+    assert [tasks[gate]["retries"] for gate in ("dbt_run", "ge_check", "distribution_check", "release")] == [0] * 4
 
 
 def test_training_starts_on_an_asset_that_only_a_task_behind_the_gates_produces(bag: dict[str, Any]) -> None:

@@ -95,7 +95,12 @@ def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None
 
 def test_gates_and_outlets_are_those_of_commands(pods: dict[str, Any]) -> None:
     retries = {name.partition(".")[2]: pod["retries"] for name, pod in pods.items()}
-    assert {name for name, times in retries.items() if times == 0} == {"dbt_run", "ge_check", "release"}
+    assert {name for name, times in retries.items() if times == 0} == {
+        "dbt_run",
+        "ge_check",
+        "distribution_check",
+        "release",
+    }
     assert [name for name, pod in pods.items() if pod["outlets"]] == ["retail_features.materialize"]
     assert {pod["rule"] for pod in pods.values()} == {"all_success"}
 

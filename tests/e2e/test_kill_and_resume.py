@@ -58,6 +58,7 @@ STEPS: list[tuple[str, list[Kill]]] = [
             Kill("some snapshots written, none committed", data_file("features/customers")),
         ],
     ),
+    (f"distribution_check --as-of {BACKFILL}", [Kill("begun, no verdict", started("distribution_check"))]),
     (f"release --as-of {BACKFILL}", [Kill("begun, nothing published", started("release"))]),
     (
         "materialize",
@@ -70,6 +71,10 @@ STEPS: list[tuple[str, list[Kill]]] = [
     (f"dbt_run --as-of {DAILY}", [Kill("orders merged and committed", commit("analytics/orders"))]),
     (f"ge_check --as-of {DAILY}", [Kill("verdict reached, not recorded", rewritten("data_docs/index.html"))]),
     (f"features --as-of {DAILY}", [Kill("the day's snapshot committed", commit("features/customers"))]),
+    (
+        f"distribution_check --as-of {DAILY}",
+        [Kill("verdicts written, not recorded", new_file("evidence/*/distribution_check.json"))],
+    ),
     (f"release --as-of {DAILY}", [Kill("published, not recorded", new_file("releases/churn/000002.json"))]),
     ("materialize", [Kill("the old release taken offline", redis_writes(1))]),
     (

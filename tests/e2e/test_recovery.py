@@ -14,7 +14,7 @@ from plumbline import lake, releases
 from tests.e2e.test_whole_path import plumb
 
 DAY = "1997-01-20"
-STAGES = ("ingest", "dbt_run", "ge_check", "features", "release")
+STAGES = ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release")
 BAD = 900_001
 
 

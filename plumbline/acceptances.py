@@ -1,0 +1,86 @@
+"""What somebody accepted: a distribution gate's findings on one day that are odd, and real.
+
+An acceptance is one immutable object, `<home>/accepted/<product>/<day>-<gate>.json`. It changes no data and no
+threshold: the next run of that day is let through, and its release records who said so and why.
+"""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+from plumbline import clock, files
+from plumbline.errors import Conflict, PlumblineError
+from plumbline.settings import settings
+
+GATES = {
+    "orders_volume": "how many orders a day brought, against the days before",
+    "null_ratio": "missing values in new orders and in features, against before",
+    "orders_shift": "amounts and units of new orders, against the 28 days before",
+    "features_shift": "each feature's newest snapshot, against the released ones of the last 7 days",
+}
+"""The gates whose findings may be real, each with what it compares. All others are structural."""
+
+
+class AcceptanceError(PlumblineError):
+    """This cannot be accepted."""
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """A gate's findings on a day let through: `by` whom, `why`, and `at` which real time (ISO 8601, UTC)."""
+
+    gate: str
+    as_of: str
+    why: str
+    by: str
+    at: str
+
+
+def accept(product: str, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:
+    """Records it. Raises AcceptanceError for a structural gate or no reason, Conflict when it was done before."""
+    if gate not in GATES:
+        raise AcceptanceError(
+            f"{gate} cannot be accepted: only distribution gates can ({', '.join(GATES)}). What any other gate finds "
+            "is wrong whatever the season: mend the data at its source, or the code, and start over with "
+            f"`plumb ingest --as-of {as_of}`"
+        )
+    if not why.strip():
+        raise AcceptanceError(f"{gate} of {as_of}: say why it is real (--why): the release will name the reason")
+    made = Acceptance(gate, as_of.isoformat(), why.strip(), by or _user(), clock.wall().isoformat())
+    try:
+        files.create_once(_path(product, gate, as_of), files.dumps(asdict(made)))
+    except FileExistsError:
+        found = accepted(product, gate, as_of)
+        told = f" by {found.by} at {found.at[:16]}: {found.why}" if found else ""
+        raise Conflict(f"{gate} of {as_of} was accepted before{told}; nothing was changed") from None
+    return made
+
+
+def accepted(product: str, gate: str, as_of: date) -> Acceptance | None:
+    """What was accepted for a gate and a day, None when nothing was."""
+    found = files.read_json(_path(product, gate, as_of))
+    return Acceptance(**found) if found else None
+
+
+def listed(product: str) -> list[Acceptance]:
+    """All of them, by day and gate."""
+    found = (files.read_json(path) for path in sorted(_folder(product).glob("*.json")))
+    return [Acceptance(**item) for item in found if item]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a user of that number
+        raise AcceptanceError("this system does not say who you are: say it with --by NAME") from None
+
+
+def _folder(product: str) -> Path:
+    return settings().home / "accepted" / product
+
+
+def _path(product: str, gate: str, as_of: date) -> Path:
+    return _folder(product) / f"{as_of}-{gate}.json"

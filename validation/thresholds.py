@@ -1,0 +1,75 @@
+"""The limits of the distribution gates, read from thresholds.yaml, where each stands with its reason."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from plumbline.errors import SettingsError
+
+FILE = Path(__file__).with_suffix(".yaml")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Threshold(_Strict):
+    """A limit, the most extreme real value (and its day), and why the limit is where it is."""
+
+    value: float
+    worst_real: float
+    seen: date | Literal["never"]
+    why: str
+
+
+class OrdersVolume(_Strict):
+    lowest_share: Threshold
+    highest_share: Threshold
+    fewest_expected: Threshold
+
+
+class NullRatio(_Strict):
+    orders_increase: Threshold
+    features_increase_day: Threshold
+    features_increase_week: Threshold
+
+
+class OrdersShift(_Strict):
+    ks: Threshold
+    fewest_orders: Threshold
+    psi: Threshold
+    psi_fewest_orders: Threshold
+
+
+class FeaturesShift(_Strict):
+    psi_day: Threshold
+    psi_week: Threshold
+    youngest_shop_days: Threshold
+
+
+class Thresholds(_Strict):
+    """All limits, by gate."""
+
+    orders_volume: OrdersVolume
+    null_ratio: NullRatio
+    orders_shift: OrdersShift
+    features_shift: FeaturesShift
+
+
+@cache
+def load(path: Path = FILE) -> Thresholds:
+    """The limits in a file. Raises SettingsError that names each entry that is not as it must be."""
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        return Thresholds.model_validate(yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path}: not YAML: {error}") from None
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise SettingsError(f"{path}: " + "; ".join(wrong)) from None
