@@ -23,7 +23,9 @@ from plumbline.progress import say
 from plumbline.releases import Release
 from plumbline.settings import settings
 
-STAGES: dict[str, tuple[str, ...]] = {"churn": ("ingest", "dbt_run", "ge_check", "features", "release", "materialize")}
+STAGES: dict[str, tuple[str, ...]] = {
+    "churn": ("ingest", "dbt_run", "ge_check", "features", "release", "materialize", "parity_check")
+}
 """Each product's stages in their order; the same list is the order of the Airflow tasks."""
 
 

@@ -55,8 +55,8 @@ class OnlineFeatures:
         self._down_until = 0.0
         self._connect()
 
-    def read(self, customers: list[int]) -> list[FeatureRow]:
-        """A row for each customer, in their order.
+    def read(self, customers: list[int], now: datetime | None = None) -> list[FeatureRow]:
+        """A row for each customer, in their order, as of the platform's now.
 
         Raises Refused: 404 naming customers that nobody knows; 503 for expired rows, for a Redis that does not
         answer, and for one that holds no release. One such customer refuses the whole batch.
@@ -65,18 +65,17 @@ class OnlineFeatures:
             raise Refused(503, "the online store did not answer a moment ago", retry_after=1)
         try:
             try:
-                return self._read(customers)
+                return self._read(customers, now or clock.now())
             except self._errors:
                 if not self._moved():
                     raise
-                return self._read(customers)
+                return self._read(customers, now or clock.now())
         except self._errors as error:
             self._down_until = clock.monotonic() + PAUSE
             why = type(error).__name__
             raise Refused(503, f"the online store does not answer ({why}): ask again", retry_after=1) from None
 
-    def _read(self, customers: list[int]) -> list[FeatureRow]:
-        now = clock.now()
+    def _read(self, customers: list[int], now: datetime) -> list[FeatureRow]:
         stored, stamped = self._service.stored(customers)
         self._refuse_unknown(customers, stored[RELEASE], stamped)
         columns = self._service.with_on_demand(stored, int(now.timestamp()))

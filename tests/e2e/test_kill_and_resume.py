@@ -72,6 +72,7 @@ STEPS: list[tuple[str, list[Kill]]] = [
     (f"features --as-of {DAILY}", [Kill("the day's snapshot committed", commit("features/customers"))]),
     (f"release --as-of {DAILY}", [Kill("published, not recorded", new_file("releases/churn/000002.json"))]),
     ("materialize", [Kill("the old release taken offline", redis_writes(1))]),
+    ("parity_check", [Kill("begun, nothing compared", started("parity_check"))]),
     (
         "dataset",
         [
