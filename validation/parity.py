@@ -130,12 +130,14 @@ def _check(
 
 
 def _compare(release: Release, until: datetime, online: Online, asked: Asked) -> Compared:
-    """Every value of every customer of either side, or of a sample of them; the ttl; until when the rows reach."""
+    """Every value of every customer, or of a sample and of whoever is on one side only; the ttl; the rows' end."""
     end = clock.end_of(release.as_of)
     offline, expired = point_in_time.newest(release.version(TABLE), end, online.defined_ttl, online.names)
-    everyone = sorted(offline.keys() | expired | online.customers())
-    if asked.sample is not None and asked.sample < len(everyone):
-        everyone = sorted(random.Random(asked.seed).sample(everyone, asked.sample))  # noqa: S311 (no secret)
+    known, there = offline.keys() | expired, online.customers()
+    chosen = known
+    if asked.sample is not None and asked.sample < len(known):
+        chosen = set(random.Random(asked.seed).sample(sorted(known), asked.sample))  # noqa: S311 (no secret)
+    everyone = sorted(chosen | (there - known) | (offline.keys() - there))
     found = Compared(len(everyone), 2, len(expired.intersection(everyone)))
     for name, ours, theirs in (("the view's ttl", online.ttl, online.defined_ttl), ("online until", until, end)):
         if ours != theirs:

@@ -1,4 +1,4 @@
-"""Whether what is online is what the release says, and what is behind one answer."""
+"""Whether what is online is what the release says."""
 
 from __future__ import annotations
 

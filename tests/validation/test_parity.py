@@ -146,6 +146,13 @@ def test_a_sample_that_fails_is_followed_by_everyone(online: dict[int, pa.Table]
     assert newest_event()["customers"] == N
 
 
+def test_a_sample_overlooks_no_stranger_and_nobody_who_is_missing(online: dict[int, pa.Table]) -> None:
+    online_rows.OnlineRows().remove({9})
+    world.write(world.changed(online[2], 1, customer_id=5_000))
+    told = failure(sample=1)
+    assert "customer 9: online none" in told and "customer 5000: online" in told
+
+
 def test_a_sample_is_the_same_for_the_same_seed(online: dict[int, pa.Table], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[int]] = []
     whole = online_rows.OnlineRows.read
@@ -202,6 +209,22 @@ def test_an_on_demand_function_that_rounds_otherwise_is_found(
     assert "days_since_last_order of 2 customers" in failure()
 
 
+def test_a_read_that_rounds_on_the_way_to_the_model_is_found(
+    online: dict[int, pa.Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serving import service_read
+
+    plain = service_read._plain
+    monkeypatch.setattr(service_read, "_plain", lambda v: round(p, 2) if isinstance(p := plain(v), float) else p)
+    world.answer([1, 2, NULLS])
+    told = failure()
+    assert "avg_ticket of 2 customers, such as customer 1, request request of 1" in told
+    assert "taken out of Redis" not in told
+    event = newest_event()
+    assert 0 < event["mismatches"] <= 6
+    assert event["feature_parity_mismatch_ratio"] == event["mismatches"] / event["compared_values"]
+
+
 def test_an_answer_is_held_against_the_release_that_was_online_then(online: dict[int, pa.Table]) -> None:
     world.put_online(1, online[1])
     before = settings().home / "ledger"
@@ -234,6 +257,16 @@ def test_answers_of_a_release_whose_tables_are_gone_are_counted(online: dict[int
     assert told["answers_logged"] == 2
     assert told["mismatches"] == 0
     assert told["answers_replayed"] + told["answers_unreadable"] == 2
+
+
+def test_a_log_that_was_compacted_is_replayed_again(online: dict[int, pa.Table]) -> None:
+    world.answer([1])
+    world.answer([2])
+    assert world.check()["answers_logged"] == 2
+    assert world.check()["answers_logged"] == 0
+    lake.open_table("serving.predictions").optimize.compact()
+    told = world.check()
+    assert (told["answers_logged"], told["mismatches"]) == (2, 0)
 
 
 @pytest.mark.parametrize(
