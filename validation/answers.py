@@ -29,6 +29,12 @@ UNDER_WAY = timedelta(seconds=5)
 OnDemand = Callable[[list[dict[str, Any]], list[int]], list[dict[str, Any]]]
 """(rows with the table's features, request times in seconds since 1970) to what is computed on demand, row by row."""
 
+_Span = tuple[int, datetime, datetime | None]
+"""A release, and from when until when it was online, in real time; None for until now."""
+
+_Made = dict[tuple[int, datetime], tuple[Row | None, dict[str, Any]]]
+"""By customer and moment, the row of the join and what is computed on demand from it."""
+
 
 @dataclass(frozen=True)
 class Replayed:
@@ -90,11 +96,11 @@ class _Joins:
         ttl: timedelta,
         on_demand: OnDemand,
         rows: list[dict[str, Any]],
-        online: list[tuple[int, datetime, datetime | None]],
+        online: list[_Span],
     ) -> None:
         self._names, self._ttl, self._on_demand = names, ttl, on_demand
         self._rows, self._online = rows, online
-        self._made: dict[int, dict[tuple[int, datetime], tuple[Row | None, dict[str, Any]]] | None] = {}
+        self._made: dict[int, _Made | None] = {}
 
     def compare(self, row: dict[str, Any], number: int) -> _Outcome | None:
         """An answer at a release; None when its tables cannot be read."""
@@ -116,7 +122,7 @@ class _Joins:
         ]
         return _Outcome(len(pairs), wrong)
 
-    def _make(self, number: int) -> dict[tuple[int, datetime], tuple[Row | None, dict[str, Any]]] | None:
+    def _make(self, number: int) -> _Made | None:
         of_it = (row for row in self._rows if number in _then(self._online, row))
         asked = list(dict.fromkeys((row["customer_id"], row["at"]) for row in of_it))
         try:
@@ -168,9 +174,9 @@ def _sample(rows: int, most: int, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(rows), min(rows, most)))  # noqa: S311 (which answers is no secret)
 
 
-def _online(events: list[dict[str, Any]]) -> list[tuple[int, datetime, datetime | None]]:
-    """(release, from, until) in real time, oldest first: from the start of its materialization, killed or not, to the
-    end of the next other one's."""
+def _online(events: list[dict[str, Any]]) -> list[_Span]:
+    """When each release's rows may have been read, oldest first: from the start of its materialization, killed or not,
+    to the end of the next other one's."""
     told = [event for event in events if event["stage"] == "materialize"]
     spans = []
     for i, event in enumerate(told):
@@ -184,7 +190,7 @@ def _online(events: list[dict[str, Any]]) -> list[tuple[int, datetime, datetime 
     return spans
 
 
-def _then(online: list[tuple[int, datetime, datetime | None]], row: dict[str, Any]) -> list[int]:
+def _then(online: list[_Span], row: dict[str, Any]) -> list[int]:
     """The releases whose rows an answer may have read, oldest first; the one its row names if the ledger knows none."""
     last = row["logged_at"]
     first = last - UNDER_WAY

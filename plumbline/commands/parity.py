@@ -13,7 +13,7 @@ from plumbline.commands.base import DAILY, Json, app, room, show
 @app.command("parity_check", rich_help_panel=DAILY)
 def parity_check(
     sample: Annotated[int | None, typer.Option(min=1, help="So many customers instead of all of them.")] = None,
-    answers: Annotated[int, typer.Option(min=0, help="Replay at most so many logged answers.")] = 1_000,
+    answers: Annotated[int, typer.Option(min=1, help="Replay at most so many logged answers.")] = 1_000,
     seed: Annotated[int, typer.Option(help="Another seed, other customers and answers.")] = 1997,
     since: Annotated[
         datetime | None,
