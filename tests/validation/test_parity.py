@@ -15,6 +15,8 @@ from feature_repo import online_rows
 from plumbline import clock, lake, ledger, online_store, services, stage
 from plumbline.errors import Conflict, GateFailed
 from plumbline.settings import settings
+from serving.errors import Refused
+from serving.features import OnlineFeatures
 from tests.conftest import use_home
 from tests.validation import parity_world as world
 from tests.validation.parity_world import DAYS, EXPIRED, NULLS, TTL, N
@@ -81,7 +83,11 @@ def test_another_rounding_of_one_value_is_found_and_its_customer_is_served_no_mo
     (kept,) = evidence["first_mismatches"]
     assert (kept["customer_id"], kept["feature"], kept["offline"]) == (7, "avg_ticket", right)
     assert online_store.online(online_store.client()) is None, "or materialize would say that nothing is to be done"
-    assert read(7, 8) == [None, clock.end_of(DAYS[2])]
+    served = OnlineFeatures("churn_v1")
+    with pytest.raises(Refused) as refused:
+        served.read([7])
+    assert refused.value.status == 503
+    assert served.read([8])[0].event_time == clock.end_of(DAYS[2])
     assert not (settings().home / "rejected").exists()
 
     world.put_online(2, online[2])
