@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from bench import measured, stages
@@ -116,7 +117,7 @@ def _serve_given(port: int) -> None:
             for start in range(1, 23_001, 1000):
                 self._rows |= {row.customer_id: row for row in super().read(list(range(start, start + 1000)))}
 
-        def read(self, customers: list[int]) -> list[FeatureRow]:
+        def read(self, customers: list[int], now: datetime | None = None) -> list[FeatureRow]:
             return [self._rows[customer] for customer in customers]
 
     vars(scorer)["OnlineFeatures"] = Given

@@ -5,4 +5,4 @@ from __future__ import annotations
 from airflow.sdk import Asset
 
 FEATURES = Asset("features.customers", uri="plumbline://churn/features.customers")
-"""A release's customer features, published and online."""
+"""A release's customer features, published, online, and found equal on both sides."""

@@ -1,4 +1,4 @@
-"""`retail_features`: once a day, from the shop's database to the online store, with a gate in between."""
+"""`retail_features`: once a day, from the shop's database to the online store, with gates in between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plumbline.tasks import AS_OF, as_of_param, daily, plumb_task
 
 with DAG(
     "retail_features",
-    description="Orders to online features: land, transform, check, compute, publish, materialize.",
+    description="Orders to online features: land, transform, check, compute, publish, materialize, compare.",
     schedule=daily(),
     start_date=datetime(1997, 1, 1, tzinfo=UTC),
     catchup=False,
@@ -28,5 +28,6 @@ with DAG(
         plumb_task(f"features --as-of {AS_OF}"),
         plumb_task(f"distribution_check --as-of {AS_OF}", gate=True),
         plumb_task(f"release --as-of {AS_OF}", gate=True),
-        plumb_task("materialize", outlets=[FEATURES]),
+        plumb_task("materialize"),
+        plumb_task("parity_check", gate=True, outlets=[FEATURES]),
     )

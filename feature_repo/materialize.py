@@ -13,7 +13,7 @@ import io
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from feature_repo import online_rows
+from feature_repo import online_keys
 from feature_repo import store as feature_store
 from plumbline import clock, lake, online_store, releases, stage
 from plumbline.errors import PlumblineError
@@ -67,7 +67,7 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
             f"release {release.release_id}: {expected:,} customers changed, Redis holds {arrived:,} rows. "
             "Run `plumb materialize` again."
         )
-    removed = online_rows.sweep(store, client, _customers(release, oldest, end), fields_too=not forward)
+    removed = online_keys.sweep(store, client, _customers(release, oldest, end), fields_too=not forward)
     client.hset(ONLINE, mapping={"release_id": release.release_id, "event_time": end.isoformat()})
     return {
         "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC"
@@ -76,7 +76,7 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
         "release_id": release.release_id,
         "rows": {"online.customer_features": expected},
         "read": {TABLE: release.version(TABLE)},
-        "online_rows": arrived,
+        "online_keys": arrived,
         "removed_rows": removed,
         "online_until": end.isoformat(),
     }
@@ -103,7 +103,7 @@ def _arrived(store: FeatureStore, client: redis.Redis, start: datetime, end: dat
     """How many customers Redis holds with a row of (start, end], by the timestamps that Feast writes beside them."""
     from google.protobuf.timestamp_pb2 import Timestamp
 
-    keys = online_rows.held(store, client)
+    keys = online_keys.held(store.project, client)
     pipeline = client.pipeline(transaction=False)
     for key in keys:
         pipeline.hget(key, f"_ts:{feature_store.VIEW}")

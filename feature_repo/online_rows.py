@@ -1,72 +1,101 @@
-"""The rows of `customer_features` as they lie in Redis: one hash a customer, and how those that must go are taken out.
+"""What lies in Redis, row by row, decoded by Feast's own store; and what Feast's on-demand views make of a row.
 
-Keys and fields are named by Feast's own helpers. A key is the entity's bytes, then the project's name; a hash holds a
-field for each feature and one, `_ts:<view>`, for the row's event_time.
+For whoever holds the online rows against the release they should be of: the predictor reads in `serving`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
-from feature_repo.store import VIEW
+from feature_repo import online_keys
+from feature_repo import store as feature_store
 
-if TYPE_CHECKING:
-    import redis
-    from feast import FeatureStore, FeatureView
+BATCH = 2_000
+"""Customers in one round trip: Redis answers such a pipeline in some 50 ms."""
 
-JOIN_KEY = "customer_id"
-
-
-def held(store: FeatureStore, client: redis.Redis) -> list[Any]:
-    """The keys (bytes, for which redis-py's types have no word) of all customers that Redis holds."""
-    project = store.project.encode()
-    return [key for key in client.scan_iter(count=10_000) if key.endswith(project)]
+Row = dict[str, Any]
 
 
-def keys(store: FeatureStore, customers: Iterable[int]) -> list[Any]:
-    """The key of each customer, in their order."""
-    from feast.infra.online_stores.helpers import _redis_key
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
+class OnlineRows:
+    """The rows of `customer_features` that Redis holds. `names` are the view's features, `ttl` is the registry's."""
 
-    version = store.config.entity_key_serialization_version
-    entities = (EntityKey(join_keys=[JOIN_KEY], entity_values=[Value(int64_val=number)]) for number in customers)
-    return [_redis_key(store.project, entity, entity_key_serialization_version=version) for entity in entities]
+    def __init__(self) -> None:
+        """Raises feast's FeatureViewNotFoundException when the definitions were never applied."""
+        feature_store.settle()
+        from feature_repo.definitions import customer_features
+
+        store = feature_store.open_store()
+        self._view = store.get_feature_view(feature_store.VIEW)
+        self._provider, self._config = store._get_provider(), store.config
+        self._redis = self._provider.online_store._get_client(self._config.online_store)
+        self.names = [field.name for field in self._view.features]
+        self.ttl: timedelta = self._view.ttl
+        self.defined_ttl: timedelta = customer_features.ttl
+
+    def customers(self) -> set[int]:
+        """Everyone who has a row, by Feast's keys: the entity's bytes, then the project's name."""
+        return {customer for customer, _ in self._keys()}
+
+    def read(self, customers: list[int]) -> Iterator[tuple[int, datetime | None, Row]]:
+        """(customer, the row's event_time, its features) in the order asked; None and no features for no row.
+
+        Values are Python's own, null as None; a FLOAT comes as the double of the same value.
+        """
+        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+        from feast.protos.feast.types.Value_pb2 import Value
+
+        for start in range(0, len(customers), BATCH):
+            batch = customers[start : start + BATCH]
+            keys = [EntityKey(join_keys=["customer_id"], entity_values=[Value(int64_val=c)]) for c in batch]
+            rows = self._provider.online_read(self._config, self._view, keys, list(self.names))  # it adds to its list
+            for customer, (stamp, values) in zip(batch, rows, strict=True):
+                there = stamp is not None and stamp.timestamp() != 0  # Feast's time of a row that is not there
+                yield customer, stamp if there else None, _plain(values) if there else {}
+
+    def remove(self, customers: set[int]) -> int:
+        """Takes these customers' rows out of Redis; how many there were."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for customer, key in self._keys():
+            if customer in customers:
+                pipeline.delete(key)
+        return sum(pipeline.execute())
+
+    def _keys(self) -> Iterator[tuple[int, bytes]]:
+        from feast.infra.key_encoding_utils import deserialize_entity_key
+
+        project = self._config.project.encode()
+        for key in online_keys.held(self._config.project, self._redis):
+            (value,) = deserialize_entity_key(key.removesuffix(project)).entity_values
+            yield value.int64_val, key
 
 
-def sweep(store: FeatureStore, client: redis.Redis, customers: list[int], *, fields_too: bool) -> int:
-    """Takes the view's row of every customer who is not among these out of Redis; how many rows went.
+def on_demand(rows: list[Row], request_times: list[int]) -> list[Row]:
+    """What every on-demand view in definitions.py computes for these rows, asked at these times (seconds since 1970).
 
-    With `fields_too` also what a hash holds of features that are no longer defined.
+    Rows hold the table's features, null as None. What comes is typed as declared: a FLOAT is rounded to one.
     """
-    present = held(store, client)
-    if len(present) == len(customers) and not fields_too:  # each of these was just seen to have a row
-        return 0
-    gone = sorted(set(present) - set(keys(store, customers)))
-    pipeline = client.pipeline(transaction=False)
-    for key in gone:
-        pipeline.hdel(key, *_fields(store.get_feature_view(VIEW)))
-    pipeline.execute()
-    if fields_too:
-        _forget_undefined(store, client, sorted(set(present) - set(gone)))
-    return len(gone)
+    feature_store.settle()
+    from feast.on_demand_feature_view import OnDemandFeatureView
+    from feast.type_map import python_values_to_proto_values
+
+    from feature_repo.definitions import DEFINITIONS
+
+    given: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
+    given["request_time"] = request_times
+    computed: list[Row] = [{} for _ in rows]
+    for view in DEFINITIONS if rows else []:
+        if isinstance(view, OnDemandFeatureView):
+            made = view.feature_transformation.udf(dict(given))
+            for field in view.features:
+                typed = python_values_to_proto_values(list(made[field.name]), field.dtype.to_value_type())
+                for row, value in zip(computed, typed, strict=True):
+                    row |= _plain({field.name: value})
+    return computed
 
 
-def _forget_undefined(store: FeatureStore, client: redis.Redis, kept: list[Any]) -> None:
-    views = [view for view in store.list_feature_views() if JOIN_KEY in view.join_keys]
-    defined = {field for view in views for field in _fields(view)}
-    pipeline = client.pipeline(transaction=False)
-    for key in kept:
-        pipeline.hkeys(key)
-    found = pipeline.execute()
-    for key, names in zip(kept, found, strict=True):
-        if undefined := set(names) - defined:
-            pipeline.hdel(key, *undefined)
-    pipeline.execute()
-
-
-def _fields(view: FeatureView) -> list[Any]:
-    from feast.infra.online_stores.helpers import _mmh3
-
-    return [f"_ts:{view.name}".encode(), *(_mmh3(f"{view.name}:{feature.name}") for feature in view.features)]
+def _plain(values: dict[str, Any]) -> Row:
+    """Feast's values as Python's own, None for null."""
+    kinds = {name: value.WhichOneof("val") for name, value in values.items()}
+    return {name: getattr(value, kinds[name]) if kinds[name] else None for name, value in values.items()}

@@ -13,6 +13,7 @@ from plumbline.stage import STAGES
 ENDS: dict[str, tuple[list[str], list[str]]] = {
     "ingest": (["shop database"], []),
     "materialize": ([], ["Redis"]),
+    "parity_check": (["Redis"], []),
     "train": ([], ["MLflow runs"]),
     "register": (["MLflow runs"], ["MLflow registry"]),
     "deploy": (["MLflow registry", "Redis"], ["KServe predictor"]),
@@ -27,6 +28,7 @@ TOOLS = {
     "distribution_check": "volume, nulls, PSI, KS",
     "release": "manifest",
     "materialize": "Feast",
+    "parity_check": "online = offline",
     "dataset": "Feast, point in time",
     "train": "xgboost",
     "register": "MLflow",

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from plumbline import acceptances, airflow, clock, ledger, releases, services
+from plumbline import acceptances, airflow, clock, ledger, releases, services, terminal
 from plumbline.demo import PRODUCT, following_ledger, raise_what_failed, set_clock
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
@@ -92,14 +92,10 @@ def _accept_no_orders(day: date, last: str) -> None:
 
 
 def _print(days: list[Day]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"Replayed: the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC", box=box.SIMPLE_HEAD)
-    for column in ("day", "orders landed", "feature rows", "release", "s"):
-        table.add_column(column, justify="left" if column == "day" else "right")
+    numbers = ("orders landed", "feature rows", "release", "s")
+    title = f"Replayed: the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC"
+    table = terminal.table(title, "day", *numbers, right=numbers)
     for item in days:
         orders = f"{item.orders:,}" if item.orders else "none in the shop"
         table.add_row(str(item.day), orders, f"{item.feature_rows:,}", str(item.release), f"{item.seconds:.0f}")
-    Console(highlight=False).print(table)
+    terminal.console(120).print(table)

@@ -24,7 +24,16 @@ from plumbline.releases import Release
 from plumbline.settings import settings
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "churn": ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release", "materialize")
+    "churn": (
+        "ingest",
+        "dbt_run",
+        "ge_check",
+        "features",
+        "distribution_check",
+        "release",
+        "materialize",
+        "parity_check",
+    )
 }
 """Each product's stages in their order; the same list is the order of the Airflow tasks."""
 

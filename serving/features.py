@@ -55,8 +55,8 @@ class OnlineFeatures:
         self._down_until = 0.0
         self._connect()
 
-    def read(self, customers: list[int]) -> list[FeatureRow]:
-        """A row for each customer, in their order.
+    def read(self, customers: list[int], now: datetime | None = None) -> list[FeatureRow]:
+        """A row for each customer, in their order, as of the platform's now.
 
         Raises Refused: 404 naming customers that nobody knows; 503 for expired rows, for a Redis that does not
         answer, and for one that holds no release. One such customer refuses the whole batch.
@@ -65,18 +65,25 @@ class OnlineFeatures:
             raise Refused(503, "the online store did not answer a moment ago", retry_after=1)
         try:
             try:
-                return self._read(customers)
-            except self._errors:
+                return self._read(customers, now or clock.now())
+            except self.errors:
                 if not self._moved():
                     raise
-                return self._read(customers)
-        except self._errors as error:
+                return self._read(customers, now or clock.now())
+        except self.errors as error:
             self._down_until = clock.monotonic() + PAUSE
             why = type(error).__name__
             raise Refused(503, f"the online store does not answer ({why}): ask again", retry_after=1) from None
 
-    def _read(self, customers: list[int]) -> list[FeatureRow]:
-        now = clock.now()
+    def some_customers(self, most: int) -> list[int]:
+        """Customers who have a row, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
+        from feast.infra.key_encoding_utils import deserialize_entity_key
+
+        _, keys = self._redis.scan(count=1_000)
+        ours = [key.removesuffix(self._project) for key in keys if key.endswith(self._project)][:most]
+        return [int(deserialize_entity_key(key).entity_values[0].int64_val) for key in ours]
+
+    def _read(self, customers: list[int], now: datetime) -> list[FeatureRow]:
         stored, stamped = self._service.stored(customers)
         self._refuse_unknown(customers, stored[RELEASE], stamped)
         columns = self._service.with_on_demand(stored, int(now.timestamp()))
@@ -158,8 +165,9 @@ class OnlineFeatures:
         self._redis = _online(store)._get_client(store.config.online_store)
         # One more try for a pooled connection that was cut; none after a timeout, which has cost its second already.
         self._redis.set_retry(Retry(NoBackoff(), 1, supported_errors=(LostConnection,)))
-        self._errors: tuple[type[Exception], ...] = (RedisError, OSError)
+        self.errors: tuple[type[Exception], ...] = (RedisError, OSError)
         self._service, self._address, self.names = service, address, service.names
+        self._project = store.project.encode()
 
 
 def _online(store: FeatureStore) -> Any:

@@ -106,7 +106,7 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             asked = InferRequest.from_grpc(request)
         except (InvalidInput, ValueError, TypeError, IndexError) as error:
             raise Refused(400, f"the request cannot be read: {error}") from None
-        if not await self._data_plane.model_ready(request.model_name):
+        if not await self._data_plane.model_ready(request.model_name, disable_predictor_health_check=True):
             raise ModelNotReady(request.model_name)
         answer, _ = await self._data_plane.infer(request=asked, headers=headers, model_name=request.model_name)
         return answer.to_grpc()

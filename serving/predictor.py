@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID253 (imported by the server alone)
@@ -16,8 +18,15 @@ from serving.errors import Refused
 from serving.outcome_log import OutcomeLog
 from serving.scorer import Scored, Scorer
 
+LOG = logging.getLogger("plumbline.serving")
 NAME = "churn-predictor"
 THREADS = 4
+PROBE_SECONDS = 3.0
+"""How long the result of a probe holds: whoever asks more often is told the last one."""
+
+PROBED = 10
+"""Customers whom a probe tries at most, until one is scored."""
+
 MOST_AT_ONCE = 100
 """Requests under way at once, some 0.3 s of work; the next is told to come again instead of waiting in line."""
 
@@ -30,6 +39,9 @@ class ChurnPredictor(Model):  # type: ignore[misc]
         self._wanted, self._log, self._track = model, log, track
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="score")
         self._under_way = 0
+        self._probing = asyncio.Lock()
+        self._probed_at: float | None = None
+        self._scores = False
         self.scorer: Scorer | None = None
 
     def load(self) -> bool:
@@ -39,6 +51,33 @@ class ChurnPredictor(Model):  # type: ignore[misc]
         self._latency = instrument("prediction_latency_ms").labels(**labels)
         self._missing = instrument("pct_missing_features").labels(**labels)
         self.ready = True
+        return True
+
+    async def scores(self) -> bool:
+        """Whether a customer who is online can be scored; tried at most once in PROBE_SECONDS.
+
+        A predictor that is loaded and fails at every request would else look ready. A refusal is an answer: a Redis
+        that is away is away for all replicas, and taking every one of them out of service would only hide why.
+        """
+        async with self._probing:
+            if self._probed_at is None or clock.monotonic() - self._probed_at >= PROBE_SECONDS:
+                self._scores = await asyncio.get_running_loop().run_in_executor(self._pool, self._probe)
+                self._probed_at = clock.monotonic()
+        return self._scores
+
+    def _probe(self) -> bool:
+        if self.scorer is None:
+            return False
+        try:
+            for customer in self.scorer.features.some_customers(PROBED):
+                with suppress(Refused):  # one whose row is expired says nothing: the next one
+                    self._body(self.scorer.score([customer]))
+                    break
+        except self.scorer.features.errors:
+            return True
+        except Exception:
+            LOG.exception("the readiness probe cannot score a customer")
+            return False
         return True
 
     def start(self) -> None:

@@ -70,7 +70,22 @@ class Rest(RESTServer):  # type: ignore[misc]
 
 
 class Plane(DataPlane):  # type: ignore[misc]
-    """KServe's data plane, where whatever is wrong with a body is a 400 that says what."""
+    """KServe's data plane, where a body that is wrong is a 400 that says what, and ready means that it scores."""
+
+    async def ready(self) -> bool:
+        """Whether every model scores."""
+        names = list(self.model_registry.get_models())
+        return all([await self.model_ready(name) for name in names])
+
+    async def model_ready(self, model_name: str, disable_predictor_health_check: bool = False) -> bool:
+        """Whether a model is loaded and, when it is the health that is asked for, scores a customer.
+
+        An inference asks too, without the health check.
+        """
+        if not await super().model_ready(model_name, disable_predictor_health_check):
+            return False
+        model = self.model_registry.get_model(model_name)
+        return disable_predictor_health_check or bool(await model.scores())
 
     def decode(
         self, body: Any, headers: dict[str, str], protocol_version: str = "v1", model_name: str | None = None

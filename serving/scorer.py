@@ -61,7 +61,7 @@ class Scorer:
     def score(self, customers: list[int]) -> Scored:
         """A prediction for each customer, in their order. Raises Refused, as OnlineFeatures.read does."""
         at = clock.now()
-        rows = self.features.read(customers)
+        rows = self.features.read(customers, at)  # what is logged as asked at `at` was computed for it
         scores = self.model.booster.inplace_predict(self._matrix(rows))
         predictions = [
             Prediction(row, float(score), [name for name in self.model.features if row.values[name] is None])

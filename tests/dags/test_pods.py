@@ -85,7 +85,7 @@ def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None
     assert sorted(pods) == sorted([*named, *(f"ml_training_pipeline.{name}" for name in training)])
     for name, pod in pods.items():
         task = name.partition(".")[2]
-        dated = ["--as-of", "1998-06-30"] if name in named and task != "materialize" else []
+        dated = ["--as-of", "1998-06-30"] if name in named and task not in ("materialize", "parity_check") else []
         assert (container(pod)["command"], container(pod)["args"]) == (["plumb"], [task, *dated])
         assert container(pod)["image"] == IMAGE
         assert pod["metadata"]["name"] == f"{task.replace('_', '-')}-0199-abc"
@@ -95,13 +95,9 @@ def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None
 
 def test_gates_and_outlets_are_those_of_commands(pods: dict[str, Any]) -> None:
     retries = {name.partition(".")[2]: pod["retries"] for name, pod in pods.items()}
-    assert {name for name, times in retries.items() if times == 0} == {
-        "dbt_run",
-        "ge_check",
-        "distribution_check",
-        "release",
-    }
-    assert [name for name, pod in pods.items() if pod["outlets"]] == ["retail_features.materialize"]
+    gates = {"dbt_run", "ge_check", "distribution_check", "release", "parity_check"}
+    assert {name for name, times in retries.items() if times == 0} == gates
+    assert [name for name, pod in pods.items() if pod["outlets"]] == ["retail_features.parity_check"]
     assert {pod["rule"] for pod in pods.values()} == {"all_success"}
 
 

@@ -88,7 +88,7 @@ def test_the_asset_starts_training(
     assert (training["state"], training["run_type"]) == ("success", "asset_triggered"), logs(home)
     events = airflow.ask(f"/api/v2/dags/ml_training_pipeline/dagRuns/{training['dag_run_id']}/upstreamAssetEvents")
     (event,) = events["asset_events"]
-    assert (event["source_dag_id"], event["source_task_id"]) == ("retail_features", "materialize")
+    assert (event["source_dag_id"], event["source_task_id"]) == ("retail_features", "parity_check")
     assert len(airflow.runs("retail_features")) == 1, "in a replay the scheduler asks for no day by itself"
     assert releases.required("churn").as_of == LAST
     assert (home / "training" / "1" / "run.json").exists()

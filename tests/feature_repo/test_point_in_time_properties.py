@@ -13,11 +13,13 @@ from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from feature_repo import online_rows
 from feature_repo import store as feature_store
 from plumbline import lake, releases, spark
 from plumbline.releases import Release
 from training import point_in_time
 from training.errors import TrainingError
+from validation import point_in_time as gate
 
 T0 = datetime(1998, 3, 1, tzinfo=UTC)
 TTL = 14 * 86_400
@@ -180,3 +182,30 @@ def test_what_happens_after_an_observation_never_changes_it(drawn: Any, later: l
     future = list({row[:3]: row for row in future}.values())
     without, with_future = joined(rows, asked), joined([*rows, *future], asked)
     assert values(point_in_time.aligned(*without)) == values(point_in_time.aligned(*with_future))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("with_spark")
+@few
+@given(drawn=worlds())
+def test_the_parity_gates_join_gives_what_feasts_gives(drawn: Any) -> None:
+    from feature_repo.definitions import customer_features
+
+    rows, asked = drawn
+    answer = point_in_time.aligned(*joined(rows, asked))
+    version = lake.version(TABLE)
+    assert version is not None
+    questions = [
+        (int(c), moment.to_pydatetime())
+        for c, moment in zip(answer["customer_id"], answer["event_timestamp"], strict=True)
+    ]
+    names = [field.name for field in customer_features.features]
+    found = gate.joined(version, questions, timedelta(seconds=TTL), names)
+    given_rows = [row.values if row else dict.fromkeys(names) for row in found]
+    computed = online_rows.on_demand(given_rows, [int(moment.timestamp()) for _, moment in questions])
+    for name in (*names, "days_since_last_order"):
+        if name in answer.columns:
+            ours = [{**row, **more}[name] for row, more in zip(given_rows, computed, strict=True)]
+            assert [gate.missing_as_none(value) for value in ours] == [
+                None if pd.isna(value) else value for value in answer[name]
+            ], name

@@ -178,3 +178,23 @@ def test_the_store_names_its_features_once(home: Path) -> None:
     sql = (Path(feature_store.REPO) / "jobs" / "customers.sql").read_text()
     for field in customer_features.schema:
         assert field.name in sql, f"{field.name} is declared to Feast but not computed"
+
+
+@pytest.mark.usefixtures("with_spark")
+def test_going_back_takes_away_whom_only_the_newer_release_knows(home: Path) -> None:
+    first = write_snapshot(LAST - timedelta(days=1), 1)
+    release(LAST - timedelta(days=1), 1)
+    newcomer = first.head(1).assign(customer_id=N + 1, snapshot_date=LAST, event_time=clock.end_of(LAST), release_id=2)
+    from deltalake import write_deltalake
+
+    stored = lake.open_table(TABLE).schema().to_arrow()
+    import pyarrow as pa
+
+    rows = pa.Table.from_pandas(newcomer, preserve_index=False).select(stored.names).cast(pa.schema(stored))
+    write_deltalake(lake.uri(TABLE), rows, mode="append")
+    release(LAST, 2)
+    materialize(2)
+    assert online([N + 1], 0)["orders_total"].notna().all()
+    materialize(1)
+    found = online([1, N + 1], 0)
+    assert found["orders_total"].isna().tolist() == [False, True]

@@ -74,8 +74,25 @@ def _row(customer: int, event_time: datetime) -> dict[str, object]:
     }
 
 
+def _orders(customer: int) -> list[dict[str, object]]:
+    """As many orders of a customer as the features count and sum up, and one that was known too late for them."""
+    known = [NOW - timedelta(days=3 + number) for number in range(customer % 9)]
+    return [
+        {
+            "order_id": 100 * customer + number,
+            "customer_id": customer,
+            "order_date": at.date(),
+            "units": 1,
+            "total_cents": 1000 * customer // (customer % 9),
+            "known_at": at,
+            "batch_id": "a batch",
+        }
+        for number, at in enumerate([*known, NOW - timedelta(hours=1)])
+    ]
+
+
 def publish_release() -> None:
-    """A release whose one table holds the fresh customers, for whoever looks for a customer in the lake."""
+    """A release whose tables hold the fresh customers, for whoever looks for a customer in the lake."""
     import pyarrow as pa
     from deltalake import write_deltalake
 
@@ -85,13 +102,14 @@ def publish_release() -> None:
         if pa.types.is_timestamp(table.schema.field(i).type):
             table = table.set_column(i, name, table[name].cast(pa.timestamp("us", tz="UTC")))
     write_deltalake(lake.uri("features.customers"), table)
+    write_deltalake(lake.uri("analytics.orders"), pa.Table.from_pylist([o for c in (FULL, SPARSE) for o in _orders(c)]))
     release = releases.Release(
         release_id=RELEASE,
         product="churn",
         as_of=date(1998, 6, 29),
         base=None,
-        tables={"features.customers": 0},
-        gates={},
+        tables={"features.customers": 0, "analytics.orders": 0},
+        gates={"orders_expectations": {"verdict": "passed"}},
         code_sha="sha",
         lock_hash="lock",
         run_id="run",
