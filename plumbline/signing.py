@@ -7,7 +7,8 @@ itself, which proves that files are those that were signed here, and nothing abo
 
 from __future__ import annotations
 
-import re
+import base64
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def verify(folder: Path, bundle: str | None, what: str) -> None:
             raise Untrusted(f"{what}: its signature is not by key {fingerprint(public)}; it is not loaded") from None
         # A bundle that is no bundle fails wherever model-signing or the JSON reader first trips over it.
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise Untrusted(f"{what} {_told(error, fingerprint(public))}; it is not loaded") from None
+            raise Untrusted(f"{what} {_told(error, fingerprint(public), folder, bundle)}; it is not loaded") from None
 
 
 def fingerprint(public: EllipticCurvePublicKey) -> str:
@@ -82,20 +83,22 @@ def fingerprint(public: EllipticCurvePublicKey) -> str:
     return files.sha256(_public_pem(public))[:12]
 
 
-def _told(error: Exception, trusted: str) -> str:
-    found = re.findall(
-        r"(Extra files found|Missing files|Hash mismatch for)[^:']*'([^']*)'(?:: ([^'\"\]]*))?", str(error)
-    )
+def _told(error: Exception, trusted: str, folder: Path, bundle: str) -> str:
     if "Key mismatch" in str(error):
         return f"is signed by another key than the trusted {trusted}"
     if "ymlink" in str(error):
         return f"holds a symbolic link: {error}"
-    if not found:
+    if not str(error).startswith("Signature mismatch"):
         return f"has a signature that cannot be read ({type(error).__name__})"
-    kinds = {"Extra files found": "was given", "Missing files": "lacks", "Hash mismatch for": "was altered in"}
-    return "after it was signed " + " and ".join(
-        f"{kinds[kind]} {name if kind.startswith('Hash') else listed.strip()}" for kind, name, listed in found
-    )
+    payload = json.loads(base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"]))
+    signed = {item["name"]: item["digest"] for item in payload["predicate"]["resources"]}
+    held = {str(p.relative_to(folder)): files.sha256(p.read_bytes()) for p in folder.rglob("*") if p.is_file()}
+    kinds = {
+        "was altered in": [name for name in signed if name in held and held[name] != signed[name]],
+        "was given": sorted(set(held) - set(signed)),
+        "lacks": sorted(set(signed) - set(held)),
+    }
+    return "after it was signed " + " and ".join(f"{kind} {', '.join(names)}" for kind, names in kinds.items() if names)
 
 
 def _every_file() -> Any:
