@@ -27,6 +27,7 @@ TOOLS = {
     "release": "manifest",
     "materialize": "Feast",
     "dataset": "Feast, point in time",
+    "leakage_check": "leakage gates",
     "train": "xgboost",
     "register": "MLflow",
     "deploy": "KServe",

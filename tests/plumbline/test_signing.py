@@ -59,9 +59,7 @@ def test_what_was_signed_is_trusted_wherever_it_lies_and_nothing_calls_out(
     assert signing.sign(tmp_path / "elsewhere").by == made.by, "the same key again"
 
 
-@given(
-    name=st.sampled_from(sorted(FILES)), at=st.integers(0, 10_000), flipped=st.integers(1, 255), cut=st.booleans()
-)
+@given(name=st.sampled_from(sorted(FILES)), at=st.integers(0, 10_000), flipped=st.integers(1, 255), cut=st.booleans())
 @examples(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_changed_byte_and_any_cut_is_told_with_its_file(
     folder: Path, name: str, at: int, flipped: int, cut: bool
@@ -135,9 +133,7 @@ def test_nothing_signed_and_nothing_to_verify_with(folder: Path) -> None:
 def test_keys_that_cannot_be_used_are_named_and_not_shown(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = rsa.generate_private_key(65537, 2048).private_bytes(
-        s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()
-    )
+    other = rsa.generate_private_key(65537, 2048).private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption())
     for wrong in (other.decode(), keys(ec.SECP256K1())[0], "-----BEGIN of nothing that is a key at all", keys()[1]):
         use(monkeypatch, signing_key=wrong)
         with pytest.raises(SettingsError, match="PLUMBLINE_SIGNING_KEY: expected a private elliptic-curve key") as told:
