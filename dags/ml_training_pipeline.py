@@ -10,11 +10,17 @@ from plumbline.tasks import plumb_task
 
 with DAG(
     "ml_training_pipeline",
-    description="Released features to a registered model: dataset, train, register, first deployment.",
+    description="Released features to a registered model: dataset, leakage gates, train, register, first deployment.",
     schedule=[FEATURES],
     catchup=False,
     max_active_runs=1,
     tags=["churn"],
     doc_md=__doc__,
 ) as dag:
-    chain(plumb_task("dataset"), plumb_task("train"), plumb_task("register"), plumb_task("deploy"))
+    chain(
+        plumb_task("dataset"),
+        plumb_task("leakage_check", gate=True),
+        plumb_task("train"),
+        plumb_task("register"),
+        plumb_task("deploy"),
+    )

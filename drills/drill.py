@@ -141,7 +141,9 @@ def _performed(drill: Drill, drilling: Drilling, started: float) -> Outcome:
 def orders_lost() -> int:
     """Orders in the shop that the release in force does not have, and orders that it has more than once."""
     release = releases.required(ground.PRODUCT)
-    held = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pyarrow_table(["order_id"])
+    held = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pyarrow_table(
+        columns=["order_id"]
+    )
     ids = held["order_id"].to_pylist()
     sent = {row[0] for row in shop_faults.sql("SELECT order_id FROM orders")}
     return len(sent - set(ids)) + len(ids) - len(set(ids))

@@ -30,6 +30,7 @@ TOOLS = {
     "materialize": "Feast",
     "parity_check": "online = offline",
     "dataset": "Feast, point in time",
+    "leakage_check": "leakage gates",
     "train": "xgboost",
     "register": "MLflow",
     "deploy": "KServe",

@@ -59,6 +59,13 @@ SCHEMA: tuple[Metric, ...] = (
         "take them by the time the predictor stopped.",
         ("reason",),
     ),
+    Metric(
+        "model_refused",
+        "gauge",
+        "1",
+        "1 when this version, the champion, was refused for its signature and the previous one serves in its place.",
+        ("model_version",),
+    ),
     Metric("outcome_log_failures_total", "counter", "1", "Writes of the outcome log that the lake refused."),
 )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TRAINING = ("dataset", "train", "register", "deploy")
+TRAINING = ("dataset", "leakage_check", "train", "register", "deploy")
 FEATURES = "features.customers"
 NOT_FEATURES = {"customer_id", "event_time", "snapshot_date", "created_at", "release_id"}
 STATES = {"COMPLETE": "good", "START": "second", "FAIL": "bad", "GATE_FAILED": "bad"}
@@ -109,6 +109,7 @@ def _write_run(path: Path, run: Run, newest: bool) -> None:
         order=[name for name in (*STAGES["churn"], *TRAINING) if name in run.stages],
         tables=_tables(run),
         trained=trained,
+        twin=_twin(run.release),
         plots=_plots(run.release),
         drift=_drift(run.release, trained),
         notable=distributions.NOTABLE,
@@ -158,6 +159,16 @@ def _training(release: Release | None) -> dict[str, Any]:
         return {}
     folder = settings().home / "training" / str(release.release_id)
     return {**(files.read_json(folder / "dataset.json") or {}), **(files.read_json(folder / "run.json") or {})}
+
+
+def _twin(release: Release | None) -> dict[str, Any]:
+    """The scores of the dataset's leaky twin beside the honest ones, and what the gates said; empty without a twin."""
+    if release is None:
+        return {}
+    folder = settings().home / "training" / f"{release.release_id}-leaky"
+    about = files.read_json(folder / "dataset.json") or {}
+    judged = files.read_json(folder / "leakage.json") or {}
+    return {"scores": about["scores"], "gates": judged.get("gates", {})} if about else {}
 
 
 def _plots(release: Release | None) -> list[tuple[str, str]]:

@@ -39,6 +39,13 @@ class Settings(BaseSettings):
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(None, description="MLflow tracking server; default: SQLite and files in home.")
+    signing_key: SecretStr | None = Field(
+        None,
+        description="Private key that signs models (elliptic curve, PEM): a path or the text; default: a demo key.",
+    )
+    verify_key: str | None = Field(
+        None, description="Public key that a model must be signed with to be loaded; default: the signing key's."
+    )
     spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
     spark_in_process: bool = Field(False, description="Run Spark inside the command instead of a Connect server.")
     dbt_utils: Literal["offline", "hub"] = Field(

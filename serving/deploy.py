@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from plumbline import services, stage
+from plumbline import services, signing, stage
+from plumbline.signing import Untrusted
 from serving import launch, registry, shadow
 from serving.errors import ServingError
 
@@ -18,8 +19,8 @@ PRODUCT = "churn"
 def deploy(model: str | None = None) -> dict[str, Any]:
     """Makes the challenger champion when there is no champion yet; with `model` (an alias or a number) switches to it.
 
-    Raises ServingError when there is no such model, nothing is materialized, or the shadow check finds against it;
-    Refused when it cannot score.
+    Raises Untrusted when the model's signature does not hold, ServingError when there is no such model, nothing is
+    materialized, or the shadow check finds against it; Refused when it cannot score.
     """
     with stage.lease(PRODUCT, "deploy", "deployment"):
         champion = registry.find(registry.CHAMPION)
@@ -40,39 +41,68 @@ def _recorded(model: str, champion: str | None) -> dict[str, Any]:
     tags = {"data_version": found.tags.get("data_version"), "release_id": found.tags.get("release_id")}
     head = {"stage": "deploy", "run_id": f"deploy-{registry.NAME}-{found.version}", **tags}
     back = model == registry.PREVIOUS
-    work = (
-        (lambda: _first(str(found.version)))
-        if champion is None
-        else lambda: _switch(str(found.version), champion, back)
-    )
-    return {"state": "done", **stage.recorded(PRODUCT, head, work)}
+    version, gates = str(found.version), dict[str, Any]()
+
+    def gated() -> dict[str, Any]:
+        _trusted(version, gates)
+        done = _first(version) if champion is None else _switch(version, champion, back)
+        return {**done, "gates": gates}
+
+    return {"state": "done", **stage.recorded(PRODUCT, head, gated, on_failure=lambda: {"gates": gates})}
 
 
-def _first(version: str) -> dict[str, Any]:
+def _trusted(version: str, gates: dict[str, Any]) -> None:
+    """The gate: nothing of a model is deployed that would not be loaded. Raises Untrusted; aliases stay as they are."""
+    verdict: dict[str, Any] = {"verdict": "passed", "expectations": 1, "failed": [], "report": None}
+    gates[signing.GATE] = verdict
+    try:
+        registry.load(version)
+    except Untrusted as refused:
+        verdict |= {"verdict": "failed", "failed": [str(refused)]}
+        raise
+
+
+def _tried(version: str) -> dict[str, Any]:
+    """One real customer scored by a model that takes over without another to compare it with."""
     from serving.scorer import Scorer
 
     customer = shadow.customers(most=1)[0]
     tried = Scorer(version).score([customer]).predictions[0]
-    registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
     return {
-        "message": f"version {version} is champion, tried on customer {customer}: {tried.probability:.3f}",
+        "customer_id": tried.row.customer_id,
+        "churn_probability": tried.probability,
+        "release_id": tried.row.release_id,
+    }
+
+
+def _first(version: str) -> dict[str, Any]:
+    tried = _tried(version)
+    registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
+    told = f"customer {tried['customer_id']}: {tried['churn_probability']:.3f}"
+    return {
+        "message": f"version {version} is champion, tried on {told}",
         "champion": version,
-        "tried": {
-            "customer_id": tried.row.customer_id,
-            "churn_probability": tried.probability,
-            "release_id": tried.row.release_id,
-        },
+        "tried": tried,
     }
 
 
 def _switch(version: str, champion: str, back: bool) -> dict[str, Any]:
-    """The aliases move only after the check; going back is not held up by what the newer features miss."""
-    compared = shadow.compare(version, champion, strict=not back)
+    """The aliases move only after the check; going back is not held up by what the newer features miss.
+
+    A champion whose signature does not hold any more is nothing to compare with, and never becomes `previous`.
+    """
     client = registry.client()
-    client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
+    try:
+        registry.load(champion)
+    except Untrusted as refused:
+        compared = {"tried": _tried(version), "champion_refused": str(refused)}
+        message = f"version {version} is champion; version {champion}, which was, is not trusted any more"
+    else:
+        compared = {registry.PREVIOUS: champion, **shadow.compare(version, champion, strict=not back)}
+        client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
+        message = f"version {version} is champion, version {champion} is previous"
     client.set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
-    message = f"version {version} is champion, version {champion} is previous"
     if services.find(launch.NAME) is not None:
         launch.ensure()
         message += "; the predictor was started again with it"
-    return {"message": message, "champion": version, registry.PREVIOUS: champion, **compared}
+    return {"message": message, "champion": version, **compared}

@@ -13,7 +13,9 @@ from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID2
 
 from plumbline import clock
 from plumbline.metrics import instrument
-from serving import requests
+from plumbline.progress import warn
+from plumbline.signing import Untrusted
+from serving import registry, requests
 from serving.errors import Refused
 from serving.outcome_log import OutcomeLog
 from serving.scorer import Scored, Scorer
@@ -43,10 +45,19 @@ class ChurnPredictor(Model):  # type: ignore[misc]
         self._probed_at: float | None = None
         self._scores = False
         self.scorer: Scorer | None = None
+        self._refused: str | None = None
 
     def load(self) -> bool:
-        """Loads the model and opens the online store. Raises ServingError or ServiceUnavailable."""
-        self.scorer = Scorer(self._wanted)
+        """Loads the model and opens the online store.
+
+        A champion whose signature does not hold is refused, and the `previous` champion, if it is trusted, serves in
+        its place: the log, the metric `model_refused` and every answer (`refused_model_version`) say so. Raises
+        Untrusted when there is none, ServingError or ServiceUnavailable.
+        """
+        try:
+            self.scorer = Scorer(self._wanted)
+        except Untrusted as refused:
+            self.scorer, self._refused = self._in_its_place(refused)
         labels = {"model_version": self.scorer.model.version, "track": self._track}
         self._latency = instrument("prediction_latency_ms").labels(**labels)
         self._missing = instrument("pct_missing_features").labels(**labels)
@@ -79,6 +90,19 @@ class ChurnPredictor(Model):  # type: ignore[misc]
             LOG.exception("the readiness probe cannot score a customer")
             return False
         return True
+
+    def _in_its_place(self, refused: Untrusted) -> tuple[Scorer, str]:
+        """The previous champion and the version that it stands in for; only the champion has a stand-in."""
+        asked, champion = registry.find(self._wanted), registry.find(registry.CHAMPION)
+        if asked is None or champion is None or asked.version != champion.version:
+            raise refused
+        if (standby := registry.find(registry.PREVIOUS)) is None:
+            raise Untrusted(f"{refused}; and there is no previous champion to serve in its place") from None
+        warn(f"REFUSED: {refused}")
+        scorer = Scorer(str(standby.version))
+        warn(f"the previous champion, version {standby.version}, serves in its place; `plumb deploy --model` mends it")
+        instrument("model_refused").labels(model_version=str(asked.version)).set(1)
+        return scorer, str(asked.version)
 
     def start(self) -> None:
         """KServe's hook after registration, which would call a model ready that is not."""
@@ -137,6 +161,8 @@ class ChurnPredictor(Model):  # type: ignore[misc]
             "feature_service": model.feature_service,
             "clock": scored.at.isoformat(),
         }
+        if self._refused is not None:
+            about["refused_model_version"] = self._refused
         return {**about, "replay": True} if clock.is_replay() else about
 
     def _body(self, scored: Scored) -> dict[str, Any]:

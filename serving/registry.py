@@ -1,14 +1,13 @@
-"""The registered model: which version an alias means, and its booster, in xgboost's own format and nothing else."""
+"""The registered model: which version an alias means, and its booster, signed and in xgboost's own format."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from plumbline import registered_models
+from plumbline import registered_models, trusted_models
 from plumbline.registered_models import CHALLENGER, CHAMPION, NAME, PREVIOUS
+from plumbline.signing import Untrusted
 from serving.errors import ServingError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ __all__ = ["CHALLENGER", "CHAMPION", "NAME", "PREVIOUS", "LoadedModel", "client"
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model version in memory: `features` in the order it was trained on; the tags that its registration set."""
+    """A model version in memory: `features` in the order it was trained on; what its training says of it."""
 
     version: str
     booster: xgboost.Booster
@@ -58,33 +57,24 @@ def find(model: str) -> ModelVersion | None:
 def load(model: str) -> LoadedModel:
     """Loads the version that an alias or a number names.
 
-    Raises ServingError when there is none, or it lacks a tag, or it is not an xgboost model with named features.
+    Raises ServingError when there is none, or it does not say what it was trained on, Untrusted when its files are not
+    those that were signed. What it was trained on is read from the signed files: anyone who can write to the registry
+    can set a tag.
     """
     found = find(model)
     if found is None:
         raise ServingError(f"{NAME} has no {model!r}: `plumb register` makes a challenger, `plumb deploy` a champion")
-    tags = {}
-    for tag in ("feature_service", "data_version", "release_id"):
-        if not found.tags.get(tag):
-            raise ServingError(f"{NAME} version {found.version} has no tag {tag!r}: register it with `plumb register`")
-        tags[tag] = str(found.tags[tag])
-    booster = _booster(str(found.version))
+    trusted = trusted_models.load(found)
+    booster, names = trusted.booster, {}
+    for name in ("feature_service", "data_version", "release_id"):
+        if not trusted.metadata.get(name):
+            raise ServingError(f"{NAME} version {found.version} does not say its {name}: train it with `plumb train`")
+        names[name] = trusted.metadata[name]
+        if found.tags.get(name) not in (None, names[name]):
+            raise Untrusted(
+                f"{NAME} version {found.version}: its tag {name} says {found.tags[name]!r}, "
+                f"its signed MLmodel {names[name]!r}; it is not loaded"
+            )
     if not booster.feature_names:
         raise ServingError(f"{NAME} version {found.version} names no features: train it on named columns")
-    return LoadedModel(str(found.version), booster, list(booster.feature_names), **tags)
-
-
-def _booster(version: str) -> xgboost.Booster:
-    import mlflow.artifacts
-    import xgboost
-    from mlflow.models import Model
-
-    with tempfile.TemporaryDirectory(prefix="plumbline-model-") as folder:
-        path = Path(mlflow.artifacts.download_artifacts(f"models:/{NAME}/{version}", dst_path=folder))
-        flavors: dict[str, Any] = Model.load(path).flavors
-        if "xgboost" not in flavors:
-            raise ServingError(f"{NAME} version {version}: expected an xgboost model, found {sorted(flavors)}")
-        booster = xgboost.Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
-        booster.load_model(path / flavors["xgboost"]["data"])
-    booster.set_param({"nthread": 1})
-    return booster
+    return LoadedModel(str(found.version), booster, list(booster.feature_names), **names)

@@ -6,7 +6,8 @@ microseconds UTC, and one kind of missing (NaN becomes null). The content hash i
     name NUL type NUL validity values
 
 where `validity` is one byte a row (1 present, 0 null) and `values` are fixed-width, little-endian, zero where null;
-a boolean is one byte. Parquet's bytes are not hashed: they change with the writer's version and row groups.
+a boolean is one byte, a text its length in 8 bytes and its UTF-8. Parquet's bytes are not hashed: they change with the
+writer's version and row groups.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def content_hash(content: pa.Table) -> str:
         if pa.types.is_floating(field.type):
             values = pc.if_else(pc.is_nan(values), pa.scalar(None, field.type), values)
         digest.update(values.is_valid().to_numpy(zero_copy_only=False).astype("u1").tobytes())
+        if pa.types.is_string(field.type):
+            for text in values.fill_null("").to_pylist():
+                digest.update(len(text.encode()).to_bytes(8, "little") + text.encode())
+            continue
         if pa.types.is_timestamp(field.type):
             values = values.cast(pa.int64())
         filled = values.fill_null(False if pa.types.is_boolean(field.type) else 0)

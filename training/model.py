@@ -47,11 +47,16 @@ class Params:
 def matrix(rows: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
     """The model's input: these columns in this order, all float64, missing as NaN. The model's signature is this.
 
-    Raises TrainingError when a feature is not among the columns.
+    Raises TrainingError when a feature is not among the columns, or is text.
     """
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
     absent = [name for name in features if name not in rows.columns]
     if absent:
         raise TrainingError(f"the rows lack the model inputs {', '.join(absent)}")
+    texts = [name for name in features if not (is_numeric_dtype(rows[name]) or is_bool_dtype(rows[name]))]
+    if texts:
+        raise TrainingError(f"the model takes numbers, {', '.join(texts)} are not: encode them in customers.sql")
     return rows[list(features)].astype("float64")
 
 

@@ -4,6 +4,9 @@ Champion and candidate are scored on the same test rows, those of the candidate'
 its own FeatureService at this release. A champion trained at a later release (after an undo) may have seen them: the
 comparison then favours the champion, which is the safe side.
 
+Its files are signed before it is a version (`plumbline.signing`), if they hold the very model that was trained. A
+champion whose signature does not hold is not loaded, so there is nothing to compare with.
+
 The rule: the candidate's mean log loss may exceed the champion's by at most TOLERANCE. Log loss, because what is
 served is the probability, not a ranking. Without a champion there is nothing to be worse than.
 """
@@ -13,7 +16,8 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import releases, stage
+from plumbline import files, releases, stage, trusted_models
+from plumbline.signing import Untrusted
 from training import dataset, evaluate, model, point_in_time, tracking
 from training.dataset import PRODUCT, Dataset
 from training.errors import TrainingError
@@ -58,7 +62,7 @@ def register(release: int | None = None) -> dict[str, Any]:
             )
         mlflow_client = tracking.client()
         version, champion = version_of(mlflow_client, run["mlflow_run_id"]), champion_of(mlflow_client)
-        if version is not None and _judged(version, champion):
+        if version is not None and _judged(version, champion) and version.tags.get(trusted_models.SIGNATURE):
             return _told("unchanged", version, run, 0.0)
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "register", "release_id": found.release_id}
         entry = stage.recorded(PRODUCT, head, lambda: _register(mlflow_client, run, data, champion))
@@ -97,13 +101,10 @@ def judge(candidate: float, champion: float, tolerance: float = TOLERANCE) -> tu
 def _register(
     mlflow_client: MlflowClient, run: dict[str, Any], data: Dataset, champion: ModelVersion | None
 ) -> dict[str, Any]:
-    version = version_of(mlflow_client, run["mlflow_run_id"]) or _create(mlflow_client, run)
-    if champion is None:
-        accepted, why = True, "there is no champion yet"
-    else:
-        churned = data.part(test=True)["churned"].to_numpy()
-        theirs = _champion_scores(champion, data)
-        accepted, why = judge(run["metrics"]["log_loss"], evaluate.metrics(churned, theirs)["log_loss"])
+    version = version_of(mlflow_client, run["mlflow_run_id"])
+    if version is None or not version.tags.get(trusted_models.SIGNATURE):
+        version = _signed(mlflow_client, run, version)
+    accepted, why = _judge(run, data, champion)
     # The verdict goes last: a command that is killed before it judges again.
     if accepted:
         mlflow_client.set_registered_model_alias(tracking.NAME, tracking.CHALLENGER, version.version)
@@ -117,10 +118,41 @@ def _register(
         "challenger": accepted,
         "verdict": why,
         "model_id": run["model_id"],
+        "signed_by": version.tags[trusted_models.SIGNED_BY],
     }
 
 
-def _create(mlflow_client: MlflowClient, run: dict[str, Any]) -> ModelVersion:
+def _judge(run: dict[str, Any], data: Dataset, champion: ModelVersion | None) -> tuple[bool, str]:
+    if champion is None:
+        return True, "there is no champion yet"
+    try:
+        theirs = _champion_scores(champion, data)
+    except Untrusted as refused:
+        return True, f"the champion is not trusted, so it is no measure: {refused}"
+    churned = data.part(test=True)["churned"].to_numpy()
+    return judge(run["metrics"]["log_loss"], evaluate.metrics(churned, theirs)["log_loss"])
+
+
+def _signed(mlflow_client: MlflowClient, run: dict[str, Any], version: ModelVersion | None) -> ModelVersion:
+    """The run's version with a signature: made with it, or added to one from before models were signed.
+
+    Raises TrainingError when MLflow's files do not hold the model that was trained.
+    """
+    signed, data = trusted_models.sign(run["model_uri"], f"the model of run {run['mlflow_run_id']}")
+    if files.sha256(data) != run["model_sha256"]:
+        raise TrainingError(
+            f"{run['model_uri']} holds a booster with SHA-256 {files.sha256(data)}, trained was {run['model_sha256']}: "
+            f"it was altered in MLflow and is not signed; `plumb train --release {run['release_id']}` makes it anew"
+        )
+    tags = {trusted_models.SIGNATURE: signed.bundle, trusted_models.SIGNED_BY: signed.by}
+    if version is None:
+        return _create(mlflow_client, run, tags)
+    for name, value in sorted(tags.items(), reverse=True):  # `signature` last: it says that this is done
+        mlflow_client.set_model_version_tag(tracking.NAME, version.version, name, value)
+    return mlflow_client.get_model_version(tracking.NAME, version.version)
+
+
+def _create(mlflow_client: MlflowClient, run: dict[str, Any], signature: dict[str, str]) -> ModelVersion:
     from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
 
     try:
@@ -128,7 +160,7 @@ def _create(mlflow_client: MlflowClient, run: dict[str, Any]) -> ModelVersion:
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    tags = {name: str(run[name]) for name in TAGS} | {"run_id": run["mlflow_run_id"]}
+    tags = {name: str(run[name]) for name in TAGS} | {"run_id": run["mlflow_run_id"]} | signature
     return mlflow_client.create_model_version(
         tracking.NAME, run["model_uri"], run["mlflow_run_id"], tags=tags, model_id=run["model_id"]
     )
@@ -136,9 +168,7 @@ def _create(mlflow_client: MlflowClient, run: dict[str, Any]) -> ModelVersion:
 
 def _champion_scores(champion: ModelVersion, data: Dataset) -> NDArray[Any]:
     """The champion's P(churn) on this dataset's test rows, in their order."""
-    import mlflow.xgboost
-
-    booster = mlflow.xgboost.load_model(f"models:/{tracking.NAME}/{champion.version}")
+    booster = trusted_models.load(champion).booster
     service = champion.tags.get("feature_service")
     if service is None:
         raise TrainingError(
@@ -173,6 +203,7 @@ def _told(state: str, version: ModelVersion, run: dict[str, Any], seconds: float
         "state": state,
         "what": f"{tracking.NAME} version {version.version} {role}: {version.tags.get('verdict', 'not judged yet')}",
         "versions": {"version": str(version.version), **{name: run[name] for name in ("mlflow_run_id", *TAGS)}},
+        "signed_by": version.tags.get(trusted_models.SIGNED_BY),
         "metrics": {name: run["metrics"][name] for name in ("log_loss", "roc_auc", "brier")},
         "seconds": seconds,
     }

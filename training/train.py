@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, lake, provenance, releases, stage
 from plumbline.progress import say
-from training import baselines, dataset, evaluate, labels, model, plots, tracking
+from training import audit, baselines, dataset, evaluate, labels, model, plots, tracking
 from training.dataset import PRODUCT, Dataset
 from training.errors import TrainingError
 
@@ -32,11 +32,12 @@ EXAMPLE_ROWS = 3
 def train(release: int | None = None) -> dict[str, Any]:
     """Trains on the dataset of a release (default: the one in force), or finds it trained by the same code already.
 
-    Raises TrainingError when the dataset is not there.
+    Raises TrainingError when the dataset is not there or no leakage gate has looked at it, GateFailed when one failed.
     """
     found = releases.required(PRODUCT, release)
     with dataset.working("train"):
         data = dataset.load(found.release_id)
+        audit.require_passed(found.release_id)
         mlflow_client = tracking.client()
         run = files.read_json(path(found.release_id))
         if run is not None and _current(run, data) and _exists(mlflow_client, run["mlflow_run_id"]):

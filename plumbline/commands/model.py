@@ -11,12 +11,26 @@ from plumbline.commands.base import MODEL, Json, ReleaseId, app, room, show
 
 
 @app.command(rich_help_panel=MODEL)
-def dataset(release: ReleaseId = None, json: Json = False) -> None:
+def dataset(
+    release: ReleaseId = None,
+    leaky: Annotated[
+        bool, typer.Option("--leaky", help="Its twin without point-in-time correctness, to compare; never registered.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Build the training dataset of a release, point in time, through Feast.
+
+    With --leaky its twin: every observation takes the customer's newest features. Both are scored side by side, and
+    the leakage gates judge the twin.
 
     Example: plumb dataset --release 2
     """
-    show(room("training.dataset:build")(release), json)
+    if not leaky:
+        show(room("training.dataset:build")(release), json)
+        return
+    found = room("training.leaky:build")(release)
+    judged = room("validation.leakage:verdict")(release, leaky=True)
+    show({**found, **judged}, True) if json else room("training.leaky:tell")(found, judged)
 
 
 @app.command(rich_help_panel=MODEL)

@@ -79,6 +79,9 @@ def test_nothing_runs_past_a_failed_gate(bag: dict[str, Any]) -> None:
     tasks = bag["dags"]["retail_features"]["tasks"]
     gates = ("dbt_run", "ge_check", "distribution_check", "release", "parity_check")
     assert [tasks[gate]["retries"] for gate in gates] == [0] * len(gates)
+    training = bag["dags"]["ml_training_pipeline"]["tasks"]
+    assert list(training)[:3] == ["dataset", "leakage_check", "train"]
+    assert training["train"]["after"] == ["leakage_check"] and training["leakage_check"]["retries"] == 0
 
 
 def test_training_starts_on_an_asset_that_only_a_task_behind_the_gates_produces(bag: dict[str, Any]) -> None:

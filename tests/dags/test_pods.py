@@ -80,7 +80,7 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None:
-    training = ("dataset", "train", "register", "deploy")
+    training = ("dataset", "leakage_check", "train", "register", "deploy")
     named = [f"retail_features.{stage}" for stage in STAGES["churn"]]
     assert sorted(pods) == sorted([*named, *(f"ml_training_pipeline.{name}" for name in training)])
     for name, pod in pods.items():
@@ -95,7 +95,7 @@ def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None
 
 def test_gates_and_outlets_are_those_of_commands(pods: dict[str, Any]) -> None:
     retries = {name.partition(".")[2]: pod["retries"] for name, pod in pods.items()}
-    gates = {"dbt_run", "ge_check", "distribution_check", "release", "parity_check"}
+    gates = {"dbt_run", "ge_check", "distribution_check", "release", "parity_check", "leakage_check"}
     assert {name for name, times in retries.items() if times == 0} == gates
     assert [name for name, pod in pods.items() if pod["outlets"]] == ["retail_features.parity_check"]
     assert {pod["rule"] for pod in pods.values()} == {"all_success"}

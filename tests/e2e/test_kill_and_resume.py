@@ -85,6 +85,7 @@ STEPS: list[tuple[str, list[Kill]]] = [
             Kill("rows written, not described", new_file("training/2/dataset.parquet")),
         ],
     ),
+    ("leakage_check", [Kill("verdict reached, not recorded", new_file("training/2/leakage.json"))]),
     (
         "train",
         [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from plumbline import lake, online_store, registered_models, releases
+from plumbline import lake, online_store, registered_models, releases, trusted_models
 from plumbline.settings import settings
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
@@ -140,9 +140,19 @@ def register_model() -> None:
     artifacts.mkdir(parents=True)
     client = registered_models.client()
     experiment = mlflow.create_experiment("churn_xgb", artifact_location=artifacts.as_uri())
-    with mlflow.start_run(experiment_id=experiment) as run:
-        logged = mlflow.xgboost.log_model(booster, name="model", model_format="ubj", pip_requirements=["xgboost-cpu"])
-    tags = {"run_id": run.info.run_id, "data_version": "delta:features.customers@v=0", "release_id": str(RELEASE)}
-    tags |= {"feature_service": "churn_v1", "code_sha": "sha", "lock_hash": "lock"}
-    version = mlflow.register_model(logged.model_uri, "churn_xgb", tags=tags).version
+    version = register(booster, experiment, "churn_v1")
     client.set_registered_model_alias("churn_xgb", "challenger", version)
+
+
+def register(booster: Any, experiment: str, service: str) -> str:
+    """A booster logged, signed and registered as `plumb train` and `plumb register` do; its version."""
+    import mlflow
+
+    names = {"data_version": "delta:features.customers@v=0", "release_id": str(RELEASE), "feature_service": service}
+    with mlflow.start_run(experiment_id=experiment) as run:
+        logged = mlflow.xgboost.log_model(
+            booster, name="model", model_format="ubj", pip_requirements=["xgboost-cpu"], metadata=names
+        )
+    signed, _ = trusted_models.sign(logged.model_uri, "a made-up model")
+    tags = {**names, "run_id": run.info.run_id, "signature": signed.bundle, "signed_by": signed.by}
+    return str(mlflow.register_model(logged.model_uri, "churn_xgb", tags=tags).version)

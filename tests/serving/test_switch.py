@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_up_customers
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,16 +23,11 @@ pytestmark = pytest.mark.usefixtures("_home_settings")
 
 def register(names: list[str], service: str) -> str:
     """A small booster on these columns, registered as `plumb register` does; its version."""
-    import mlflow
-
     rows = pd.DataFrame(np.random.default_rng(5).integers(0, 2000, (200, len(names))).astype("float64"), columns=names)
     label = (rows[names[0]] > 1000).astype(int)
     booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(rows, label=label), 5)
-    client = registry.client()
-    with mlflow.start_run(experiment_id=client.get_experiment_by_name("churn_xgb").experiment_id):
-        logged = mlflow.xgboost.log_model(booster, name="model", model_format="ubj", pip_requirements=["xgboost-cpu"])
-    tags = {"data_version": "delta:features.customers@v=0", "release_id": "7", "feature_service": service}
-    return str(mlflow.register_model(logged.model_uri, registry.NAME, tags=tags).version)
+    experiment = registry.client().get_experiment_by_name(registry.NAME).experiment_id
+    return made_up_customers.register(booster, experiment, service)
 
 
 @pytest.fixture(scope="module")

@@ -10,21 +10,25 @@ import made_up_shop
 import pytest
 
 from plumbline.settings import settings
+from training import split
+from validation import leakage
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], dict[str, Any]]]:
-    """A home with a lake, shared by a module; calling it publishes the next release with its dataset."""
+    """A home with a lake, shared by a module; calling it publishes the next release with its dataset, judged."""
     patch = pytest.MonkeyPatch()
     patch.setenv("PLUMBLINE_HOME", str(tmp_path_factory.mktemp("training")))
     patch.setenv("PLUMBLINE_NOW", "1998-07-01T00:00:00Z")
     settings.cache_clear()
     orders = made_up_shop.simulate_orders(700)
-    made_up_shop.write_lake(orders, made_up_shop.WEEKLY[:1])
+    made_up_shop.write_lake(orders, split.choose(made_up_shop.WEEKLY, made_up_shop.AS_OF).days)
 
     def release(release_id: int) -> dict[str, Any]:
         made_up_shop.publish(release_id)
-        return made_up_shop.write_dataset(release_id, orders)
+        about = made_up_shop.write_dataset(release_id, orders)
+        leakage.check(release_id)
+        return about
 
     yield release
     patch.undo()

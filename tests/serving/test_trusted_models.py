@@ -1,0 +1,189 @@
+"""What stands between a registered model and the memory of a predictor: its signature, and that it is data."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import made_up_customers
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost
+from made_up_customers import FULL
+
+from plumbline import ledger, registered_models, trusted_models
+from plumbline.metrics import instrument
+from plumbline.settings import settings
+from plumbline.signing import Untrusted
+from serving import registry
+from serving.deploy import deploy
+from serving.errors import ServingError
+
+pytestmark = pytest.mark.usefixtures("_home_settings", "_champion")
+
+
+@pytest.fixture
+def _champion(serving_home: Path) -> Iterator[None]:
+    client = registry.client()
+    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, "1")
+    yield
+    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, "1")
+    client.set_registered_model_alias(registry.NAME, registry.CHALLENGER, "1")
+    client.delete_registered_model_alias(registry.NAME, registry.PREVIOUS)
+
+
+@pytest.fixture
+def made() -> str:
+    """Another signed version of the registered model."""
+    names = registry.load("1").features
+    rows = pd.DataFrame(np.random.default_rng(3).integers(0, 2000, (200, len(names))).astype("float64"), columns=names)
+    booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(rows, label=rows[names[0]] > 999), 5)
+    experiment = registry.client().get_experiment_by_name(registry.NAME).experiment_id
+    return made_up_customers.register(booster, experiment, "churn_v1")
+
+
+def files_of(version: str) -> Path:
+    """Where MLflow keeps the version's files."""
+    model_id = registry.client().get_model_version(registry.NAME, version).source.rpartition("/")[2]
+    return settings().home / "mlflow" / "artifacts" / "models" / model_id / "artifacts"
+
+
+def alias(name: str) -> str | None:
+    found = registry.find(name)
+    return str(found.version) if found else None
+
+
+def refused(version: str, match: str) -> None:
+    """Deploying it is refused with exit code 3, aliases stay, and the ledger names the gate."""
+    with pytest.raises(Untrusted, match=match) as told:
+        deploy(version)
+    assert told.value.exit_code == 3
+    assert (alias(registry.CHAMPION), alias(registry.PREVIOUS)) == ("1", None)
+    event = [event for event in ledger.events("churn") if event["stage"] == "deploy"][-1]
+    assert (event["state"], event["gates"]["model_signature"]["verdict"]) == ("GATE_FAILED", "failed")
+
+
+def canary(path: Path) -> bytes:
+    """A pickle that creates the file `path` when it is read."""
+    name = str(path).encode()
+    return b"\x80\x02cbuiltins\nopen\nX" + len(name).to_bytes(4, "little") + name + b"X\x01\x00\x00\x00w\x86R."
+
+
+def test_a_signed_model_is_deployed_and_the_gate_says_so(made: str) -> None:
+    assert deploy(made)["gates"]["model_signature"]["verdict"] == "passed"
+    assert alias(registry.CHAMPION) == made
+
+
+def test_an_unsigned_model_is_refused(made: str) -> None:
+    registry.client().delete_model_version_tag(registry.NAME, made, trusted_models.SIGNATURE)
+    refused(made, f"churn_xgb version {made} is not signed: `plumb register` signs")
+
+
+@pytest.mark.parametrize("name", ["model.ubj", "MLmodel", "requirements.txt"])
+def test_an_altered_file_is_named(made: str, name: str) -> None:
+    with (files_of(made) / name).open("ab") as file:
+        file.write(b"\n")
+    refused(made, f"churn_xgb version {made} after it was signed was altered in {name}; it is not loaded")
+
+
+def test_the_signature_of_another_model_does_not_count(made: str) -> None:
+    other = registry.client().get_model_version(registry.NAME, "1").tags[trusted_models.SIGNATURE]
+    registry.client().set_model_version_tag(registry.NAME, made, trusted_models.SIGNATURE, other)
+    refused(made, "was altered in MLmodel, model.ubj")
+
+
+def test_what_a_tag_says_counts_as_far_as_the_signed_files_agree(made: str) -> None:
+    registry.client().set_model_version_tag(registry.NAME, made, "feature_service", "churn_v9")
+    refused(made, "its tag feature_service says 'churn_v9', its signed MLmodel 'churn_v1'")
+
+
+@pytest.mark.parametrize("name", ["model.pkl", "python_model.bin", "notes.txt"])
+def test_a_planted_pickle_is_never_read(made: str, tmp_path: Path, name: str) -> None:
+    sung = tmp_path / "sung"
+    (files_of(made) / name).write_bytes(canary(sung))
+    refused(made, f"holds {name}, which is no data file of an xgboost model")
+    source = registry.client().get_model_version(registry.NAME, made).source
+    with pytest.raises(Untrusted, match=f"holds {name}"):
+        trusted_models.sign(source, "it")
+    assert not sung.exists()
+    unpickle = f"import pickle; pickle.load(open({str(files_of(made) / name)!r}, 'rb'))"
+    subprocess.run([sys.executable, "-c", unpickle], check=True, timeout=60)
+    assert sung.exists(), "the canary sings when it is read"
+
+
+@pytest.mark.parametrize(
+    ("flavors", "match"),
+    [
+        ("{sklearn: {pickled_model: model.ubj}, xgboost: {data: model.ubj}}", "MLmodel says sklearn"),
+        ("{python_function: {loader_module: mlflow.sklearn}, xgboost: {data: model.ubj}}", "loader mlflow.sklearn"),
+        ("{python_function: {python_model: model.ubj}}", "expected an xgboost model"),
+        ("{xgboost: {data: ../../model.ubj}}", "expected a file in UBJSON beside it"),
+        ("{xgboost: {data: requirements.txt}}", "expected a file in UBJSON beside it"),
+    ],
+)
+def test_a_flavor_that_runs_code_is_not_signed(made: str, flavors: str, match: str) -> None:
+    (files_of(made) / "MLmodel").write_text(f"flavors: {flavors}\n")
+    source = registry.client().get_model_version(registry.NAME, made).source
+    with pytest.raises(Untrusted, match=match):
+        trusted_models.sign(source, "it")
+
+
+def predictor(model: str) -> Any:
+    from serving.outcome_log import OutcomeLog
+    from serving.predictor import ChurnPredictor
+
+    return ChurnPredictor(model, OutcomeLog())
+
+
+def test_an_altered_champion_is_refused_at_a_restart_and_the_previous_one_serves(
+    made: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import asyncio
+
+    deploy(made)
+    running = predictor("champion")
+    running.load()
+    (files_of(made) / "model.ubj").write_bytes(b"{}")
+    asked = {"instances": [{"customer_id": FULL}]}
+    assert asyncio.run(running.predict(asked))["model_version"] == made, "what is in memory was verified"
+    for wanted in ("champion", made):
+        restarted = predictor(wanted)
+        restarted.load()
+        answer = asyncio.run(restarted.predict(asked))
+        assert (answer["model_version"], answer["refused_model_version"]) == ("1", made)
+        told = capsys.readouterr().err
+        assert f"REFUSED: churn_xgb version {made} after it was signed was altered in model.ubj" in told
+        assert "the previous champion, version 1, serves in its place" in told
+    assert instrument("model_refused").labels(model_version=made)._value.get() == 1
+    assert alias(registry.CHAMPION) == made, "who is champion is not for a predictor to say"
+
+    back = deploy("previous")
+    assert alias(registry.CHAMPION) == "1"
+    assert alias(registry.PREVIOUS) == "1", "what is not trusted never becomes previous"
+    assert f"churn_xgb version {made}" in back["champion_refused"]
+
+
+def test_only_a_champion_has_a_stand_in(made: str) -> None:
+    (files_of(made) / "model.ubj").write_bytes(b"{}")
+    with pytest.raises(Untrusted, match="was altered in model.ubj"):
+        predictor(made).load()
+    registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, made)
+    with pytest.raises(Untrusted, match="there is no previous champion to serve in its place"):
+        predictor("champion").load()
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on(made: str) -> None:
+    import mlflow
+
+    booster = registry.load(made).booster
+    experiment = registry.client().get_experiment_by_name(registry.NAME).experiment_id
+    with mlflow.start_run(experiment_id=experiment):
+        logged = mlflow.xgboost.log_model(booster, name="model", model_format="ubj", pip_requirements=["xgboost-cpu"])
+    tags = {"signature": trusted_models.sign(logged.model_uri, "it")[0].bundle, "feature_service": "churn_v1"}
+    version = mlflow.register_model(logged.model_uri, registered_models.NAME, tags=tags).version
+    with pytest.raises(ServingError, match="does not say its feature_service"):
+        registry.load(str(version))

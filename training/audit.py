@@ -1,0 +1,33 @@
+"""What the leakage gates said of a dataset: training takes none without their word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plumbline import files, provenance
+from plumbline.errors import GateFailed
+from training import dataset
+from training.errors import TrainingError
+
+
+def require_passed(release_id: int) -> dict[str, Any]:
+    """The verdict `leakage.json` on the dataset of a release: passed, for exactly this file, by this code.
+
+    Raises GateFailed when a gate failed on it, TrainingError when they have not looked at it yet.
+    """
+    folder = dataset.folder(release_id)
+    verdict = files.read_json(folder / "leakage.json")
+    digest = files.sha256((folder / "dataset.parquet").read_bytes())
+    judged = verdict is not None and (verdict["file_sha256"], verdict["code_sha"]) == (digest, provenance.code_sha())
+    if verdict is None or not judged:
+        raise TrainingError(
+            f"the leakage gates of this code have not looked at the dataset of release {release_id} as it is: "
+            f"run `plumb leakage_check --release {release_id}` first"
+        )
+    if verdict["verdict"] != "passed":
+        failed = [name for name, gate in verdict["gates"].items() if gate["verdict"] != "passed"]
+        raise GateFailed(
+            f"{', '.join(failed)} failed on {verdict['dataset_id']}: it is not trained on. "
+            f"`plumb leakage_check --release {release_id}` says why"
+        )
+    return verdict

@@ -1,0 +1,147 @@
+"""The gates between dataset and training: a model that knows what it could not have known is not made.
+
+They look at a dataset's file, at dataset.json beside it, and at the tables that it names, at their versions. The
+verdict is `leakage.json` in the same folder, for exactly this file and this code: `plumb train` asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline import files, provenance, releases, stage
+from plumbline.errors import GateFailed
+from plumbline.progress import say
+from plumbline.settings import settings
+from validation import split_contamination, target_leakage, temporal_leakage
+from validation.leakage_findings import Audited, Finding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PRODUCT, STAGE = "churn", "leakage_check"
+LIMITS = Path(__file__).with_suffix(".yaml")
+DATASET, VERDICT = "dataset.parquet", "leakage.json"
+SHOWN = 5
+"""Findings of a gate that its message tells; the evidence has them all."""
+
+GATES: dict[str, Callable[[Audited, dict[str, float]], list[Finding]]] = {
+    "target_leakage": target_leakage.findings,
+    "temporal_leakage": temporal_leakage.findings,
+    "split_contamination": split_contamination.findings,
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A dataset's folder: a release's, or its leaky twin's, whose ledger entries are no part of the release's run."""
+
+    release_id: int
+    leaky: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.release_id}{'-leaky' if self.leaky else ''}"
+
+    @property
+    def folder(self) -> Path:
+        return settings().home / "training" / self.name
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the ledger's events say of the check."""
+        of = {"twin_of": self.release_id} if self.leaky else {"release_id": self.release_id}
+        return {"run_id": f"{PRODUCT}-training-{self.name}", "stage": STAGE, **of}
+
+    @property
+    def command(self) -> str:
+        return f"plumb dataset --release {self.release_id}{' --leaky' if self.leaky else ''}"
+
+
+def check(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
+    """Judges the dataset of a release (default: the one in force), or finds it judged by the same code already.
+
+    Raises GateFailed when a gate fails, with each finding, its rows and some keys; PlumblineError without a dataset.
+    """
+    place = Place(releases.required(PRODUCT, release).release_id, leaky)
+    with stage.lease(PRODUCT, STAGE, "training"):
+        digest = _file_digest(place)
+        verdict = files.read_json(place.folder / VERDICT)
+        if verdict is not None and verdict["verdict"] == "passed" and _same(verdict, digest):
+            return {"state": "unchanged", **verdict}
+        gates: dict[str, Any] = {}
+        entry = stage.recorded(PRODUCT, place.head, lambda: _judge(place, digest, gates), lambda: {"gates": gates})
+        return {"state": "done", **entry}
+
+
+def verdict(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
+    """What the gates say of it, passed or failed, without stopping anything: for the twin, which is made to fail."""
+    place = Place(releases.required(PRODUCT, release).release_id, leaky)
+    try:
+        check(place.release_id, leaky)
+    except GateFailed:
+        say(f"the leakage gates reject {place.folder}")
+    return files.read_json(place.folder / VERDICT) or {}
+
+
+def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
+    import yaml
+
+    about = files.read_json(place.folder / "dataset.json") or {}
+    audited = Audited(about, _rows(place.folder / DATASET))
+    say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
+    limits = yaml.safe_load(LIMITS.read_text())
+    evidence = settings().home / "evidence" / f"{PRODUCT}-training-{place.name}" / f"{STAGE}.json"
+    found = {name: gate(audited, limits[name]) for name, gate in GATES.items()}
+    for name, findings in found.items():
+        gates[name] = {
+            "verdict": "failed" if any(f.failed for f in findings) else "passed",
+            "expectations": len(findings),
+            "failed": [f.told for f in findings if f.failed],
+            "report": str(evidence),
+        }
+    failed = [name for name, gate in gates.items() if gate["verdict"] == "failed"]
+    verdict = {
+        "verdict": "failed" if failed else "passed",
+        "dataset_id": about["dataset_id"],
+        "content_hash": about["content_hash"],
+        "file_sha256": digest,
+        "code_sha": provenance.code_sha(),
+        "gates": gates,
+    }
+    told = {name: [f.as_dict() for f in findings] for name, findings in found.items()}
+    files.write_whole(evidence, files.dumps({**verdict, "limits": limits, "findings": told}))
+    files.write_whole(place.folder / VERDICT, files.dumps(verdict))
+    if failed:
+        lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(gates[name]["failed"]))
+        raise GateFailed(
+            f"{', '.join(failed)} failed on {about['dataset_id']}, nothing is trained on it:\n  {lines}\n"
+            f"  Evidence: {evidence}. Mend the feature's definition or the split, then `{place.command}` again."
+        )
+    looked = sum(len(findings) for findings in found.values())
+    return {"message": f"{about['dataset_id']}: {looked} checks of {len(found)} leakage gates hold", **verdict}
+
+
+def _first(told: list[str]) -> list[str]:
+    return [*told[:SHOWN], f"and {len(told) - SHOWN} more, in the evidence"] if len(told) > SHOWN + 1 else told
+
+
+def _file_digest(place: Place) -> str:
+    if not (place.folder / DATASET).exists() or not (place.folder / "dataset.json").exists():
+        raise releases.ReleaseError(f"no dataset in {place.folder} yet: run `{place.command}` first")
+    return files.sha256((place.folder / DATASET).read_bytes())
+
+
+def _same(verdict: dict[str, Any], digest: str) -> bool:
+    return bool(verdict["file_sha256"] == digest and verdict["code_sha"] == provenance.code_sha())
+
+
+def _rows(path: Path) -> pd.DataFrame:
+    """The dataset's rows with `day`, the observed day, in days since 1970-01-01."""
+    import pyarrow.parquet as pq
+
+    rows: pd.DataFrame = pq.read_table(path).to_pandas()
+    microseconds = rows["event_timestamp"].astype("datetime64[us, UTC]").astype("int64")
+    return rows.assign(day=microseconds // 86_400_000_000 - 1)
