@@ -64,7 +64,7 @@ class Thresholds(_Strict):
 @cache
 def load(path: Path = FILE) -> Thresholds:
     """The limits in a file. Raises SettingsError that names each entry that is not as it must be."""
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         return Thresholds.model_validate(yaml.safe_load(path.read_text()))
