@@ -18,11 +18,11 @@ demo: setup ## Real orders in, live churn predictions out, through every compone
 replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
-test: setup ## All tests
-	@$(BIN)/python -m pytest -q
+test: setup ## All tests but those of `make kill`
+	@$(BIN)/python -m pytest -q -m "not kill"
 
 test-fast: setup ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow and not kill"
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py

@@ -25,7 +25,7 @@ from plumbline import lake, ledger, online_store, releases, services
 from plumbline.settings import ROOT, settings
 from tests.conftest import use_home
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(3600)]
 
 LAST = date(1997, 9, 30)
 BACKFILL, DAILY = "1997-09-29", "1997-09-30"
