@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 HOME, TMP = "/plumbline", "/tmp"  # noqa: S108 (the pod's own)
 USER = 10_001
 SECRET = ("PLUMBLINE_SHOP_URL", "PLUMBLINE_REDIS_URL", "PLUMBLINE_MLFLOW_URL")
-"""Keys that the Secret must have, each an environment variable of its name. `SPARK_REMOTE` may be there too."""
+"""Keys that the Secret must have, each an environment variable of its name."""
+
+OPTIONAL_SECRET = ("SPARK_REMOTE", "PLUMBLINE_SIGNING_KEY")
+"""Keys that it may have."""
 
 HERE = ("home", "cache", "plumb", "tasks")
 """Settings of the machine that Airflow runs on."""
@@ -45,7 +48,7 @@ def pod_task(command: str, task_id: str, **operator: Any) -> BaseOperator:
         env_vars=[
             *(k8s.V1EnvVar(name=name, value=value) for name, value in environment(wanted).items()),
             *(_from_secret(name, wanted.pods_secret, optional=False) for name in SECRET),
-            _from_secret("SPARK_REMOTE", wanted.pods_secret, optional=True),
+            *(_from_secret(name, wanted.pods_secret, optional=True) for name in OPTIONAL_SECRET),
         ],
         labels={
             "app.kubernetes.io/name": "plumbline",

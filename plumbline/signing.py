@@ -48,12 +48,12 @@ def sign(folder: Path) -> Signed:
     """Signs every file under `folder`. Raises SettingsError when the key in the settings cannot be used."""
     from model_signing import signing
 
-    private, label = _private_key()
+    private, _ = _private_key()
     with _as_file(_private_pem(private)) as key, tempfile.TemporaryDirectory() as place:
         bundle = Path(place) / "bundle"
         config = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(_every_file())
         config.sign(folder, bundle)
-        return Signed(bundle.read_text(), f"{label} {fingerprint(private.public_key())}")
+        return Signed(bundle.read_text(), signer())
 
 
 def verify(folder: Path, bundle: str | None, what: str) -> None:
@@ -76,6 +76,12 @@ def verify(folder: Path, bundle: str | None, what: str) -> None:
         # A bundle that is no bundle fails wherever model-signing or the JSON reader first trips over it.
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Untrusted(f"{what} {_told(error, fingerprint(public), folder, bundle)}; it is not loaded") from None
+
+
+def signer() -> str:
+    """Who signs here now, as `Signed.by` names them; a version signed by another key is signed anew by `register`."""
+    private, label = _private_key()
+    return f"{label} {fingerprint(private.public_key())}"
 
 
 def fingerprint(public: EllipticCurvePublicKey) -> str:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +96,20 @@ def spark_lake(spark_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     yield
     monkeypatch.undo()
     settings.cache_clear()
+
+
+@pytest.fixture
+def dill_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every attempt to load something with dill is refused, and listed here."""
+    import dill
+
+    tried: list[str] = []
+
+    def refuse(*given: Any, **_: Any) -> None:
+        tried.append(type(given[0]).__name__)
+        raise AssertionError("a dill copy was loaded")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(dill, name, refuse)
+        monkeypatch.setattr(dill._dill, name, refuse)
+    return tried

@@ -16,8 +16,9 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, releases, stage, trusted_models
+from plumbline import files, releases, signing, stage, trusted_models
 from plumbline.signing import Untrusted
+from plumbline.trusted_models import SIGNED_BY
 from training import dataset, evaluate, model, point_in_time, tracking
 from training.dataset import PRODUCT, Dataset
 from training.errors import TrainingError
@@ -62,7 +63,7 @@ def register(release: int | None = None) -> dict[str, Any]:
             )
         mlflow_client = tracking.client()
         version, champion = version_of(mlflow_client, run["mlflow_run_id"]), champion_of(mlflow_client)
-        if version is not None and _judged(version, champion) and version.tags.get(trusted_models.SIGNATURE):
+        if version is not None and _judged(version, champion) and _is_signed(version):
             return _told("unchanged", version, run, 0.0)
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "register", "release_id": found.release_id}
         entry = stage.recorded(PRODUCT, head, lambda: _register(mlflow_client, run, data, champion))
@@ -102,7 +103,7 @@ def _register(
     mlflow_client: MlflowClient, run: dict[str, Any], data: Dataset, champion: ModelVersion | None
 ) -> dict[str, Any]:
     version = version_of(mlflow_client, run["mlflow_run_id"])
-    if version is None or not version.tags.get(trusted_models.SIGNATURE):
+    if version is None or not _is_signed(version):
         version = _signed(mlflow_client, run, version)
     accepted, why = _judge(run, data, champion)
     # The verdict goes last: a command that is killed before it judges again.
@@ -118,7 +119,7 @@ def _register(
         "challenger": accepted,
         "verdict": why,
         "model_id": run["model_id"],
-        "signed_by": version.tags[trusted_models.SIGNED_BY],
+        "signed_by": version.tags[SIGNED_BY],
     }
 
 
@@ -133,8 +134,13 @@ def _judge(run: dict[str, Any], data: Dataset, champion: ModelVersion | None) ->
     return judge(run["metrics"]["log_loss"], evaluate.metrics(churned, theirs)["log_loss"])
 
 
+def _is_signed(version: ModelVersion) -> bool:
+    """By the key that signs here now: one from before models were signed, or of an older key, is signed anew."""
+    return bool(version.tags.get(trusted_models.SIGNATURE)) and version.tags.get(SIGNED_BY) == signing.signer()
+
+
 def _signed(mlflow_client: MlflowClient, run: dict[str, Any], version: ModelVersion | None) -> ModelVersion:
-    """The run's version with a signature: made with it, or added to one from before models were signed.
+    """The run's version with a signature: made with it, or signed anew.
 
     Raises TrainingError when MLflow's files do not hold the model that was trained.
     """
@@ -144,7 +150,7 @@ def _signed(mlflow_client: MlflowClient, run: dict[str, Any], version: ModelVers
             f"{run['model_uri']} holds a booster with SHA-256 {files.sha256(data)}, trained was {run['model_sha256']}: "
             f"it was altered in MLflow and is not signed; `plumb train --release {run['release_id']}` makes it anew"
         )
-    tags = {trusted_models.SIGNATURE: signed.bundle, trusted_models.SIGNED_BY: signed.by}
+    tags = {trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
     if version is None:
         return _create(mlflow_client, run, tags)
     for name, value in sorted(tags.items(), reverse=True):  # `signature` last: it says that this is done
@@ -203,7 +209,7 @@ def _told(state: str, version: ModelVersion, run: dict[str, Any], seconds: float
         "state": state,
         "what": f"{tracking.NAME} version {version.version} {role}: {version.tags.get('verdict', 'not judged yet')}",
         "versions": {"version": str(version.version), **{name: run[name] for name in ("mlflow_run_id", *TAGS)}},
-        "signed_by": version.tags.get(trusted_models.SIGNED_BY),
+        "signed_by": version.tags.get(SIGNED_BY),
         "metrics": {name: run["metrics"][name] for name in ("log_loss", "roc_auc", "brier")},
         "seconds": seconds,
     }

@@ -68,6 +68,7 @@ def _purest(name: str, group: NDArray[Any], rows: pd.DataFrame, limits: dict[str
         parts.append(train & (group > 0))
     least = max(1, limits["group_share"] * train.sum())
     looked = [rows[part] for part in parts if part.sum() >= least]
+    looked = [part for part in looked if part["customer_id"].nunique() >= limits["group_customers"]]
     if not looked:
         return Finding(f"{name}: purest group", False, f"{name}: no group of its values is large enough", 0.5, high)
     # Of two that are as pure the one with values: it says more than that a value is missing.

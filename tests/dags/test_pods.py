@@ -141,6 +141,8 @@ def test_plain_settings_are_carried_over_and_secrets_are_references(pods: dict[s
         for name in SECRETS:
             key = {"name": "plumbline-servers", "key": name, "optional": False}
             assert variables[name]["valueFrom"] == {"secretKeyRef": key}
+        signing = {"name": "plumbline-servers", "key": "PLUMBLINE_SIGNING_KEY", "optional": True}
+        assert variables["PLUMBLINE_SIGNING_KEY"]["valueFrom"] == {"secretKeyRef": signing}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import clock, ledger, releases, report_page
+from plumbline import clock, files, ledger, releases, report_page
 from plumbline.releases import Release
 
 
@@ -61,6 +61,21 @@ def test_each_run_has_a_page_and_the_index_names_them_newest_first(two_runs: Pat
     bad = (two_runs / "report" / "churn-1998-06-30.html").read_text()
     assert "was stopped by its gate; nothing after it ran, nothing was published" in bad
     assert "total_cents &lt;0 in order 17 &amp; more" in bad
+
+
+def test_a_leaky_twin_stands_beside_the_honest_dataset_and_is_no_part_of_the_run(two_runs: Path) -> None:
+    scores = {"roc_auc": 0.8393, "pr_auc": 0.96, "log_loss": 0.2994, "brier": 0.0889}
+    gate = {"verdict": "failed", "expectations": 28, "failed": ["orders_90d alone ranks churn"], "report": None}
+    folder = two_runs / "training" / "1-leaky"
+    twin = {"scores": {"point_in_time": scores, "leaky_twin": {**scores, "roc_auc": 0.9986}}}
+    files.write_whole(folder / "dataset.json", files.dumps(twin))
+    files.write_whole(folder / "leakage.json", files.dumps({"gates": {"target_leakage": gate}}))
+    failed = {"run_id": "churn-training-1-leaky", "stage": "leakage_check", "state": "GATE_FAILED", "twin_of": 1}
+    ledger.record("churn", failed)
+    report_page.write("churn")
+    good = (two_runs / "report" / "churn-1998-06-29.html").read_text()
+    assert "0.8393" in good and "0.9986" in good and "orders_90d alone ranks churn" in good
+    assert "was stopped by its gate" not in good
 
 
 def test_a_stage_shows_its_last_attempt(two_runs: Path) -> None:

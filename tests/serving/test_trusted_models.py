@@ -167,6 +167,13 @@ def test_an_altered_champion_is_refused_at_a_restart_and_the_previous_one_serves
     assert f"churn_xgb version {made}" in back["champion_refused"]
 
 
+def test_an_online_read_loads_no_dill_copy(dill_loads: list[str]) -> None:
+    from serving.features import OnlineFeatures
+
+    (row,) = OnlineFeatures("churn_v1").read([FULL])
+    assert row.values["days_since_last_order"] is not None and dill_loads == []
+
+
 def test_only_a_champion_has_a_stand_in(made: str) -> None:
     (files_of(made) / "model.ubj").write_bytes(b"{}")
     with pytest.raises(Untrusted, match="was altered in model.ubj"):

@@ -10,7 +10,7 @@ from training import canonical, dataset
 from training.errors import TrainingError
 
 
-def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str) -> None:
+def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loads: list[str]) -> None:
     import pyarrow.compute as pc
 
     orders = simulate_orders(120)
@@ -47,6 +47,7 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str) -> None:
     assert again["versions"]["content_hash"] == first["versions"]["content_hash"]
     told = [event["state"] for event in ledger.events("churn") if event["stage"] == "dataset"]
     assert told == ["START", "COMPLETE"] * 2
+    assert dill_loads == [], "the on-demand function's source text ran, not its copy in the registry"
 
 
 def test_a_missing_dataset_says_which_command_makes_it(home: Path) -> None:

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from plumbline import files
+from plumbline import files, trusted_models
 from plumbline.errors import Conflict
+from plumbline.settings import settings
+from plumbline.signing import Untrusted
 from training import dataset, model, register, tracking
 from training import train as training
 from training.errors import TrainingError
@@ -165,6 +169,48 @@ def test_a_run_is_registered_once_and_only_what_is_not_worse_challenges(
     shop(4)
     with pytest.raises(TrainingError, match="no model of release 4 yet: run `plumb train --release 4` first"):
         register.register()
+
+
+def test_a_version_is_signed_by_the_key_of_the_day_and_only_if_it_is_what_was_trained(
+    shop: Shop, first: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = tracking.client()
+    shop(5)
+    train(5)
+    register.register(5)
+    version = register.version_of(client, training.load_run(5)["mlflow_run_id"])
+    assert version is not None and version.tags["signed_by"].startswith("this home's demo key ")
+    assert trusted_models.load(version).metadata["release_id"] == "5"
+
+    # Another key: what it does not vouch for yet is signed anew, by it.
+    private = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    monkeypatch.setenv("PLUMBLINE_SIGNING_KEY", private.decode())
+    settings.cache_clear()
+    with pytest.raises(Untrusted, match="by another key"):
+        trusted_models.load(version)
+    assert register.register(5)["signed_by"].startswith("key ")
+    version = client.get_model_version(tracking.NAME, version.version)
+    assert trusted_models.load(version).booster.feature_names == dataset.load(5).features
+
+    # What lies in MLflow is another model than the one that was trained: the next key does not vouch for it.
+    monkeypatch.delenv("PLUMBLINE_SIGNING_KEY")
+    settings.cache_clear()
+    stored = next((settings().home / "mlflow").rglob(f"{training.load_run(5)['model_id']}/artifacts/model.ubj"))
+    rows = dataset.load(5)
+    model.fit(rows.part(test=False), rows.features, model.Params(rounds=2)).save_model(stored)
+    with pytest.raises(TrainingError, match="was altered in MLflow and is not signed"):
+        register.register(5)
+
+
+def test_a_champion_that_is_not_trusted_is_no_measure(shop: Shop, first: dict[str, Any]) -> None:
+    client = tracking.client()
+    client.delete_model_version_tag(tracking.NAME, "1", trusted_models.SIGNATURE)
+    shop(6)
+    train(6)
+    told = register.register(6)
+    assert "is challenger: the champion is not trusted, so it is no measure: churn_xgb version 1 is not" in told["what"]
 
 
 def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> None:
