@@ -21,7 +21,8 @@ from plumbline.releases import Release
 
 name, rounds, runners, meet = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 for number in range(1, rounds + 1):
-    made = Release(number, "toy", date(1998, 6, 30), number - 1 or None, {"raw.orders": number}, {}, "c", "l", name, "n")
+    tables = {"raw.orders": number}
+    made = Release(number, "toy", date(1998, 6, 30), number - 1 or None, tables, {}, "code", "lock", name, "now")
     (meet / f"{number}-{name}").touch()
     while len(list(meet.glob(f"{number}-*"))) < runners:
         time.sleep(0)
@@ -50,7 +51,8 @@ def test_of_runs_that_publish_at_once_one_wins_and_the_others_say_so(home: Path,
         winners = [name for name in names if said[name][number] == "won"]
         assert winners == [releases.read("toy", number).run_id], "the file is the winner's, whole"
         for loser in set(names) - set(winners):
-            assert f"release {number} was published since this run pinned release {number - 1 or None}" in (
-                said[loser][number]
+            assert (
+                f"release {number} was published since this run pinned release {number - 1 or None}"
+                in (said[loser][number])
             )
     assert [path.name for path in (settings().home / "releases" / "toy").iterdir() if path.name.startswith(".")] == []
