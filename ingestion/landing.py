@@ -104,7 +104,7 @@ def _pipeline_run(resources: list[Any]) -> None:
     pipeline = dlt.pipeline(
         pipeline_name="shop",
         pipelines_dir=str(home / "dlt"),
-        destination=dlt.destinations.filesystem(bucket_url=settings().lake_uri),
+        destination=dlt.destinations.filesystem(bucket_url=settings().lake_uri, deltalake_configuration=lake.KEEP_LOG),
         dataset_name="raw",
     )
     pipeline.drop()  # windows are stated by the run, so nothing of a run that was killed may be picked up

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from plumbline.errors import PlumblineError
 from plumbline.settings import settings
@@ -15,6 +15,10 @@ from plumbline.settings import settings
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyspark.sql import SparkSession
+
+
+KEEP_LOG = {"delta.enableExpiredLogCleanup": "false"}
+"""For each table that is made: Delta never cuts its log, or a version that a release names could not be opened."""
 
 
 class LakeError(PlumblineError):
@@ -94,9 +98,12 @@ def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:
 
 
 def _content_version(table: str) -> int | None:
-    """The version whose rows the head shows: the head itself, or the one that a RESTORE on top of it named."""
-    newest: dict[str, Any] = next(iter(open_table(table).history(1)), {})
-    if newest.get("operation") == "RESTORE":
-        restored = newest.get("operationParameters", {}).get("version")
-        return int(restored) if restored is not None else None
+    """The version whose rows the head shows: behind the notes of a vacuum, the one that a RESTORE named or itself."""
+    for entry in open_table(table).history(20):
+        if str(entry.get("operation", "")).startswith("VACUUM"):
+            continue
+        if entry.get("operation") == "RESTORE":
+            restored = entry.get("operationParameters", {}).get("version")
+            return int(restored) if restored is not None else None
+        return int(entry["version"])
     return version(table)

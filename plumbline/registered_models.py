@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from plumbline.errors import ServiceUnavailable
@@ -32,6 +32,7 @@ class Registered:
     aliases: list[str]
     feature_service: str
     data_version: str
+    tags: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def __str__(self) -> str:
         roles = f" ({', '.join(sorted(self.aliases))})" if self.aliases else ""
@@ -79,7 +80,7 @@ def versions() -> list[Registered]:
         for item in registry.search_model_versions(f"name = '{NAME}'"):
             whole = registry.get_model_version(NAME, item.version)  # a search leaves the aliases out
             service, data = whole.tags.get("feature_service", ""), whole.tags.get("data_version", "")
-            found.append(Registered(str(whole.version), list(whole.aliases), service, data))
+            found.append(Registered(str(whole.version), list(whole.aliases), service, data, dict(whole.tags)))
     except MlflowException as error:
         raise unanswered(error) from None
     return sorted(found, key=lambda model: int(model.version))

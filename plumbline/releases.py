@@ -96,6 +96,23 @@ def publish(release: Release) -> None:
         raise Conflict(_superseded(release, release.release_id)) from None
 
 
+def diff(before: Release, after: Release) -> dict[str, list[Any]]:
+    """Field → its value in each, where they differ; tables and gates by their names, None where one is not named."""
+    found: dict[str, list[Any]] = {}
+    for name, then in asdict(before).items():
+        now = getattr(after, name)
+        if isinstance(then, dict):
+            for key in sorted({*then, *now}):
+                pair = [
+                    side[key]["verdict"] if name == "gates" and key in side else side.get(key) for side in (then, now)
+                ]
+                if pair[0] != pair[1]:
+                    found[f"{name}.{key}"] = pair
+        elif then != now:
+            found[name] = [then, now]
+    return found
+
+
 def _superseded(release: Release, current: int | None) -> str:
     return (
         f"{release.product}: release {current} was published since this run pinned release {release.base}; "

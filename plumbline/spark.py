@@ -37,6 +37,8 @@ CONF = {
     # Both default to numbers for a cluster (200, 50), which on two cores is all overhead.
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "2",
+    # A release names a version for ever: Delta would cut its log behind 30 days, and old versions could not be opened.
+    "spark.databricks.delta.properties.defaults.enableExpiredLogCleanup": "false",
     # A session that a killed command left is found again by whoever takes up its work, and cleared: see `session`.
     "spark.connect.session.manager.defaultSessionTimeout": "-1",
 }

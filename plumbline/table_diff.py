@@ -35,8 +35,8 @@ def compare(
     both = old.index.intersection(new.index)
     shared = [name for name in old.columns if name in new.columns and name not in ignored]
     left, right = old.loc[both], new.loc[both]
-    differs = {name: _differs(left[name], right[name]) for name in shared}
-    changed = np.logical_or.reduce(list(differs.values())) if shared else np.zeros(len(both), bool)
+    unlike = {name: differs(left[name], right[name]) for name in shared}
+    changed = np.logical_or.reduce(list(unlike.values())) if shared else np.zeros(len(both), bool)
     added = [name for name in new.columns if name not in old.columns]
     return {
         "rows": {
@@ -54,7 +54,7 @@ def compare(
         "each": {
             name: {
                 "type": types[1][name],
-                "changed": float(differs[name].mean()) if name in differs and len(both) else None,
+                "changed": float(unlike[name].mean()) if name in unlike and len(both) else None,
                 **_moved(old[name] if name in old.columns else None, new[name]),
             }
             for name in [*shared, *added]
@@ -114,7 +114,8 @@ def _histogram(before: NDArray[Any] | None, after: NDArray[Any]) -> dict[str, li
     }
 
 
-def _differs(left: pd.Series, right: pd.Series) -> NDArray[Any]:
+def differs(left: pd.Series, right: pd.Series) -> NDArray[Any]:
+    """Which rows hold another value (missing equals missing): an array of booleans."""
     import numpy as np
 
     then, now = numbers(left), numbers(right)
@@ -123,5 +124,5 @@ def _differs(left: pd.Series, right: pd.Series) -> NDArray[Any]:
     else:
         missing = left.isna().to_numpy() & right.isna().to_numpy()
         same = (left.astype(str).to_numpy() == right.astype(str).to_numpy()) | missing
-    differs: NDArray[Any] = ~same
-    return differs
+    found: NDArray[Any] = ~same
+    return found

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plumbline.commands.base import Json, room, show
+from plumbline.commands.base import DATA, Json, app, room, show
 from plumbline.commands.data import releases_app
 
 
@@ -42,3 +42,80 @@ def undo(
     print(
         "models trained on undone releases stay registered: `plumb deploy --model previous` goes back to the one before"
     )
+
+
+lake_app = typer.Typer(help="The Delta tables themselves.", no_args_is_help=True)
+app.add_typer(lake_app, name="lake", rich_help_panel=DATA)
+
+
+@lake_app.command("vacuum")
+def vacuum(
+    keep_days: Annotated[int, typer.Option(min=0, help="Keep files that were in use within this many days.")] = 7,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete data files that no release, run, dataset or registered model names any more.
+
+    Every version that one of them names stays readable, however old it is.
+
+    Example: plumb lake vacuum --keep-days 30 --dry-run
+    """
+    from dataclasses import asdict
+
+    from plumbline import retention
+
+    done = retention.vacuum("churn", keep_days, dry_run=dry_run)
+    if json:
+        show([asdict(item) for item in done], True)
+        return
+    for item in done:
+        size = "" if item.bytes is None else f" ({item.bytes / 1e6:,.1f} MB)"
+        what = f"{item.files:,} files{size} {'would go' if dry_run else 'went'}"
+        print(f"{item.table:20} {what}; kept: versions {', '.join(map(str, sorted(item.kept)))}")
+
+
+@app.command("what-changed", rich_help_panel=DATA)
+def what_changed(
+    before: Annotated[str, typer.Argument(metavar="A", help="A release (2), a model (model:1) or a day (1998-06-29).")],
+    after: Annotated[str, typer.Argument(metavar="B", help="The same kind of thing.")],
+    json: Json = False,
+) -> None:
+    """What changed between two releases, two model versions, or two days: data, code, and what moved.
+
+    Tables and rows, columns, dbt models and feature SQL, feature distributions (PSI), gates, code, lock; also a page.
+
+    Example: plumb what-changed 1 2
+    """
+    from plumbline import clock
+    from plumbline import what_changed as module
+
+    begun = clock.monotonic()
+    found = module.what_changed("churn", before, after)
+    path, seconds = module.page_path(before, after), clock.monotonic() - begun
+    room("plumbline.what_changed_page:write")(path, found, seconds)
+    if json:
+        show({**found, "page": str(path)}, True)
+    else:
+        room("plumbline.what_changed_page:show")(found, path, clock.monotonic() - begun)
+
+
+@releases_app.command("diff")
+def diff(
+    before: Annotated[int, typer.Argument(help="A release's number.")],
+    after: Annotated[int | None, typer.Argument(help="Another one's; default: the one in force.")] = None,
+    json: Json = False,
+) -> None:
+    """Which fields of two releases' manifests differ, at once; what that means in rows: `plumb what-changed`.
+
+    Example: plumb releases diff 1 2
+    """
+    from plumbline import releases
+
+    found = releases.diff(releases.read("churn", before), releases.required("churn", after))
+    if json:
+        show(found, True)
+        return
+    for name, (then, now) in found.items():
+        print(f"{name:24} {then} → {now}")
+    if not found:
+        print("they differ in nothing")

@@ -21,7 +21,8 @@ from plumbline.releases import Release
 
 name, rounds, runners, meet = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 for number in range(1, rounds + 1):
-    made = Release(number, "toy", date.min, number - 1 or None, {"raw.orders": number}, {}, "c", "l", name, "n")
+    tables = {"raw.orders": number}
+    made = Release(number, "toy", date(1998, 6, 30), number - 1 or None, tables, {}, "code", "lock", name, "now")
     (meet / f"{number}-{name}").touch()
     while len(list(meet.glob(f"{number}-*"))) < runners:
         time.sleep(0)
