@@ -31,11 +31,12 @@ kill: setup ## Kill every stage in mid-work, run it again, compare; the table go
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (15 minutes or so)
 	@$(BIN)/python -m bench $(ONLY)
 
-lint: setup ## ruff, mypy, import rules between rooms, sqlfluff
+lint: setup ## ruff, mypy, import rules between rooms, contracts, sqlfluff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PATH=$(BIN):$$PATH $(BIN)/lint-imports --no-logo --cache-dir $(HOME_DIR)/cache/import-linter
+	@$(BIN)/plumb contract check
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
 docs: setup ## The README's flow and the screenshots, from this home's demo

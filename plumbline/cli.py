@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from plumbline.commands import daily, model, data, house  # isort: skip # noqa: F401 - the order of the panels in --help
+from plumbline.commands import daily, model, data, contracts, house  # isort: skip # noqa: F401 - the order of the panels in --help
 from plumbline.commands.base import app
 from plumbline.errors import PlumblineError, ServiceUnavailable
 
