@@ -120,11 +120,15 @@ def _told_window(start: datetime, run: StageRun) -> str:
 
 
 def _settle_dlt() -> None:
-    """dlt's own settings, read when it is imported: quiet (it raises what it logs), no telemetry, nothing in ~."""
+    """dlt's own settings, read when it is imported: quiet (it raises what it logs), no telemetry, nothing in ~.
+
+    Its memory of columns is left aside: it would write a column that was dropped again, as nulls.
+    """
     os.environ |= {
         "RUNTIME__LOG_LEVEL": "CRITICAL",
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "DLT_DATA_DIR": str(settings().home / "dlt"),
+        "RESTORE_FROM_DESTINATION": "false",
     }
 
 
@@ -236,7 +240,7 @@ def _sent_keys(
 
     key = contracts.shop(table).key[0]
     inside = source_checks.in_window(found.types[table][RECORDED], RECORDED, start - LOOKBACK, end)
-    shown = set(shop.scalars(sa.select(sa.column(key)).select_from(sa.table(table)).where(inside)))
+    shown: set[int] = set(shop.scalars(sa.select(sa.column(key)).select_from(sa.table(table)).where(inside)))
     return shown - set(_landed_keys(table, key, start - LOOKBACK, rejected).to_pylist())
 
 

@@ -120,12 +120,14 @@ def rows_to_keep(
     import sqlalchemy as sa
 
     columns = list(shown.types[table])
-    chosen = [sa.literal_column(connection.dialect.identifier_preparer.quote(name)).label(name) for name in columns]
+    chosen: list[sa.ColumnElement[Any]] = [
+        sa.literal_column(connection.dialect.identifier_preparer.quote(name)).label(name) for name in columns
+    ]
     query = sa.select(*chosen).select_from(sa.table(table))
     kind = shown.types[table].get(RECORDED)
     if kind is not None and kind._type_affinity is sa.DateTime:
-        stamp = sa.column(RECORDED)
-        unreadable = stamp.is_(None)
+        stamp: sa.ColumnElement[Any] = sa.column(RECORDED)
+        unreadable: sa.ColumnElement[bool] = stamp.is_(None)
         if connection.dialect.name == "sqlite":
             unreadable = sa.or_(unreadable, sa.func.datetime(stamp).is_(None))
         query = query.where(sa.or_(source_checks.in_window(kind, RECORDED, start - LOOKBACK, end), unreadable))

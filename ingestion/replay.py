@@ -146,11 +146,11 @@ def database(rows: dict[str, pa.Table]) -> sa.Engine:
     with made.begin() as connection:
         for table in contracts.SHOP:
             contract, found = contracts.shop(table), rows.get(table)
-            given = found.column_names if found is not None else list(contract.columns)
             known = {name: c for c in contract.columns.values() for name in contract.accepted(c.name)}
-            columns = [
-                sa.Column(name, column_type(known[name]) if name in known else _other(found.schema.field(name).type))
-                for name in given
+            given = {f.name: f.type for f in found.schema} if found is not None else dict.fromkeys(contract.columns)
+            columns: list[sa.Column[Any]] = [
+                sa.Column(name, column_type(known[name]) if name in known else _other(kind))
+                for name, kind in given.items()
             ]
             sa.Table(table, tables, *columns)
         tables.create_all(connection)
