@@ -125,7 +125,8 @@ def _rules(
     bad = [mistyped] if mistyped is not None else []
     absent = sa.and_(value.is_not(None), *bad) if bad else sa.false()
     rules = [(sa.or_(value.is_(None), *bad) if column.required else absent, f"not {TYPES[column.kind]}")]
-    sound = sa.not_(mistyped) if mistyped is not None else sa.true()
+    # not_() of SQLAlchemy leaves `IS NOT` as it is
+    sound = sa.case((mistyped, 0), else_=1) == 1 if mistyped is not None else sa.true()
     if column.minimum is not None:
         rules.append((sa.and_(sound, value < column.minimum), f"below {column.minimum:,}"))
     if column.maximum is not None:
