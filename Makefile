@@ -34,11 +34,12 @@ drill: setup ## Put every fault into a real run and see who stops it; the table 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
 
-lint: setup ## ruff, mypy, import rules between rooms, sqlfluff
+lint: setup ## ruff, mypy, import rules between rooms, contracts, sqlfluff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PATH=$(BIN):$$PATH $(BIN)/lint-imports --no-logo --cache-dir $(HOME_DIR)/cache/import-linter
+	@$(BIN)/plumb contract check
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
 docs: setup ## The README's flow and the screenshots, from this home's demo

@@ -18,10 +18,13 @@ from importlib.metadata import files as wheel_files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plumbline import contracts
+from plumbline.contracts import Column, Contract
 from plumbline.errors import PlumblineError, ServiceUnavailable, SettingsError
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from sqlalchemy import Connection, Engine, MetaData
     from sqlalchemy.types import TypeEngine
 
@@ -128,28 +131,42 @@ def as_stored(kind: TypeEngine[Any], instant: datetime) -> datetime:
 
 
 def schema() -> MetaData:
-    """The shop's two tables. Timestamps are UTC without a zone."""
+    """The shop's tables as their contracts have them. Timestamps are UTC without a zone."""
     import sqlalchemy as sa
 
     tables = sa.MetaData()
-    sa.Table(
-        "orders",
-        tables,
-        sa.Column("order_id", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("customer_id", sa.BigInteger, nullable=False),
-        sa.Column("order_date", sa.Date, nullable=False),
-        sa.Column("units", sa.BigInteger, nullable=False),
-        sa.Column("total_cents", sa.BigInteger, nullable=False),
-        sa.Column("recorded_at", sa.DateTime, nullable=False, index=True),
-    )
-    sa.Table(
-        "customers",
-        tables,
-        sa.Column("customer_id", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("signed_up_at", sa.DateTime, nullable=False),
-        sa.Column("recorded_at", sa.DateTime, nullable=False, index=True),
-    )
+    for name in contracts.SHOP:
+        contract = contracts.shop(name)
+        sa.Table(name, tables, *(_column(contract, column) for column in contract.columns.values()))
     return tables
+
+
+def _column(contract: Contract, column: Column) -> sa.Column[Any]:
+    import sqlalchemy as sa
+
+    return sa.Column(
+        column.name,
+        column_type(column),
+        primary_key=column.name in contract.key,
+        autoincrement=False,
+        nullable=not column.required,
+        index=column.name == contracts.RECORDED or None,
+    )
+
+
+def column_type(column: Column) -> TypeEngine[Any]:
+    """The type of a contract's column in a shop database."""
+    import sqlalchemy as sa
+
+    kinds: dict[str, TypeEngine[Any]] = {
+        "integer": sa.BigInteger(),
+        "number": sa.Float(),
+        "date": sa.Date(),
+        "timestamp": sa.DateTime(),
+        "string": sa.String(),
+        "boolean": sa.Boolean(),
+    }
+    return kinds[column.kind]
 
 
 def engine() -> Engine:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, lake, ledger, transform
+from plumbline import files, landed, ledger, transform
 from plumbline.releases import Release
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def build(spark: SparkSession, release: Release, tables: list[str], sample: str,
     is the SQL condition on customer_id that raw rows must meet."""
     clear(spark, folder)
     pins = {
-        table: f"(SELECT * FROM {lake.at(table, release.version(table), release.rejected)} WHERE {sample})"
+        table: f"(SELECT * FROM {landed.at(table, release.version(table), release.rejected)} WHERE {sample})"
         for table in transform.SOURCES
     }
     given = {"PLUMB_PINS": json.dumps(pins), "PLUMB_BASE_PINS": "{}", "PLUMB_MERGE_ONLY": "true"}

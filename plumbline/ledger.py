@@ -40,3 +40,9 @@ def written_by(product: str, table: str, version: int) -> dict[str, Any] | None:
         if (found.get("wrote") or {}).get(table) == version:
             return found
     return None
+
+
+def newest(product: str, stage: str, state: str) -> dict[str, Any] | None:
+    """The newest event of a stage in that state, None when there is none."""
+    path = max((settings().home / "ledger" / product).glob(f"*-{stage}-{state}-*.json"), default=None)
+    return files.read_json(path) if path else None

@@ -41,7 +41,7 @@ def _downstream(table: str, manifest: dict[str, Any]) -> list[str]:
 def _gates(table: str) -> list[str]:
     """Columns of the table that the gate's expectations name."""
     suites = importlib.import_module("validation.suites")
-    return [f"ge_check names {', '.join(suites.COLUMNS)}"] if table == "analytics.orders" else []
+    return [f"ge_check names {', '.join(suites.columns())}"] if table == "analytics.orders" else []
 
 
 def _feast() -> list[str]:

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     now: datetime | None = Field(None, description="Fixes the clock for a replay, e.g. 1998-07-01T00:00:00Z.")
     lake: str | None = Field(None, description="Where the Delta tables live; default: the folder `lake` in home.")
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
+    contracts: Path = Field(ROOT / "contracts", description="The folder of data contracts (*.odcs.yaml).")
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(None, description="MLflow tracking server; default: SQLite and files in home.")
     signing_key: SecretStr | None = Field(
@@ -80,7 +81,7 @@ class Settings(BaseSettings):
             raise ValueError("needs a time zone, as in 1998-07-01T00:00:00Z")
         return value.astimezone(UTC) if value else None
 
-    @field_validator("home", "cache")
+    @field_validator("home", "cache", "contracts")
     @classmethod
     def _folder(cls, value: Path) -> Path:
         if value.expanduser().exists() and not value.expanduser().is_dir():

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import causes, files, lake, releases, stage
+from plumbline import causes, contract_gate, files, lake, landed, releases, stage
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
@@ -66,6 +66,7 @@ def build(run: StageRun) -> str:
         if version is None:
             raise TransformError(f"dbt reported success, but there is no {table} at {lake.uri(table)}")
         run.write(table, version, _rows_written(table) if version != heads[table] else 0)
+        contract_gate.audit(run, table, version)
     tests = sum(node["kind"] == "test" for node in nodes)
     return f"{len(nodes) - tests} models built, {tests} tests passed"
 
@@ -109,7 +110,7 @@ def run_dbt(args: list[str]) -> None:
 
 def _pins(pins: Mapping[str, int], before: Mapping[str, int], without: list[str]) -> dict[str, str]:
     return {
-        "PLUMB_PINS": json.dumps({table: lake.at(table, version, without) for table, version in pins.items()}),
+        "PLUMB_PINS": json.dumps({table: landed.at(table, version, without) for table, version in pins.items()}),
         "PLUMB_BASE_PINS": json.dumps({table: lake.at(table, version) for table, version in before.items()}),
         "PLUMB_MERGE_ONLY": _merge_only(before, pins) if before else "true",
     }

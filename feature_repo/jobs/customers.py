@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feature_repo.jobs import history
-from plumbline import clock, files, lake, spark
+from plumbline import clock, contract_gate, files, lake, spark
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
 from plumbline.settings import settings
@@ -86,6 +86,7 @@ def compute(run: StageRun) -> str:
     if released and carried is None:
         compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
     run.write(TABLE, version, lake.rows(TABLE, version) - kept)
+    contract_gate.audit(run, TABLE, version)
     return f"{run.rows[TABLE]:,} rows for {told}{compared}"
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from ingestion import landing, shop
-from ingestion.shop import ShopError
 from plumbline import lake, stage
-from plumbline.errors import ServiceUnavailable
+from plumbline.errors import GateFailed, ServiceUnavailable
 
 DAY = date(1997, 1, 3)
 TABLES = {
@@ -40,7 +39,7 @@ def land() -> str:
 
 
 def refused() -> str:
-    with pytest.raises(ShopError) as error:
+    with pytest.raises(GateFailed) as error:
         land()
     assert lake.version("raw.orders") is None, "nothing is landed"
     return str(error.value)
@@ -109,7 +108,7 @@ def test_a_row_behind_the_window_does_not_stop_it(lax: sqlite3.Connection) -> No
 )
 def test_what_the_shop_lacks_is_named(lax: sqlite3.Connection, change: str, told: str) -> None:
     lax.executescript(change)
-    with pytest.raises(ShopError, match=told):
+    with pytest.raises(GateFailed, match=told):
         land()
 
 

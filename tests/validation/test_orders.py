@@ -28,7 +28,7 @@ def audited(mart: Rows, raw: Rows | None = None, base_day: date | None = None) -
 
     stamp = pa.timestamp("us", tz="UTC")
     kinds = {"LongType": pa.int64(), "DateType": pa.date32(), "TimestampType": stamp, "StringType": pa.string()}
-    schema = pa.schema({name: kinds[kind] for name, kind in suites.COLUMNS.items()})
+    schema = pa.schema({name: kinds[kind] for name, kind in suites.columns().items()})
     for table, rows in (("analytics.orders", mart), ("raw.orders", raw or mart)):
         write_deltalake(lake.uri(table), pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
     pins = {table: lake.version(table) or 0 for table in ("analytics.orders", "raw.orders")}

@@ -1,0 +1,137 @@
+"""The contracts as they are, and each way in which one can be malformed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plumbline import contracts
+from plumbline.contracts import ContractError
+from plumbline.settings import ROOT, settings
+
+Document = dict[str, Any]
+
+
+@pytest.fixture
+def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    copied = tmp_path / "contracts"
+    shutil.copytree(ROOT / "contracts", copied)
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(copied))
+    settings.cache_clear()
+    return copied
+
+
+def spoil(folder: Path, change: Callable[[Document], None], dataset: str = "shop.orders") -> None:
+    path = folder / f"{dataset}.odcs.yaml"
+    document = yaml.safe_load(path.read_text())
+    change(document)
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def test_every_dataset_has_a_contract_with_owner_channel_and_service_levels(home: Path) -> None:
+    for dataset in contracts.DATASETS:
+        contract = contracts.load(dataset)
+        assert contract.owner and contract.channel.startswith("#") and contract.key
+        levels = {level.property: level.value for level in contract.levels}
+        assert (levels["completeness"], levels["schemaNotice"]) == (99.9, 7)
+    features = contracts.load("features.customers")
+    fresh = next(level for level in features.levels if level.property == "timeOfAvailability")
+    assert (fresh.value, fresh.objective) == ("00:05", 99.5)
+    assert features.key == ("customer_id", "snapshot_date")
+    orders = contracts.shop("orders")
+    assert {name for name, column in orders.columns.items() if column.required} == set(orders.columns)
+    assert (orders.columns["total_cents"].minimum, orders.columns["total_cents"].maximum) == (0, 10_000_000)
+
+
+def columns(document: Document) -> list[Document]:
+    found: list[Document] = document["schema"][0]["properties"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.pop("apiVersion"), "'apiVersion' is a required property"),
+        (lambda d: d.update(ownr="x"), "Additional properties are not allowed"),
+        (lambda d: columns(d)[0].update(requird=True), r"schema\[0\].properties\[0\]: Unevaluated properties"),
+        (lambda d: d.update(id="orders"), "id: expected shop.orders, the file's name; found orders"),
+        (lambda d: d.update(version="one"), "version: expected numbers as in 1.0.0, found one"),
+        (lambda d: d.pop("team"), "team: expected a name and a member of role owner"),
+        (lambda d: d.pop("support"), "support: expected a channel"),
+        (lambda d: d["slaProperties"].pop(), "slaProperties: expected schemaNotice"),
+        (lambda d: columns(d)[0].pop("primaryKey"), "no column is primaryKey"),
+        (lambda d: columns(d)[1].update(name="order_id"), "expected columns, each once"),
+        (lambda d: columns(d)[1].update(name="Customer"), "expected lower case, digits and _, found 'Customer'"),
+        (lambda d: columns(d)[3].update(physicalType="text"), r"\(units\): expected a physicalType with its logical"),
+        (lambda d: columns(d)[3].pop("description"), r"\(units\): expected a description"),
+        (lambda d: columns(d)[3]["logicalTypeOptions"].update(multipleOf=2), "nothing here would check multipleOf"),
+        (
+            lambda d: columns(d)[2]["quality"][0].update(implementation={"latest": "now"}),
+            r"quality \(order_date\): expected engine plumbline",
+        ),
+    ],
+)
+def test_a_malformed_contract_is_named_with_the_place(
+    folder: Path, change: Callable[[Document], object], told: str
+) -> None:
+    spoil(folder, lambda document: change(document) and None)
+    with pytest.raises(ContractError, match=told) as error:
+        contracts.load("shop.orders")
+    assert str(folder / "shop.orders.odcs.yaml") in str(error.value)
+
+
+def test_a_contract_that_is_not_there_or_not_yaml_is_named(folder: Path) -> None:
+    with pytest.raises(ContractError, match="no contract of shop.returns at .*; there are analytics.customers, "):
+        contracts.load("shop.returns")
+    (folder / "shop.orders.odcs.yaml").write_text("a: [")
+    with pytest.raises(ContractError, match=r"shop.orders.odcs.yaml: not YAML: "):
+        contracts.load("shop.orders")
+
+
+def announce(folder: Path, **changed: str) -> None:
+    rename = {"from": "total_cents", "to": "amount_cents", "announced": "1998-06-20", "effective": "1998-07-05"}
+    said = {"property": "announcedRenames", "value": [rename | changed]}
+    spoil(folder, lambda document: document.update(customProperties=[said]))
+
+
+def test_both_names_are_accepted_in_a_notice_and_the_new_one_after_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(folder)
+    accepted = {}
+    for day in ("1998-06-19", "1998-06-20", "1998-07-04", "1998-07-05"):
+        monkeypatch.setenv("PLUMBLINE_NOW", f"{day}T23:00:00Z")
+        settings.cache_clear()
+        accepted[day] = contracts.shop("orders").accepted("total_cents")
+    both = ("amount_cents", "total_cents")
+    assert list(accepted.values()) == [("total_cents",), both, both, ("amount_cents",)]
+    assert contracts.shop("orders").accepted("units") == ("units",)
+
+
+def test_a_notice_of_less_than_seven_days_does_not_stand(folder: Path) -> None:
+    announce(folder, announced="1998-06-28", effective="1998-07-04")
+    assert contracts.shop("orders").standing() == []
+    announce(folder, announced="1998-06-27", effective="1998-07-04")
+    assert [rename.effective for rename in contracts.shop("orders").standing()] == [date(1998, 7, 4)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"effective": "soon"}, "expected YYYY-MM-DD"),
+        ({"from": "price"}, "expected one of both names, and one only, to be a column"),
+        ({"to": "units"}, "expected one of both names, and one only, to be a column"),
+        ({"from": "order_id"}, "landing finds rows by it, so it keeps its name"),
+        ({"until": "1998-08-01"}, "expected from, to, announced and effective"),
+    ],
+)
+def test_an_announcement_that_cannot_be_kept_is_refused(folder: Path, changed: dict[str, str], told: str) -> None:
+    announce(folder, **changed)
+    with pytest.raises(ContractError, match=told):
+        contracts.shop("orders")
