@@ -77,11 +77,12 @@ def land(run: StageRun) -> str:
         changes += dual_write.begin(table)
     run.facts |= {"batch_id": batch, "landed_until": end.isoformat()}
     run.facts["schema_changes"] = [*run.facts.get("schema_changes", []), *changes]
-    kept = landing_gates.count(run, sent, batch, start)
+    landed = {name: set(_landed_keys(name, key, start - LOOKBACK, rejected).to_pylist()) for name, key in tables}
+    kept = landing_gates.count(run, sent, landed, batch, start)
     rest = f"; of what was sent, {kept:,} rows stay in quarantine" if kept else "; that is all that was sent"
     dropped = "".join(f"; dropped raw.{c['table']}.{c['column']}" for c in changes if c["change"] == "dropped")
-    landed, new = run.rows["raw.orders"], run.rows["raw.customers"]
-    return f"landed {landed:,} orders and {new:,} new customers ({told}){rest}{dropped}"
+    orders, new = run.rows["raw.orders"], run.rows["raw.customers"]
+    return f"landed {orders:,} orders and {new:,} new customers ({told}){rest}{dropped}"
 
 
 def landed_tables() -> dict[str, str]:

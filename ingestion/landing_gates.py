@@ -57,8 +57,8 @@ def hold_to_contract(
     """
     differences = source_schema.differences(shown.seen, source_schema.seen_before(run.candidate.product))
     broken = [difference.told for difference in differences if difference.breaking]
-    _judge(run, SCHEMA, len(shown.seen), broken, [difference.as_dict() for difference in differences])
-    run.facts["schema_changes"] = _announce(run, differences)
+    promised = sum(len(contracts.shop(table).columns) for table in contracts.SHOP)
+    _judge(run, SCHEMA, promised, broken, [difference.as_dict() for difference in differences])
     if broken:
         told = "the shop's schema is not what its contract says:"
         mend = (
@@ -66,6 +66,7 @@ def hold_to_contract(
             f"`plumb ingest --as-of {run.as_of}`."
         )
         raise GateFailed(_kept_out(run, connection, shown, start, end, "schema", broken, told, mend))
+    run.facts["schema_changes"] = _announce(run, differences)
     window = Window(start - LOOKBACK, end, run.as_of)
     found = [
         b for t in contracts.SHOP for b in source_checks.breaches(connection, t, shown.names[t], shown.types[t], window)
@@ -79,20 +80,20 @@ def hold_to_contract(
     return _let_in(run, connection, shown, window)
 
 
-def count(run: StageRun, sent: dict[str, set[int]], batch: str, start: datetime) -> int:
+def count(run: StageRun, sent: dict[str, set[int]], landed: dict[str, set[int]], batch: str, start: datetime) -> int:
     """The gate `landing_complete`: each key that the shop showed is in raw now. How many rows stay in quarantine.
 
+    `sent` has the keys that the shop showed before it was read, `landed` those that raw has now, each by table.
     Raises GateFailed that names tables and keys of rows that got lost on the way; run again, they land.
     """
     facts: dict[str, dict[str, int]] = {"sent": {}, "landed": {}, "quarantined": {}}
     lost: dict[str, list[int]] = {}
     for table, asked in sent.items():
-        there = set(quarantine.landed_keys(table).to_pylist())
-        landed = run.rows[f"raw.{table}"]
-        kept = quarantine.held_count(table, start, asked | there)
-        lost[table] = sorted(asked - there)
-        facts["landed"][table], facts["quarantined"][table] = landed, kept
-        facts["sent"][table] = landed + kept + len(lost[table])
+        rows = run.rows[f"raw.{table}"]
+        kept = quarantine.held_count(table, start, asked | landed[table])
+        lost[table] = sorted(asked - landed[table])
+        facts["landed"][table], facts["quarantined"][table] = rows, kept
+        facts["sent"][table] = rows + kept + len(lost[table])
     run.facts |= facts
     broken = [
         f"{table}: {len(found):,} of {facts['sent'][table]:,} rows sent are neither in raw.{table} nor in quarantine, "
@@ -195,8 +196,6 @@ def _announce(run: StageRun, differences: list[Difference]) -> list[dict[str, An
     """Notes each additive difference once, in `<home>/schema_changes`, and tells it every time."""
     found = []
     for difference in differences:
-        if difference.breaking:
-            continue
         say(difference.told)
         told = {**difference.as_dict(), "run_id": run.candidate.run_id, "first_seen": clock.now().isoformat()}
         path = settings().home / "schema_changes" / run.candidate.product
@@ -216,7 +215,8 @@ def _rules() -> int:
 
 
 def _let_in(run: StageRun, connection: sa.Connection, shown: Shown, window: Window) -> sa.Engine | None:
-    marked = [batch for batch in quarantine.batches() if batch.marked]
+    if not (marked := quarantine.marked()):
+        return None
     found = replay.missing_rows(connection, marked, shown.types, window)
     if not any(len(rows) for rows in found.values()):
         return None

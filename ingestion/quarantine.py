@@ -121,27 +121,39 @@ def put(
 
 def batches() -> list[Batch]:
     """Every batch that was kept out, oldest window first."""
-    found = []
-    for path in _reasons():
-        told = files.read_json(path) or {}
-        found.append(
-            Batch(
-                told["batch_id"],
-                told["kind"],
-                told["at"],
-                "; ".join(told["broke"]),
-                told["rows"],
-                datetime.fromisoformat(told["end"]),
-                (path.parent / REPLAY).exists(),
-            )
-        )
-    for batch_id in stage.rejected(PRODUCT):
-        path = settings().home / "rejected" / PRODUCT / f"{batch_id}.json"
-        told = files.read_json(path) or {}
-        at = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
-        marked = (folder(batch_id) / REPLAY).exists()
-        found.append(Batch(batch_id, "gate", at, told["why"], _landed_as(batch_id), marked=marked))
+    found = [*map(_quarantined, _reasons()), *map(_set_aside, stage.rejected(PRODUCT))]
     return sorted(found, key=lambda batch: (_window(batch.batch_id), _number(batch.batch_id)))
+
+
+def marked() -> list[Batch]:
+    """The batches that the next landing may take in, oldest window first."""
+    paths = (settings().home / "quarantine" / PRODUCT).glob(f"*/{REPLAY}")
+    known = sorted((path.parent.name for path in paths), key=lambda name: (_window(name), _number(name)))
+    return [
+        _quarantined(path) if (path := folder(batch_id) / REASON).exists() else _set_aside(batch_id)
+        for batch_id in known
+    ]
+
+
+def _quarantined(path: Path) -> Batch:
+    told = files.read_json(path) or {}
+    return Batch(
+        told["batch_id"],
+        told["kind"],
+        told["at"],
+        "; ".join(told["broke"]),
+        told["rows"],
+        datetime.fromisoformat(told["end"]),
+        (path.parent / REPLAY).exists(),
+    )
+
+
+def _set_aside(batch_id: str) -> Batch:
+    path = settings().home / "rejected" / PRODUCT / f"{batch_id}.json"
+    told = files.read_json(path) or {}
+    at = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
+    asked = (folder(batch_id) / REPLAY).exists()
+    return Batch(batch_id, "gate", at, told["why"], _landed_as(batch_id), marked=asked)
 
 
 def read(batch_id: str) -> Batch:
@@ -179,8 +191,8 @@ def held_count(table: str, since: datetime, shown: set[Any]) -> int:
     """How many different rows of a table are held in quarantine, of windows that end after `since`, and are no longer
     among what the shop shows (`shown`: their keys)."""
     key, rows = contracts.shop(table).key[0], set()
-    for batch in batches():
-        if batch.kind == "gate" or batch.end is None or batch.end <= since:
+    for batch in map(_quarantined, _reasons()):
+        if batch.end is None or batch.end <= since:
             continue
         rows |= {repr(sorted(row.items())) for row in held(batch)[table].to_pylist() if row.get(key) not in shown}
     return len(rows)

@@ -68,7 +68,7 @@ def quarantine_list(json: Json = False) -> None:
         return
     for item in found:
         rows, held = (", ".join(f"{n:,} {table}" for table, n in item[what].items()) for what in ("rows", "held"))
-        state = "asked back" if item["asked_back"] else ("held" if any(item["held"].values()) else "came in")
+        state = ("asked back" if item["asked_back"] else "held") if any(item["held"].values()) else "came in"
         print(f"{item['batch_id']:28} {item['kind']:8} {state:10} {rows} (held: {held})")
         print(f"    {item['why'].splitlines()[0][:200]}")
     if not found:
