@@ -61,13 +61,13 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
     client.delete(ONLINE)  # from here to the end no release is whole online
     with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the result
         store.materialize(start, end, feature_views=[feature_store.VIEW])
+    removed = online_keys.sweep(store, client, _customers(release, oldest, end), fields_too=not forward)
     arrived = _arrived(store, client, start, end)
     if arrived != expected:
         raise MaterializeError(
             f"release {release.release_id}: {expected:,} customers changed, Redis holds {arrived:,} rows. "
             "Run `plumb materialize` again."
         )
-    removed = online_keys.sweep(store, client, _customers(release, oldest, end), fields_too=not forward)
     client.hset(ONLINE, mapping={"release_id": release.release_id, "event_time": end.isoformat()})
     return {
         "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC"

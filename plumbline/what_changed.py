@@ -27,11 +27,9 @@ LOCK = "requirements/pipeline.txt"
 ORDER_VALUES = ("total_cents", "units")
 REFERENCE = timedelta(days=28)
 """New orders are held against those of so many days before them, as the gate does."""
-FEWEST = 30
-"""Of fewer new orders a distribution says nothing."""
+FEWEST = 500
+"""Of fewer new orders a PSI is chance: with ten bins, 0.2 of a day's 50 (bins / orders)."""
 NOT_FEATURES = [*version_diff.BOOKKEEPING, "snapshot_date", "event_time"]
-SHOWN = 30
-"""Commits and files that are listed."""
 
 
 class WhatChangedError(PlumblineError):
@@ -143,7 +141,8 @@ def _table(name: str, old: Side, new: Side) -> dict[str, Any]:
     if versions[0] is None or versions[1] is None:
         return about
     if versions[0] == versions[1] and rejected[0] == rejected[1]:
-        return about | {"rows": {"before": (rows := lake.rows(name, versions[0])), "after": rows}}
+        rows = lake.rows(name, versions[0])
+        return about | {"rows": {"before": rows, "after": rows, "added": 0, "removed": 0, "changed": 0}}
     return about | version_diff.compare(name, versions[0], versions[1], rejected)
 
 
@@ -217,7 +216,7 @@ def _snapshot(one: Side) -> tuple[str, pd.DataFrame, dict[str, str]]:
 
 
 def _orders(old: Side, new: Side) -> dict[str, Any]:
-    """Orders that only the newer side has, against those of the 28 days before: PSI and a description by column."""
+    """Orders that only the newer side has, against those of the 28 days before: a description by column, and PSI."""
     if ORDERS not in old.tables or ORDERS not in new.tables or old.tables[ORDERS] == new.tables[ORDERS]:
         return {}
     columns = ["order_id", "order_date", *ORDER_VALUES]
@@ -225,8 +224,8 @@ def _orders(old: Side, new: Side) -> dict[str, Any]:
         lake.open_table(ORDERS, one.tables[ORDERS]).to_pyarrow_table(columns=columns).to_pandas() for one in (old, new)
     )
     added = now[~now["order_id"].isin(then["order_id"])]
-    if len(added) < FEWEST:
-        return {"added": len(added), "each": {}}
+    if not len(added):
+        return {"added": 0, "each": {}}
     first = min(added["order_date"])
     before = then[(then["order_date"] < first) & (then["order_date"] >= first - REFERENCE)]
     if not len(before):
@@ -236,7 +235,7 @@ def _orders(old: Side, new: Side) -> dict[str, Any]:
         "added": len(added),
         "each": {
             name: {
-                "psi": distributions.psi(*pair),
+                "psi": distributions.psi(*pair) if len(added) >= FEWEST else None,
                 "before": distributions.describe(pair[0]),
                 "after": distributions.describe(pair[1]),
             }

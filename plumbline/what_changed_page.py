@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 HISTOGRAMS = 6
+VISIBLE = 0.001
+"""Below this PSI two histograms cannot be told apart by eye."""
 LISTED = 20
 """Commits, files and packages shown; the JSON output has all."""
 
@@ -78,6 +80,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     code, lock = found["code"], found["lock"]
     if code["before"] == code["after"]:
         told.append(f"code: the same, {short(code['after'])}")
+    elif short(code["before"]) == short(code["after"]):
+        told.append(f"code: commit {short(code['after'])} with other uncommitted changes")
     else:
         known = f": {len(code['commits'])} commits, {len(code['files'])} files" if code["commits"] else ""
         told.append(f"code: {short(code['before'])} → {short(code['after'])}{known}")
@@ -93,8 +97,11 @@ def lines(found: dict[str, Any]) -> list[str]:
             told.append(f"gate {name}: {then or 'did not run'} → {now or 'did not run'}")
     told += [f"raw batches {what}: {', '.join(names)}" for what, names in found["batches"].items() if names]
     if orders := found["orders"]:
-        each = (f"{name} PSI {about['psi']:.3f}" for name, about in orders["each"].items())
-        compared = f"; against the 28 days before: {', '.join(each)}" if orders["each"] else ""
+        each = (
+            f"{name} {_stat(about, 'mean')} on average" + ("" if about["psi"] is None else f", PSI {about['psi']:.3f}")
+            for name, about in orders["each"].items()
+        )
+        compared = f"; the 28 days before → these: {'; '.join(each)}" if orders["each"] else ""
         told.append(f"new orders: {orders['added']:,}{compared}")
     for name, (then, now) in found["model"].get("tags", {}).items():
         if then != now:
@@ -193,7 +200,7 @@ def _figures(found: dict[str, Any]) -> list[dict[str, str]]:
         plt.close(figure)
         for name, about in each[:HISTOGRAMS]:
             bins = about["histogram"]
-            if not bins:
+            if not bins or about["psi"] < VISIBLE:
                 continue
             figure, axes = plt.subplots(figsize=(3.4, 2.1), layout="constrained")
             for which, color, label in (("before", figures.SECOND, then), ("after", figures.MODEL, now)):

@@ -53,6 +53,7 @@ def keep(rows: pc.Expression) -> None:
 
 def test_after_an_undo_every_byte_in_redis_is_as_before_the_publish(before: dict[bytes, dict[bytes, bytes]]) -> None:
     assert len(before) == 200
+    assert lake.open_table(TABLE).metadata().configuration.items() >= lake.KEEP_LOG.items()
     publish_second()
     materialize()
     during = online()

@@ -108,6 +108,11 @@ def test_what_a_killed_run_landed_behind_the_release_lands_again_too() -> None:
     assert readable(releases.required("churn")) == in_shop(DAYS[2]), "nothing of the day after"
 
 
+def test_the_log_of_raw_tables_is_never_cut() -> None:
+    for table in ("raw.orders", "raw.customers"):
+        assert lake.open_table(table).metadata().configuration.items() >= lake.KEEP_LOG.items()
+
+
 def test_what_cannot_be_undone_is_said() -> None:
     with pytest.raises(ReleaseError, match="say why"):
         undo("churn", why=" ")

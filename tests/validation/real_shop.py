@@ -37,18 +37,22 @@ def daily_counts() -> np.ndarray:
     return np.array([held.get(day, 0) for day in days()], dtype=float)
 
 
-def snapshot(known: pd.DataFrame, day: date) -> pd.DataFrame:
+@cache
+def snapshot(day: date) -> pd.DataFrame:
     """A row per customer with what the feature gates compare, from the orders known by a day."""
-    known = known[known["known_on"] <= day]
+    known = orders(day).assign(
+        day=lambda frame: pd.to_datetime(frame["order_date"]).astype("datetime64[s]").astype("int64") // 86_400
+    )
+    today = (day - date(1970, 1, 1)).days
     groups = known.groupby("customer_id")
     made = groups.agg(orders_total=("order_id", "size"), units_total=("units", "sum"))
     made["spend_cents_total"] = groups["total_cents"].sum()
     made["avg_ticket"] = made["spend_cents_total"] / made["orders_total"]
     for window in (7, 30, 90):
-        recent = known[known["order_date"] > day - timedelta(days=window)].groupby("customer_id")["total_cents"]
+        recent = known[known["day"] > today - window].groupby("customer_id")["total_cents"]
         made[f"orders_{window}d"] = recent.size().reindex(made.index, fill_value=0)
         made[f"spend_cents_{window}d"] = recent.sum().reindex(made.index, fill_value=0)
     made["avg_ticket_30d"] = made["spend_cents_30d"] / made["orders_30d"].replace(0, np.nan)
-    span = pd.to_datetime(groups["order_date"].max()) - pd.to_datetime(groups["order_date"].min())
-    made["days_between_orders"] = span.dt.days / (made["orders_total"] - 1).replace(0, np.nan)
+    span = groups["day"].max() - groups["day"].min()
+    made["days_between_orders"] = span / (made["orders_total"] - 1).replace(0, np.nan)
     return made.reset_index()

@@ -101,20 +101,16 @@ def test_features_of_real_weeks_pass_from_the_first_day_that_is_judged() -> None
     everything = real_shop.orders()
     for day in sorted(chosen):
         known = everything[everything["known_on"] <= day]
-        snapshots = {at: real_shop.snapshot(known, at) for at in (day, day - timedelta(days=1), day - WEEK)}
+        snapshots = {at: real_shop.snapshot(at) for at in (day, day - timedelta(days=1), day - WEEK)}
         looked, findings = judge(known, snapshots, day, day, LIMITS)
         assert looked["features_shift"] == 24, "12 features against two days"
         assert findings == [], day
 
 
 def test_the_worst_real_shifts_of_features_are_as_written() -> None:
-    everything = real_shop.orders()
-
     def moved(day: str, back: int, column: str) -> tuple[float, float]:
         at = date.fromisoformat(day)
-        was, now = (
-            real_shop.snapshot(everything, then)[column].to_numpy(float) for then in (at - timedelta(days=back), at)
-        )
+        was, now = (real_shop.snapshot(then)[column].to_numpy(float) for then in (at - timedelta(days=back), at))
         return psi(was, now), shifts.missing(now) - shifts.missing(was)
 
     shift, nulls = LIMITS.features_shift, LIMITS.null_ratio
