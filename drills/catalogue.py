@@ -42,11 +42,11 @@ DRILLS = [
     _shop("future-dates", shop_faults.future_dates, "ingest: record_contract"),
     _shop("dollars-for-cents", shop_faults.dollars, "ge_check: orders_expectations"),
     _shop("added-column", shop_faults.added_column, "", "–"),
-    _shop("drifted-units", shop_faults.drifted, "distribution_check: distribution"),
-    _shop("duplicated-batch", shop_faults.twice, "distribution_check: distribution"),
-    _shop("half-a-batch", shop_faults.half, "distribution_check: distribution"),
+    _shop("drifted-units", shop_faults.drifted, "distribution_check: orders_shift"),
+    _shop("duplicated-batch", shop_faults.twice, "distribution_check: orders_repeated"),
+    _shop("half-a-batch", shop_faults.half, "distribution_check: orders_volume"),
     _shop(
-        "late-day", shop_faults.nothing, "distribution_check: distribution", "wait for the orders; run the day again"
+        "late-day", shop_faults.nothing, "distribution_check: orders_volume", "wait for the orders; run the day again"
     ),
     Drill(
         "leaky-column",

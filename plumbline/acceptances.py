@@ -17,6 +17,7 @@ from plumbline.settings import settings
 
 GATES = {
     "orders_volume": "how many orders a day brought, against the days before",
+    "orders_repeated": "new orders that repeat another one of theirs in customer, day, units and amount",
     "null_ratio": "missing values in new orders and in features, against before",
     "orders_shift": "amounts and units of new orders, against the 28 days before",
     "features_shift": "each feature's newest snapshot, against the released ones of the last 7 days",

@@ -1,8 +1,9 @@
 """The gates of `distribution_check`: is what this run brought like what the last good releases hold?
 
-Four gates over exactly the versions that the run wrote: `orders_volume`, `null_ratio`, `orders_shift` and
-`features_shift`. Their limits stand in thresholds.yaml. What they find can be real (a sale, a holiday), so each can be
-accepted for a day (`plumbline.acceptances`). No Spark: Delta tables are read with delta-rs, in a second or two.
+Five gates over exactly the versions that the run wrote: `orders_volume`, `orders_repeated`, `null_ratio`,
+`orders_shift` and `features_shift`. Their limits stand in thresholds.yaml. What they find can be real (a sale, a
+holiday), so each can be accepted for a day (`plumbline.acceptances`). No Spark: Delta tables are read with delta-rs, in
+a second or two.
 
 A run that covers many days (the first one: all of history) is judged day by day for its volume; for the rest its newest
 days are judged by those before them.
@@ -111,6 +112,7 @@ def judge(
     findings: list[Finding] = []
     for gate, finding in (
         *_volume(orders, opened, as_of, limits),
+        *_repeated(orders, opened, as_of, limits),
         *_orders(orders, opened, as_of, limits),
         *_features(orders, snapshots, as_of, limits),
     ):
@@ -197,6 +199,25 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
                 f"{'at least' if kind == 'lowest' else 'at most'} {limit.value:.0%}{_real(limit, percent=True)}"
             )
             yield "orders_volume", _finding("orders_volume", ORDERS, "known_at", share, limit, came, keys, told)
+
+
+def _repeated(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thresholds) -> Iterator[Judged]:
+    """Orders of the run that are another one of it over again, under a number of their own."""
+    mine = limits.orders_repeated
+    new = orders if opened is None else orders[orders["known_on"] >= opened]
+    if len(new) < mine.fewest_orders.value:
+        return
+    again = new[new.duplicated([column for column in ORDER_COLUMNS if column != "order_id"])]
+    share = len(again) / len(new)
+    if share <= mine.share.value:
+        yield "orders_repeated", None
+        return
+    told = (
+        f"{len(again):,} of {len(new):,} new orders up to {as_of} repeat another one in customer, day, units and "
+        f"amount, {share:.0%}; at most {mine.share.value:.0%}{_real(mine.share, percent=True)}"
+    )
+    keys = [int(key) for key in again["order_id"].dropna().head(SAMPLES)]
+    yield "orders_repeated", _finding("orders_repeated", ORDERS, "order_id", share, mine.share, len(again), keys, told)
 
 
 def _orders(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thresholds) -> Iterator[Judged]:

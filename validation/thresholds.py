@@ -33,6 +33,11 @@ class OrdersVolume(_Strict):
     fewest_expected: Threshold
 
 
+class OrdersRepeated(_Strict):
+    share: Threshold
+    fewest_orders: Threshold
+
+
 class NullRatio(_Strict):
     orders_increase: Threshold
     features_increase_day: Threshold
@@ -56,6 +61,7 @@ class Thresholds(_Strict):
     """All limits, by gate."""
 
     orders_volume: OrdersVolume
+    orders_repeated: OrdersRepeated
     null_ratio: NullRatio
     orders_shift: OrdersShift
     features_shift: FeaturesShift

@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import real_shop
 
@@ -70,6 +71,21 @@ def test_every_real_day_as_a_daily_run_passes_but_the_one() -> None:
         _, findings = judge(orders, {}, day, day, LIMITS)
         stopped |= {(finding.gate, day) for finding in findings}
     assert stopped == {("orders_volume", INTAKE_ENDS)}
+
+
+def test_the_day_with_most_repeated_orders_is_as_written_and_a_day_sent_twice_is_caught() -> None:
+    everything = real_shop.orders()
+    again = everything.duplicated(["customer_id", "order_date", "units", "total_cents"])
+    share = again.groupby(everything["order_date"]).mean()
+    limit = LIMITS.orders_repeated.share
+    assert (round(share.max(), 3), share.idxmax()) == (limit.worst_real, limit.seen)
+    day = date(1997, 10, 7)
+    orders = real_shop.orders(day, day - timedelta(days=80))
+    copies = orders[orders["known_on"] == day].assign(order_id=lambda rows: rows["order_id"] + 5_000_000)
+    _, findings = judge(pd.concat([orders, copies], ignore_index=True), {}, day, day, LIMITS)
+    assert [item.gate for item in findings] == ["orders_repeated"]
+    assert findings[0].rows == len(copies) + 3, "three of them honestly look like another"
+    assert f"{len(copies) + 3} of {2 * len(copies)} new orders" in findings[0].told
 
 
 @pytest.mark.parametrize("span", [1, 7])
