@@ -66,8 +66,10 @@ def land(run: StageRun) -> str:
         _pipeline_run([_resource(table, key, start, end, batch, rejected) for table, key in tables])
     if asked is not None:
         say("landing what is let in from quarantine")
-        _pipeline_run([_resource(table, key, start, end, batch, rejected, asked) for table, key in tables])
-        replay.dispose(asked)
+        try:
+            _pipeline_run([_resource(table, key, start, end, batch, rejected, asked) for table, key in tables])
+        finally:
+            replay.dispose(asked)
     for table in landed_tables():
         name = f"raw.{table}"
         head = lake.version(name)

@@ -42,7 +42,8 @@ class TransformError(PlumblineError):
 def build(run: StageRun) -> str:
     """Builds staging and marts on top of the base release and runs the tests beside the models.
 
-    Raises GateFailed when a dbt test fails, TransformError when a model does, ServiceUnavailable without Spark.
+    Raises GateFailed when a dbt test fails, ContractBroken when a mart is not what its contract promises,
+    TransformError when a model fails, ServiceUnavailable without Spark.
     """
     pins = {table: run.pin(table) for table in SOURCES}
     without = run.candidate.rejected
@@ -65,8 +66,8 @@ def build(run: StageRun) -> str:
         version = lake.version(table)
         if version is None:
             raise TransformError(f"dbt reported success, but there is no {table} at {lake.uri(table)}")
-        run.write(table, version, _rows_written(table) if version != heads[table] else 0)
         contract_gate.audit(run, table, version)
+        run.write(table, version, _rows_written(table) if version != heads[table] else 0)
     tests = sum(node["kind"] == "test" for node in nodes)
     return f"{len(nodes) - tests} models built, {tests} tests passed"
 

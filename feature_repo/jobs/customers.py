@@ -46,7 +46,8 @@ def compute(run: StageRun) -> str:
     """Appends the run's snapshots to `features.customers`, or writes all of them anew when their definition changed.
 
     Raises FeatureError when there are no orders at all, or Feast's view names a column that customers.sql does not
-    give; HistoryDiffers when a change that only adds columns moved others.
+    give; HistoryDiffers when a change that only adds columns moved others; ContractBroken when the table is not what
+    its contract promises.
     """
     session = spark.session(writer="features")
     orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
@@ -85,8 +86,8 @@ def compute(run: StageRun) -> str:
     compared = ""
     if released and carried is None:
         compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
-    run.write(TABLE, version, lake.rows(TABLE, version) - kept)
     contract_gate.audit(run, TABLE, version)
+    run.write(TABLE, version, lake.rows(TABLE, version) - kept)
     return f"{run.rows[TABLE]:,} rows for {told}{compared}"
 
 
