@@ -164,8 +164,9 @@ def _digests(one: Side) -> dict[str, str] | None:
     """dbt model → digest of its SQL, as the run that wrote the side's marts had it."""
     for table in ("analytics.customers", ORDERS):
         event = ledger.written_by(one.release.product, table, one.tables[table]) if table in one.tables else None
-        if event and event.get("dbt"):
-            return {node["node"].rpartition(".")[2]: node["sql"] for node in event["dbt"] if "sql" in node}
+        nodes = (event or {}).get("dbt") or []
+        if digests := {node["node"].rpartition(".")[2]: node["sql"] for node in nodes if "sql" in node}:
+            return digests
     return None
 
 

@@ -118,6 +118,17 @@ def test_everything_that_differs_is_named(two: tuple[Release, Release]) -> None:
     assert about["after"]["mean"] > 4 * about["before"]["mean"]
 
 
+def test_a_run_whose_sql_was_not_recorded_is_not_taken_for_one_without_models(two: tuple[Release, Release]) -> None:
+    write(ORDERS, orders(500, 10, SECOND, "b3"))
+    third = publish(3, SECOND)
+    nodes = [{"node": "model.core.orders", "kind": "model"}]
+    wrote = {"run_id": "x", "stage": "dbt_run", "state": "COMPLETE", "wrote": {ORDERS: third.tables[ORDERS]}}
+    ledger.record("churn", {**wrote, "dbt": nodes})
+    assert what_changed("churn", "2", "3")["dbt"] == {
+        "all models": "unknown: the ledger does not have the run that built them"
+    }
+
+
 def test_a_thing_and_itself_differ_in_nothing(two: tuple[Release, Release]) -> None:
     found = what_changed("churn", "2", "1998-06-30")
     assert all(item["before"] == item["after"] for item in found["tables"])
