@@ -173,7 +173,13 @@ def end_of(day: date) -> pd.Timestamp:
 
 def _same(left: pd.Series, right: pd.Series) -> NDArray[Any]:
     import numpy as np
+    import pandas as pd
 
+    if not (pd.api.types.is_numeric_dtype(left) and pd.api.types.is_numeric_dtype(right)):
+        texts: NDArray[Any] = (left.astype(object).to_numpy() == right.astype(object).to_numpy()) | (
+            left.isna().to_numpy() & right.isna().to_numpy()
+        )
+        return texts
     a, b = left.to_numpy(dtype=np.float64, na_value=np.nan), right.to_numpy(dtype=np.float64, na_value=np.nan)
     same: NDArray[Any] = (a == b) | (np.isnan(a) & np.isnan(b))
     return same

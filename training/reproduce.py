@@ -246,7 +246,12 @@ def _compare(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
     about, run = files.read_json(folder / "dataset.json") or {}, files.read_json(folder / "run.json") or {}
     rows = canonical.read(folder / "dataset.parquet")
     for name in ("data_version", "orders_version", "feature_service", "cutoff", "dataset_id"):
-        chain.add(name, recorded.params[name], about.get(name), "the rebuilt dataset names another")
+        chain.add(
+            f"dataset: {name.removeprefix('dataset_')}",
+            recorded.params[name],
+            about.get(name),
+            "the rebuilt dataset names another",
+        )
     digest = canonical.content_hash(rows)
     chain.add("dataset_hash", recorded.params["dataset_hash"], digest, _moved(recorded, about))
     theirs = {**run.get("params", {}), "code_sha": run.get("code_sha")}

@@ -44,7 +44,10 @@ def train(release: ReleaseId = None, json: Json = False) -> None:
 
 @app.command(rich_help_panel=MODEL)
 def register(release: ReleaseId = None, json: Json = False) -> None:
-    """Register the trained model; it becomes challenger when it is not worse than the champion.
+    """Sign and register the trained model; it becomes challenger when it is not worse than the champion.
+
+    Every file of it is signed with PLUMBLINE_SIGNING_KEY, else with a demo key that this home makes for itself. Nothing
+    is served that is not signed with the key whose public half is PLUMBLINE_VERIFY_KEY.
 
     Example: plumb register
     """
@@ -61,7 +64,8 @@ def deploy(
     """Make the first model champion; with --model, replace the champion, after a shadow check on real customers.
 
     The switch is all at once, and `--model previous` goes back: right for a laptop. For real traffic a canary is the
-    way, a share at a time. A running predictor is started again with the new champion.
+    way, a share at a time. A running predictor is started again with the new champion. A model whose files are not
+    those that were signed is refused (exit code 3, the file is named); champion and predictor stay as they are.
 
     Example: plumb deploy --model challenger
     """
@@ -76,6 +80,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
 ) -> None:
     """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
+
+    A champion that is unsigned or was altered is refused, and the previous one serves in its place: the log says
+    REFUSED, the metric model_refused is 1, and answers carry refused_model_version. Another model is refused outright.
 
     Example: plumb serve --port 8080
     """

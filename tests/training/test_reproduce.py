@@ -142,6 +142,31 @@ def test_a_command_that_fails_in_the_rebuild_is_told_with_its_words(
     )
 
 
+def test_an_interrupted_reproduction_leaves_nothing_and_a_killed_one_is_cleared_by_the_next(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = rebuild.worktree(HEAD, "killed", keep=False)
+    left = killed.__enter__()
+    assert (left.code / "pyproject.toml").exists()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Rebuild, "plumb", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce._reproduce(recorded, keep=False)
+    assert not list((settings().home / "tmp").glob("reproduce-*"))
+    monkeypatch.setattr(rebuild, "_remove", lambda folder: None)  # the first one was killed, it cleans up nothing
+
+
+def test_what_is_kept_stays_until_it_is_made_again(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "python_for", lambda made: Path("/bin/false"))
+    kept = Path(reproduce._reproduce(recorded, keep=True)["kept"])
+    assert (kept / "code" / "pyproject.toml").exists() and (kept / "home").is_dir()
+    assert reproduce._reproduce(recorded, keep=False)["kept"] is None
+    assert not kept.exists()
+
+
 def compared(recorded: Recorded, made: Rebuild) -> tuple[Chain, dict[str, bool]]:
     chain = Chain()
     reproduce._compare(chain, recorded, made)

@@ -60,6 +60,7 @@ def tree(home: Path, tmp_path: Path) -> Tree:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_last_weeks_run_is_made_again_byte_for_byte(tree: Tree, home: Path) -> None:
     from deltalake import write_deltalake
 
