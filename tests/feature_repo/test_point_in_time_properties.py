@@ -209,3 +209,16 @@ def test_the_parity_gates_join_gives_what_feasts_gives(drawn: Any) -> None:
             assert [gate.missing_as_none(value) for value in ours] == [
                 None if pd.isna(value) else value for value in answer[name]
             ], name
+
+
+@pytest.mark.usefixtures("home")
+@settings(parent=few, max_examples=10)
+@given(drawn=worlds())
+def test_the_parity_gates_join_gives_what_the_loop_gives(drawn: Any) -> None:
+    rows, asked = drawn
+    write_deltalake(lake.uri(TABLE), table(rows), mode="overwrite", partition_by=["snapshot_date"])
+    version = lake.version(TABLE)
+    assert version is not None
+    questions = [(customer, T0 + timedelta(seconds=moment)) for customer, moment in asked]
+    found = gate.joined(version, questions, timedelta(seconds=TTL), ["spend_cents_total"])
+    assert [row.values["spend_cents_total"] if row else None for row in found] == [by_loop(rows, *q) for q in asked]
