@@ -29,7 +29,7 @@ kill: setup ## Kill every stage in mid-work, run it again, compare; the table go
 	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md
 
 drill: setup ## Put every fault into a real run and see who stops it; the table goes to docs/drills.md (30 minutes)
-	@$(BIN)/plumb drill
+	@$(BIN)/plumb drill && $(BIN)/plumb drill --page
 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)

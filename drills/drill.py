@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -210,8 +210,3 @@ def _over(drilling: Drilling, lost: int) -> list[str]:
     if (now := answered(drilling.customer)).get("release_id") != release.release_id:
         wrong.append(f"release {release.release_id} is in force, the predictor says {now}")
     return wrong
-
-
-def as_dict(outcome: Outcome) -> dict[str, Any]:
-    """For the table's file."""
-    return asdict(outcome)
