@@ -177,7 +177,7 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
         return
     first = orders["known_on"].min()
     counts = np.zeros((as_of - first).days + 1)
-    held = orders.groupby("known_on").size()
+    held = orders[orders["known_on"] <= as_of].groupby("known_on").size()
     counts[[(day - first).days for day in held.index]] = held
     for number in range(max(0, ((opened or first) - first).days), len(counts)):
         expected = volume.around(counts, number)
@@ -264,7 +264,10 @@ def _features(
     """The run's snapshot against the one of the day before, and against the oldest of the last 7 days."""
     newest = snapshots.get(as_of)
     earlier = sorted(day for day in snapshots if day < as_of)
-    if newest is None or not earlier or not len(orders):
+    if not earlier or not len(orders):
+        return
+    yield "features_shift", _lost_rows(snapshots[earlier[-1]], newest, as_of, earlier[-1], limits)
+    if newest is None:
         return
     if (as_of - orders["known_on"].min()).days < limits.features_shift.youngest_shop_days.value:
         return
@@ -291,6 +294,19 @@ def _features(
                 leaked = _finding("null_ratio", FEATURES, column, share - then, increase, rows, keys, told)
             yield "features_shift", shifted
             yield "null_ratio", leaked
+
+
+def _lost_rows(
+    before: pd.DataFrame, newest: pd.DataFrame | None, as_of: date, day: date, limits: Thresholds
+) -> Finding | None:
+    limit, held = limits.features_shift.lowest_rows, set() if newest is None else set(newest["customer_id"])
+    share = len(held) / len(before)
+    if share >= limit.value:
+        return None
+    lost = sorted(set(before["customer_id"]) - held)
+    told = f"snapshot {as_of}: {len(held):,} customers, {len(before):,} on {day}; at least {limit.value:.1%} of them"
+    keys = [int(key) for key in lost[:SAMPLES]]
+    return _finding("features_shift", FEATURES, "customer_id", share, limit, len(lost), keys, told)
 
 
 def _finding(
@@ -345,8 +361,9 @@ def _farthest(new: pd.DataFrame, column: str, was: NDArray[Any]) -> list[int]:
 def _moved(before: pd.DataFrame, after: pd.DataFrame, column: str) -> list[int]:
     """The customers whose value changed most; one that appeared or went counts as much."""
     import numpy as np
+    import pandas as pd
 
-    was, now = (frame.set_index("customer_id")[column].astype("float64") for frame in (before, after))
+    was, now = (pd.Series(numbers(frame[column]), index=frame["customer_id"]) for frame in (before, after))
     both = was.index.intersection(now.index)
     change = (now[both] - was[both]).abs()
     change[was[both].isna() != now[both].isna()] = np.inf

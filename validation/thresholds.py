@@ -52,6 +52,7 @@ class OrdersShift(_Strict):
 
 
 class FeaturesShift(_Strict):
+    lowest_rows: Threshold
     psi_day: Threshold
     psi_week: Threshold
     youngest_shop_days: Threshold

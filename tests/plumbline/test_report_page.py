@@ -40,6 +40,8 @@ def two_runs(home: Path) -> Path:
     )
     gate = {"verdict": "passed", "expectations": 22, "failed": [], "report": str(home / "evidence" / "a.json")}
     _event(good, "ge_check", seconds=2.0, gates={"orders_expectations": gate})
+    sale = {**gate, "accepted": {"by": "ana", "why": "a sale"}}
+    _event(good, "distribution_check", seconds=2.0, gates={"orders_volume": sale})
     _published(1, good)
     _event(good, "release", seconds=0.1, release_id=1, rows={"analytics.orders": 1234})
     ledger.record("churn", {"run_id": "churn-training-1", "stage": "dataset", "state": "COMPLETE", "release_id": 1})
@@ -57,6 +59,7 @@ def test_each_run_has_a_page_and_the_index_names_them_newest_first(two_runs: Pat
     good = (two_runs / "report" / "churn-1998-06-29.html").read_text()
     assert "published as <b>release 1</b>" in good and "landed 1,234 orders" in good
     assert 'href="../evidence/a.json"' in good and "dataset" in good
+    assert "passed, accepted by ana: a sale" in good
 
     bad = (two_runs / "report" / "churn-1998-06-30.html").read_text()
     assert "was stopped by its gate; nothing after it ran, nothing was published" in bad

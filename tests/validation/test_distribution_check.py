@@ -121,7 +121,7 @@ def test_a_real_day_passes_and_its_verdicts_are_in_the_release(base: releases.Re
         "orders_volume": 2,
         "null_ratio": 29,
         "orders_shift": 2,
-        "features_shift": 24,
+        "features_shift": 25,
     }
     assert made.accepted == []
     evidence = json.loads((home / "evidence" / "churn-1998-06-24" / "distribution_check.json").read_text())
@@ -163,6 +163,10 @@ def loses_gaps(snapshot: pd.DataFrame) -> pd.DataFrame:
     return snapshot.assign(days_between_orders=snapshot["days_between_orders"].where(kept))
 
 
+def loses_customers(snapshot: pd.DataFrame) -> pd.DataFrame:
+    return snapshot[snapshot["customer_id"] % 100 > 0]
+
+
 @pytest.mark.parametrize(
     ("orders", "features", "gates", "told"),
     [
@@ -173,6 +177,7 @@ def loses_gaps(snapshot: pd.DataFrame) -> pd.DataFrame:
         (in_dozens, same, {"orders_shift"}, "analytics.orders.units: 44 orders of 1998-06-24: KS distance 0."),
         (without_units, same, {"null_ratio"}, "analytics.orders.units: 44 orders of 1998-06-24: 2.27% without a value"),
         (same, forgets_30_days, {"features_shift"}, "features.customers.orders_30d: snapshot 1998-06-24: PSI 0."),
+        (same, loses_customers, {"features_shift"}, "features.customers.customer_id: snapshot 1998-06-24: 23,335 cust"),
         (same, loses_gaps, {"null_ratio"}, "features.customers.days_between_orders: snapshot"),
     ],
 )

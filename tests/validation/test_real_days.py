@@ -119,7 +119,7 @@ def test_features_of_real_weeks_pass_from_the_first_day_that_is_judged() -> None
         known = everything[everything["known_on"] <= day]
         snapshots = {at: real_shop.snapshot(at) for at in (day, day - timedelta(days=1), day - WEEK)}
         looked, findings = judge(known, snapshots, day, day, LIMITS)
-        assert looked["features_shift"] == 24, "12 features against two days"
+        assert looked["features_shift"] == 25, "12 features against two days, and the number of rows"
         assert findings == [], day
 
 
@@ -138,7 +138,7 @@ def test_the_worst_real_shifts_of_features_are_as_written() -> None:
 
 
 def test_each_limit_lies_behind_the_worst_real_value() -> None:
-    lower = {"lowest_share", "fewest_expected", "fewest_orders"}
+    lower = {"lowest_share", "lowest_rows", "fewest_expected", "fewest_orders"}
     either = {"psi_fewest_orders", "youngest_shop_days"}
     for gate in LIMITS:
         for name, limit in gate[1]:
