@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -132,15 +132,27 @@ def test_a_flavor_that_runs_code_is_not_signed(made: str, flavors: str, match: s
         trusted_models.sign(source, "it")
 
 
-def predictor(model: str) -> Any:
+@pytest.fixture
+def predictor() -> Iterator[Callable[[str], Any]]:
+    """Makes a predictor of a model, not loaded yet; its threads end with the test."""
     from serving.outcome_log import OutcomeLog
     from serving.predictor import ChurnPredictor
 
-    return ChurnPredictor(model, OutcomeLog())
+    made = []
+
+    def make(model: str) -> Any:
+        log = OutcomeLog()
+        made.append((ChurnPredictor(model, log), log))
+        return made[-1][0]
+
+    yield make
+    for found, log in made:
+        found.close()
+        log.close()
 
 
 def test_an_altered_champion_is_refused_at_a_restart_and_the_previous_one_serves(
-    made: str, capsys: pytest.CaptureFixture[str]
+    made: str, predictor: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     import asyncio
 
@@ -174,7 +186,7 @@ def test_an_online_read_loads_no_dill_copy(dill_loads: list[str]) -> None:
     assert row.values["days_since_last_order"] is not None and dill_loads == []
 
 
-def test_only_a_champion_has_a_stand_in(made: str) -> None:
+def test_only_a_champion_has_a_stand_in(made: str, predictor: Callable[[str], Any]) -> None:
     (files_of(made) / "model.ubj").write_bytes(b"{}")
     with pytest.raises(Untrusted, match="was altered in model.ubj"):
         predictor(made).load()
