@@ -9,7 +9,6 @@ import pytest
 from drills.catalogue import DRILLS
 from drills.striking import PLUMB
 from drills.table import FEWEST
-from plumbline.settings import ROOT
 
 CHOSEN = ("renamed-column", "half-a-batch")
 
@@ -20,11 +19,6 @@ def test_there_are_enough_faults_and_controls_between_them() -> None:
     assert len({drill.name for drill in DRILLS}) == len(DRILLS)
     assert not DRILLS[0].stopped_by and not DRILLS[-1].stopped_by
     assert any(not drill.stopped_by for drill in DRILLS[1:-1])
-
-
-def test_the_page_names_every_drill() -> None:
-    page = (ROOT / "docs" / "drills.md").read_text()
-    assert [drill.name for drill in DRILLS if f"**{drill.name}**" not in page] == []
 
 
 @pytest.mark.slow
