@@ -188,7 +188,9 @@ def _who(stopped: dict[str, Any] | None, drilling: Drilling) -> tuple[datetime |
 
 
 def _later(events: list[dict[str, Any]], stopped: dict[str, Any]) -> list[str]:
-    return sorted({event["stage"] for event in events if event["at"] > stopped["at"] and event["state"] == "START"})
+    """Stages that began after the stop. The same one may be tried a second time, and be stopped again."""
+    began = {event["stage"] for event in events if event["at"] > stopped["at"] and event["state"] == "START"}
+    return sorted(began - {stopped["stage"]})
 
 
 def _still_served(drilling: Drilling) -> list[str]:
