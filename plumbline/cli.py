@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -12,9 +13,16 @@ from plumbline.commands import daily, parity, gate, model, trust, data, release_
 from plumbline.commands.base import app
 from plumbline.errors import PlumblineError, ServiceUnavailable
 
+TERMINATED = 143
+
 
 def main() -> None:
-    """Runs the command line; an error of ours becomes one message and its exit code."""
+    """Runs the command line; an error of ours becomes one message and its exit code.
+
+    SIGTERM ends a command as Ctrl-C does: what it started is stopped, and the ledger hears of it.
+    """
+    if sys.argv[1:2] != ["serve"]:  # which drains first, by handlers of its own
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         app()
     except PlumblineError as error:

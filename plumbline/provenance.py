@@ -18,10 +18,16 @@ def code_sha() -> str:
         return told
     try:
         commit = _git("rev-parse", "HEAD").decode().strip()
-        changes = _git("diff", "HEAD") + _git("ls-files", "--others", "--exclude-standard")
+        changes = _git("diff", "HEAD") + _untracked()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return f"{commit}-dirty.{files.sha256(changes)[:12]}" if changes.strip() else commit
+
+
+def _untracked() -> bytes:
+    """Names and contents of files that git does not know and does not ignore."""
+    names = filter(None, _git("ls-files", "-z", "--others", "--exclude-standard").decode().split("\0"))
+    return b"".join(name.encode() + b"\0" + (ROOT / name).read_bytes() for name in names if (ROOT / name).is_file())
 
 
 @cache

@@ -38,6 +38,22 @@ def test_help_imports_nothing_heavy(home: Path) -> None:
         assert f"'{heavy}'" not in told
 
 
+def test_sigterm_lets_a_command_clean_up(home: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from plumbline import cli; from plumbline.commands import house\n"
+        f"def work(**_):\n    try:\n        print('at work', flush=True); time.sleep(60)\n"
+        f"    finally:\n        Path({str(tmp_path / 'cleaned')!r}).touch()\n"
+        "house.room = lambda path: work\n"
+        "sys.argv = ['plumb', 'demo']; cli.main()"
+    )
+    python = PLUMB.with_name("python")
+    with subprocess.Popen([python, "-c", script], stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None and command.stdout.readline() == "at work\n"
+        command.terminate()
+    assert command.returncode == 143
+    assert (tmp_path / "cleaned").exists()
+
+
 def test_exit_codes_are_documented_and_kept(home: Path) -> None:
     assert "3 a gate failed" in " ".join(plumb("--help").stdout.split())
     assert plumb("materialize").returncode == 1
