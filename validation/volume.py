@@ -10,12 +10,15 @@ if TYPE_CHECKING:
 WEEK, WEEKS = 7, 8
 """Days in a week, and how many weeks back a weekday is looked at."""
 
+FEWEST_BEFORE, FEWEST_AFTER = 2, 4
+"""Weeks that must be known to expect anything: of a young shop's first days, two weeks after them say too little."""
+
 Expectation = tuple[float, float]
 """Least and greatest number of orders that the days around a day lead to expect."""
 
 
-def expected(counts: NDArray[Any], day: int) -> Expectation | None:
-    """What the days before `day` (an index into daily counts) let expect; None with fewer than two weeks before it.
+def expected(counts: NDArray[Any], day: int, fewest: int = FEWEST_BEFORE) -> Expectation | None:
+    """What the days before `day` (an index into daily counts) let expect; None with fewer than `fewest` weeks of them.
 
     Three expectations: the median of the weekday in the last weeks; the last seven days' level and the day before's,
     each times the weekday's share of the weeks. A day before without any order is no level.
@@ -23,7 +26,7 @@ def expected(counts: NDArray[Any], day: int) -> Expectation | None:
     import numpy as np
 
     weeks = min(WEEKS, day // WEEK)
-    if weeks < 2:
+    if weeks < fewest:
         return None
     before = counts[day - WEEK * weeks : day]
     same = before[::WEEK]
@@ -35,7 +38,7 @@ def expected(counts: NDArray[Any], day: int) -> Expectation | None:
 
 
 def around(counts: NDArray[Any], day: int) -> Expectation | None:
-    """The same by the days before and, where two weeks of them are known, after: a new level is no gap and no peak."""
-    sides = (expected(counts, day), expected(counts[::-1], len(counts) - 1 - day))
+    """The same by the days before and, where four weeks of them are known, after: a new level is no gap and no peak."""
+    sides = (expected(counts, day), expected(counts[::-1], len(counts) - 1 - day, FEWEST_AFTER))
     known = [side for side in sides if side is not None]
     return (min(low for low, _ in known), max(high for _, high in known)) if known else None

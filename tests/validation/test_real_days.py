@@ -48,6 +48,13 @@ def test_in_a_backfill_no_real_day_breaks_the_volume_since_it_sees_the_days_afte
     assert findings == []
 
 
+def test_a_backfill_of_any_length_passes_but_for_the_one_day() -> None:
+    for last in real_shop.days(date(1997, 1, 15))[:80]:
+        _, findings = judge(real_shop.orders(last), {}, None, last, LIMITS)
+        others = [item.told for item in findings if f"{INTAKE_ENDS} brought" not in item.told]
+        assert [told for told in others if told.startswith("orders_volume")] == [], last
+
+
 def test_every_missing_day_is_caught_and_most_half_ones() -> None:
     found = [(low, day) for low, _, day in shares() if day > INTAKE_ENDS + WEEK]
     limit = LIMITS.orders_volume.lowest_share.value
