@@ -76,7 +76,7 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
         "release_id": release.release_id,
         "rows": {"online.customer_features": expected},
         "read": {TABLE: release.version(TABLE)},
-        "online_keys": arrived,
+        "online_rows": arrived,
         "removed_rows": removed,
         "online_until": end.isoformat(),
     }
