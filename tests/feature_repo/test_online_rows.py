@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from feature_repo import materialize, online_rows
-from feature_repo import store as feature_store
+from feature_repo import online_rows
 from plumbline import clock, online_store
 from tests.validation import parity_world as world
 from tests.validation.parity_world import DAYS, NULLS, N
@@ -36,13 +34,3 @@ def test_who_is_removed_is_gone_and_the_mark_stays(rows: online_rows.OnlineRows)
     assert rows.remove({1, 2, 77_777}) == 2
     assert len(rows.customers()) == N - 2
     assert online_store.online(online_store.client()) == (2, clock.end_of(DAYS[2]))
-
-
-def test_what_is_newer_than_a_release_that_comes_back_is_taken_away(rows: online_rows.OnlineRows) -> None:
-    store, client, end = feature_store.open_store(), online_store.client(), clock.end_of(DAYS[1])
-    world.write(world.snapshot(DAYS[1], 1))
-    assert 5_000 in rows.customers()
-    materialize._remove_newer(store, client, end)
-    assert 5_000 not in rows.customers()
-    assert materialize._arrived(store, client, end - timedelta(days=1), end) == N - 1
-    assert online_store.online(client) == (2, clock.end_of(DAYS[2]))

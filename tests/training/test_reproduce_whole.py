@@ -33,7 +33,8 @@ class Tree:
                 (folder / name).write_bytes((ROOT / name).read_bytes())
         self.git("init", "-q")
         self.commit("The tree")
-        self.env = {**os.environ, "PYTHONPATH": str(folder), "PLUMBLINE_HOME": str(home)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
+        self.env = {**kept, "PYTHONPATH": str(folder), "PLUMBLINE_HOME": str(home)}
         self.env |= {"PLUMBLINE_SPARK_IN_PROCESS": "true"}
 
     def git(self, *arguments: str) -> str:

@@ -119,6 +119,7 @@ def test_a_real_day_passes_and_its_verdicts_are_in_the_release(base: releases.Re
     assert {name: made.gates[name]["verdict"] for name in GATES} == dict.fromkeys(GATES, "passed")
     assert {name: made.gates[name]["expectations"] for name in GATES} == {
         "orders_volume": 2,
+        "orders_repeated": 1,
         "null_ratio": 29,
         "orders_shift": 2,
         "features_shift": 25,
@@ -138,8 +139,16 @@ def none(orders: pd.DataFrame) -> pd.DataFrame:
     return orders.iloc[:0]
 
 
-def thrice(orders: pd.DataFrame) -> pd.DataFrame:
-    return pd.concat([orders.assign(order_id=orders["order_id"] + 10**6 * n) for n in range(5)])
+def rush(orders: pd.DataFrame) -> pd.DataFrame:
+    """Five times as many orders, of other customers."""
+    ids, who = orders["order_id"], orders["customer_id"]
+    return pd.concat(
+        [orders.assign(order_id=ids + 10**6 * n, customer_id=(who + 7 * n) % 23_570 + 1) for n in range(5)]
+    )
+
+
+def twice(orders: pd.DataFrame) -> pd.DataFrame:
+    return pd.concat([orders, orders.assign(order_id=orders["order_id"] + 10**6)])
 
 
 def dollars(orders: pd.DataFrame) -> pd.DataFrame:
@@ -172,7 +181,13 @@ def loses_customers(snapshot: pd.DataFrame) -> pd.DataFrame:
     [
         (half, same, {"orders_volume"}, "analytics.orders.known_at: 1998-06-24 brought 22 orders, 38% of the 58 that"),
         (none, same, {"orders_volume"}, "1998-06-24 brought 0 orders, 0% of the 58 that the days before it lead to"),
-        (thrice, same, {"orders_volume"}, "1998-06-24 brought 220 orders, "),
+        (
+            twice,
+            same,
+            {"orders_repeated"},
+            "44 of 88 new orders up to 1998-06-24 repeat another one in customer",
+        ),
+        (rush, same, {"orders_volume"}, "1998-06-24 brought 220 orders, "),
         (dollars, same, {"orders_shift"}, "analytics.orders.total_cents: 44 orders of 1998-06-24: KS distance "),
         (in_dozens, same, {"orders_shift"}, "analytics.orders.units: 44 orders of 1998-06-24: KS distance 0."),
         (without_units, same, {"null_ratio"}, "analytics.orders.units: 44 orders of 1998-06-24: 2.27% without a value"),
@@ -202,11 +217,11 @@ def test_each_fault_stops_the_line_and_is_named(
 
 
 def test_what_is_real_is_accepted_with_a_reason_that_the_release_names(base: releases.Release) -> None:
-    daily(thrice)
+    daily(rush)
     with pytest.raises(GateFailed):
         check(DAY)
     made = accept("churn", "orders_volume", DAY, "the summer sale", by="ana")
-    daily(thrice)
+    daily(rush)
     assert check(DAY).message.endswith("; accepted: orders_volume")
     published = release(DAY)
     (entry,) = published.accepted
