@@ -19,7 +19,7 @@ with DAG(
 ) as dag:
     chain(
         plumb_task("dataset"),
-        plumb_task("leakage_check", gate=True),
+        plumb_task("leakage_check"),
         plumb_task("train"),
         plumb_task("register"),
         plumb_task("deploy"),

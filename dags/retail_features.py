@@ -23,11 +23,11 @@ with DAG(
 ) as dag:
     chain(
         plumb_task(f"ingest --as-of {AS_OF}"),
-        plumb_task(f"dbt_run --as-of {AS_OF}", gate=True),
-        plumb_task(f"ge_check --as-of {AS_OF}", gate=True),
+        plumb_task(f"dbt_run --as-of {AS_OF}"),
+        plumb_task(f"ge_check --as-of {AS_OF}"),
         plumb_task(f"features --as-of {AS_OF}"),
-        plumb_task(f"distribution_check --as-of {AS_OF}", gate=True),
-        plumb_task(f"release --as-of {AS_OF}", gate=True),
+        plumb_task(f"distribution_check --as-of {AS_OF}"),
+        plumb_task(f"release --as-of {AS_OF}"),
         plumb_task("materialize"),
-        plumb_task("parity_check", gate=True, outlets=[FEATURES]),
+        plumb_task("parity_check", outlets=[FEATURES]),
     )

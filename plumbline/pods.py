@@ -34,8 +34,10 @@ def pod_task(command: str, task_id: str, **operator: Any) -> BaseOperator:
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
     from kubernetes.client import models as k8s
 
+    from plumbline.tasks import ending_at_gates
+
     wanted = settings()
-    return KubernetesPodOperator(
+    return ending_at_gates(KubernetesPodOperator)(
         task_id=task_id,
         # Airflow gives each try an id of its own: a second try never meets the first one's pod.
         name=f"{task_id.replace('_', '-')}-{{{{ ti.id }}}}",

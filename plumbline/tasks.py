@@ -10,10 +10,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
+from plumbline.errors import GateFailed
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator, Param
+    from airflow.sdk import BaseOperator, Context, Param
     from airflow.timetables.base import Timetable
 
 AS_OF = "{{ params.as_of or data_interval_start | ds }}"
@@ -35,15 +36,16 @@ def as_of_param() -> Param:
     return Param(default, type=["null", "string"], format="date", description="The last day covered.")
 
 
-def plumb_task(command: str, *, gate: bool = False, **operator: Any) -> BaseOperator:
-    """The task `plumb <command>`, named after the command's first word. A failed gate is never retried.
+def plumb_task(command: str, **operator: Any) -> BaseOperator:
+    """The task `plumb <command>`, named after the command's first word; tried a second time after anything but a gate.
 
     `command` may hold Airflow templates; `operator` goes to the operator as it is (outlets, for one).
     """
     common = {
         "task_id": command.split()[0],
-        "retries": 0 if gate else 1,
+        "retries": 1,
         "retry_delay": timedelta(seconds=30),
+        "skip_on_exit_code": GateFailed.exit_code,
         **operator,
     }
     if settings().tasks == "pods":
@@ -52,6 +54,24 @@ def plumb_task(command: str, *, gate: bool = False, **operator: Any) -> BaseOper
         return pod_task(command, **common)
     from airflow.providers.standard.operators.bash import BashOperator
 
-    return BashOperator(
+    return ending_at_gates(BashOperator)(
         bash_command=f"{shlex.quote(str(settings().plumb_command))} {command}", append_env=True, **common
     )
+
+
+def ending_at_gates(kind: type[BaseOperator]) -> type[BaseOperator]:
+    """The operator, for which its `skip_on_exit_code` is a failure without a second try: a gate will not say otherwise.
+
+    A skipped task would leave its run a success.
+    """
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+    class EndsAtGates(kind):  # type: ignore[valid-type, misc]
+        def execute(self, context: Context) -> Any:
+            try:
+                return super().execute(context)
+            except AirflowSkipException:
+                raise AirflowFailException("a gate stopped it: see above, or `plumb gate list`") from None
+
+    EndsAtGates.__name__ = EndsAtGates.__qualname__ = kind.__name__
+    return EndsAtGates

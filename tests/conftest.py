@@ -32,6 +32,16 @@ def _terminated_cleanly() -> None:
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
+@pytest.fixture(autouse=True)
+def _no_spark_left_over() -> Iterator[None]:
+    """`spark.session` tells dbt and Feast its server by the environment; the next test's commands must not go there."""
+    before = os.environ.get("SPARK_REMOTE")
+    yield
+    os.environ.pop("SPARK_REMOTE", None)
+    if before is not None:
+        os.environ["SPARK_REMOTE"] = before
+
+
 def use_home(home: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> Path:
     """Makes `home` the home of this process and of the commands it starts."""
     monkeypatch.setenv("PLUMBLINE_HOME", str(home))
