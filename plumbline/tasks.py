@@ -66,7 +66,7 @@ def ending_at_gates(kind: type[BaseOperator]) -> type[BaseOperator]:
     """
     from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-    class EndsAtGates(kind):  # type: ignore[valid-type, misc]
+    class EndsAtGates(kind):  # type: ignore[misc]
         def execute(self, context: Context) -> Any:
             try:
                 return super().execute(context)
