@@ -9,9 +9,10 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
-from plumbline import flow, ledger, online_store, releases, services
+from plumbline import demo, flow, lake, ledger, online_store, releases, services
 from plumbline.releases import Release
 from plumbline.settings import ROOT, settings
 from tests.conftest import use_home
@@ -99,6 +100,36 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert changes() == before
     after = json.loads((home / "report" / "summary.json").read_text())
     assert after["training"].get("model_sha256") == model
+    assert_an_undo_is_answered(release)
+
+
+def assert_an_undo_is_answered(release: Release) -> None:
+    """The predictor's answers follow an undo, and its being taken back, within one materialization."""
+    from serving import launch
+
+    orders = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pyarrow_table()
+    todays = orders.filter(pc.field("order_date") == LAST)["customer_id"].unique().to_pylist()[:20]
+    launch.ensure()
+
+    def answered() -> list[tuple[int, float]]:
+        found = [demo.ask(customer) for customer in todays]
+        assert {status for status, _ in found} == {200}
+        shown = [answer["predictions"][0] for _, answer in found]
+        return [(one["release_id"], one["churn_probability"]) for one in shown]
+
+    def now_in_force(*undo: str) -> list[float]:
+        for command in (("releases", "undo", "--why", "a drill", *undo), ("materialize",)):
+            done = plumb(*command)
+            assert done.returncode == 0, done.stderr[-2000:]
+        answers = answered()
+        assert {number for number, _ in answers} == {releases.required("churn").release_id}
+        return [score for _, score in answers]
+
+    second = [score for _, score in answered()]
+    first = now_in_force()
+    assert all(before > after for before, after in zip(first, second, strict=True)), "they ordered on the day undone"
+    assert now_in_force("--to", "2") == second
+    assert now_in_force("--to", "1") == first
 
 
 def changes() -> int:
