@@ -97,10 +97,8 @@ def main() -> None:
 
 def _run_all(runs: list[str]) -> bool:
     from airflow.dag_processing.dagbag import DagBag
-    from airflow.utils.db import initdb
 
-    Path(os.environ["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)
-    initdb()
+    _initialize()
     bag = DagBag(str(ROOT / "dags"))
     if bag.import_errors:
         print(bag.import_errors, file=sys.stderr)
@@ -110,6 +108,20 @@ def _run_all(runs: list[str]) -> bool:
         if not _run_one(bag.dags[dag_id], as_of):
             return False
     return True
+
+
+def _initialize() -> None:
+    """Makes Airflow's database, or brings it to this Airflow's schema; once a version, since looking takes seconds."""
+    from airflow import __version__
+
+    home = Path(os.environ["AIRFLOW_HOME"])
+    stamp = home / f"initialized-{__version__}"
+    if not (stamp.exists() and (home / "airflow.db").exists()):
+        from airflow.utils.db import initdb
+
+        home.mkdir(parents=True, exist_ok=True)
+        initdb()
+        stamp.touch()
 
 
 def _run_one(dag, as_of: str) -> bool:  # type: ignore[no-untyped-def]

@@ -25,7 +25,7 @@ SECRET = ("PLUMBLINE_SHOP_URL", "PLUMBLINE_REDIS_URL", "PLUMBLINE_MLFLOW_URL")
 OPTIONAL_SECRET = ("SPARK_REMOTE", "PLUMBLINE_SIGNING_KEY")
 """Keys that it may have."""
 
-HERE = ("home", "cache", "plumb", "tasks")
+HERE = ("home", "cache", "plumb", "tasks", "retry_seconds")
 """Settings of the machine that Airflow runs on."""
 
 

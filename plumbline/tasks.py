@@ -44,7 +44,7 @@ def plumb_task(command: str, **operator: Any) -> BaseOperator:
     common = {
         "task_id": command.split()[0],
         "retries": 1,
-        "retry_delay": timedelta(seconds=30),
+        "retry_delay": timedelta(seconds=settings().retry_seconds),
         "skip_on_exit_code": GateFailed.exit_code,
         **operator,
     }
