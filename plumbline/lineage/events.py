@@ -132,8 +132,8 @@ class _Datasets:
         watch.writes = written
         counted = {**{k: v for k, v in (entry.get("rows") or {}).items() if isinstance(v, int)}, **watch.rows}
         found = {**watch.assertions}
-        if (judged := watch.declared.judged) and not found:
-            found = {judged: _of_gates(entry.get("gates") or {})}
+        if (judged := watch.declared.judged) and entry.get("gates") and not found:
+            found = {judged: _of_gates(entry["gates"])}
         inputs = []
         read = watch.inputs()
         for name in sorted(found.keys() - {name for name, _ in read}):  # what the stage wrote, and then looked at

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plumbline.lineage.declared import BY_HAND, LAKE, STAGES, job
+from plumbline.lineage.declared import BY_HAND, STAGES, job
 from plumbline.settings import ROOT
 
 DBT = ROOT / "dbt"
@@ -62,12 +62,12 @@ def downstream(dataset: str) -> tuple[str, ...]:
 
 
 def upstream(dataset: str) -> tuple[Edge, ...]:
-    """The expected edges that lead to a dataset, from the raw tables on, nearest first."""
+    """The expected edges that lead to a dataset, from the shop on, nearest first."""
     found: list[Edge] = []
     waiting = [dataset]
     for current in waiting:
         for edge in edges():
-            if edge.target == current and edge.source in LAKE:
+            if edge.target == current:
                 found.append(edge)
                 waiting += [edge.source] if edge.source not in waiting else []
     return tuple(found)

@@ -81,7 +81,7 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None:
-    training = ("dataset", "leakage_check", "train", "register", "deploy")
+    training = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
     named = [f"retail_features.{stage}" for stage in STAGES["churn"]]
     assert sorted(pods) == sorted([*named, *(f"ml_training_pipeline.{name}" for name in training)])
     for name, pod in pods.items():
