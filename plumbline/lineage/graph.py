@@ -110,12 +110,15 @@ def sources(run: Run, target: Port) -> list[Port]:
 
 
 class _Index:
-    """Runs by what they wrote and what they opened."""
+    """Runs by what they wrote and opened; who opened an unknown version is taken to have opened the newest."""
 
     def __init__(self, runs: list[Run]) -> None:
         self.wrote: dict[Port, list[Run]] = defaultdict(list)
         self.opened: dict[Port, list[Run]] = defaultdict(list)
+        written = sorted((port for run in runs for port in run.outputs), key=lambda port: port.rank)
+        newest = {port.dataset: port for port in written}
         for run in runs:
+            run.inputs = [newest.get(port.dataset, port) if port.version is None else port for port in run.inputs]
             for port in run.outputs:
                 self.wrote[port].append(run)
             for port in run.inputs:

@@ -110,7 +110,7 @@ class _Sender:
         self.url = url
         self._waiting: queue.Queue[RunEvent | None] = queue.Queue(WAITING)
         self._given = self._taken = 0  # each counted by one thread alone
-        self._why = ""
+        self._why, self._closed = "", False
         self._thread = threading.Thread(target=self._post, name="lineage", daemon=True)
         self._thread.start()
 
@@ -122,13 +122,15 @@ class _Sender:
                 self._waiting.put_nowait(event)
 
     def close(self, seconds: float = SECONDS) -> None:
-        """Waits for what is under way, and counts what did not arrive."""
+        """Waits for what is under way, and counts what did not arrive. Once: nothing is sent any more after it."""
+        if self._closed:
+            return
+        self._closed = True
         if not self._why:
             with suppress(queue.Full):
                 self._waiting.put_nowait(None)
             self._thread.join(seconds)
-        lost, self._given = self._given - self._taken, self._taken
-        if lost:
+        if lost := self._given - self._taken:
             why = self._why or f"it took longer than {seconds} s"
             failed(lost, f"{_shown(self.url)}: {why}; {path()} has them")
 
