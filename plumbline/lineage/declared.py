@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 NAMESPACE = "plumbline"
 """Of all our datasets and jobs."""
 
+PARENT = "OPENLINEAGE_PARENT_ID"
+"""The variable that tells a command who runs it: `namespace/job/run id`, Airflow's DAG run when a task does."""
+
 ORDERS, CUSTOMERS = "analytics.orders", "analytics.customers"
 FEATURES = "features.customers"
 ONLINE = "online.customer_features"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import __version__, clock, lake
 from plumbline.lineage import columns, sending
-from plumbline.lineage.declared import LAKE, LOG, NAMESPACE, job
+from plumbline.lineage.declared import LAKE, LOG, NAMESPACE, PARENT, job
 from plumbline.lineage.observed import Assertion, Watch
 from plumbline.settings import settings
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset
 
 PRODUCER = f"urn:plumbline:{__version__}"
-PARENT = "OPENLINEAGE_PARENT_ID"
-"""`namespace/job/run id` of who runs the command: Airflow's DAG run, when a task does."""
-
 STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAIL", "GATE_FAILED": "FAIL", "KILLED": "ABORT"}
 """What the ledger calls a stage's end, and OpenLineage."""
 
@@ -55,10 +52,10 @@ def run_id(product: str, head: dict[str, Any], began: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def started(product: str, head: dict[str, Any], began: str) -> Run:
-    """Sends a START; gives the run that `ended` is told about."""
+def started(product: str, head: dict[str, Any], began: str, watch: Watch | None = None) -> Run:
+    """Sends a START, with what was seen so far of one that goes on; gives the run that `ended` is told about."""
     run = Run(product, head, began)
-    _guarded(lambda: _send(run, "START", began, None, {}))
+    _guarded(lambda: _send(run, "START", began, watch, {}))
     return run
 
 

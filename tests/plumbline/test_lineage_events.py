@@ -166,7 +166,7 @@ def test_a_killed_run_is_aborted_by_whoever_comes_next() -> None:
 @pytest.mark.usefixtures("home")
 def test_who_runs_the_command_is_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     run = "0190a3b4-0000-7000-8000-000000000001"
-    monkeypatch.setenv(events.PARENT, f"plumbline/retail_features/{run}")
+    monkeypatch.setenv(declared.PARENT, f"plumbline/retail_features/{run}")
     made_up_day.run_day(DAY)
     parent = emitted("ingest")[0]["run"]["facets"]["parent"]
     assert (parent["run"]["runId"], parent["job"]["name"]) == (run, "retail_features")
