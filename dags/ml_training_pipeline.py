@@ -10,7 +10,7 @@ from plumbline.tasks import plumb_task
 
 with DAG(
     "ml_training_pipeline",
-    description="Released features to a registered model: lineage gate, dataset, leakage gates, train, register, first deployment.",
+    description="Released features to a registered model: lineage and leakage gates, train, register, first deploy.",
     schedule=[FEATURES],
     catchup=False,
     max_active_runs=1,
