@@ -26,7 +26,8 @@ LATEST = {"champion": CHAMPION, "challenger": MODELS, "churn_xgb": MODELS, "endp
 class Graph:
     """What was reached from `start`: ports and runs, and edges (from, to) between their ids, in the data's direction.
 
-    `also` holds for each run what it opened beside that. `unknown` are ports that no run is known to have written.
+    A run may make several ports, each of another: `steps` are (from, run, to), the way of the data itself. `also` holds
+    for each run what it opened beside that, `attempts` how many runs say the same.
     """
 
     start: Port
@@ -34,6 +35,7 @@ class Graph:
     ports: dict[str, Port] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     edges: dict[tuple[str, str], None] = field(default_factory=dict)
+    steps: dict[tuple[str, str, str], None] = field(default_factory=dict)
     also: dict[str, list[Port]] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -44,6 +46,10 @@ class Graph:
     def below(self, node: str) -> list[str]:
         """The nodes that this one leads to."""
         return [target for source, target in self.edges if source == node]
+
+    def made_from(self, port: str) -> list[str]:
+        """The ports that a port was made from."""
+        return [source for source, _, target in self.steps if target == port]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: nodes by id and edges."""
@@ -71,6 +77,7 @@ class Graph:
                 for node, run in sorted(self.runs.items())
             },
             "edges": [list(edge) for edge in self.edges],
+            "steps": [list(step) for step in self.steps],
         }
 
 
@@ -152,6 +159,7 @@ def _up(graph: Graph, index: _Index, port: Port) -> None:
         graph.edges[run.run_id, str(port)] = None
         for source in made_from:
             graph.edges[str(source), run.run_id] = None
+            graph.steps[str(source), run.run_id, str(port)] = None
         waiting += made_from
 
 
@@ -171,6 +179,7 @@ def _down(graph: Graph, index: _Index, port: Port) -> None:
                 graph.edges[str(port), run.run_id] = None
             for target in made:
                 graph.edges[run.run_id, str(target)] = None
+                graph.steps[str(port), run.run_id, str(target)] = None
             waiting += made
 
 

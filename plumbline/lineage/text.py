@@ -50,12 +50,11 @@ def _up(graph: Graph) -> Tree:
 
 def _grow_up(graph: Graph, tree: Tree, port: str, seen: set[str]) -> None:
     seen.add(port)
-    for run in graph.above(port):
-        for source in graph.above(run):
-            again = source in seen
-            branch = tree.add(f"← {escape(source)}{' (above)' if again else _written(graph, source)}")
-            if not again:
-                _grow_up(graph, branch, source, seen)
+    for source in graph.made_from(port):
+        again = source in seen
+        branch = tree.add(f"← {escape(source)}{' (above)' if again else _written(graph, source)}")
+        if not again:
+            _grow_up(graph, branch, source, seen)
 
 
 def _written(graph: Graph, port: str) -> str:
@@ -79,7 +78,7 @@ def _down(graph: Graph) -> Tree:
 def _grow_down(graph: Graph, tree: Tree, port: str, seen: set[str]) -> None:
     seen.add(port)
     for run in graph.below(port):
-        targets = graph.below(run)
+        targets = [target for source, by, target in graph.steps if (source, by) == (port, run)]
         branch = tree.add(f"→ {_run(graph, run)}") if not targets else None
         for target in targets:
             again = target in seen

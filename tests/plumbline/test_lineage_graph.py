@@ -15,11 +15,6 @@ from plumbline.lineage.runs import EventFile, LineageError, Port, Run
 from tests.plumbline import made_up_day
 from tests.plumbline.made_up_day import DAY, NEXT
 
-UP = {
-    "champion": "models.churn_xgb.champion@1",
-    "model": "models.churn_xgb@1",
-}
-
 
 @pytest.fixture(autouse=True)
 def _trained(home: Path) -> None:
@@ -33,7 +28,7 @@ def of(asked: str) -> Graph:
 
 
 def ways_up(found: Graph, node: str) -> set[str]:
-    above = {source for run in found.above(node) for source in found.above(run)}
+    above = set(found.made_from(node))
     return above.union(*(ways_up(found, source) for source in above))
 
 
@@ -53,6 +48,7 @@ def test_from_the_champion_to_the_shop_with_versions() -> None:
         "shop.customers",
     }, "neither the model it was compared with nor the base that features are carried on from"
     assert {run.state for run in found.runs.values()} == {"COMPLETE"}
+    assert found.made_from("raw.orders@1") == ["shop.orders"], "not from all that its run opened"
     (deployed,) = found.above(str(found.start))
     assert found.also[deployed] == [Port("models.churn_xgb", "0")]
 
