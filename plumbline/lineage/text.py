@@ -91,6 +91,6 @@ def _run(graph: Graph, node: str) -> str:
     run = graph.runs[node]
     told = f"[{COLORS.get(run.state or '', 'dim')}]{state(run)}[/]"
     verdicts = f", {len(run.failed)} of {run.asserted} checks failed" if run.failed else ""
-    checks = verdicts or (f", {run.asserted} checks held" if run.asserted else "")
+    checks = verdicts or (f", {run.asserted} check{'s' if run.asserted > 1 else ''} held" if run.asserted else "")
     tries = f", {graph.attempts[node]} runs" if graph.attempts.get(node, 1) > 1 else ""
     return f"[dim]{escape(run.job)}[/dim] {told} {run.began[:16].replace('T', ' ')}{checks}{tries}"
