@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
+from plumbline.lineage import client
 from plumbline.progress import warn
 from plumbline.settings import settings
 
@@ -50,9 +51,8 @@ def failures() -> int:
 
 def send(event: RunEvent) -> None:
     """Appends an event to the file, and hands it to the sender when there is a server. Raises OSError."""
-    from openlineage.client.serde import Serde
-
-    append(path(), Serde.to_json(event))
+    _, _, serde = client.load()
+    append(path(), serde.Serde.to_json(event))
     if url := os.environ.get(URL):
         _sender(url).put(event)
 

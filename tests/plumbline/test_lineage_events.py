@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,3 +196,17 @@ def test_an_event_that_cannot_be_made_or_written_costs_a_warning(
     made_up_day.run_day(NEXT)
     assert sending.failures() == 24
     assert {event["state"] for event in ledger.events("churn")} == {"START", "COMPLETE"}
+
+
+def test_the_clients_classes_come_without_its_transports_and_leave_the_client_whole() -> None:
+    script = """
+import sys
+from plumbline.lineage import client
+event, _, _ = client.load()
+assert not {"requests", "httpx2"} & set(sys.modules), "what makes an event needs no transport"
+from openlineage.client import OpenLineageClient
+from openlineage.client.event_v2 import RunEvent
+assert RunEvent is event.RunEvent
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
