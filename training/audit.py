@@ -41,6 +41,6 @@ def refuse_holes(release_id: int) -> None:
     verdict = files.read_json(dataset.folder(release_id) / "lineage.json")
     if verdict is not None and verdict["verdict"] != "passed":
         raise GateFailed(
-            f"the lineage of release {release_id} has {len(verdict['holes'])} holes, nothing is trained on it: "
+            f"the lineage of release {release_id} is not whole, nothing is trained on it: "
             f"`plumb lineage_check --release {release_id}` says which, and what mends it"
         )
