@@ -54,7 +54,7 @@ DAILY, TRAINING, BY_HAND = "retail_features", "ml_training_pipeline", "operation
 
 STAGES: dict[str, Declared] = {
     "ingest": Declared(DAILY, {"raw.orders": ("shop.orders",), "raw.customers": ("shop.customers",)}),
-    # Which mart is made from what is said by dbt's models alone: `expected` reads it there.
+    # What a mart is made from is said by dbt's models alone: `expected` reads it there.
     "dbt_run": Declared(DAILY, {ORDERS: (), CUSTOMERS: ()}, also=("raw.orders", "raw.customers")),
     "ge_check": Declared(DAILY, also=(ORDERS, "raw.orders")),
     "features": Declared(DAILY, {FEATURES: (ORDERS, CUSTOMERS)}),

@@ -38,7 +38,12 @@ class Edge:
 @cache
 def edges() -> tuple[Edge, ...]:
     """Every expected edge between datasets, sorted; a dataset that is carried on from itself has none to itself."""
-    found = {Edge(source, job("dbt_run"), target) for target, sources in marts().items() for source in sources}
+    makers = {target: stage for stage, declared in STAGES.items() for target in declared.flows}
+    found = {
+        Edge(source, job(makers.get(target, "dbt_run")), target)
+        for target, sources in marts().items()
+        for source in sources
+    }
     for stage, declared in STAGES.items():
         if declared.dag == BY_HAND:  # may happen, and is not expected
             continue

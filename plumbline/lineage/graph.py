@@ -102,9 +102,7 @@ def sources(run: Run, target: Port) -> list[Port]:
 
     That of the output itself when it is among them (a champion is that version of the model), else the newest.
     """
-    flows = STAGES[run.stage].flows if run.stage in STAGES else {}
-    if run.stage == "dbt_run":
-        flows = flows | expected.marts()
+    flows = {**STAGES[run.stage].flows, **expected.marts()} if run.stage in STAGES else {}
     wanted = set(flows[target.dataset]) if target.dataset in flows else None
     written = {port.dataset for port in run.outputs}
     found: dict[str, Port] = {}

@@ -21,11 +21,9 @@ def show(graph: Graph) -> None:
     console.print(_up(graph))
     console.print()
     console.print(_down(graph))
-    for node, run in graph.runs.items():
+    for run in graph.runs.values():
         if run.state in ("FAIL", "ABORT") and run.error:
             console.print(f"  [red]{escape(run.job)}[/red]: {escape(run.error.splitlines()[0][:200])}")
-        if graph.also.get(node) and run.stage in ("register", "train"):
-            console.print(f"  {run.job} opened too: {', '.join(map(str, graph.also[node]))}")
     console.print(f"[dim]from {escape(graph.where)}[/dim]")
 
 
