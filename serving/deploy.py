@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plumbline import services, signing, stage
+from plumbline import online_store, services, signing, stage
 from plumbline.lineage import declared, observed
 from plumbline.signing import Untrusted
 from serving import launch, registry, shadow
@@ -67,7 +67,8 @@ def _tried(version: str) -> dict[str, Any]:
     """One real customer scored by a model that takes over without another to compare it with."""
     from serving.scorer import Scorer
 
-    observed.read(declared.ONLINE)
+    if online := online_store.online(online_store.client()):
+        observed.read(declared.ONLINE, online[0])
     customer = shadow.customers(most=1)[0]
     tried = Scorer(version).score([customer]).predictions[0]
     return {

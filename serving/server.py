@@ -14,7 +14,8 @@ from typing import Any
 from plumbline import clock, online_store, services
 from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import declared, events, observed
-from plumbline.progress import say
+from plumbline.progress import say, warn
+from serving import registry
 
 GRACE = 10
 """Seconds that requests under way have after SIGTERM. One takes two at most: Redis has a second to answer."""
@@ -45,9 +46,7 @@ def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str 
         with observed.watching("serve") as watch:
             predictor.load()
             version = predictor.scorer.model.version  # type: ignore[union-attr]
-            observed.read(declared.ONLINE)
-            for dataset, written in ((declared.ENDPOINT, version), (declared.LOG, None)):
-                observed.wrote(dataset, written)
+            _opened(version)
         grpc_port = grpc_port or services.free_port()
         address = f"http://{host}:{bound.getsockname()[1]}"
         say(f"{NAME} version {version} on {address}, gRPC on {host}:{grpc_port}")
@@ -58,6 +57,20 @@ def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str 
         predictor.close()
         log.close()
         bound.close()
+
+
+def _opened(version: str) -> None:
+    """Tells lineage what is served and from what; that it cannot know all of it is no reason not to serve."""
+    online = None
+    try:
+        champion, online = registry.find(registry.CHAMPION), online_store.online(online_store.client())
+        if champion is not None and str(champion.version) == version:
+            observed.read(declared.CHAMPION, version)
+    except Exception as error:
+        warn(f"lineage does not know all that is served from: {error}")
+    observed.read(declared.ONLINE, online[0] if online else None)
+    for dataset, written in ((declared.ENDPOINT, version), (declared.LOG, None)):
+        observed.wrote(dataset, written)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ STAGES: dict[str, Declared] = {
     "train": Declared(TRAINING, {RUNS: (DATASET, ORDERS)}),
     "register": Declared(TRAINING, {MODELS: (RUNS,)}, also=(DATASET, FEATURES)),
     "deploy": Declared(TRAINING, {CHAMPION: (MODELS,)}, also=(ONLINE, FEATURES, LOG)),
-    "serve": Declared("serving", {ENDPOINT: (MODELS, ONLINE), LOG: (MODELS, ONLINE)}),
+    "serve": Declared("serving", {ENDPOINT: (MODELS, CHAMPION, ONLINE), LOG: (MODELS, ONLINE)}),
     "leaky_twin": Declared(BY_HAND, {DATASET: (FEATURES,)}),
     "reproduce": Declared(BY_HAND, also=(RUNS, MODELS, *LAKE, DATASET)),
     "undo": Declared(BY_HAND, {RELEASES: LAKE}),

@@ -27,7 +27,7 @@ class Graph:
     """What was reached from `start`: ports and runs, and edges (from, to) between their ids, in the data's direction.
 
     A run may make several ports, each of another: `steps` are (from, run, to), the way of the data itself. `also` holds
-    for each run what it opened beside that, `attempts` how many runs say the same.
+    for each run what it opened beside that; `alike` how many runs wrote a port, or did what this one did.
     """
 
     start: Port
@@ -37,7 +37,7 @@ class Graph:
     edges: dict[tuple[str, str], None] = field(default_factory=dict)
     steps: dict[tuple[str, str, str], None] = field(default_factory=dict)
     also: dict[str, list[Port]] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
+    alike: dict[str, int] = field(default_factory=dict)
 
     def above(self, node: str) -> list[str]:
         """The nodes that lead to this one."""
@@ -57,7 +57,8 @@ class Graph:
             "start": str(self.start),
             "from": self.where,
             "datasets": {
-                node: {"dataset": port.dataset, "version": port.version} for node, port in sorted(self.ports.items())
+                node: {"dataset": port.dataset, "version": port.version, "writers": self.alike.get(node, 0)}
+                for node, port in sorted(self.ports.items())
             },
             "runs": {
                 node: {
@@ -65,7 +66,7 @@ class Graph:
                     "state": run.state,
                     "began": run.began,
                     "ended": run.ended,
-                    "attempts": self.attempts.get(node, 1),
+                    "alike": self.alike.get(node, 1),
                     "rows": run.rows,
                     "error": run.error,
                     "parent": run.parent,
@@ -135,12 +136,21 @@ class _Index:
         best = sorted(found, key=lambda run: (run.state == "COMPLETE", run.began))
         return (best[-1], len(found)) if best else None
 
-    def readers(self, port: Port) -> list[tuple[Run, int]]:
-        """Who opened a port: of each job the newest run, and how many there were."""
-        found: dict[str, list[Run]] = defaultdict(list)
+    def readers(self, port: Port) -> list[tuple[Run, list[Port], int]]:
+        """Who was led on by a port, what it made from it (nothing, when it only looked), and how many did the same.
+
+        Of runs that did the same the newest stands for all.
+        """
+        found: dict[tuple[str, tuple[Port, ...]], list[Run]] = defaultdict(list)
         for run in self.opened.get(port, []):
-            found[run.job].append(run)
-        return [(max(runs, key=lambda run: run.began), len(runs)) for _, runs in sorted(found.items())]
+            made = tuple(target for target in run.outputs if port in sources(run, target))
+            newest = max(other.rank for other in run.inputs if other.dataset == port.dataset)
+            if made or (not run.outputs and port.rank == newest):
+                found[run.job, made].append(run)
+        return [
+            (max(runs, key=lambda run: run.began), list(made), len(runs))
+            for (_, made), runs in sorted(found.items(), key=lambda item: item[0])
+        ]
 
 
 def _up(graph: Graph, index: _Index, port: Port) -> None:
@@ -151,9 +161,9 @@ def _up(graph: Graph, index: _Index, port: Port) -> None:
         if port in seen or (writer := index.writer(port)) is None:
             continue
         seen.add(port)
-        run, attempts = writer
+        run, graph.alike[str(port)] = writer
         made_from = sources(run, port)
-        _add(graph, run, attempts, made_from)
+        _add(graph, run, made_from)
         graph.edges[run.run_id, str(port)] = None
         for source in made_from:
             graph.edges[str(source), run.run_id] = None
@@ -169,21 +179,18 @@ def _down(graph: Graph, index: _Index, port: Port) -> None:
         if port in seen:
             continue
         seen.add(port)
-        for run, attempts in index.readers(port):
-            made = [target for target in run.outputs if port in sources(run, target)]
-            looked = not run.outputs and port.rank == max(p.rank for p in run.inputs if p.dataset == port.dataset)
-            if made or looked:
-                _add(graph, run, attempts, [port])
-                graph.edges[str(port), run.run_id] = None
+        for run, made, alike in index.readers(port):
+            _add(graph, run, [port])
+            graph.alike[run.run_id] = alike
+            graph.edges[str(port), run.run_id] = None
             for target in made:
                 graph.edges[run.run_id, str(target)] = None
                 graph.steps[str(port), run.run_id, str(target)] = None
             waiting += made
 
 
-def _add(graph: Graph, run: Run, attempts: int, led_on: list[Port]) -> None:
+def _add(graph: Graph, run: Run, led_on: list[Port]) -> None:
     graph.runs[run.run_id] = run
-    graph.attempts[run.run_id] = attempts
     before = graph.also.get(run.run_id)
     rest = [port for port in run.inputs if port not in led_on]
     graph.also[run.run_id] = rest if before is None else [port for port in before if port in rest]

@@ -61,7 +61,7 @@ def _about(graph: Graph, node: str) -> dict[str, Any]:
         "from": graph.above(node),
         "to": graph.below(node),
         "also": graph.also.get(node, []),
-        "attempts": graph.attempts.get(node, 1),
+        "alike": graph.alike.get(node, 1),
     }
 
 

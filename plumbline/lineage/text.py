@@ -61,7 +61,7 @@ def _written(graph: Graph, port: str) -> str:
         return " [dim](no run is known to have written it)[/dim]" if graph.ports[port].version is not None else ""
     run = graph.runs[writers[0]]
     rows = run.rows.get(graph.ports[port].dataset)
-    return f"  {_run(graph, writers[0])}" + (f", {rows:,} rows" if rows is not None else "")
+    return f"  {_run(graph, writers[0], port)}" + (f", {rows:,} rows" if rows is not None else "")
 
 
 def _down(graph: Graph) -> Tree:
@@ -85,10 +85,11 @@ def _grow_down(graph: Graph, tree: Tree, port: str, seen: set[str]) -> None:
                 _grow_down(graph, branch, target, seen)
 
 
-def _run(graph: Graph, node: str) -> str:
+def _run(graph: Graph, node: str, port: str | None = None) -> str:
     run = graph.runs[node]
     told = f"[{COLORS.get(run.state or '', 'dim')}]{state(run)}[/]"
     verdicts = f", {len(run.failed)} of {run.asserted} checks failed" if run.failed else ""
     checks = verdicts or (f", {run.asserted} check{'s' if run.asserted > 1 else ''} held" if run.asserted else "")
-    tries = f", {graph.attempts[node]} runs" if graph.attempts.get(node, 1) > 1 else ""
+    alike = graph.alike.get(port or node, 1)
+    tries = f", {alike} runs" if alike > 1 else ""
     return f"[dim]{escape(run.job)}[/dim] {told} {run.began[:16].replace('T', ' ')}{checks}{tries}"

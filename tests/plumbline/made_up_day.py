@@ -105,4 +105,5 @@ def train() -> None:
     recorded("train", [(declared.DATASET, "churn-r2-abc")], [(declared.RUNS, "f00d")])
     recorded("register", [(declared.RUNS, "f00d"), (declared.FEATURES, version)], [(declared.MODELS, "1")])
     recorded("deploy", [(declared.MODELS, "1"), (declared.MODELS, "0")], [(declared.CHAMPION, "1")])
-    recorded("serve", [(declared.MODELS, "1"), (declared.ONLINE, "2")], [(declared.ENDPOINT, "1")])
+    served = [(declared.MODELS, "1"), (declared.CHAMPION, "1"), (declared.ONLINE, "2")]
+    recorded("serve", served, [(declared.ENDPOINT, "1")])

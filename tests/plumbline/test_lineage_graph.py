@@ -48,6 +48,7 @@ def test_from_the_champion_to_the_shop_with_versions() -> None:
         "shop.customers",
     }, "neither the model it was compared with nor the base that features are carried on from"
     assert {run.state for run in found.runs.values()} == {"COMPLETE"}
+    assert "endpoints.churn-predictor@1" in found.ports
     assert found.made_from("raw.orders@1") == ["shop.orders"], "not from all that its run opened"
     (deployed,) = found.above(str(found.start))
     assert found.also[deployed] == [Port("models.churn_xgb", "0")]
@@ -60,6 +61,11 @@ def test_from_raw_orders_to_the_endpoint() -> None:
     assert "features.customers@0" not in reached
     looked = {run.stage for node, run in found.runs.items() if not found.below(node)}
     assert looked == {"ge_check", "distribution_check"}
+    older = {str(port) for port in of("raw.orders@0").ports.values()}
+    assert {"analytics.orders@0", "features.customers@0", "releases.churn@1"} <= older, (
+        "though later runs opened it too"
+    )
+    assert "analytics.orders@1" not in older
 
 
 def test_a_dataset_without_a_version_is_the_one_in_force() -> None:
@@ -118,7 +124,7 @@ def test_a_run_that_is_tried_again_is_shown_once_with_its_newest_end() -> None:
             return tries
 
     found = graph.of("features.customers@5", Told())
-    assert (list(found.runs), found.attempts) == (["b"], {"b": 3})
+    assert (list(found.runs), found.alike) == (["b"], {"features.customers@5": 3})
 
 
 def test_the_command_tells_it_as_a_tree_as_json_and_as_a_page() -> None:

@@ -284,7 +284,11 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
     assert began["run"]["runId"] == ended["run"]["runId"]
     for event in (began, ended):
         ports = [(p["name"], p["facets"].get("version", {}).get("datasetVersion")) for p in event["inputs"]]
-        assert ports == [("models.churn_xgb", "1"), ("online.customer_features", None)]
+        assert ports == [
+            ("models.churn_xgb", "1"),
+            ("models.churn_xgb.champion", "1"),
+            ("online.customer_features", str(RELEASE)),
+        ]
         assert [port["name"] for port in event["outputs"]] == ["endpoints.churn-predictor", "serving.predictions"]
 
 
