@@ -160,7 +160,7 @@ def assert_lineage_is_whole(home: Path, release: Release) -> None:
     assert {"retail_features.ingest", "ml_training_pipeline.deploy"} <= of_airflow
     assert sending.failures() == 0
     manifest = json.loads((home / "dbt" / "target" / "manifest.json").read_text())
-    assert expected.of_manifest(manifest) == expected.marts()
+    assert expected.marts().items() <= expected.of_manifest(manifest).items(), "the SQL was read as dbt reads it"
 
 
 def changes() -> int:
