@@ -8,6 +8,7 @@ leads on; the rest is shown as opened too.
 from __future__ import annotations
 
 import difflib
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,7 +150,7 @@ class _Index:
                 found[run.job, made].append(run)
         return [
             (max(runs, key=lambda run: run.began), list(made), len(runs))
-            for (_, made), runs in sorted(found.items(), key=lambda item: item[0])
+            for (_, made), runs in sorted(found.items(), key=lambda item: (item[0][0], str(item[0][1])))
         ]
 
 
@@ -214,11 +215,7 @@ def _resolved(asked: str, runs: list[Run], where: str) -> list[Port]:
         dataset, version = MODELS, asked
     elif "@" in asked:
         dataset, _, version = asked.partition("@")
-        version = (
-            version.removeprefix("v=").removeprefix("v")
-            if version.removeprefix("v=").removeprefix("v").isdecimal()
-            else version
-        )
+        version = re.sub(r"^v=?(?=\d+$)", "", version)
     known = sorted((port for port in ports if port.dataset == dataset), key=lambda port: port.rank)
     if known and version is not None:
         if (port := Port(dataset, version)) not in known:
@@ -227,11 +224,11 @@ def _resolved(asked: str, runs: list[Run], where: str) -> list[Port]:
             )
         return [port]
     if known:
-        return [_in_force(dataset, known) or known[-1]]
+        return [_in_force(dataset, known) or _last_written(dataset, runs) or known[-1]]
     named = [run for run in runs if asked in (run.run_id, run.tags.get("run_id"))]
     if of_run := [port for run in named[-1:] for port in (run.outputs or run.inputs)]:
         return of_run
-    if of_version := [port for port in sorted(ports) if port.version == asked]:
+    if of_version := [port for port in sorted(ports, key=str) if port.version == asked]:
         return of_version[:1]
     close = difflib.get_close_matches(asked, sorted({port.dataset for port in ports}), n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {len(ports)} versions of datasets"
@@ -243,3 +240,10 @@ def _in_force(dataset: str, known: list[Port]) -> Port | None:
     release = releases.in_force(PRODUCT)
     port = Port(dataset, str(release.tables[dataset])) if release and dataset in release.tables else None
     return port if port in known else None
+
+
+def _last_written(dataset: str, runs: list[Run]) -> Port | None:
+    """The version written last, by a run that ended well: a champion may be an older version than the one before."""
+    ended = sorted((run for run in runs if run.state == "COMPLETE"), key=lambda run: run.began)
+    ports = [port for run in ended for port in run.outputs if port.dataset == dataset]
+    return ports[-1] if ports else None

@@ -15,7 +15,7 @@ class LineageError(PlumblineError):
     """Lineage does not know what was asked for, or cannot be asked."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Port:
     """A dataset at a version; None where it has none, or none is known."""
 

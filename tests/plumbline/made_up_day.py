@@ -85,7 +85,7 @@ def distribution_check(run: StageRun) -> str:
     return "alike"
 
 
-def train() -> None:
+def train(version: str = "1") -> None:
     """Dataset, run, model, champion, as training tells them."""
 
     def recorded(name: str, reads: list[tuple[str, Any]], writes: list[tuple[str, Any]]) -> None:
@@ -98,12 +98,12 @@ def train() -> None:
 
         stage.recorded("churn", {"run_id": "churn-training-2", "stage": name, "release_id": 2}, work)
 
-    version = lake.version(declared.FEATURES)
+    features = lake.version(declared.FEATURES)
     recorded(
-        "dataset", [(declared.FEATURES, version), (declared.ORDERS, version)], [(declared.DATASET, "churn-r2-abc")]
+        "dataset", [(declared.FEATURES, features), (declared.ORDERS, features)], [(declared.DATASET, "churn-r2-abc")]
     )
     recorded("train", [(declared.DATASET, "churn-r2-abc")], [(declared.RUNS, "f00d")])
-    recorded("register", [(declared.RUNS, "f00d"), (declared.FEATURES, version)], [(declared.MODELS, "1")])
-    recorded("deploy", [(declared.MODELS, "1"), (declared.MODELS, "0")], [(declared.CHAMPION, "1")])
-    served = [(declared.MODELS, "1"), (declared.CHAMPION, "1"), (declared.ONLINE, "2")]
-    recorded("serve", served, [(declared.ENDPOINT, "1")])
+    recorded("register", [(declared.RUNS, "f00d"), (declared.FEATURES, features)], [(declared.MODELS, version)])
+    recorded("deploy", [(declared.MODELS, version), (declared.MODELS, "0")], [(declared.CHAMPION, version)])
+    served = [(declared.MODELS, version), (declared.CHAMPION, version), (declared.ONLINE, "2")]
+    recorded("serve", served, [(declared.ENDPOINT, version)])

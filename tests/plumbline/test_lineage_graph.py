@@ -91,6 +91,14 @@ def test_models_runs_and_versions_are_found_by_their_names(asked: str, start: st
     assert str(of(asked).start) == start
 
 
+def test_the_champion_is_the_one_deployed_last_not_the_highest_number() -> None:
+    made_up_day.train(version="3")
+    assert of("champion").start.version == "3"
+    made_up_day.train(version="1")
+    assert of("champion").start.version == "1"
+    assert of("endpoint").start.version == "1"
+
+
 def test_a_run_of_a_stage_is_found_by_its_uuid() -> None:
     node = of("features.customers").above("features.customers@1")[0]
     assert str(of(node).start) == "features.customers@1"

@@ -106,7 +106,7 @@ def test_a_command_does_not_wait_for_a_server_that_hangs(home: Path) -> None:
         ended = time.monotonic()
         release.set()
     assert done.returncode == 0, done.stderr
-    assert ended - float(done.stdout) < 3 * sending.SECONDS + 2
+    assert ended - float(done.stdout) < 15, "it hangs for 30"
     assert (whole_file(), len(got), sending.failures()) == (12, 1, 12)
 
 
