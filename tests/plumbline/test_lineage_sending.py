@@ -108,6 +108,16 @@ def test_a_command_does_not_wait_for_a_server_that_hangs(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert ended - float(done.stdout) < 15, "it hangs for 30"
     assert (whole_file(), len(got), sending.failures()) == (12, 1, 12)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_that_is_over_at_once_says_why_nothing_arrived(home: Path) -> None:
+    script = "from plumbline import stage; stage.recorded('toy', {'run_id': 'a', 'stage': 'kpi'}, dict)"
+    environment = {**os.environ, sending.URL: "http://me:secret@127.0.0.1:1"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, whole_file(), sending.failures()) == (0, 2, 2)
+    assert "2 events not sent: http://***@127.0.0.1:1: URLError" in done.stderr
+    assert "Traceback" not in done.stderr and "secret" not in done.stderr + sending.failures_path().read_text()
 
 
 def test_a_slow_server_gets_what_there_is_time_for(use: Callable[[str], None]) -> None:
