@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plumbline.errors import PlumblineError
+from plumbline.lineage import sending
 from plumbline.settings import ENVIRONMENTS, ROOT, settings
 
 RESULT = "task-ended "
@@ -36,11 +37,25 @@ def environment(root: Path = ROOT) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__OPENLINEAGE__DISABLED": "True",
+        **lineage(),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "PYTHONPATH": str(root),
         "NO_COLOR": "1",
+    }
+
+
+def lineage() -> dict[str, str]:
+    """Airflow's own runs go into the event file of this home, in a namespace of their own; they name no datasets.
+
+    Not to a server: its tasks would wait for one that hangs. Without a thread of its own each event costs a fork.
+    """
+    transport = {"type": "file", "log_file_path": str(sending.path()), "append": True}
+    return {
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+        "AIRFLOW__OPENLINEAGE__NAMESPACE": "airflow",
+        "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
+        "AIRFLOW__OPENLINEAGE__DISABLE_SOURCE_CODE": "True",
     }
 
 

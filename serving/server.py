@@ -13,7 +13,9 @@ from typing import Any
 
 from plumbline import clock, online_store, services
 from plumbline.errors import ServiceUnavailable
-from plumbline.progress import say
+from plumbline.lineage import declared, events, observed
+from plumbline.progress import say, warn
+from serving import registry
 
 GRACE = 10
 """Seconds that requests under way have after SIGTERM. One takes two at most: Redis has a second to answer."""
@@ -41,16 +43,47 @@ def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str 
     log = OutcomeLog()
     predictor = ChurnPredictor(model, log)
     try:
-        predictor.load()
+        with observed.watching("serve") as watch:
+            predictor.load()
+            version = predictor.scorer.model.version  # type: ignore[union-attr]
+            _opened(version)
         grpc_port = grpc_port or services.free_port()
         address = f"http://{host}:{bound.getsockname()[1]}"
-        say(f"{NAME} version {predictor.scorer.model.version} on {address}, gRPC on {host}:{grpc_port}")  # type: ignore[union-attr]
+        say(f"{NAME} version {version} on {address}, gRPC on {host}:{grpc_port}")
         say(f"up after {clock.monotonic() - begun:.1f} s; metrics on {address}/metrics; SIGTERM stops it")
-        _run(predictor, bound, host, grpc_port)
+        with _told(version, watch):
+            _run(predictor, bound, host, grpc_port)
     finally:
         predictor.close()
         log.close()
         bound.close()
+
+
+def _opened(version: str) -> None:
+    """Tells lineage what is served and from what; that it cannot know all of it is no reason not to serve."""
+    online = None
+    try:
+        champion, online = registry.find(registry.CHAMPION), online_store.online(online_store.client())
+        if champion is not None and str(champion.version) == version:
+            observed.read(declared.CHAMPION, version)
+    except Exception as error:
+        warn(f"lineage does not know all that is served from: {error}")
+    observed.read(declared.ONLINE, online[0] if online else None)
+    for dataset, written in ((declared.ENDPOINT, version), (declared.LOG, None)):
+        observed.wrote(dataset, written)
+
+
+@contextmanager
+def _told(version: str, watch: observed.Watch) -> Iterator[None]:
+    """Lineage says from START to its end what is served; a predictor that is killed stays RUNNING there."""
+    head = {"stage": "serve", "run_id": f"serve-churn_xgb-{version}"}
+    run = events.started("churn", head, clock.wall().isoformat(), watch)
+    state = "FAIL"
+    try:
+        yield
+        state = "COMPLETE"
+    finally:
+        events.ended(run, state, clock.wall().isoformat(), watch, {})
 
 
 def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> None:
