@@ -21,6 +21,7 @@ from observability.ledger_tail import STATES, LedgerTail, Told, running_seconds
 from observability.promises import deadline
 from plumbline import clock, lake, metrics, registered_models, releases, services, stage
 from plumbline.contracts import Contract
+from plumbline.lineage import sending
 from plumbline.progress import say, warn
 from plumbline.releases import Release
 from plumbline.settings import settings, settings_file
@@ -90,6 +91,7 @@ class Exporter:
                         lambda c=contract, t=told, r=release: self._dataset(scrape, c, t, r),  # type: ignore[misc]
                     )
             self._try(KPIS, lambda: self._business(scrape))
+            self._try("lineage", lambda: scrape.add("lineage_emit_failures_total", sending.failures()))
             for what, times in sorted(self._unreadable.items()):
                 scrape.add("exporter_unreadable_total", times, what=what)
             scrape.add("exporter_collect_seconds", clock.monotonic() - begun)

@@ -63,7 +63,7 @@ STAGES: dict[str, Declared] = {
     "dataset": Declared(TRAINING, {DATASET: (FEATURES, ORDERS)}),
     "leakage_check": Declared(TRAINING, also=(DATASET, FEATURES, ORDERS)),
     "train": Declared(TRAINING, {RUNS: (DATASET, ORDERS)}),
-    "register": Declared(TRAINING, {MODELS: (RUNS,)}, also=(DATASET, CHAMPION, FEATURES)),
+    "register": Declared(TRAINING, {MODELS: (RUNS,)}, also=(DATASET, FEATURES)),
     "deploy": Declared(TRAINING, {CHAMPION: (MODELS,)}, also=(ONLINE, FEATURES, LOG)),
     "serve": Declared("serving", {ENDPOINT: (MODELS, ONLINE), LOG: (MODELS, ONLINE)}),
     "leaky_twin": Declared(BY_HAND, {DATASET: (FEATURES,)}),
