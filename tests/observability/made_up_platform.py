@@ -56,7 +56,7 @@ def refused(day: date, rows: int = 10) -> None:
 
 
 def publish(day: date, rows: int = 10, nulls: int = 0) -> Release:
-    """A day's release, with `rows` more in each table, of which `nulls` lack their required columns; and it is online."""
+    """A day's release, online: `rows` more in each table, of which `nulls` lack their required columns."""
     before = releases.in_force(PRODUCT)
     for contract in metrics.datasets():
         if (table := metrics.table_of(contract)) in TABLES:
@@ -65,7 +65,16 @@ def publish(day: date, rows: int = 10, nulls: int = 0) -> Release:
     versions = {table: version for table in TABLES if (version := lake.version(table)) is not None}
     published = clock.end_of(day).isoformat()
     release = Release(
-        number, PRODUCT, day, number - 1 or None, versions, passed("orders_volume"), "abc", "def", f"churn-{day}", published
+        number,
+        PRODUCT,
+        day,
+        number - 1 or None,
+        versions,
+        passed("orders_volume"),
+        "abc",
+        "def",
+        f"churn-{day}",
+        published,
     )
     releases.publish(release)
     event("distribution_check", "COMPLETE", day, gates=passed("orders_volume"), seconds=2.0)
@@ -83,8 +92,20 @@ def whole_day(day: date) -> Release:
 
 def train(version: str = "1") -> None:
     """A model is trained, registered and deployed."""
-    ledger.record(PRODUCT, {"run_id": "t", "stage": "train", "state": "COMPLETE", "model_id": f"m-{version}", "metrics": {"log_loss": 0.3}})
-    ledger.record(PRODUCT, {"run_id": "t", "stage": "register", "state": "COMPLETE", "model_id": f"m-{version}", "version": version})
+    ledger.record(
+        PRODUCT,
+        {
+            "run_id": "t",
+            "stage": "train",
+            "state": "COMPLETE",
+            "model_id": f"m-{version}",
+            "metrics": {"log_loss": 0.3},
+        },
+    )
+    ledger.record(
+        PRODUCT,
+        {"run_id": "t", "stage": "register", "state": "COMPLETE", "model_id": f"m-{version}", "version": version},
+    )
     ledger.record(PRODUCT, {"run_id": "d", "stage": "deploy", "state": "COMPLETE", "champion": version})
 
 
@@ -94,7 +115,9 @@ def answer(rows: int, at: datetime, release: int = 1) -> None:
     table = made(contract, rows, 0)
     for name, value in (("at", at), ("logged_at", at), ("release_id", release)):
         where = table.schema.get_field_index(name)
-        table = table.set_column(where, table.schema.field(where), pa.array([value] * rows, table.schema.field(where).type))
+        table = table.set_column(
+            where, table.schema.field(where), pa.array([value] * rows, table.schema.field(where).type)
+        )
     write_deltalake(lake.uri(contract.dataset), table, mode="append")
 
 
