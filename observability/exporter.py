@@ -6,30 +6,27 @@ never zero: a part that fails leaves its metrics out, counts in `exporter_unread
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from observability.airflow_metrics import AirflowMetrics
 from observability.lake_facts import LakeFacts
 from observability.late_days import late_days
 from observability.ledger_tail import STATES, LedgerTail, Told, running_seconds
 from observability.promises import deadline
-from plumbline import clock, contracts, lake, metrics, registered_models, releases, services, stage
+from plumbline import clock, contracts, lake, metrics, registered_models, releases, stage
 from plumbline.contracts import Contract
 from plumbline.lineage import sending
-from plumbline.progress import say, warn
+from plumbline.progress import warn
 from plumbline.releases import Release
 from plumbline.settings import settings, settings_file
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-PORT = 9102
 KPIS = "analytics.business_kpis"
 KPI_NAMES = ("conversion_rate", "call_center_load", "retained_customers", "avg_handle_time")
 SKEW = 60.0
@@ -72,6 +69,7 @@ class Exporter:
         self._warned: set[str] = set()
         self._settings_changed = 0
         self._lock = threading.Lock()
+        self.airflow = AirflowMetrics()
 
     def collect(self) -> Iterator[Family]:
         """Every family, for prometheus_client's registry. It raises nothing for what it reads."""
@@ -93,6 +91,7 @@ class Exporter:
                     )
             self._try(KPIS, lambda: self._business(scrape))
             self._try("lineage", lambda: scrape.add("lineage_emit_failures_total", sending.failures()))
+            self._try("airflow", lambda: self.airflow.show(scrape.add))
             for what, times in sorted(self._unreadable.items()):
                 scrape.add("exporter_unreadable_total", times, what=what)
             scrape.add("exporter_collect_seconds", clock.monotonic() - begun)
@@ -246,44 +245,3 @@ class Exporter:
             for name in KPI_NAMES:
                 if row.get(name) is not None:
                     scrape.add(name, float(row[name]), model_version=str(row["model_version"]), track=str(row["track"]))
-
-
-def targets() -> list[dict[str, Any]]:
-    """The home's predictor, as Prometheus' HTTP service discovery wants to be told of targets."""
-    found = services.find("predictor")
-    return [{"targets": [f"{services.HOST}:{found.port}"], "labels": {"job": "predictor"}}] if found else []
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-
-class _Quiet(WSGIRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """No line a scrape: they would fill the disk."""
-
-
-def server(host: str, port: int) -> WSGIServer:
-    """The HTTP server: /metrics, and /targets for a Prometheus on the same machine."""
-    from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
-
-    registry = CollectorRegistry(auto_describe=False)
-    ProcessCollector(registry=registry)
-    registry.register(Exporter())
-    shown = make_wsgi_app(registry)
-
-    def app(environ: dict[str, Any], respond: Any) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/targets":
-            answer: Iterable[bytes] = shown(environ, respond)
-            return answer
-        respond("200 OK", [("Content-Type", "application/json")])
-        return [json.dumps(targets()).encode()]
-
-    return make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
-
-
-def serve(host: str = services.HOST, port: int = PORT) -> None:
-    """Answers scrapes until SIGTERM or Ctrl-C. Port 0 takes a free one."""
-    with server(host, port) as serving:
-        say(f"metrics on http://{host}:{serving.server_port}/metrics")
-        serving.serve_forever()

@@ -145,7 +145,16 @@ EXPORTER: tuple[Metric, ...] = (
     Metric("avg_handle_time", "gauge", "s", "Mean time that support took for a call.", TRACK),
 )
 
-SCHEMA = (*PREDICTOR, *EXPORTER)
+AIRFLOW: tuple[Metric, ...] = (
+    Metric("airflow_task_ends_total", "counter", "1", "Task instances that ended, by how.", ("dag", "task", "state")),
+    Metric("airflow_dag_runs_total", "counter", "1", "DAG runs that ended, by how.", ("dag", "state")),
+    Metric("airflow_dag_run_seconds_total", "counter", "s", "What those runs took, all together.", ("dag", "state")),
+    Metric("airflow_scheduler_heartbeats_total", "counter", "1", "Heartbeats of the scheduler's loop."),
+    Metric("airflow_dag_import_errors", "gauge", "1", "DAG files that could not be imported."),
+)
+"""Airflow's own, which it sends to the exporter by OpenTelemetry's protocol."""
+
+SCHEMA = (*PREDICTOR, *EXPORTER, *AIRFLOW)
 
 EXTERNAL: dict[str, str] = {
     "up": "Prometheus: 1 when the target answered the newest scrape",

@@ -22,7 +22,7 @@ def exporter(
 
     Example: plumb exporter --port 9102
     """
-    room("observability.exporter:serve")(host, port)
+    room("observability.server:serve")(host, port)
 
 
 @app.command(rich_help_panel=WATCH)

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from observability import exporter
+from observability import exporter, server
 from observability.exporter import Exporter, Scrape
 from plumbline import files, lake, metrics, releases
+from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import sending
 from plumbline.settings import settings
 
@@ -100,7 +101,7 @@ def test_every_metric_of_the_schema_is_shown_by_somebody(lived: Path) -> None:
     (lived / "ledger" / platform.PRODUCT / "zzz.json").write_text("{")
     shown = {family.name for family in Exporter().collect()}
     wanted = {name.removesuffix("_total") for name in metrics.known()} - {
-        m.name.removesuffix("_total") for m in metrics.PREDICTOR
+        m.name.removesuffix("_total") for m in (*metrics.PREDICTOR, *metrics.AIRFLOW)
     }
     assert shown == wanted
 
@@ -268,7 +269,7 @@ def test_a_name_outside_the_schema_and_other_labels_are_refused(home: Path) -> N
 
 def test_over_http_it_answers_prometheus_and_says_where_the_predictor_is(lived: Path) -> None:
     platform.whole_day(MONDAY)
-    with exporter.server("127.0.0.1", 0) as serving:
+    with server.server("127.0.0.1", 0) as serving:
         thread = threading.Thread(target=serving.serve_forever, daemon=True)
         thread.start()
         address = f"http://127.0.0.1:{serving.server_port}"
@@ -281,3 +282,9 @@ def test_over_http_it_answers_prometheus_and_says_where_the_predictor_is(lived: 
     assert "features_customers_rows 10.0" in text
     assert "process_resident_memory_bytes" in text
     assert releases.required(platform.PRODUCT).as_of + timedelta(days=1) == TUESDAY
+
+
+def test_a_port_that_is_taken_is_told(home: Path) -> None:
+    with server.server("127.0.0.1", 0) as first:
+        with pytest.raises(ServiceUnavailable, match=f"cannot listen on .*:{first.server_port}: Address"):
+            server.server("127.0.0.1", first.server_port)
