@@ -22,7 +22,7 @@ replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
 test: setup binaries ## All tests but those of `make kill`
-	@$(BIN)/python -m pytest -q -m "not kill"
+	@$(BIN)/python -m pytest -q -m "not kill" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup binaries ## The tests that take seconds
 	@$(BIN)/python -m pytest -q -m "not slow and not kill"

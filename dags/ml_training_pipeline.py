@@ -10,7 +10,7 @@ from plumbline.tasks import plumb_task
 
 with DAG(
     "ml_training_pipeline",
-    description="Released features to a registered model: dataset, leakage gates, train, register, first deployment.",
+    description="Released features to a registered model: lineage and leakage gates, train, register, first deploy.",
     schedule=[FEATURES],
     catchup=False,
     max_active_runs=1,
@@ -18,6 +18,7 @@ with DAG(
     doc_md=__doc__,
 ) as dag:
     chain(
+        plumb_task("lineage_check"),
         plumb_task("dataset"),
         plumb_task("leakage_check"),
         plumb_task("train"),

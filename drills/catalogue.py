@@ -66,6 +66,8 @@ DRILLS = [
         "take the change back; `plumb materialize`, `plumb parity_check`",
         code_faults.other_rounding,
         code_faults.the_day_with_it,
+        process_faults.materialized_anew,
+        withdraws=True,
     ),
     Drill(
         "expired-features",
@@ -90,7 +92,7 @@ DRILLS = [
         "disk-full",
         "The lake's disk (a tmpfs) has 64 KiB left",
         DISK,
-        "ingest: fail",
+        "dbt_run: fail",
         "make room; run the day again",
         process_faults.disk_full,
     ),

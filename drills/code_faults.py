@@ -74,7 +74,8 @@ def other_rounding(drilling: Drilling) -> None:
             "    store = feature_store.at_release(release)\n",
             "    store = feature_store.at_release(release)\n"
             "    view = store.get_feature_view(feature_store.VIEW)\n"
-            "    view.batch_source.query = view.batch_source.query.replace(\n"
+            "    options = view.batch_source.spark_options\n"
+            "    options.query = options.query.replace(\n"
             '        "SELECT * FROM",\n'
             '        "SELECT * EXCEPT (avg_ticket), CAST(round(avg_ticket) AS FLOAT) AS avg_ticket FROM",\n'
             "    )\n"

@@ -64,6 +64,9 @@ class Drill:
     goes_on: bool = False
     """A fault in a process: the run's own second try may already bring the day in."""
 
+    withdraws: bool = False
+    """The gate looks at what is online already: it takes the wrong rows out, and the predictor refuses to answer."""
+
 
 @dataclass
 class Outcome:
@@ -108,7 +111,7 @@ def _performed(drill: Drill, drilling: Drilling, started: float) -> Outcome:
     if stopped and not drill.goes_on:
         wrong += [f"{stage} ran after it" for stage in _later(events, stopped)]
     if drill.stopped_by and not drill.goes_on:
-        wrong += _still_served(drilling)
+        wrong += _withdrawn(drilling) if drill.withdraws else _still_served(drilling)
         if ended and stopped:
             wrong.append("the run went on to its end")
     drilling.mend()
@@ -200,6 +203,12 @@ def _still_served(drilling: Drilling) -> list[str]:
     if (now := answered(drilling.customer)) != drilling.before:
         wrong.append(f"the predictor said {drilling.before} before and {now} after")
     return wrong
+
+
+def _withdrawn(drilling: Drilling) -> list[str]:
+    now = answered(drilling.customer)
+    drilling.notes.append(f"the predictor said: {now.get('told')}")
+    return [f"the predictor still answered from it: {now}"] if now["status"] == 200 else []
 
 
 def _over(drilling: Drilling, lost: int) -> list[str]:

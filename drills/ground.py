@@ -62,12 +62,12 @@ def use(home: Path, **more: str) -> None:
 def reset(ground: Path, name: str) -> None:
     """Brings the ground back to the baseline. The lake gets a path of its own: Spark remembers what lay at a path."""
     home = ground / "home"
-    services.stop_all()
+    services.stop_all(grace=0)  # what they hold is thrown away
     shutil.rmtree(home, ignore_errors=True)
     shutil.copytree(ground / "baseline", home)
     lake = home / f"lake-{name}"
     (home / "lake").rename(lake)
-    use(home, lake=str(lake))
+    use(home, lake=str(lake), retry_seconds="5")
 
 
 def day_comes(day: date, orders: bool = True) -> None:

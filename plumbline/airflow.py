@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from plumbline.errors import PlumblineError
+from plumbline.lineage import sending
 from plumbline.settings import ENVIRONMENTS, ROOT, settings
 
 RESULT = "task-ended "
@@ -36,11 +37,25 @@ def environment(root: Path = ROOT) -> dict[str, str]:
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__OPENLINEAGE__DISABLED": "True",
+        **lineage(),
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW__API__HOST": "127.0.0.1",
         "PYTHONPATH": str(root),
         "NO_COLOR": "1",
+    }
+
+
+def lineage() -> dict[str, str]:
+    """Airflow's own runs go into the event file of this home, in a namespace of their own; they name no datasets.
+
+    Not to a server: its tasks would wait for one that hangs. Without a thread of its own each event costs a fork.
+    """
+    transport = {"type": "file", "log_file_path": str(sending.path()), "append": True}
+    return {
+        "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
+        "AIRFLOW__OPENLINEAGE__NAMESPACE": "airflow",
+        "AIRFLOW__OPENLINEAGE__EXECUTE_IN_THREAD": "True",
+        "AIRFLOW__OPENLINEAGE__DISABLE_SOURCE_CODE": "True",
     }
 
 
@@ -97,10 +112,8 @@ def main() -> None:
 
 def _run_all(runs: list[str]) -> bool:
     from airflow.dag_processing.dagbag import DagBag
-    from airflow.utils.db import initdb
 
-    Path(os.environ["AIRFLOW_HOME"]).mkdir(parents=True, exist_ok=True)
-    initdb()
+    _initialize()
     bag = DagBag(str(ROOT / "dags"))
     if bag.import_errors:
         print(bag.import_errors, file=sys.stderr)
@@ -110,6 +123,20 @@ def _run_all(runs: list[str]) -> bool:
         if not _run_one(bag.dags[dag_id], as_of):
             return False
     return True
+
+
+def _initialize() -> None:
+    """Makes Airflow's database, or brings it to this Airflow's schema; once a version, since looking takes seconds."""
+    from airflow import __version__
+
+    home = Path(os.environ["AIRFLOW_HOME"])
+    stamp = home / f"initialized-{__version__}"
+    if not (stamp.exists() and (home / "airflow.db").exists()):
+        from airflow.utils.db import initdb
+
+        home.mkdir(parents=True, exist_ok=True)
+        initdb()
+        stamp.touch()
 
 
 def _run_one(dag, as_of: str) -> bool:  # type: ignore[no-untyped-def]

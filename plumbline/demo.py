@@ -130,7 +130,7 @@ def _through_airflow(last: date) -> dict[str, float]:
         begun = clock.monotonic()
         try:
             for dag, task, _, took in airflow.run(runs):
-                if task == {"retail_features": "ingest", "ml_training_pipeline": "dataset"}[dag]:
+                if task == {"retail_features": "ingest", "ml_training_pipeline": "lineage_check"}[dag]:
                     label = next(labels)
                 seconds[f"{label}: {task}"] = took
         except airflow.AirflowError:

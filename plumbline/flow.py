@@ -29,6 +29,7 @@ TOOLS = {
     "release": "manifest",
     "materialize": "Feast",
     "parity_check": "online = offline",
+    "lineage_check": "lineage completeness",
     "dataset": "Feast, point in time",
     "leakage_check": "leakage gates",
     "train": "xgboost",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
+from plumbline.lineage.declared import PARENT
 from plumbline.settings import PREFIX, Settings, settings
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ USER = 10_001
 SECRET = ("PLUMBLINE_SHOP_URL", "PLUMBLINE_REDIS_URL", "PLUMBLINE_MLFLOW_URL")
 """Keys that the Secret must have, each an environment variable of its name."""
 
-OPTIONAL_SECRET = ("SPARK_REMOTE", "PLUMBLINE_SIGNING_KEY")
+OPTIONAL_SECRET = ("SPARK_REMOTE", "PLUMBLINE_SIGNING_KEY", "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY")
 """Keys that it may have."""
 
-HERE = ("home", "cache", "plumb", "tasks")
+HERE = ("home", "cache", "plumb", "tasks", "retry_seconds")
 """Settings of the machine that Airflow runs on."""
 
 
@@ -34,7 +35,7 @@ def pod_task(command: str, task_id: str, **operator: Any) -> BaseOperator:
     from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
     from kubernetes.client import models as k8s
 
-    from plumbline.tasks import ending_at_gates
+    from plumbline.tasks import DAG_RUN, ending_at_gates
 
     wanted = settings()
     return ending_at_gates(KubernetesPodOperator)(
@@ -49,6 +50,7 @@ def pod_task(command: str, task_id: str, **operator: Any) -> BaseOperator:
         arguments=words(command),
         env_vars=[
             *(k8s.V1EnvVar(name=name, value=value) for name, value in environment(wanted).items()),
+            k8s.V1EnvVar(name=PARENT, value=DAG_RUN),
             *(_from_secret(name, wanted.pods_secret, optional=False) for name in SECRET),
             *(_from_secret(name, wanted.pods_secret, optional=True) for name in OPTIONAL_SECRET),
         ],

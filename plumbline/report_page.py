@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TRAINING = ("dataset", "leakage_check", "train", "register", "deploy")
+TRAINING = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
 FEATURES = "features.customers"
 NOT_FEATURES = {"customer_id", "event_time", "snapshot_date", "created_at", "release_id"}
 STATES = {"COMPLETE": "good", "START": "second", "FAIL": "bad", "GATE_FAILED": "bad"}

@@ -124,11 +124,11 @@ def running() -> set[str]:
     return {path.stem for path in settings().home.glob("*.json") if find(path.stem) is not None}
 
 
-def stop_all(keep: Collection[str] = ()) -> list[str]:
-    """Stops this home's servers but those to keep, dependents first; the names of those it stopped."""
+def stop_all(keep: Collection[str] = (), grace: float = 20.0) -> list[str]:
+    """Stops this home's servers but those to keep, dependents first, as `stop` does; the names of those it stopped."""
     order = ["redis", "spark"]
     names = sorted(running() - set(keep), key=lambda name: (order.index(name) if name in order else -1, name))
-    return [name for name in names if stop(name)]
+    return [name for name in names if stop(name, grace)]
 
 
 def listening(port: int) -> bool:

@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     tasks: Literal["commands", "pods"] = Field(
         "commands", description="What an Airflow task is: a command on its worker, or a pod of its own."
     )
+    retry_seconds: int = Field(30, ge=0, description="How long an Airflow task waits before its second try.")
     pods_image: str | None = Field(
         None, pattern=r"^[^\s@]+@sha256:[0-9a-f]{64}$", description="The image, by digest: name@sha256:…"
     )

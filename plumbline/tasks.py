@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.errors import GateFailed
+from plumbline.lineage.declared import PARENT
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 
 AS_OF = "{{ params.as_of or data_interval_start | ds }}"
 """The day a run covers: the `as_of` it was triggered with, else the day of its data interval."""
+
+
+DAG_RUN = (
+    "{{ macros.OpenLineageProviderPlugin.lineage_root_parent_id(task_instance)"
+    " if macros.OpenLineageProviderPlugin is defined else '' }}"
+)
+"""The run of the DAG as Airflow's lineage names it, the parent of what a task does; nothing where that is off."""
 
 
 def daily() -> Timetable | None:
@@ -44,7 +52,7 @@ def plumb_task(command: str, **operator: Any) -> BaseOperator:
     common = {
         "task_id": command.split()[0],
         "retries": 1,
-        "retry_delay": timedelta(seconds=30),
+        "retry_delay": timedelta(seconds=settings().retry_seconds),
         "skip_on_exit_code": GateFailed.exit_code,
         **operator,
     }
@@ -55,7 +63,10 @@ def plumb_task(command: str, **operator: Any) -> BaseOperator:
     from airflow.providers.standard.operators.bash import BashOperator
 
     return ending_at_gates(BashOperator)(
-        bash_command=f"{shlex.quote(str(settings().plumb_command))} {command}", append_env=True, **common
+        bash_command=f"{shlex.quote(str(settings().plumb_command))} {command}",
+        env={PARENT: DAG_RUN},
+        append_env=True,
+        **common,
     )
 
 

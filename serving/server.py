@@ -13,6 +13,7 @@ from typing import Any
 
 from plumbline import clock, online_store, services
 from plumbline.errors import ServiceUnavailable
+from plumbline.lineage import declared, events, observed
 from plumbline.progress import say
 
 GRACE = 10
@@ -41,16 +42,35 @@ def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str 
     log = OutcomeLog()
     predictor = ChurnPredictor(model, log)
     try:
-        predictor.load()
+        with observed.watching("serve") as watch:
+            predictor.load()
+            version = predictor.scorer.model.version  # type: ignore[union-attr]
+            observed.read(declared.ONLINE)
+            for dataset, written in ((declared.ENDPOINT, version), (declared.LOG, None)):
+                observed.wrote(dataset, written)
         grpc_port = grpc_port or services.free_port()
         address = f"http://{host}:{bound.getsockname()[1]}"
-        say(f"{NAME} version {predictor.scorer.model.version} on {address}, gRPC on {host}:{grpc_port}")  # type: ignore[union-attr]
+        say(f"{NAME} version {version} on {address}, gRPC on {host}:{grpc_port}")
         say(f"up after {clock.monotonic() - begun:.1f} s; metrics on {address}/metrics; SIGTERM stops it")
-        _run(predictor, bound, host, grpc_port)
+        with _told(version, watch):
+            _run(predictor, bound, host, grpc_port)
     finally:
         predictor.close()
         log.close()
         bound.close()
+
+
+@contextmanager
+def _told(version: str, watch: observed.Watch) -> Iterator[None]:
+    """Lineage says from START to its end what is served; a predictor that is killed stays RUNNING there."""
+    head = {"stage": "serve", "run_id": f"serve-churn_xgb-{version}"}
+    run = events.started("churn", head, clock.wall().isoformat(), watch)
+    state = "FAIL"
+    try:
+        yield
+        state = "COMPLETE"
+    finally:
+        events.ended(run, state, clock.wall().isoformat(), watch, {})
 
 
 def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> None:

@@ -32,6 +32,13 @@ def _terminated_cleanly() -> None:
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: the workers of `make test` share them by the file, and end together."""
+    long = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
+    rank = {name: place for place, name in enumerate(long)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(long)))
+
+
 @pytest.fixture(autouse=True)
 def _no_spark_left_over() -> Iterator[None]:
     """`spark.session` tells dbt and Feast its server by the environment; the next test's commands must not go there."""

@@ -1,4 +1,4 @@
-"""What the leakage gates said of a dataset: training takes none without their word."""
+"""What gates said of a dataset and of its release's lineage: training takes none without the leakage gates' word."""
 
 from __future__ import annotations
 
@@ -31,3 +31,16 @@ def require_passed(release_id: int) -> dict[str, Any]:
             f"`plumb leakage_check --release {release_id}` says why"
         )
     return verdict
+
+
+def refuse_holes(release_id: int) -> None:
+    """Raises GateFailed when the newest verdict on the release's lineage is that it has a hole.
+
+    A release that the gate has not looked at passes here: in the DAG the gate comes first.
+    """
+    verdict = files.read_json(dataset.folder(release_id) / "lineage.json")
+    if verdict is not None and verdict["verdict"] != "passed":
+        raise GateFailed(
+            f"the lineage of release {release_id} is not whole, nothing is trained on it: "
+            f"`plumb lineage_check --release {release_id}` says which, and what mends it"
+        )

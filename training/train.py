@@ -39,6 +39,7 @@ def train(release: int | None = None) -> dict[str, Any]:
     found = releases.required(PRODUCT, release)
     with dataset.working("train"):
         data = dataset.load(found.release_id)
+        audit.refuse_holes(found.release_id)
         audit.require_passed(found.release_id)
         mlflow_client = tracking.client()
         run = files.read_json(path(found.release_id))

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 NAMESPACE = "plumbline"
 """Of all our datasets and jobs."""
 
+PARENT = "OPENLINEAGE_PARENT_ID"
+"""The variable that tells a command who runs it: `namespace/job/run id`, Airflow's DAG run when a task does."""
+
 ORDERS, CUSTOMERS = "analytics.orders", "analytics.customers"
 FEATURES = "features.customers"
 ONLINE = "online.customer_features"
@@ -51,7 +54,7 @@ DAILY, TRAINING, BY_HAND = "retail_features", "ml_training_pipeline", "operation
 
 STAGES: dict[str, Declared] = {
     "ingest": Declared(DAILY, {"raw.orders": ("shop.orders",), "raw.customers": ("shop.customers",)}),
-    # Which mart is made from what is said by dbt's models alone: `expected` reads it there.
+    # What a mart is made from is said by dbt's models alone: `expected` reads it there.
     "dbt_run": Declared(DAILY, {ORDERS: (), CUSTOMERS: ()}, also=("raw.orders", "raw.customers")),
     "ge_check": Declared(DAILY, also=(ORDERS, "raw.orders")),
     "features": Declared(DAILY, {FEATURES: (ORDERS, CUSTOMERS)}),

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import __version__, clock, lake
-from plumbline.lineage import columns, sending
-from plumbline.lineage.declared import LAKE, LOG, NAMESPACE, job
+from plumbline.lineage import client, columns, sending
+from plumbline.lineage.declared import LAKE, LOG, NAMESPACE, PARENT, job
 from plumbline.lineage.observed import Assertion, Watch
 from plumbline.settings import settings
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset
 
 PRODUCER = f"urn:plumbline:{__version__}"
-PARENT = "OPENLINEAGE_PARENT_ID"
-"""`namespace/job/run id` of who runs the command: Airflow's DAG run, when a task does."""
-
 STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAIL", "GATE_FAILED": "FAIL", "KILLED": "ABORT"}
 """What the ledger calls a stage's end, and OpenLineage."""
 
@@ -55,10 +52,10 @@ def run_id(product: str, head: dict[str, Any], began: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def started(product: str, head: dict[str, Any], began: str) -> Run:
-    """Sends a START; gives the run that `ended` is told about."""
+def started(product: str, head: dict[str, Any], began: str, watch: Watch | None = None) -> Run:
+    """Sends a START, with what was seen so far of one that goes on; gives the run that `ended` is told about."""
     run = Run(product, head, began)
-    _guarded(lambda: _send(run, "START", began, None, {}))
+    _guarded(lambda: _send(run, "START", began, watch, {}))
     return run
 
 
@@ -85,9 +82,7 @@ def _guarded(send: Callable[[], None]) -> None:
 
 
 def _send(run: Run, kind: str, at: str, watch: Watch | None, entry: dict[str, Any]) -> None:
-    from openlineage.client import event_v2 as ol
-    from openlineage.client import facet_v2 as facets
-
+    ol, facets, _ = client.load()
     facets.set_producer(PRODUCER)
     head = run.head
     told: dict[str, Any] = {"tags": _tags(run.product, {**head, **entry})}
@@ -125,15 +120,13 @@ class _Datasets:
         self._schemas: dict[tuple[str, str | None], dict[str, str]] = {}
 
     def of(self, watch: Watch, entry: dict[str, Any]) -> tuple[list[InputDataset], list[OutputDataset]]:
-        from openlineage.client import event_v2 as ol
-        from openlineage.client import facet_v2 as facets
-
+        ol, facets, _ = client.load()
         written = {**watch.writes, **{name: str(version) for name, version in (entry.get("wrote") or {}).items()}}
         watch.writes = written
         counted = {**{k: v for k, v in (entry.get("rows") or {}).items() if isinstance(v, int)}, **watch.rows}
         found = {**watch.assertions}
-        if (judged := watch.declared.judged) and not found:
-            found = {judged: _of_gates(entry.get("gates") or {})}
+        if (judged := watch.declared.judged) and entry.get("gates") and not found:
+            found = {judged: _of_gates(entry["gates"])}
         inputs = []
         read = watch.inputs()
         for name in sorted(found.keys() - {name for name, _ in read}):  # what the stage wrote, and then looked at
@@ -164,8 +157,7 @@ class _Datasets:
         return inputs, outputs
 
     def _facets(self, name: str, version: str | None) -> dict[str, Any]:
-        from openlineage.client import facet_v2 as facets
-
+        _, facets, _ = client.load()
         made: dict[str, Any] = {}
         if version is not None:
             made["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
@@ -196,8 +188,7 @@ class _Datasets:
 
     def _columns(self, watch: Watch, name: str, read: list[tuple[str, str | None]]) -> dict[str, Any]:
         """Column lineage of an output whose SQL is known, to the columns of the inputs."""
-        from openlineage.client import facet_v2 as facets
-
+        _, facets, _ = client.load()
         if name not in watch.made_by:
             return {}
         kind = facets.column_lineage_dataset
@@ -220,16 +211,14 @@ class _Datasets:
 
 
 def _tags(product: str, told: dict[str, Any]) -> Any:
-    from openlineage.client import facet_v2 as facets
-
+    _, facets, _ = client.load()
     kind = facets.tags_run
     values = {"product": product, **{name: told[name] for name in TAGS if told.get(name) is not None}}
     return kind.TagsRunFacet([kind.TagsRunFacetFields(name, str(value), "PLUMBLINE") for name, value in values.items()])
 
 
 def _parent() -> Any:
-    from openlineage.client import facet_v2 as facets
-
+    _, facets, _ = client.load()
     namespace, _, rest = os.environ.get(PARENT, "").partition("/")
     name, _, run = rest.rpartition("/")
     if not (namespace and name and run):
@@ -247,8 +236,7 @@ def _of_gates(gates: dict[str, Any]) -> list[Assertion]:
 
 
 def _assertion(one: Assertion) -> Any:
-    from openlineage.client import facet_v2 as facets
-
+    _, facets, _ = client.load()
     return facets.data_quality_assertions_dataset.Assertion(
         assertion=one.name, success=one.success, column=one.column, expected=one.expected, actual=one.actual
     )

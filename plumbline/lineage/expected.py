@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plumbline.lineage.declared import BY_HAND, LAKE, STAGES, job
+from plumbline.lineage.declared import BY_HAND, STAGES, job
 from plumbline.settings import ROOT
 
 DBT = ROOT / "dbt"
@@ -38,7 +38,12 @@ class Edge:
 @cache
 def edges() -> tuple[Edge, ...]:
     """Every expected edge between datasets, sorted; a dataset that is carried on from itself has none to itself."""
-    found = {Edge(source, job("dbt_run"), target) for target, sources in marts().items() for source in sources}
+    makers = {target: stage for stage, declared in STAGES.items() for target in declared.flows}
+    found = {
+        Edge(source, job(makers.get(target, "dbt_run")), target)
+        for target, sources in marts().items()
+        for source in sources
+    }
     for stage, declared in STAGES.items():
         if declared.dag == BY_HAND:  # may happen, and is not expected
             continue
@@ -62,12 +67,12 @@ def downstream(dataset: str) -> tuple[str, ...]:
 
 
 def upstream(dataset: str) -> tuple[Edge, ...]:
-    """The expected edges that lead to a dataset, from the raw tables on, nearest first."""
+    """The expected edges that lead to a dataset, from the shop on, nearest first."""
     found: list[Edge] = []
     waiting = [dataset]
     for current in waiting:
         for edge in edges():
-            if edge.target == current and edge.source in LAKE:
+            if edge.target == current:
                 found.append(edge)
                 waiting += [edge.source] if edge.source not in waiting else []
     return tuple(found)

@@ -26,7 +26,8 @@ LATEST = {"champion": CHAMPION, "challenger": MODELS, "churn_xgb": MODELS, "endp
 class Graph:
     """What was reached from `start`: ports and runs, and edges (from, to) between their ids, in the data's direction.
 
-    `also` holds for each run what it opened beside that. `unknown` are ports that no run is known to have written.
+    A run may make several ports, each of another: `steps` are (from, run, to), the way of the data itself. `also` holds
+    for each run what it opened beside that, `attempts` how many runs say the same.
     """
 
     start: Port
@@ -34,6 +35,7 @@ class Graph:
     ports: dict[str, Port] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
     edges: dict[tuple[str, str], None] = field(default_factory=dict)
+    steps: dict[tuple[str, str, str], None] = field(default_factory=dict)
     also: dict[str, list[Port]] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
 
@@ -44,6 +46,10 @@ class Graph:
     def below(self, node: str) -> list[str]:
         """The nodes that this one leads to."""
         return [target for source, target in self.edges if source == node]
+
+    def made_from(self, port: str) -> list[str]:
+        """The ports that a port was made from."""
+        return [source for source, _, target in self.steps if target == port]
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: nodes by id and edges."""
@@ -71,6 +77,7 @@ class Graph:
                 for node, run in sorted(self.runs.items())
             },
             "edges": [list(edge) for edge in self.edges],
+            "steps": [list(step) for step in self.steps],
         }
 
 
@@ -95,9 +102,7 @@ def sources(run: Run, target: Port) -> list[Port]:
 
     That of the output itself when it is among them (a champion is that version of the model), else the newest.
     """
-    flows = STAGES[run.stage].flows if run.stage in STAGES else {}
-    if run.stage == "dbt_run":
-        flows = flows | expected.marts()
+    flows = {**STAGES[run.stage].flows, **expected.marts()} if run.stage in STAGES else {}
     wanted = set(flows[target.dataset]) if target.dataset in flows else None
     written = {port.dataset for port in run.outputs}
     found: dict[str, Port] = {}
@@ -110,12 +115,15 @@ def sources(run: Run, target: Port) -> list[Port]:
 
 
 class _Index:
-    """Runs by what they wrote and what they opened."""
+    """Runs by what they wrote and opened; who opened an unknown version is taken to have opened the newest."""
 
     def __init__(self, runs: list[Run]) -> None:
         self.wrote: dict[Port, list[Run]] = defaultdict(list)
         self.opened: dict[Port, list[Run]] = defaultdict(list)
+        written = sorted((port for run in runs for port in run.outputs), key=lambda port: port.rank)
+        newest = {port.dataset: port for port in written}
         for run in runs:
+            run.inputs = [newest.get(port.dataset, port) if port.version is None else port for port in run.inputs]
             for port in run.outputs:
                 self.wrote[port].append(run)
             for port in run.inputs:
@@ -149,6 +157,7 @@ def _up(graph: Graph, index: _Index, port: Port) -> None:
         graph.edges[run.run_id, str(port)] = None
         for source in made_from:
             graph.edges[str(source), run.run_id] = None
+            graph.steps[str(source), run.run_id, str(port)] = None
         waiting += made_from
 
 
@@ -168,6 +177,7 @@ def _down(graph: Graph, index: _Index, port: Port) -> None:
                 graph.edges[str(port), run.run_id] = None
             for target in made:
                 graph.edges[run.run_id, str(target)] = None
+                graph.steps[str(port), run.run_id, str(target)] = None
             waiting += made
 
 

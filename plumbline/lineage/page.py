@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from plumbline.lineage import text
 from plumbline.lineage.graph import Graph
 from plumbline.settings import settings
 
-WIDTH, HEIGHT, ACROSS, DOWN = 190, 40, 60, 18
+WIDTH, HEIGHT, ACROSS, DOWN = 190, 38, 24, 24
 """Of a box, and between boxes, in the drawing's units."""
 
 STATES = {"COMPLETE": "good", "FAIL": "bad", "ABORT": "bad", "START": "second"}
@@ -65,21 +66,29 @@ def _about(graph: Graph, node: str) -> dict[str, Any]:
 
 
 def _boxes(graph: Graph) -> dict[str, Box]:
-    """Each node in the column of its longest way from a source, beneath those that came before."""
+    """Each node in the row of its longest way from a source; within a row, below the middle of what leads to it."""
     nodes = [*graph.ports, *graph.runs]
-    column: dict[str, int] = {}
+    row: dict[str, int] = {}
 
     def depth(node: str) -> int:
-        if node not in column:
-            column[node] = 0  # an edge back would end here
-            column[node] = max((depth(above) + 1 for above in graph.above(node)), default=0)
-        return column[node]
+        if node not in row:
+            row[node] = 0  # an edge back would end here
+            row[node] = max((depth(above) + 1 for above in graph.above(node)), default=0)
+        return row[node]
 
+    place: dict[str, float] = {}
     filled: dict[int, int] = {}
+    beside = Counter(depth(node) for node in nodes)
+    widest = max(beside.values())
     boxes: dict[str, Box] = {}
-    for node in sorted(nodes, key=lambda node: (depth(node), node)):
-        row = filled[depth(node)] = filled.get(depth(node), -1) + 1
-        x, y = 20 + depth(node) * (WIDTH + ACROSS), 20 + row * (HEIGHT + DOWN)
+    for node in sorted(nodes, key=depth):
+        above = [place[one] for one in graph.above(node)]
+        place[node] = sum(above) / len(above) if above else 0.0
+    for node in sorted(nodes, key=lambda node: (depth(node), place[node], node)):
+        across = filled[depth(node)] = filled.get(depth(node), -1) + 1
+        place[node] = float(across)
+        x = 20 + across * (WIDTH + ACROSS) + (widest - beside[depth(node)]) * (WIDTH + ACROSS) // 2
+        y = 20 + depth(node) * (HEIGHT + DOWN)
         if node in graph.ports:
             port = graph.ports[node]
             told = f"version {port.version[:20]}" if port.version is not None else ""
@@ -92,6 +101,6 @@ def _boxes(graph: Graph) -> dict[str, Box]:
 
 
 def _curve(source: Box, target: Box) -> str:
-    x1, y1, x2, y2 = source.x + WIDTH, source.y + HEIGHT // 2, target.x, target.y + HEIGHT // 2
-    middle = (x1 + x2) // 2
-    return f"M{x1},{y1} C{middle},{y1} {middle},{y2} {x2},{y2}"
+    x1, y1, x2, y2 = source.x + WIDTH // 2, source.y + HEIGHT, target.x + WIDTH // 2, target.y
+    middle = (y1 + y2) // 2
+    return f"M{x1},{y1} C{x1},{middle} {x2},{middle} {x2},{y2}"

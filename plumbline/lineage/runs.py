@@ -121,11 +121,7 @@ def _datasets(run: Run, event: dict[str, Any]) -> None:
             for verdict in ((item.get("inputFacets") or {}).get("dataQualityAssertions") or {}).get("assertions", [])
         ]
         run.asserted = len(verdicts)
-        run.failed = [
-            f"{verdict['assertion']} of {name}{'.' + verdict['column'] if verdict.get('column') else ''}"
-            for name, verdict in verdicts
-            if not verdict["success"]
-        ]
+        run.failed = [told_of(name, verdict) for name, verdict in verdicts if not verdict["success"]]
     if outputs:
         run.outputs = [_port(item) for item in outputs]
     for item in outputs:
@@ -134,6 +130,11 @@ def _datasets(run: Run, event: dict[str, Any]) -> None:
             run.rows[item["name"]] = int(statistics["rowCount"])
         if lineage := (item.get("facets") or {}).get("columnLineage"):
             run.columns[item["name"]] = columns_of(lineage)
+
+
+def told_of(dataset: str, verdict: dict[str, Any]) -> str:
+    """An assertion in words, as in `not_null of analytics.orders.customer_id`."""
+    return f"{verdict['assertion']} of {dataset}" + (f".{verdict['column']}" if verdict.get("column") else "")
 
 
 def columns_of(facet: dict[str, Any]) -> dict[str, list[str]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
+from plumbline.lineage import client
 from plumbline.progress import warn
 from plumbline.settings import settings
 
@@ -50,9 +51,8 @@ def failures() -> int:
 
 def send(event: RunEvent) -> None:
     """Appends an event to the file, and hands it to the sender when there is a server. Raises OSError."""
-    from openlineage.client.serde import Serde
-
-    append(path(), Serde.to_json(event))
+    _, _, serde = client.load()
+    append(path(), serde.Serde.to_json(event))
     if url := os.environ.get(URL):
         _sender(url).put(event)
 
@@ -110,7 +110,7 @@ class _Sender:
         self.url = url
         self._waiting: queue.Queue[RunEvent | None] = queue.Queue(WAITING)
         self._given = self._taken = 0  # each counted by one thread alone
-        self._why = ""
+        self._why, self._closed = "", False
         self._thread = threading.Thread(target=self._post, name="lineage", daemon=True)
         self._thread.start()
 
@@ -122,13 +122,15 @@ class _Sender:
                 self._waiting.put_nowait(event)
 
     def close(self, seconds: float = SECONDS) -> None:
-        """Waits for what is under way, and counts what did not arrive."""
+        """Waits for what is under way, and counts what did not arrive. Once: nothing is sent any more after it."""
+        if self._closed:
+            return
+        self._closed = True
         if not self._why:
             with suppress(queue.Full):
                 self._waiting.put_nowait(None)
             self._thread.join(seconds)
-        lost, self._given = self._given - self._taken, self._taken
-        if lost:
+        if lost := self._given - self._taken:
             why = self._why or f"it took longer than {seconds} s"
             failed(lost, f"{_shown(self.url)}: {why}; {path()} has them")
 

@@ -21,11 +21,9 @@ def show(graph: Graph) -> None:
     console.print(_up(graph))
     console.print()
     console.print(_down(graph))
-    for node, run in graph.runs.items():
+    for run in graph.runs.values():
         if run.state in ("FAIL", "ABORT") and run.error:
             console.print(f"  [red]{escape(run.job)}[/red]: {escape(run.error.splitlines()[0][:200])}")
-        if graph.also.get(node) and run.stage in ("register", "train"):
-            console.print(f"  {run.job} opened too: {', '.join(map(str, graph.also[node]))}")
     console.print(f"[dim]from {escape(graph.where)}[/dim]")
 
 
@@ -50,12 +48,11 @@ def _up(graph: Graph) -> Tree:
 
 def _grow_up(graph: Graph, tree: Tree, port: str, seen: set[str]) -> None:
     seen.add(port)
-    for run in graph.above(port):
-        for source in graph.above(run):
-            again = source in seen
-            branch = tree.add(f"← {escape(source)}{' (above)' if again else _written(graph, source)}")
-            if not again:
-                _grow_up(graph, branch, source, seen)
+    for source in graph.made_from(port):
+        again = source in seen
+        branch = tree.add(f"← {escape(source)}{' (above)' if again else _written(graph, source)}")
+        if not again:
+            _grow_up(graph, branch, source, seen)
 
 
 def _written(graph: Graph, port: str) -> str:
@@ -79,7 +76,7 @@ def _down(graph: Graph) -> Tree:
 def _grow_down(graph: Graph, tree: Tree, port: str, seen: set[str]) -> None:
     seen.add(port)
     for run in graph.below(port):
-        targets = graph.below(run)
+        targets = [target for source, by, target in graph.steps if (source, by) == (port, run)]
         branch = tree.add(f"→ {_run(graph, run)}") if not targets else None
         for target in targets:
             again = target in seen
@@ -92,6 +89,6 @@ def _run(graph: Graph, node: str) -> str:
     run = graph.runs[node]
     told = f"[{COLORS.get(run.state or '', 'dim')}]{state(run)}[/]"
     verdicts = f", {len(run.failed)} of {run.asserted} checks failed" if run.failed else ""
-    checks = verdicts or (f", {run.asserted} checks held" if run.asserted else "")
+    checks = verdicts or (f", {run.asserted} check{'s' if run.asserted > 1 else ''} held" if run.asserted else "")
     tries = f", {graph.attempts[node]} runs" if graph.attempts.get(node, 1) > 1 else ""
     return f"[dim]{escape(run.job)}[/dim] {told} {run.began[:16].replace('T', ' ')}{checks}{tries}"

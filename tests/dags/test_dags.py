@@ -77,7 +77,8 @@ def test_nothing_runs_past_a_failed_gate(bag: dict[str, Any]) -> None:
     for dag in bag["dags"].values():
         assert {task["rule"] for task in dag["tasks"].values()} == {"all_success"}
     training = bag["dags"]["ml_training_pipeline"]["tasks"]
-    assert list(training)[:3] == ["dataset", "leakage_check", "train"]
+    assert list(training)[:4] == ["lineage_check", "dataset", "leakage_check", "train"]
+    assert training["dataset"]["after"] == ["lineage_check"]
     assert training["train"]["after"] == ["leakage_check"]
 
 

@@ -44,7 +44,10 @@ pods = {}
 for dag in bag.dags.values():
     DagSerialization.to_dict(dag)
     for task in dag.tasks:
-        context = {"ti": SimpleNamespace(id="0199-abc"), "params": {"as_of": "1998-06-30"}, "task": task, "dag": dag}
+        ti = SimpleNamespace(id="0199-abc")
+        plugin = SimpleNamespace(lineage_root_parent_id=lambda ti: "airflow/a_dag/0199")
+        context = {"ti": ti, "params": {"as_of": "1998-06-30"}, "task": task, "dag": dag, "task_instance": ti,
+                   "macros": SimpleNamespace(OpenLineageProviderPlugin=plugin)}
         task.render_template_fields(context)
         pod = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(dry_run=True))
         pods[dag.dag_id + "." + task.task_id] = {
@@ -81,7 +84,7 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None:
-    training = ("dataset", "leakage_check", "train", "register", "deploy")
+    training = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
     named = [f"retail_features.{stage}" for stage in STAGES["churn"]]
     assert sorted(pods) == sorted([*named, *(f"ml_training_pipeline.{name}" for name in training)])
     for name, pod in pods.items():
@@ -136,6 +139,7 @@ def test_plain_settings_are_carried_over_and_secrets_are_references(pods: dict[s
             "PLUMBLINE_NOW": "1998-07-01T00:00:00+00:00",
             "PLUMBLINE_HOME": "/plumbline",
             "HOME": "/tmp",  # noqa: S108
+            "OPENLINEAGE_PARENT_ID": "airflow/a_dag/0199",
         }
         for name in SECRETS:
             key = {"name": "plumbline-servers", "key": name, "optional": False}

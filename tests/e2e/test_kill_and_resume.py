@@ -78,6 +78,7 @@ STEPS: list[tuple[str, list[Kill]]] = [
     (f"release --as-of {DAILY}", [Kill("published, not recorded", new_file("releases/churn/000002.json"))]),
     ("materialize", [Kill("the old release taken offline", redis_writes(1))]),
     ("parity_check", [Kill("begun, nothing compared", started("parity_check"))]),
+    ("lineage_check", [Kill("begun, no verdict", started("lineage_check"))]),
     (
         "dataset",
         [

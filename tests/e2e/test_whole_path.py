@@ -9,12 +9,16 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
-from plumbline import flow, ledger, online_store, releases, services
+from plumbline import demo, flow, lake, ledger, online_store, releases, services
+from plumbline.lineage import expected, graph, sending
+from plumbline.lineage.runs import EventFile
 from plumbline.releases import Release
 from plumbline.settings import ROOT, settings
 from tests.conftest import use_home
+from tests.plumbline import openlineage_rules
 
 PLUMB = Path(sys.prefix) / "bin" / "plumb"
 LAST = date(1997, 9, 30)
@@ -91,6 +95,7 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
         patch.setenv("SPARK_REMOTE", spark_address)
         assert_online_is_offline(release)
 
+    assert_lineage_is_whole(home, release)
     before = changes()
     model = summary["training"].get("model_sha256")
     again = plumb("demo", "--until", str(LAST))
@@ -99,6 +104,63 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert changes() == before
     after = json.loads((home / "report" / "summary.json").read_text())
     assert after["training"].get("model_sha256") == model
+    assert_an_undo_is_answered(release)
+
+
+def assert_an_undo_is_answered(release: Release) -> None:
+    """The predictor's answers follow an undo, and its being taken back, within one materialization."""
+    from serving import launch
+
+    orders = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pyarrow_table()
+    todays = orders.filter(pc.field("order_date") == LAST)["customer_id"].unique().to_pylist()[:20]
+    launch.ensure()
+
+    def answered() -> list[tuple[int, float]]:
+        found = [demo.ask(customer) for customer in todays]
+        assert {status for status, _ in found} == {200}
+        shown = [answer["predictions"][0] for _, answer in found]
+        return [(one["release_id"], one["churn_probability"]) for one in shown]
+
+    def now_in_force(*undo: str) -> list[float]:
+        for command in (("releases", "undo", "--why", "a drill", *undo), ("materialize",)):
+            done = plumb(*command)
+            assert done.returncode == 0, done.stderr[-2000:]
+        answers = answered()
+        assert {number for number, _ in answers} == {releases.required("churn").release_id}
+        return [score for _, score in answers]
+
+    second = [score for _, score in answered()]
+    first = now_in_force()
+    assert all(before > after for before, after in zip(first, second, strict=True)), "they ordered on the day undone"
+    assert now_in_force("--to", "2") == second
+    assert now_in_force("--to", "1") == first
+
+
+def assert_lineage_is_whole(home: Path, release: Release) -> None:
+    """From the champion back to raw orders at the released versions, through runs that Airflow's DAG runs started."""
+    found = graph.of("champion", EventFile())
+    ports, jobs = {str(port) for port in found.ports.values()}, {run.job: run for run in found.runs.values()}
+    tables = {f"{table}@{version}" for table, version in release.tables.items()}
+    assert tables | {"shop.orders", "shop.customers", "models.churn_xgb@1"} <= ports
+    assert {port.partition("@")[0] for port in ports} <= {
+        name for e in expected.edges() for name in (e.source, e.target)
+    }
+    above = [run for run in found.runs.values() if run.job != "serving.serve"]
+    assert {run.state for run in above} == {"COMPLETE"}
+    assert {str(run.parent).partition("/")[0] for run in above} == {"retail_features", "ml_training_pipeline"}
+    columns = jobs["retail_features.features"].columns["features.customers"]
+    assert "analytics.orders.total_cents" in columns["avg_ticket"]
+    assert jobs["retail_features.dbt_run"].columns["analytics.orders"]["total_cents"] == ["raw.orders.total_cents"]
+    looked = {run.stage: run.asserted for run in graph.of("analytics.orders", EventFile()).runs.values()}
+    assert looked["ge_check"] > 10 and looked["dbt_run"] > 5
+    events = list(sending.lines(sending.path()))
+    ours = [event for event in events if event["producer"].startswith("urn:plumbline")]
+    assert [told for event in ours for told in openlineage_rules.broken(event)] == []
+    of_airflow = {event["job"]["name"] for event in events if event["job"]["namespace"] == "airflow"}
+    assert {"retail_features.ingest", "ml_training_pipeline.deploy"} <= of_airflow
+    assert sending.failures() == 0
+    manifest = json.loads((home / "dbt" / "target" / "manifest.json").read_text())
+    assert expected.of_manifest(manifest) == expected.marts()
 
 
 def changes() -> int:

@@ -13,12 +13,14 @@ from plumbline.settings import ROOT
 from plumbline.stage import STAGES as DAILY
 
 
-def test_the_way_from_raw_tables_to_the_features() -> None:
+def test_the_way_from_the_shop_to_the_features() -> None:
     assert [str(edge) for edge in expected.upstream("features.customers")] == [
         "analytics.customers → retail_features.features → features.customers",
         "analytics.orders → retail_features.features → features.customers",
         "raw.customers → retail_features.dbt_run → analytics.customers",
         "raw.orders → retail_features.dbt_run → analytics.orders",
+        "shop.customers → retail_features.ingest → raw.customers",
+        "shop.orders → retail_features.ingest → raw.orders",
     ]
 
 

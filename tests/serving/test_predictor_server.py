@@ -22,6 +22,7 @@ from made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, ev
 from predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 
 from plumbline import lake, online_store, services
+from plumbline.lineage import sending
 from serving import launch
 from serving.deploy import deploy
 
@@ -278,6 +279,13 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
     features = json.loads(one["features"])
     assert [name for name, value in features.items() if value is None] == ["avg_ticket_30d", "days_between_orders"]
     assert lake.version("serving.predictions") < 30
+    began, ended = [e for e in sending.lines(sending.path()) if e["job"]["name"] == "serving.serve"][-2:]
+    assert (began["eventType"], ended["eventType"]) == ("START", "COMPLETE")
+    assert began["run"]["runId"] == ended["run"]["runId"]
+    for event in (began, ended):
+        ports = [(p["name"], p["facets"].get("version", {}).get("datasetVersion")) for p in event["inputs"]]
+        assert ports == [("models.churn_xgb", "1"), ("online.customer_features", None)]
+        assert [port["name"] for port in event["outputs"]] == ["endpoints.churn-predictor", "serving.predictions"]
 
 
 def test_a_predictor_without_its_model_refuses(serving_home: Path) -> None:

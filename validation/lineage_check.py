@@ -1,0 +1,124 @@
+"""The gate before training: no step between the shop and a release's features is missing from what was observed.
+
+Expected steps come from dbt's models, Feast's definitions and the stages' declarations; observed ones from the event
+file alone. They are matched by version and not by run: after an undo the release names what an earlier run wrote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from plumbline import files, provenance, releases, stage
+from plumbline.errors import GateFailed
+from plumbline.lineage import expected
+from plumbline.lineage.expected import Edge
+from plumbline.lineage.runs import EventFile, Events, Port, Run
+from plumbline.progress import say
+from plumbline.releases import Release
+from plumbline.settings import settings
+
+PRODUCT, STAGE = "churn", "lineage_check"
+GATE = "lineage_completeness"
+
+
+@dataclass(frozen=True)
+class Hole:
+    """An expected step that was not seen as the release needs it, and what was seen instead."""
+
+    edge: str
+    told: str
+
+
+def check(release: int | None = None, events: Events | None = None) -> dict[str, Any]:
+    """Judges the lineage of a release (default: the one in force); one that passed before by this code is unchanged.
+
+    Raises GateFailed that names each hole, ReleaseError when there is no such release.
+    """
+    found = releases.required(PRODUCT, release)
+    with stage.lease(PRODUCT, STAGE, "training"):
+        edges = wanted()
+        say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
+        holes = judge(found, (events or EventFile()).runs(None), edges)
+        path = settings().home / "training" / str(found.release_id) / "lineage.json"
+        verdict = _verdict(found, edges, holes)
+        before = files.read_json(path)
+        if not holes and before == verdict:
+            return {"state": "unchanged", **verdict}
+        head = {
+            "run_id": f"{PRODUCT}-training-{found.release_id}",
+            "stage": STAGE,
+            "release_id": found.release_id,
+        }
+        gates = verdict["gates"]
+
+        def judged() -> dict[str, Any]:
+            files.write_whole(path, files.dumps(verdict))
+            if holes:
+                raise GateFailed(_refusal(found, holes, str(path)))
+            return {"message": f"release {found.release_id}: all {len(edges)} steps were seen", **verdict}
+
+        entry = stage.recorded(PRODUCT, head, judged, lambda: {"gates": gates})
+        return {"state": "done", **entry}
+
+
+def wanted() -> list[Edge]:
+    """The expected steps that lead to the tables that Feast's views read, from the shop on."""
+    tables = sorted(set(expected.feast_tables().values()))
+    return list(dict.fromkeys(edge for table in tables for edge in expected.upstream(table)))
+
+
+def judge(release: Release, runs: list[Run], edges: list[Edge]) -> list[Hole]:
+    """The expected steps that no run took to its end, from and to the versions that the release names."""
+    found = [(edge, _missing(edge, release, runs)) for edge in edges]
+    return [Hole(str(edge), told) for edge, told in found if told]
+
+
+def _missing(edge: Edge, release: Release, runs: list[Run]) -> str | None:
+    """Why a step does not hold, None when it does."""
+    if edge.target not in release.tables:
+        return f"release {release.release_id} names no version of {edge.target}"
+    target = Port(edge.target, str(release.tables[edge.target]))
+    version = release.tables.get(edge.source)
+    source = Port(edge.source, None if version is None else str(version))
+    writers = [run for run in runs if target in run.outputs and run.job == edge.job]
+    if not writers:
+        return f"no event of {edge.job} says that it wrote {target}"
+    ended = [run for run in writers if run.state == "COMPLETE"]
+    if not ended:
+        return f"{target} was written by a run that is not complete: {writers[-1].run_id} is {writers[-1].state}"
+    if any(source in run.inputs for run in ended):
+        return None
+    opened = [str(port) for port in ended[-1].inputs if port.dataset == edge.source]
+    told = f"opened {', '.join(opened)}" if opened else f"was not seen to open {edge.source}"
+    return f"{target} was written by run {ended[-1].run_id}, which {told}, not {source} as the release names it"
+
+
+def _verdict(release: Release, edges: list[Edge], holes: list[Hole]) -> dict[str, Any]:
+    report = settings().home / "training" / str(release.release_id) / "lineage.json"
+    gate = {
+        "verdict": "failed" if holes else "passed",
+        "expectations": len(edges),
+        "failed": [f"{hole.edge}: {hole.told}" for hole in holes],
+        "report": str(report),
+    }
+    return {
+        "verdict": gate["verdict"],
+        "release_id": release.release_id,
+        "tables": dict(release.tables),
+        "steps": [str(edge) for edge in edges],
+        "holes": [asdict(hole) for hole in holes],
+        "code_sha": provenance.code_sha(),
+        "gates": {GATE: gate},
+    }
+
+
+def _refusal(release: Release, holes: list[Hole], report: str) -> str:
+    lines = "\n  ".join(f"{hole.edge}: {hole.told}" for hole in holes)
+    return (
+        f"the lineage of release {release.release_id} has {len(holes)} hole{'s' if len(holes) > 1 else ''}, "
+        f"nothing is trained on it:\n  {lines}\n  Evidence: {report}.\n"
+        "  Events cannot be written afterwards: run the day again, which leaves new ones: "
+        f"`plumb releases undo --why 'lineage'`, then `plumb ingest --as-of {release.as_of}` and the stages after it; "
+        "or wait for the next day's release. A release from before lineage was kept needs the same."
+    )
