@@ -43,7 +43,8 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     """
     known = alerts([*slo_rules.groups(), *house_rules.groups()])
     firing = _firing(name)
-    dataset = dataset or next((a["labels"]["dataset"] for a in firing or () if "dataset" in a["labels"]), None)
+    told = sorted(firing or (), key=lambda a: bool(a["state"] != "active"))  # what is silenced is not the cause
+    dataset = dataset or next((a["labels"]["dataset"] for a in told if "dataset" in a["labels"]), None)
     alert = _named(known, name, dataset)
     unknown: list[str] = []
     current = releases.in_force(PRODUCT)

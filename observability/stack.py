@@ -44,7 +44,7 @@ def up(pace: Pace | None = None) -> dict[str, str]:
     told = sorted(_secrets())
     return {
         **found,
-        "prometheus": f"http://{HOST}:{watches.port}/alerts",
+        "prometheus": f"http://{HOST}:{watches.port}",
         "alertmanager": f"http://{HOST}:{tells.port}",
         "alerts go to": ", ".join(told) or f"the pages alone; {folder('secrets')} may hold slack-<channel>, pagerduty",
     }

@@ -112,6 +112,7 @@ def test_a_late_day_pages_its_source_alone_and_recovery_resolves_it(watched: Wat
     }
     found = incident("DatasetLate")
     assert found["in_force"]["as_of"] == "1998-06-29" and len(found["firing"]) == 5
+    assert found["dataset"].startswith("raw."), "the cause, not what it silences"
 
     begun = time.monotonic()
     platform.whole_day(TUESDAY)
