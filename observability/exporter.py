@@ -6,6 +6,7 @@ never zero: a part that fails leaves its metrics out, counts in `exporter_unread
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -107,8 +108,9 @@ class Exporter:
 
     def _cannot(self, what: str, why: str) -> None:
         self._unreadable[what] += 1
-        if why not in self._warned:
-            self._warned.add(why)
+        kind = f"{what}: {re.sub('[0-9]+', '', why)}"  # a time in it does not make it another reason
+        if kind not in self._warned:
+            self._warned.add(kind)
             warn(f"exporter: {what} cannot be read, its metrics are absent: {why[:500]}")
 
     def _follow_settings(self) -> None:
