@@ -78,6 +78,19 @@ def _environment() -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords()),
         "AIRFLOW__CORE__PARALLELISM": "2",
+        **_told_to(services.find("exporter")),
+    }
+
+
+def _told_to(exporter: services.Service | None) -> dict[str, str]:
+    """Airflow's own metrics go to the home's exporter when it runs, by OpenTelemetry's protocol."""
+    if exporter is None:
+        return {}
+    return {
+        "AIRFLOW__METRICS__OTEL_ON": "True",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://{services.HOST}:{exporter.port}/v1/metrics",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRIC_EXPORT_INTERVAL": "5000",
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import column_lineage, contract_check, contract_docs
+from plumbline import column_lineage, contract_check, contract_docs, contracts
 from plumbline.contracts import ContractError
 from plumbline.settings import ROOT, settings
 
@@ -141,6 +141,6 @@ def test_a_short_notice_and_a_stray_contract_are_named(tree: Path) -> None:
 
 def test_the_page_names_every_dataset_and_column(home: Path) -> None:
     page = contract_docs.page()
-    assert page.count("\n## ") == 5
+    assert page.count("\n## ") == len(contracts.DATASETS)
     assert "| `total_cents` | bigint | always given, 0 to 10,000,000 |" in page
     assert "- **timeOfAvailability** 00:05 UTC: Yesterday is there by 00:05 UTC on 99.5% of days." in page

@@ -13,9 +13,9 @@ import pytest
 from made_up_customers import eventually
 from prometheus_client import REGISTRY
 
-from plumbline import lake
+from plumbline import contracts, lake
 from plumbline.settings import settings
-from serving.outcome_log import TABLE, OutcomeLog, append
+from serving.outcome_log import TABLE, OutcomeLog, append, schema
 
 Rows = list[dict[str, Any]]
 
@@ -131,3 +131,10 @@ def test_the_table_is_made_by_its_first_rows_and_read_back_whole(
     assert lake.version(TABLE) == 1
     monkeypatch.undo()
     settings.cache_clear()
+
+
+def test_the_contract_has_the_columns_that_are_written() -> None:
+    written = {field.name: str(field.type) for field in schema()}
+    types = {"bigint": "int64", "double": "double", "string": "string", "timestamp": "timestamp[us, tz=UTC]"}
+    promised = contracts.load(TABLE).columns
+    assert {name: types[column.type] for name, column in promised.items()} == written

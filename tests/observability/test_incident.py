@@ -1,0 +1,128 @@
+"""`plumb incident`: the last good release, what changed, who was answered from it, and the way back."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import made_up_platform as platform
+import pytest
+from typer.testing import CliRunner
+
+from observability.incident import IncidentError, incident
+from plumbline import provenance, undo
+from plumbline.cli import app
+
+SUNDAY, MONDAY, TUESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30)
+
+
+@pytest.fixture
+def lived(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three days in force, answers from the last, by the code that runs."""
+    monkeypatch.setattr(provenance, "code_sha", lambda: "abc")
+    for day in (SUNDAY, MONDAY, TUESDAY):
+        platform.whole_day(day)
+    platform.answer(7, datetime(1998, 7, 1, 0, 1, tzinfo=UTC), release=3)
+    platform.answer(2, datetime(1998, 6, 30, 0, 1, tzinfo=UTC), release=2)
+    return home
+
+
+def numbers(found: dict[str, Any]) -> tuple[int | None, int | None]:
+    return tuple(found[which] and found[which]["release_id"] for which in ("in_force", "last_good"))  # type: ignore[return-value]
+
+
+def test_data_in_doubt_goes_back_to_the_release_before(lived: Path) -> None:
+    found = incident("DatasetIncomplete", "features.customers")
+    assert numbers(found) == (3, 2)
+    assert found["way_back"] == 'plumb releases undo --to 2 --why "DatasetIncomplete"'
+    assert found["differs"]["tables.raw.orders"] == [1, 2]
+    assert found["predictions_exposed"]["rows"] == 7
+    assert found["downstream"][:1] and "endpoints.churn-predictor" in found["downstream"]
+    assert found["since_release"] == []
+    assert found["owner"] == "platform-data-owner" and found["channel"] == "#data-platform"
+
+
+def test_the_way_back_of_an_undone_release_leads_behind_it(lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undo, "batches", lambda tables: set())
+    undo.undo(platform.PRODUCT, why="nulls")
+    found = incident("DatasetIncomplete", "features.customers")
+    assert numbers(found) == (4, 1), "4 restores 2, which is in doubt with it; 3 was undone"
+    assert found["way_back"].startswith("plumb releases undo --to 1 ")
+
+
+def test_a_release_that_failed_parity_is_not_good(lived: Path) -> None:
+    bad = {"release_id": 2, "gates": platform.passed("parity", False), "error": "GateFailed: 3 values differ"}
+    platform.event("parity_check", "GATE_FAILED", MONDAY, **bad)
+    assert numbers(incident("DatasetIncomplete", "features.customers")) == (3, 1)
+
+
+def test_a_line_that_stands_still_names_what_stopped_it_and_nothing_to_undo(lived: Path) -> None:
+    platform.refused(date(1998, 7, 1))
+    found = incident("GateFailed")
+    assert numbers(found) == (3, 3)
+    assert [(event["stage"], event["gates"]) for event in found["since_release"]] == [("ingest", ["record_contract"])]
+    assert found["way_back"] == "plumb quarantine show 1998-07-01..1998-07-01"
+
+
+def test_a_late_day_exposes_those_who_asked_after_its_deadline(lived: Path) -> None:
+    found = incident("DatasetLate", "features.customers")
+    assert found["predictions_exposed"] == {
+        "rows": 0,
+        "of": "answers from release 3 since 1998-07-02 00:05 UTC, the platform's clock",
+    }
+    platform.answer(4, datetime(1998, 7, 2, 0, 6, tzinfo=UTC), release=3)
+    assert incident("DatasetLate", "features.customers")["predictions_exposed"]["rows"] == 4
+
+
+@pytest.mark.parametrize(
+    ("alert", "way"),
+    [
+        ("ModelRefused", "plumb deploy --model previous"),
+        ("NotOnline", "plumb materialize"),
+        ("PredictorDown", "plumb up"),
+        ("StageFailed", "plumb replay --days 1"),
+    ],
+)
+def test_every_alert_has_a_way_back(alert: str, way: str, lived: Path) -> None:
+    assert incident(alert)["way_back"] == way
+
+
+def test_code_that_changed_since_the_release_is_told(lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "code_sha", lambda: "def")
+    assert incident("StageFailed")["since_release"][-1]["error"] == "abc → def"
+
+
+def test_an_empty_home_is_told_as_one(home: Path) -> None:
+    found = incident("DatasetLate")
+    assert numbers(found) == (None, None)
+    assert found["predictions_exposed"]["rows"] == 0
+    assert found["unknown"] == [
+        "whether it fires: no Alertmanager of this home runs (`plumb up`)",
+        "what changed: nothing was ever released",
+    ]
+
+
+def test_a_broken_outcome_log_is_not_nobody(lived: Path) -> None:
+    for file in (lived / "lake" / "serving" / "predictions").glob("*.parquet"):
+        file.write_bytes(b"")
+    exposed = incident("DatasetIncomplete", "features.customers")["predictions_exposed"]
+    assert exposed["rows"] is None and "serving.predictions cannot be read" in exposed["of"]
+
+
+def test_what_there_is_no_alert_of_is_refused_with_what_there_is(home: Path) -> None:
+    with pytest.raises(IncidentError, match=r"no alert 'Late'; there are ConsumerLag, DatasetIncomplete"):
+        incident("Late")
+    with pytest.raises(IncidentError, match=r"DatasetLate is not of 'features.shops'; it is of analytics.customers"):
+        incident("DatasetLate", "features.shops")
+
+
+def test_in_a_terminal_the_way_back_comes_first(lived: Path) -> None:
+    told = CliRunner().invoke(app, ["incident", "DatasetIncomplete", "--dataset", "features.customers"]).stdout
+    first, second, *rest = told.splitlines()
+    assert first == "DatasetIncomplete of features.customers (page or ticket)"
+    assert second.split(maxsplit=2)[2] == 'plumb releases undo --to 2 --why "DatasetIncomplete"'
+    assert any(line.split() == ["changed", "raw.orders", "v1", "→", "v2"] for line in rest)
+    as_json = CliRunner().invoke(app, ["incident", "DatasetIncomplete", "--dataset", "features.customers", "--json"])
+    assert json.loads(as_json.stdout)["last_good"]["release_id"] == 2
