@@ -1,14 +1,20 @@
-"""The metric schema: every metric's name, type, unit, labels and meaning, in one table that code and dashboards share.
+"""The metric schema: every metric's name, type, unit, labels and meaning, one table for code, rules and dashboards.
 
-A metric that is not in the table cannot be made. Units: `ms` milliseconds, `pct` 0 to 100, `1` a count.
+A metric that is not in the table cannot be made. Units: `ms` milliseconds, `s` seconds, `pct` 0 to 100, `ratio` 0 to
+1, `1` a count. `PREDICTOR` is what a predictor serves, `EXPORTER` what `plumb exporter` does, with those of each
+contracted dataset (`of_dataset`): a new contract brings its metrics. `EXTERNAL` are others' that rules and dashboards
+read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+from plumbline import contracts
+from plumbline.contracts import Contract
 from plumbline.errors import PlumblineError
 
 
@@ -24,7 +30,7 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
-SCHEMA: tuple[Metric, ...] = (
+PREDICTOR: tuple[Metric, ...] = (
     Metric(
         "prediction_latency_ms",
         "histogram",
@@ -68,6 +74,132 @@ SCHEMA: tuple[Metric, ...] = (
     ),
     Metric("outcome_log_failures_total", "counter", "1", "Writes of the outcome log that the lake refused."),
 )
+
+
+PRODUCT = ("product",)
+STAGE = ("product", "stage")
+TRACK = ("model_version", "track")
+
+EXPORTER: tuple[Metric, ...] = (
+    Metric("plumbline_clock_seconds", "gauge", "s", "The platform's now as Unix time; a replay's lies in the past."),
+    Metric("plumbline_replay", "gauge", "1", "1 when the platform's now is a setting and not the real time."),
+    Metric("exporter_collect_seconds", "gauge", "s", "What this scrape took to collect."),
+    Metric(
+        "exporter_unreadable_total",
+        "counter",
+        "1",
+        "Things a scrape could not read, each time it could not: the metrics that need them are absent then.",
+        ("what",),
+    ),
+    Metric("release_id", "gauge", "1", "The number of the release in force.", PRODUCT),
+    Metric("release_age_seconds", "gauge", "s", "Since the release in force was published, platform's clock.", PRODUCT),
+    Metric(
+        "release_covers_until_timestamp_seconds", "gauge", "s", "End of the last day in force, as Unix time.", PRODUCT
+    ),
+    Metric("online_release_id", "gauge", "1", "The number of the release that was materialized last.", PRODUCT),
+    Metric(
+        "materialization_lag_seconds",
+        "gauge",
+        "s",
+        "Real time since the release in force was published without being online; 0 when it is online.",
+        PRODUCT,
+    ),
+    Metric(
+        "feature_parity_mismatch_ratio",
+        "gauge",
+        "ratio",
+        "Share of values that differed between online and offline in the newest parity check.",
+        PRODUCT,
+    ),
+    Metric("gate_passed", "gauge", "1", "1 when the gate's newest verdict is passed, 0 failed.", ("product", "gate")),
+    Metric("gate_verdicts_total", "counter", "1", "Verdicts of a gate.", ("product", "gate", "verdict")),
+    Metric("stage_seconds", "gauge", "s", "How long the stage's newest run took that ended.", STAGE),
+    Metric("stage_running_seconds", "gauge", "s", "Real time since a start that no end has followed.", STAGE),
+    Metric(
+        "stage_state",
+        "gauge",
+        "1",
+        "1 for the state of the stage's newest run, 0 for the others: running, complete, fail, gate_failed, killed.",
+        ("product", "stage", "state"),
+    ),
+    Metric("stage_runs_total", "counter", "1", "Runs of a stage that ended, by how.", ("product", "stage", "state")),
+    Metric(
+        "landing_records_total",
+        "counter",
+        "1",
+        "Rows that the shop showed to landing: `landed` in raw, or `quarantined`.",
+        ("table", "outcome"),
+    ),
+    Metric("champion_version", "gauge", "1", "The registered model's version that was deployed last.", ("model",)),
+    Metric(
+        "champion_metric",
+        "gauge",
+        "1",
+        "A metric of the champion's training run, on held-out customers.",
+        ("model", "model_version", "metric"),
+    ),
+    Metric("lineage_emit_failures_total", "counter", "1", "Lineage events that the lineage server did not take."),
+    Metric("predictions_exposed_total", "counter", "1", "Rows of the outcome log: customers that were scored."),
+    Metric("conversion_rate", "gauge", "ratio", "Customers who ordered after the campaign, per one contacted.", TRACK),
+    Metric("call_center_load", "gauge", "1", "Calls to support per scored customer.", TRACK),
+    Metric("retained_customers", "gauge", "1", "Scored customers who ordered again.", TRACK),
+    Metric("avg_handle_time", "gauge", "s", "Mean time that support took for a call.", TRACK),
+)
+
+SCHEMA = (*PREDICTOR, *EXPORTER)
+
+EXTERNAL: dict[str, str] = {
+    "up": "Prometheus: 1 when the target answered the newest scrape",
+    "ALERTS": "Prometheus: the alerts that are pending or firing",
+    "scrape_duration_seconds": "Prometheus: how long a scrape took",
+    "kafka_consumergroup_lag": "kafka_exporter: messages behind, by consumergroup, topic and partition",
+    "kafka_consumergroup_current_offset": "kafka_exporter: where a consumer group is, by topic and partition",
+}
+"""What rules and dashboards may read besides the schema, and who makes it."""
+
+
+def of_dataset(contract: Contract) -> tuple[Metric, ...]:
+    """The metrics of one contracted dataset, named after the table that holds it (`features_customers_rows`).
+
+    Freshness is of what the release in force covers, for raw tables of what landed; nulls are of the rows that the
+    release added (all when it added none or made the table anew), from the Delta log's statistics.
+    """
+    table = table_of(contract)
+    name = table.replace(".", "_")
+    found = [
+        Metric(f"{name}_freshness_seconds", "gauge", "s", f"From the end of {table}'s last day to the platform's now."),
+        Metric(f"{name}_rows", "gauge", "1", f"Rows of {table} in the release in force."),
+        Metric(f"{name}_null_ratio", "gauge", "ratio", f"Share of nulls in what came to {table}.", ("column",)),
+    ]
+    if any(level.property == "timeOfAvailability" for level in contract.levels):
+        found += [
+            Metric(f"{name}_due_days", "gauge", "1", f"Days of the last 200 whose {table} was due."),
+            Metric(f"{name}_late_days", "gauge", "1", "Those of them that were not in force by their deadline."),
+        ]
+    return tuple(found)
+
+
+def table_of(contract: Contract) -> str:
+    """The lake's table that a contract's rows lie in; the shop's tables land in `raw`."""
+    schema, _, name = contract.dataset.partition(".")
+    return f"raw.{name}" if schema == "shop" else contract.dataset
+
+
+def datasets() -> Iterator[Contract]:
+    """Every contract in the folder of contracts, by name. Raises ContractError when one is malformed."""
+    for path in sorted(contracts.folder().glob(f"*{contracts.SUFFIX}")):
+        yield contracts.load(path.name.removesuffix(contracts.SUFFIX))
+
+
+def known() -> dict[str, Metric]:
+    """Every metric of ours by its name: the schema's and the datasets'."""
+    return {m.name: m for m in (*SCHEMA, *(m for contract in datasets() for m in of_dataset(contract)))}
+
+
+def series() -> set[str]:
+    """Every name that a rule or a dashboard may read: a histogram has three, others' metrics are among them."""
+    suffixes = {"histogram": ("_bucket", "_sum", "_count")}
+    return {m.name + end for m in known().values() for end in suffixes.get(m.kind, ("",))} | set(EXTERNAL)
 
 
 @cache
