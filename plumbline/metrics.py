@@ -140,10 +140,22 @@ EXPORTER: tuple[Metric, ...] = (
     ),
     Metric("lineage_emit_failures_total", "counter", "1", "Lineage events that the lineage server did not take."),
     Metric("predictions_exposed_total", "counter", "1", "Rows of the outcome log: customers that were scored."),
-    Metric("conversion_rate", "gauge", "ratio", "Customers who ordered after the campaign, per one contacted.", TRACK),
-    Metric("call_center_load", "gauge", "1", "Calls to support per scored customer.", TRACK),
-    Metric("retained_customers", "gauge", "1", "Scored customers who ordered again.", TRACK),
-    Metric("avg_handle_time", "gauge", "s", "Mean time that support took for a call.", TRACK),
+    Metric(
+        "conversion_rate",
+        "gauge",
+        "ratio",
+        "Share of scored customers who ordered in the 90 days after, contacted or not. Simulated.",
+        TRACK,
+    ),
+    Metric("call_center_load", "gauge", "1", "Calls to support per scored customer. Simulated.", TRACK),
+    Metric(
+        "retained_customers",
+        "gauge",
+        "1",
+        "Customers who were contacted as likely to leave, and ordered. Simulated.",
+        TRACK,
+    ),
+    Metric("avg_handle_time", "gauge", "s", "Mean time that support took for a call. Simulated.", TRACK),
 )
 
 SCHEMA = (*PREDICTOR, *EXPORTER)
@@ -151,6 +163,7 @@ SCHEMA = (*PREDICTOR, *EXPORTER)
 EXTERNAL: dict[str, str] = {
     "up": "Prometheus: 1 when the target answered the newest scrape",
     "ALERTS": "Prometheus: the alerts that are pending or firing",
+    "ALERTS_FOR_STATE": "Prometheus: since when, as Unix time",
     "scrape_duration_seconds": "Prometheus: how long a scrape took",
     "kafka_consumergroup_lag": "kafka_exporter: messages behind, by consumergroup, topic and partition",
     "kafka_consumergroup_current_offset": "kafka_exporter: where a consumer group is, by topic and partition",
