@@ -33,7 +33,7 @@ followed as (
         predictions.customer_id,
         outcomes.request_id is not null as is_known,
         coalesce(outcomes.contacted, false) as contacted,
-        coalesce(outcomes.ordered, false) as ordered,
+        coalesce(outcomes.ordered, false) as converted,
         coalesce(outcomes.called_support, false) as called_support,
         outcomes.handle_seconds,
         outcomes.simulated
@@ -56,9 +56,9 @@ counted as (
         count(*) as predictions,
         count_if(is_known) as known_outcomes,
         count_if(contacted) as contacted_customers,
-        count_if(ordered) as converted_customers,
+        count_if(converted) as converted_customers,
         count_if(called_support) as support_calls,
-        count(distinct case when contacted and ordered then customer_id end) as retained_customers,
+        count(distinct case when contacted and converted then customer_id end) as retained_customers,
         avg(handle_seconds) as avg_handle_time,
         bool_or(simulated) as is_simulated
     from followed
