@@ -8,6 +8,7 @@ from observability.grafana import promises
 from observability.grafana.board import CHURN, DATA_DOCS, MODEL, PIPELINE, REPORT, RUNBOOKS, board
 from observability.grafana.parts import BAD, GOOD, NEUTRAL, WARN, Panel, Query, curve, link, number, rows, steps
 
+HOUR = 3600
 FIRING = 'ALERTS{alertstate="firing"}'
 SINCE = f"1000 * ALERTS_FOR_STATE and ignoring (alertstate) {FIRING}"
 ANSWERED = (
@@ -16,6 +17,7 @@ ANSWERED = (
 SIMULATED = (
     "SIMULATED: requests and outcomes are made up from what CDNOW's customers really did; see docs/dashboards.md. "
 )
+SEVERITIES = {"page": {"text": "page", "color": BAD}, "ticket": {"text": "ticket", "color": WARN}}
 VERSION = "v{{model_version}} {{track}}"
 
 
@@ -51,12 +53,13 @@ def _verdict() -> list[Panel]:
             span=4,
         ),
         number(
-            "Features' age",
+            f"Features' age, at most {oldest / HOUR:.1f} h",
             "How old is what customers are scored on? From the end of the last day in force to the platform's now. "
             f"Red: past the contract's deadline ({oldest - promises.DAY} s after midnight UTC).",
-            [Query("features_customers_freshness_seconds")],
-            unit="dtdurations",
-            limits=steps((promises.DAY, WARN), (oldest, BAD)),
+            [Query(f"features_customers_freshness_seconds / {HOUR}")],
+            unit="suffix: h",
+            decimals=1,
+            limits=steps((promises.DAY / HOUR, WARN), (oldest / HOUR, BAD)),
             span=4,
         ),
         number(
@@ -112,8 +115,20 @@ def _alerts() -> list[Panel]:
             "What is wrong, how bad, since when, what it feeds. The name leads to what to do.",
             Query(SINCE),
             columns=columns,
-            times=["Since"],
-            links={columns["alertname"]: link("Runbook", f"{RUNBOOKS}/${{__value.raw}}.md")},
+            properties={
+                columns["alertname"]: {
+                    "links": [{"title": "Runbook", "url": f"{RUNBOOKS}/${{__value.raw}}.md", "targetBlank": True}],
+                    "custom.width": 240,
+                },
+                columns["severity"]: {
+                    "mappings": [{"type": "value", "options": SEVERITIES}],
+                    "custom.cellOptions": {"type": "color-text"},
+                    "custom.width": 90,
+                },
+                columns["dataset"]: {"custom.width": 170},
+                columns["Value"]: {"unit": "dateTimeFromNow", "custom.width": 130},
+            },
+            sort=columns["severity"],
             empty="No alert is firing",
             span=15,
             height=6,
@@ -128,6 +143,7 @@ def _alerts() -> list[Panel]:
             unit="none",
             lowest=0,
             stepped=True,
+            colors={"page": BAD, "ticket": WARN},
             span=9,
             height=6,
         ),
@@ -145,9 +161,9 @@ def _data() -> list[Panel]:
         curve(
             "Age of each table",
             "Which table is late? From the end of its last day to the platform's now. The line: the deadline.",
-            [Query(f"{promises.prefix(table)}_freshness_seconds", table) for table in tables],
-            unit="dtdurations",
-            limits=steps((oldest, BAD)),
+            [Query(f"{promises.prefix(table)}_freshness_seconds / {HOUR}", table) for table in tables],
+            unit="suffix: h",
+            limits=steps((oldest / HOUR, BAD)),
             lowest=0,
             span=8,
             links=[link("The pipeline's stages", f"/d/{PIPELINE}")],
@@ -192,9 +208,9 @@ def _data() -> list[Panel]:
             span=8,
         ),
         curve(
-            "Gates",
-            "Which gate stops the line, since when? 1 passed, 0 failed, by its newest verdict.",
-            [Query("gate_passed", "{{gate}}")],
+            "Failed gates",
+            "Which gate stops the line, since when? 1 for a gate whose newest verdict is a failure.",
+            [Query("1 - gate_passed", "{{gate}}")],
             unit="none",
             lowest=0,
             highest=1,

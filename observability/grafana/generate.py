@@ -21,7 +21,13 @@ BOARDS = {"churn.json": churn, "pipeline.json": pipeline}
 def rendered() -> dict[Path, str]:
     """Each committed file and what should stand in it."""
     encoder = JSONEncoder(sort_keys=True, indent=2)
-    return {FOLDER / name: encoder.encode(board().build()) + "\n" for name, board in BOARDS.items()}
+    made = {}
+    for name, board in BOARDS.items():
+        built = board().build()
+        for number, panel in enumerate(built.panels or [], start=1):
+            panel.id_val = number
+        made[FOLDER / name] = encoder.encode(built) + "\n"
+    return made
 
 
 def write() -> list[Path]:

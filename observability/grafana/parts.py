@@ -108,9 +108,10 @@ def curve(
     lowest: float | None = None,
     highest: float | None = None,
     stepped: bool = False,
+    colors: Mapping[str, str] | None = None,
     links: Iterable[dashboard.DashboardLink] = (),
 ) -> timeseries.Panel:
-    """Values over time, with a dashed line at each limit."""
+    """Values over time, with a dashed line at each limit; `colors` are by legend."""
     panel = (
         timeseries.Panel()
         .title(title)
@@ -142,6 +143,9 @@ def curve(
         panel = panel.max(highest)
     for ref, query in enumerate(queries):
         panel = panel.with_target(_target(query, ref))
+    for legend, color in (colors or {}).items():
+        fixed = {"mode": "fixed", "fixedColor": color}
+        panel = panel.override_by_name(legend, [DynamicConfigValue("color", fixed)])
     return panel
 
 
@@ -151,15 +155,15 @@ def rows(
     query: Query,
     *,
     columns: Mapping[str, str],
+    properties: Mapping[str, Mapping[str, object]],
+    sort: str,
     span: int,
     height: int,
-    times: Iterable[str] = (),
-    links: Mapping[str, dashboard.DashboardLink] | None = None,
     empty: str,
 ) -> table.Panel:
     """The labels of a query's series as a table. `columns` are label → heading, in order; `Value` is the value.
 
-    `times` are headings whose values are Unix times in ms; `links` are by heading; `empty` is told without a series.
+    `properties` are field options by heading, `sort` the heading to sort by; `empty` is told without a series.
     """
     chosen = DataTransformerConfig(
         id_val="organize",
@@ -177,15 +181,12 @@ def rows(
         .span(span)
         .height(height)
         .no_value(empty)
+        .sort_by([make.TableSortByFieldState().display_name(sort).desc(False)])
         .with_transformation(chosen)
         .with_target(_target(query, 0, instant=True).format(PromQueryFormat.TABLE))
     )
-    for heading in times:
-        panel = panel.override_by_name(heading, [DynamicConfigValue("unit", "dateTimeFromNow")])
-    for heading, to in (links or {}).items():
-        built = to.build()
-        shown = {"title": built.title, "url": built.url, "targetBlank": True}
-        panel = panel.override_by_name(heading, [DynamicConfigValue("links", [shown])])
+    for heading, options in properties.items():
+        panel = panel.override_by_name(heading, [DynamicConfigValue(name, value) for name, value in options.items()])
     return panel
 
 

@@ -14,9 +14,9 @@ CODES = {
     "running": (2, "running", "blue"),
     "killed": (3, "killed", WARN),
     "fail": (4, "failed", BAD),
-    "gate_failed": (5, "gate failed", "dark-red"),
+    "gate_failed": (5, "stopped", "dark-red"),
 }
-"""A stage's states as the numbers that `stage_state` is summed up to, with what a panel shows for them."""
+"""A stage's states as the numbers that `stage_state` is summed up to, with what a panel shows; a gate stops a stage."""
 
 
 def pipeline() -> dashboard.Dashboard:

@@ -8,13 +8,14 @@ from plumbline.metrics import datasets, table_of
 
 DAY = 86_400
 FEATURES = "features.customers"
+ORDER = ("raw", "analytics", "features", "serving")
+"""The lake's schemas, in the order in which data moves."""
 
 
 def tables() -> dict[str, Contract]:
     """The lake's table of every contracted dataset, in the order in which data moves."""
-    order = ("raw", "analytics", "features")
     found = {table_of(contract): contract for contract in datasets()}
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0].partition(".")[0]), item[0])))
+    return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0].partition(".")[0]), item[0])))
 
 
 def prefix(table: str) -> str:

@@ -24,10 +24,16 @@ from plumbline.settings import settings
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WIDTH = 1520
-BUNDLE = (
-    "--bundle --format=iife --minify --jsx=automatic --define:global=window --loader:.svg=dataurl --loader:.png=dataurl "
-    "--loader:.woff=dataurl --loader:.woff2=dataurl --loader:.ttf=dataurl --log-level=error"
-).split()
+ASSETS = (f"--loader:.{kind}=dataurl" for kind in ("svg", "png", "woff", "woff2", "ttf"))
+BUNDLE = [
+    "--bundle",
+    "--format=iife",
+    "--minify",
+    "--jsx=automatic",
+    "--define:global=window",
+    "--log-level=error",
+    *ASSETS,
+]
 
 
 class DrawingError(PlumblineError):

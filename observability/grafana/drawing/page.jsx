@@ -6,7 +6,8 @@ import { createRoot } from 'react-dom/client';
 import {
   FieldType, ThemeContext, createTheme, dateTime, getDisplayProcessor, toDataFrame,
 } from '@grafana/data';
-import { BigValue, GlobalStyles, PanelChrome, Table, TimeSeries } from '@grafana/ui';
+import { BigValue, GlobalStyles, PanelChrome, TimeSeries } from '@grafana/ui';
+import { TableNG } from '@grafana/ui/unstable';
 
 const { board, answers, from, to, dark, width, marks } = window.PICTURE;
 const theme = createTheme({ colors: { mode: dark ? 'dark' : 'light' } });
@@ -23,7 +24,11 @@ function configured(field, panel, name) {
   const overridden = (panel.fieldConfig?.overrides ?? [])
     .filter((one) => one.matcher.id === 'byName' && one.matcher.options === name)
     .flatMap((one) => one.properties.map((property) => [property.id, property.value]));
-  const config = { ...defaults, custom: { ...(defaults.custom ?? {}) }, ...Object.fromEntries(overridden) };
+  const config = { ...defaults, custom: { ...(defaults.custom ?? {}) } };
+  for (const [id, value] of overridden) {
+    if (id.startsWith('custom.')) config.custom[id.slice('custom.'.length)] = value;
+    else config[id] = value;
+  }
   const thresholds = config.thresholds && {
     ...config.thresholds,
     steps: config.thresholds.steps.map((step) => ({ ...step, value: step.value ?? -Infinity })),
@@ -67,7 +72,9 @@ function Numbers({ panel, w, h }) {
       {frames.map((frame, index) => {
         const [time, field] = frame.fields;
         const value = { ...field.display(field.values[field.values.length - 1]), title: named ? frame.name : undefined };
-        const sparkline = panel.options.graphMode === 'area' ? { x: time, y: field } : undefined;
+        const [min, max] = [Math.min(...field.values), Math.max(...field.values)];
+        const drawn = { ...field, state: { ...field.state, range: { min, max, delta: max - min } } };
+        const sparkline = panel.options.graphMode === 'area' ? { x: time, y: drawn } : undefined;
         return (
           <BigValue
             key={index} theme={theme} value={value} sparkline={sparkline} count={frames.length}
@@ -131,7 +138,7 @@ function Rows({ panel, w, h }) {
     })),
   });
   frame.fields.forEach((field) => configured(field, panel, field.name));
-  return <Table data={frame} width={w} height={h} />;
+  return <TableNG data={frame} width={w} height={h} structureRev={1} sortBy={panel.options.sortBy} />;
 }
 
 function Nothing({ children }) {
