@@ -4,7 +4,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup demo replay test test-fast kill drill bench docs lint format up airflow down clean lock
+.PHONY: help setup binaries demo replay test test-fast kill drill bench docs generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,16 +12,19 @@ help: ## List the commands
 setup: ## Install everything under .plumbline/ (nothing when it is there already)
 	@$(PYTHON3) -P plumbline/bootstrap.py
 
+binaries: ## Prometheus and Alertmanager, without root where there is apt (nothing when they are there)
+	@$(PYTHON3) -P plumbline/binaries.py
+
 demo: setup ## Real orders in, live churn predictions out, through every component
 	@$(BIN)/plumb demo
 
 replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
-test: setup ## All tests but those of `make kill`
+test: setup binaries ## All tests but those of `make kill`
 	@$(BIN)/python -m pytest -q -m "not kill"
 
-test-fast: setup ## The tests that take seconds
+test-fast: setup binaries ## The tests that take seconds
 	@$(BIN)/python -m pytest -q -m "not slow and not kill"
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
@@ -34,12 +37,18 @@ drill: setup ## Put every fault into a real run and see who stops it; the table 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
 
-lint: setup ## ruff, mypy, import rules between rooms, contracts, sqlfluff
+generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
+	@$(BIN)/python -m observability
+	@[ ! -d observability/grafana ] || $(BIN)/python -m observability.grafana
+
+lint: setup ## ruff, mypy, import rules between rooms, contracts, generated files, sqlfluff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PATH=$(BIN):$$PATH $(BIN)/lint-imports --no-logo --cache-dir $(HOME_DIR)/cache/import-linter
 	@$(BIN)/plumb contract check
+	@$(BIN)/python -m observability --check
+	@[ ! -d observability/grafana ] || $(BIN)/python -m observability.grafana --check
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
 docs: setup ## The README's flow and the screenshots, from this home's demo
@@ -49,7 +58,7 @@ format: setup ## Format the code
 	@$(BIN)/ruff check --fix-only -q .
 	@$(BIN)/ruff format -q .
 
-up: setup ## Keep it running: Redis, the predictor, MLflow's pages
+up: setup ## Keep it running: Redis, the predictor, MLflow's pages, the exporter, Prometheus, Alertmanager
 	@$(BIN)/plumb up
 
 airflow: setup ## Airflow's pages and its scheduler, on loopback

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHOP = {"orders": "shop.orders", "customers": "shop.customers"}
 """The shop's tables that land, by the name that they have there, and the contract of each."""
 
-DATASETS = (*SHOP.values(), "analytics.orders", "analytics.customers", "features.customers")
+DATASETS = (*SHOP.values(), "analytics.orders", "analytics.customers", "features.customers", "serving.predictions")
 """Every dataset that has to have a contract."""
 
 SUFFIX = ".odcs.yaml"

@@ -52,10 +52,13 @@ def demo(until: date | None = None, keep: bool = False) -> None:
 
 
 def up() -> dict[str, str]:
-    """Starts Redis, the predictor and MLflow's pages, as far as there is something to serve; name → address."""
+    """Starts Redis, the predictor, MLflow's pages and what watches them, as far as there is something to serve.
+
+    Name → address, and for Prometheus and Alertmanager without their binaries how to get them.
+    """
     releases.required(PRODUCT)
-    say("starting Redis, the predictor and MLflow's pages")
-    return _start(["predictor", "mlflow"])
+    say("starting Redis, the predictor, MLflow's pages, and what watches them")
+    return {**_start(["predictor", "mlflow"]), **importlib.import_module("observability.stack").up()}
 
 
 def _start(names: list[str]) -> dict[str, str]:

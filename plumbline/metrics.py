@@ -139,7 +139,6 @@ EXPORTER: tuple[Metric, ...] = (
         ("model", "model_version", "metric"),
     ),
     Metric("lineage_emit_failures_total", "counter", "1", "Lineage events that the lineage server did not take."),
-    Metric("predictions_exposed_total", "counter", "1", "Rows of the outcome log: customers that were scored."),
     Metric(
         "conversion_rate",
         "gauge",

@@ -32,7 +32,9 @@ def settings(json: Json = False) -> None:
 
 @app.command(rich_help_panel=HOUSE)
 def up(json: Json = False) -> None:
-    """Start what answers: Redis, the predictor, MLflow's pages. Nothing is trained or computed.
+    """Start what answers and what watches it: Redis, predictor, MLflow, exporter, Prometheus, Alertmanager.
+
+    Nothing is trained or computed.
 
     Example: plumb up
     """

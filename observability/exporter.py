@@ -1,0 +1,280 @@
+"""`plumb exporter`: what ledger, releases and lake say, as Prometheus metrics, made anew at each scrape.
+
+Nothing is pushed and nothing kept, so that no metric outlives the thing it tells of. What cannot be known is absent,
+never zero: a part that fails leaves its metrics out, counts in `exporter_unreadable_total`, and the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from observability.lake_facts import LakeFacts
+from observability.late_days import late_days
+from observability.ledger_tail import STATES, LedgerTail, Told, running_seconds
+from observability.promises import deadline
+from plumbline import clock, lake, metrics, registered_models, releases, services, stage
+from plumbline.contracts import Contract
+from plumbline.progress import say, warn
+from plumbline.releases import Release
+from plumbline.settings import settings, settings_file
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric as Family
+
+PORT = 9102
+KPIS = "analytics.business_kpis"
+KPI_NAMES = ("conversion_rate", "call_center_load", "retained_customers", "avg_handle_time")
+SKEW = 60.0
+"""Seconds that two machines' clocks may differ; what is dated farther in the future cannot be believed."""
+
+
+class Scrape:
+    """The samples of one scrape, each held against the schema."""
+
+    def __init__(self) -> None:
+        self._schema = metrics.known()
+        self._families: dict[str, Family] = {}
+
+    def add(self, name: str, value: float, **labels: str) -> None:
+        """One sample. Raises KeyError for a name that is not in the schema, ValueError for other labels than its."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        known = self._schema[name]
+        if set(labels) != set(known.labels):
+            raise ValueError(f"{name} has the labels {known.labels}, not {tuple(labels)}")
+        if name not in self._families:
+            kind = CounterMetricFamily if known.kind == "counter" else GaugeMetricFamily
+            self._families[name] = kind(name, known.help, labels=known.labels)
+        self._families[name].add_metric([labels[label] for label in known.labels], value)  # type: ignore[attr-defined]
+
+    def families(self) -> Iterator[Family]:
+        """What Prometheus is shown, in the order in which it came."""
+        yield from self._families.values()
+
+
+class Exporter:
+    """Collects on demand. It keeps what cannot change (events, releases, table versions), so that a scrape is cheap."""
+
+    def __init__(self) -> None:
+        self._tails: dict[str, LedgerTail] = {}
+        self._releases: dict[tuple[str, int], Release] = {}
+        self._lake = LakeFacts()
+        self._kpis: tuple[int, list[dict[str, Any]]] = -1, []
+        self._unreadable: Counter[str] = Counter()
+        self._warned: set[str] = set()
+        self._settings_changed = 0
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterator[Family]:
+        """Every family, for prometheus_client's registry. It raises nothing for what it reads."""
+        with self._lock:
+            begun = clock.monotonic()
+            self._follow_settings()
+            scrape = Scrape()
+            self._try("clock", lambda: self._clock(scrape))
+            for product in stage.STAGES:
+                told = self._told(product)
+                self._try("ledger", lambda p=product, t=told: self._ledger(scrape, p, t))  # type: ignore[misc]
+                release = self._try("releases", lambda p=product: self._in_force(p))  # type: ignore[misc]
+                self._try("releases", lambda p=product, t=told, r=release: self._release(scrape, p, t, r))  # type: ignore[misc]
+                for contract in self._try("contracts", lambda: list(metrics.datasets())) or ():
+                    self._try(
+                        metrics.table_of(contract),
+                        lambda c=contract, t=told, r=release: self._dataset(scrape, c, t, r),  # type: ignore[misc]
+                    )
+            self._try(KPIS, lambda: self._business(scrape))
+            for what, times in sorted(self._unreadable.items()):
+                scrape.add("exporter_unreadable_total", times, what=what)
+            scrape.add("exporter_collect_seconds", clock.monotonic() - begun)
+            yield from scrape.families()
+
+    def _try(self, what: str, part: Callable[[], Any]) -> Any:
+        """What the part gives; None, counted and said once, when it fails."""
+        try:
+            return part()
+        except Exception as error:
+            self._cannot(what, f"{type(error).__name__}: {error}")
+            return None
+
+    def _cannot(self, what: str, why: str) -> None:
+        self._unreadable[what] += 1
+        if why not in self._warned:
+            self._warned.add(why)
+            warn(f"exporter: {what} cannot be read, its metrics are absent: {why[:500]}")
+
+    def _follow_settings(self) -> None:
+        """A replay moves its clock by the settings file; this process must agree with the next command."""
+        file = settings_file()
+        changed = file.stat().st_mtime_ns if file.exists() else 0
+        if changed != self._settings_changed:
+            settings.cache_clear()
+            self._settings_changed = changed
+
+    def _clock(self, scrape: Scrape) -> None:
+        scrape.add("plumbline_clock_seconds", clock.now().timestamp())
+        scrape.add("plumbline_replay", clock.is_replay())
+
+    def _told(self, product: str) -> Told:
+        tail = self._tails.setdefault(product, LedgerTail(settings().home / "ledger" / product))
+        for name in self._try("ledger", tail.look) or ():
+            self._cannot("ledger", f"{product}/{name} is no event")
+        return tail.told
+
+    def _ledger(self, scrape: Scrape, product: str, told: Told) -> None:
+        for name, last in told.stages.items():
+            head = {"product": product, "stage": name}
+            for state in STATES.values():
+                scrape.add("stage_state", last.state == state, state=state, **head)
+            if (running := running_seconds(last)) is not None:
+                scrape.add("stage_running_seconds", running, **head)
+            if name in told.seconds:
+                scrape.add("stage_seconds", told.seconds[name], **head)
+        for (name, state), runs in told.runs.items():
+            scrape.add("stage_runs_total", runs, product=product, stage=name, state=state)
+        for gate, (_, passed) in told.gates.items():
+            scrape.add("gate_passed", passed, product=product, gate=gate)
+        for (gate, verdict), times in told.verdicts.items():
+            scrape.add("gate_verdicts_total", times, product=product, gate=gate, verdict=verdict)
+        for (table, outcome), rows in told.landed.items():
+            scrape.add("landing_records_total", rows, table=table, outcome=outcome)
+        if told.mismatch_ratio is not None:
+            scrape.add("feature_parity_mismatch_ratio", told.mismatch_ratio, product=product)
+        if told.champion is not None:
+            model = registered_models.NAME
+            scrape.add("champion_version", float(told.champion), model=model)
+            for metric, value in told.champion_metrics().items():
+                scrape.add("champion_metric", value, model=model, model_version=told.champion, metric=metric)
+
+    def _in_force(self, product: str) -> Release | None:
+        """The newest release, None when there is none that can be read; what was read before is not read again."""
+        numbers = releases.numbers(product)
+        for number in numbers:
+            if (product, number) not in self._releases:
+                read = self._try("releases", lambda n=number: releases.read(product, n))  # type: ignore[misc]
+                if read is not None:
+                    self._releases[product, number] = read
+        return self._releases.get((product, numbers[-1])) if numbers else None
+
+    def _release(self, scrape: Scrape, product: str, told: Told, release: Release | None) -> None:
+        if told.online is not None:
+            scrape.add("online_release_id", told.online, product=product)
+        if release is None:
+            return
+        head = {"product": product}
+        scrape.add("release_id", release.release_id, **head)
+        scrape.add("release_covers_until_timestamp_seconds", clock.end_of(release.as_of).timestamp(), **head)
+        if (age := self._since(datetime.fromisoformat(release.published_at), "the release in force")) is not None:
+            scrape.add("release_age_seconds", age, **head)
+        if told.online == release.release_id:
+            scrape.add("materialization_lag_seconds", 0, **head)
+        elif (published := told.published.get(release.release_id)) is not None:
+            scrape.add("materialization_lag_seconds", max(0, (clock.wall() - published).total_seconds()), **head)
+
+    def _dataset(self, scrape: Scrape, contract: Contract, told: Told, release: Release | None) -> None:
+        table = metrics.table_of(contract)
+        name = table.replace(".", "_")
+        stamp = next((c.name for c in contract.columns.values() if c.kind == "timestamp"), "")
+        base: int | None = None
+        version: int | None = None
+        until: datetime | None = None
+        if release is not None and table in release.tables:
+            version, until = release.tables[table], clock.end_of(release.as_of)
+            before = self._releases.get((release.product, release.base)) if release.base else None
+            base = before.tables.get(table) if before else None
+        elif release is not None:
+            version = self._lake.head(table)
+        if table.startswith("raw."):
+            until = told.landed_until
+        self._promised(scrape, contract, release)
+        if version is not None:
+            try:
+                facts = self._lake.at(table, version, base, stamp)
+            except lake.LakeError as gone:
+                self._cannot(table, str(gone))
+            else:
+                until = until or facts.newest
+                scrape.add(f"{name}_rows", facts.rows)
+                for column in sorted(facts.nulls.keys() & contract.columns.keys()):
+                    scrape.add(f"{name}_null_ratio", facts.nulls[column], column=column)
+        if until is not None and (age := self._since(until, table)) is not None:
+            scrape.add(f"{name}_freshness_seconds", age)
+
+    def _promised(self, scrape: Scrape, contract: Contract, release: Release | None) -> None:
+        promised = deadline(contract)
+        if release is None or promised is None or contract.dataset not in release.tables:
+            return
+        known = [r for (product, _), r in sorted(self._releases.items()) if product == release.product]
+        published = [(datetime.fromisoformat(r.published_at), r.as_of) for r in known if contract.dataset in r.tables]
+        due, late = late_days(published, clock.now(), promised)
+        name = contract.dataset.replace(".", "_")
+        scrape.add(f"{name}_due_days", due)
+        scrape.add(f"{name}_late_days", len(late))
+
+    def _since(self, then: datetime, what: str) -> float | None:
+        """Seconds from then to the platform's now; None for what is dated in the future, which nobody can believe."""
+        age = (clock.now() - then).total_seconds()
+        if age < -SKEW:
+            self._cannot("clock", f"{what} is of {then:%F %H:%M} UTC, the clock says {clock.now():%F %H:%M}")
+            return None
+        return max(0.0, age)
+
+    def _business(self, scrape: Scrape) -> None:
+        head = self._lake.head(KPIS)
+        if head is None:
+            return
+        if head != self._kpis[0]:
+            rows = lake.open_table(KPIS, head).to_pyarrow_table().to_pylist()
+            newest = {(r["model_version"], r["track"]): r for r in sorted(rows, key=lambda r: r["request_day"])}
+            self._kpis = head, list(newest.values())
+        for row in self._kpis[1]:
+            for name in KPI_NAMES:
+                if row.get(name) is not None:
+                    scrape.add(name, float(row[name]), model_version=str(row["model_version"]), track=str(row["track"]))
+
+
+def targets() -> list[dict[str, Any]]:
+    """The home's predictor, as Prometheus' HTTP service discovery wants to be told of targets."""
+    found = services.find("predictor")
+    return [{"targets": [f"{services.HOST}:{found.port}"], "labels": {"job": "predictor"}}] if found else []
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """No line a scrape: they would fill the disk."""
+
+
+def server(host: str, port: int) -> WSGIServer:
+    """The HTTP server: /metrics, and /targets for a Prometheus on the same machine."""
+    from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    registry.register(Exporter())
+    shown = make_wsgi_app(registry)
+
+    def app(environ: dict[str, Any], respond: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/targets":
+            answer: Iterable[bytes] = shown(environ, respond)
+            return answer
+        respond("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(targets()).encode()]
+
+    return make_server(host, port, app, server_class=_Server, handler_class=_Quiet)
+
+
+def serve(host: str = services.HOST, port: int = PORT) -> None:
+    """Answers scrapes until SIGTERM or Ctrl-C. Port 0 takes a free one."""
+    with server(host, port) as serving:
+        say(f"metrics on http://{host}:{serving.server_port}/metrics")
+        serving.serve_forever()

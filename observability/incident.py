@@ -1,0 +1,204 @@
+"""`plumb incident ALERT`: what on-call asks when an alert fires, from ledger, releases, lake and contracts.
+
+Nothing is changed, and nothing but the home's own files and servers is asked. Two kinds of trouble are told apart: the
+line stands still and an older release is served, or what is served is itself in doubt.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from datetime import datetime, timedelta
+from typing import Any
+
+from observability import house_rules, promises, slo_rules
+from observability.rule import RUNBOOKS, Alert, alerts
+from observability.stack import ALERTMANAGER
+from plumbline import clock, lake, ledger, provenance, registered_models, releases, services, what_changed
+from plumbline.errors import PlumblineError
+from plumbline.releases import Release
+
+PRODUCT, ANSWERS = "churn", "serving.predictions"
+
+DOUBTED_DATA = ("DatasetIncomplete", "ParityBroken")
+DOUBTED_MODEL = ("PredictorFailing", "PredictorSlow", "ModelRefused")
+
+WAYS_BACK = {
+    "NotOnline": "plumb materialize",
+    "ParityBroken": "plumb materialize && plumb parity_check",
+    "ExporterDown": "plumb up",
+    "PredictorDown": "plumb up",
+}
+"""Where what was published is good and only has to be brought up again."""
+
+
+class IncidentError(PlumblineError):
+    """There is no such alert."""
+
+
+def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
+    """Everything that is known of an alert by now; parts that cannot be known are None and `unknown` says why.
+
+    Raises IncidentError that lists the alerts, when there is none of that name or of that dataset.
+    """
+    known = alerts([*slo_rules.groups(), *house_rules.groups()])
+    firing = _firing(name)
+    dataset = dataset or next((a["labels"]["dataset"] for a in firing or () if "dataset" in a["labels"]), None)
+    alert = _named(known, name, dataset)
+    unknown: list[str] = []
+    current = releases.in_force(PRODUCT)
+    good = last_good(current, doubted=name in DOUBTED_DATA)
+    found: dict[str, Any] = {
+        "alert": name,
+        "severity": sorted({a.severity for a in known if a.name == name}),
+        "dataset": alert.about.get("dataset"),
+        "runbook": f"{RUNBOOKS}/{name}.md",
+        "owner": alert.contract.owner,
+        "channel": alert.contract.channel,
+        "firing": firing,
+        "clock": clock.now().isoformat(),
+        "replay": clock.is_replay(),
+        "in_force": _about(current),
+        "last_good": _about(good),
+        "downstream": list(alert.affected),
+    }
+    if firing is None:
+        unknown.append("whether it fires: no Alertmanager of this home runs (`plumb up`)")
+    if current is None:
+        unknown.append("what changed: nothing was ever released")
+    found["since_release"] = _since(current) if current else None
+    found["changed"] = None
+    if current and good and good.release_id != current.release_id:
+        found["changed"] = what_changed.what_changed(PRODUCT, str(good.release_id), str(current.release_id))
+    found["models"] = [str(model) for model in registered_models.versions() if model.aliases]
+    found["predictions_exposed"] = _exposed(alert, current)
+    found["way_back"] = way_back(name, current, good, found["since_release"] or [])
+    found["unknown"] = unknown
+    return found
+
+
+def last_good(current: Release | None, *, doubted: bool) -> Release | None:
+    """The newest release that was not undone and did not fail parity; `doubted`, one before that in force; or None."""
+    if current is None:
+        return None
+    known = [releases.read(PRODUCT, number) for number in reversed(releases.numbers(PRODUCT))]
+    undone = {number for release in known for number in release.undoes}
+    newest = {
+        event["release_id"]: event["state"]
+        for event in ledger.events(PRODUCT)
+        if event["stage"] == "parity_check" and event["state"] != "START"
+    }
+    for release in known:
+        if doubted and release.tables == current.tables:
+            continue
+        if release.release_id not in undone and newest.get(release.release_id) != "GATE_FAILED":
+            return release
+    return None
+
+
+def way_back(name: str, current: Release | None, good: Release | None, since: list[dict[str, Any]]) -> str:
+    """The exact command to undo, or, where nothing that was published is wrong, the one that goes on."""
+    if name in WAYS_BACK:
+        return WAYS_BACK[name]
+    if name in DOUBTED_MODEL:
+        return "plumb deploy --model previous"
+    if current is None:
+        return "plumb demo"
+    if name in DOUBTED_DATA and good is not None:
+        return f'plumb releases undo --to {good.release_id} --why "{name}"'
+    kept = [event["quarantine"] for event in since if event.get("quarantine")]
+    return (
+        f"plumb quarantine show {kept[-1]}"
+        if kept
+        else "plumb replay --days 1"
+        if clock.is_replay()
+        else "plumb ingest"
+    )
+
+
+def _named(known: list[Alert], name: str, dataset: str | None) -> Alert:
+    named = [alert for alert in known if alert.name == name]
+    if not named:
+        raise IncidentError(f"no alert {name!r}; there are {', '.join(sorted({a.name for a in known}))}")
+    if dataset is None or "dataset" not in named[0].about:
+        return named[0]
+    for alert in named:
+        if alert.about["dataset"] == dataset:
+            return alert
+    raise IncidentError(f"{name} is not of {dataset!r}; it is of {', '.join(a.about['dataset'] for a in named)}")
+
+
+def _firing(name: str) -> list[dict[str, Any]] | None:
+    """Alertmanager's alerts of that name; None when it does not answer."""
+    found = services.find(ALERTMANAGER)
+    if found is None:
+        return None
+    url = f"http://{services.HOST}:{found.port}/api/v2/alerts?filter=alertname%3D%22{name}%22"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return [
+                {"labels": a["labels"], "since": a["startsAt"], "state": a["status"]["state"]}
+                for a in json.load(answer)
+            ]
+    except OSError:
+        return None
+
+
+def _about(release: Release | None) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    return {
+        "release_id": release.release_id,
+        "as_of": release.as_of.isoformat(),
+        "published_at": release.published_at,
+        "code_sha": release.code_sha,
+        "restores": release.restores,
+    }
+
+
+def _since(current: Release) -> list[dict[str, Any]]:
+    """What did not go well after the newest release was published, oldest first, and code that changed meanwhile."""
+    events = list(ledger.events(PRODUCT))
+    published = max(
+        (e["at"] for e in events if e.get("release_id") == current.release_id and e["stage"] in ("release", "undo")),
+        default="",
+    )
+    told = [
+        {
+            "at": event["at"],
+            "stage": event["stage"],
+            "state": event["state"].lower(),
+            "as_of": event.get("as_of"),
+            "error": str(event.get("error", "")).strip(),
+            "gates": sorted(n for n, g in (event.get("gates") or {}).items() if g.get("verdict") == "failed"),
+            "quarantine": event.get("quarantine"),
+        }
+        for event in events
+        if event["at"] > published and event["state"] in ("FAIL", "GATE_FAILED", "KILLED")
+    ]
+    if (code := provenance.code_sha()) != current.code_sha:
+        told.append({"at": None, "stage": "code", "state": "changed", "error": f"{current.code_sha} → {code}"})
+    return told
+
+
+def _exposed(alert: Alert, current: Release | None) -> dict[str, Any]:
+    """Customers scored from the release in force: all since it came, of a late day those after its deadline.
+
+    `rows` is None when the outcome log cannot be read.
+    """
+    if current is None:
+        return {"rows": 0, "of": "nothing was released, nobody was answered"}
+    import pyarrow.compute as pc
+
+    since, of = datetime.fromisoformat(current.published_at), f"answers from release {current.release_id}"
+    if alert.name == "DatasetLate":
+        since = clock.end_of(current.as_of) + timedelta(days=1) + (promises.deadline(alert.contract) or timedelta())
+    of += f" since {since:%F %H:%M} UTC, the platform's clock"
+    if lake.version(ANSWERS) is None:
+        return {"rows": 0, "of": of}
+    try:
+        rows = lake.open_table(ANSWERS).to_pyarrow_dataset()
+        chosen = (pc.field("release_id") == current.release_id) & (pc.field("at") >= since)
+        return {"rows": rows.count_rows(filter=chosen), "of": of}
+    except (lake.LakeError, OSError, ValueError) as error:
+        return {"rows": None, "of": f"{of}: {ANSWERS} cannot be read: {error}"}

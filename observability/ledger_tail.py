@@ -1,0 +1,180 @@
+"""The ledger as numbers, read once: each look reads only the event files that are new since the last one.
+
+Events are immutable files whose names begin with their time. What no reader can parse is reported and tried again at
+the next look: it may be a file that another machine is still writing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from plumbline import clock, files
+
+STATES = {
+    "START": "running",
+    "COMPLETE": "complete",
+    "FAIL": "fail",
+    "GATE_FAILED": "gate_failed",
+    "KILLED": "killed",
+}
+"""What a ledger's state is called in metrics."""
+
+SETTLED = 2.0
+"""A folder that changed less than so many seconds ago may change again within the tick of its time stamp."""
+
+
+@dataclass(frozen=True)
+class Last:
+    """The newest event of a stage: when (real time), in which state, of which run."""
+
+    at: datetime
+    state: str
+    run_id: str
+
+
+@dataclass
+class Told:
+    """What a product's ledger says by now. `published` is when a release's stage ended, by real time."""
+
+    stages: dict[str, Last] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    runs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    gates: dict[str, tuple[datetime, bool]] = field(default_factory=dict)
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    landed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    landed_until: datetime | None = None
+    mismatch_ratio: float | None = None
+    online: int | None = None
+    published: dict[int, datetime] = field(default_factory=dict)
+    champion: str | None = None
+    models: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def champion_metrics(self) -> dict[str, float]:
+        """The metrics of the champion's training run; none when its training is not in this ledger."""
+        return self.metrics.get(self.models.get(self.champion or "", ""), {})
+
+
+class LedgerTail:
+    """One product's ledger, followed. `look` brings `told` up to date and gives what could not be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: set[str] = set()
+        self._bad: set[str] = set()
+        self._changed = -1
+        self.told = Told()
+
+    def look(self) -> list[str]:
+        """Reads what is new; the names of files that are no event, each time anew. No folder is an empty ledger."""
+        for name in self._new():
+            try:
+                event = files.read_json(self._folder / name)
+                if event is not None:
+                    _take(self.told, event)
+                self._bad.discard(name)
+            except (ValueError, TypeError, KeyError, AttributeError, OSError):
+                self._bad.add(name)
+            self._seen.add(name)
+        return sorted(self._bad)
+
+    def _new(self) -> list[str]:
+        """The names of events that were not taken yet, oldest first; listed only when the folder changed."""
+        try:
+            changed = self._folder.stat().st_mtime_ns
+            if changed == self._changed:
+                return sorted(self._bad)
+            names = [entry.name for entry in os.scandir(self._folder) if entry.name[0] != "."]
+        except FileNotFoundError:
+            return []
+        settled = clock.wall().timestamp() - changed / 1e9 > SETTLED
+        self._changed = changed if settled else -1
+        self._bad.intersection_update(names)
+        return sorted(n for n in names if n.endswith(".json") and (n not in self._seen or n in self._bad))
+
+
+def _take(told: Told, event: dict[str, Any]) -> None:
+    """Takes one event in. Raises ValueError, TypeError or KeyError when it is none, with nothing taken."""
+    at, stage, state = datetime.fromisoformat(event["at"]), str(event["stage"]), STATES[event["state"]]
+    gates = {str(name): gate["verdict"] == "passed" for name, gate in (event.get("gates") or {}).items()}
+    run = Last(at, state, str(event.get("run_id", "")))
+    facts = _FACTS.get((stage, state))
+    taken = facts(event, at) if facts else {}
+    before = told.stages.get(stage)
+    if before is None or before.at <= at:
+        told.stages[stage] = run
+        if "seconds" in event:
+            told.seconds[stage] = float(event["seconds"])
+        _newest(told, taken)
+    if state != "running":
+        told.runs[stage, state] += 1
+    for gate, passed in gates.items():
+        told.verdicts[gate, "passed" if passed else "failed"] += 1
+        if gate not in told.gates or told.gates[gate][0] <= at:
+            told.gates[gate] = at, passed
+    _more(told, taken)
+
+
+def _newest(told: Told, taken: dict[str, Any]) -> None:
+    """Facts of which only the stage's newest count."""
+    for name in ("mismatch_ratio", "online", "champion", "landed_until"):
+        if name in taken:
+            setattr(told, name, taken[name])
+
+
+def _more(told: Told, taken: dict[str, Any]) -> None:
+    """Facts that add up."""
+    told.landed.update(taken.get("landed", {}))
+    told.published |= taken.get("published", {})
+    told.models |= taken.get("models", {})
+    told.metrics |= taken.get("metrics", {})
+
+
+def _ingested(event: dict[str, Any], at: datetime) -> dict[str, Any]:
+    rows = {(f"raw.{table}", "landed"): int(n) for table, n in (event.get("landed") or {}).items()}
+    return {"landed": rows, "landed_until": datetime.fromisoformat(event["landed_until"])}
+
+
+def _quarantined(event: dict[str, Any], at: datetime) -> dict[str, Any]:
+    if "quarantine" not in event:
+        return {}
+    return {"landed": {(f"raw.{table}", "quarantined"): int(n) for table, n in event["quarantined"].items()}}
+
+
+def _released(event: dict[str, Any], at: datetime) -> dict[str, Any]:
+    return {"published": {int(event["release_id"]): at}}
+
+
+def _compared(event: dict[str, Any], at: datetime) -> dict[str, Any]:
+    ratio = event.get("feature_parity_mismatch_ratio")
+    return {} if ratio is None else {"mismatch_ratio": float(ratio)}
+
+
+_FACTS: dict[tuple[str, str], Callable[[dict[str, Any], datetime], dict[str, Any]]] = {
+    ("ingest", "complete"): _ingested,
+    ("ingest", "gate_failed"): _quarantined,
+    ("release", "complete"): _released,
+    ("undo", "complete"): _released,
+    ("materialize", "complete"): lambda event, at: {"online": int(event["release_id"])},
+    ("parity_check", "complete"): _compared,
+    ("parity_check", "gate_failed"): _compared,
+    ("train", "complete"): lambda event, at: {
+        "metrics": {str(event["model_id"]): {name: float(value) for name, value in event["metrics"].items()}}
+    },
+    ("register", "complete"): lambda event, at: (
+        {"models": {str(event["version"]): str(event["model_id"])}} if "version" in event else {}
+    ),
+    ("deploy", "complete"): lambda event, at: {"champion": str(event["champion"])} if event.get("champion") else {},
+}
+"""What an event of a stage in a state says besides; read whole before anything is taken: a bad one takes none."""
+
+
+def running_seconds(last: Last) -> float | None:
+    """Real seconds since a start that no end has followed; None when the stage ended."""
+    return max(0.0, (clock.wall() - last.at).total_seconds()) if last.state == "running" else None

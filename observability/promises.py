@@ -1,0 +1,85 @@
+"""What contracts promise of time, completeness and answers, as numbers that rules and exporter share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from plumbline import contracts
+from plumbline.contracts import Contract, ContractError, Level
+
+DAYS = 200
+"""The window of a daily promise: the shortest in which one late day is what 99.5% allow."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A promise that `objective` percent of something are good; `budget` is the share that may be bad."""
+
+    objective: float
+
+    @property
+    def budget(self) -> float:
+        """The share that may be bad, 0 to 1."""
+        return round(1 - self.objective / 100, 8)
+
+
+def level(contract: Contract, name: str) -> Level | None:
+    """A contract's service level of that property, None when it promises none."""
+    return next((found for found in contract.levels if found.property == name), None)
+
+
+def deadline(contract: Contract) -> timedelta | None:
+    """How long after its end a day is in force at the latest; None when the contract promises nothing of it.
+
+    Raises ContractError when the promise is not a time of day in UTC.
+    """
+    promised = level(contract, "timeOfAvailability")
+    if promised is None:
+        return None
+    hours, _, minutes = str(promised.value).partition(":")
+    if promised.unit != "UTC" or not (hours.isdigit() and minutes.isdigit()):
+        raise ContractError(
+            f"{contract.file}: timeOfAvailability: expected HH:MM with unit UTC, found {promised.value} {promised.unit}"
+        )
+    return timedelta(hours=int(hours), minutes=int(minutes))
+
+
+def late_days_allowed(contract: Contract) -> float:
+    """How many of DAYS days may be late."""
+    promised = level(contract, "timeOfAvailability")
+    if promised is None or promised.objective is None:
+        raise ContractError(f"{contract.file}: timeOfAvailability needs the custom property objective, a percentage")
+    return round(DAYS * Ratio(promised.objective).budget, 6)
+
+
+def complete(contract: Contract) -> tuple[Ratio, tuple[str, ...]] | None:
+    """The promised completeness and its columns; None when the contract promises none."""
+    promised = level(contract, "completeness")
+    if promised is None:
+        return None
+    columns = tuple(name.strip() for name in promised.element.split(","))
+    if unknown := [name for name in columns if name not in contract.columns]:
+        raise ContractError(f"{contract.file}: completeness: {', '.join(unknown)}: no column of that name")
+    return Ratio(float(promised.value)), columns
+
+
+def predictor() -> Contract:
+    """The contract that holds the predictor's promises: of what it writes down of every answer."""
+    return contracts.load("serving.predictions")
+
+
+def available() -> Ratio:
+    """The share of requests that are answered without a fault of ours."""
+    promised = level(predictor(), "availability")
+    if promised is None:
+        raise ContractError(f"{predictor().file}: slaProperties: expected availability")
+    return Ratio(float(promised.value))
+
+
+def fast() -> tuple[Ratio, float]:
+    """The share of predictions that are answered in so many milliseconds."""
+    promised = level(predictor(), "latency")
+    if promised is None or promised.objective is None or promised.unit != "ms":
+        raise ContractError(f"{predictor().file}: slaProperties: expected latency in ms with the property objective")
+    return Ratio(promised.objective), float(promised.value)

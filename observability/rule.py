@@ -1,0 +1,81 @@
+"""What a rules file is made of: recording rules, alerts, and what every alert must say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from plumbline.contracts import Contract
+
+EXPORTER, PREDICTOR = "exporter", "predictor"
+"""Prometheus' jobs, by which rules tell whose target is down."""
+
+RUNBOOKS = "docs/runbooks"
+
+Severity = Literal["page", "ticket"]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A series that Prometheus computes."""
+
+    record: str
+    expr: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in a rules file."""
+        return {"record": self.record, "expr": self.expr} | ({"labels": self.labels} if self.labels else {})
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert. `page`: customers are about to feel it, or nobody would know if they did; `ticket`: it can wait.
+
+    `affected` is what is downstream, `seconds` how long the expression holds before it fires; `about` are labels that
+    tell one such alert from another.
+    """
+
+    name: str
+    expr: str
+    severity: Severity
+    contract: Contract
+    summary: str
+    affected: tuple[str, ...] = ()
+    seconds: int = 0
+    about: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in a rules file; the contract says whose it is and where it is told."""
+        labels = {
+            "severity": self.severity,
+            "owner": self.contract.owner,
+            "channel": self.contract.channel,
+            "affected": ", ".join(self.affected) or "nothing downstream",
+            **self.about,
+        }
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            **({"for": f"{self.seconds}s"} if self.seconds else {}),
+            "labels": labels,
+            "annotations": {"summary": self.summary, "runbook": f"{RUNBOOKS}/{self.name}.md"},
+        }
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rules that are evaluated together, in their order."""
+
+    name: str
+    rules: tuple[Recording | Alert, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in a rules file."""
+        return {"name": self.name, "rules": [rule.as_dict() for rule in self.rules]}
+
+
+def alerts(groups: Iterable[Group]) -> list[Alert]:
+    """The alerts among the rules."""
+    return [rule for group in groups for rule in group.rules if isinstance(rule, Alert)]

@@ -1,0 +1,190 @@
+"""The promises of the contracts as recording rules and alerts.
+
+Ratios (requests, records) burn an error budget: an alert for each pair of windows, so that a fast burn pages within
+minutes, a slow one makes a ticket, and what is over stops to fire (Google's SRE workbook, chapter 5: 14.4 times the
+budget over 1 h spends 2% of 30 days, 6 over 6 h 5%, 3 over a day 10%, 1 over three days 10%).
+
+A promise of days is no ratio of requests: 99.5% is one late day in 200, which the exporter counts from the releases.
+Deadlines are held against the platform's clock, by way of freshness, so that a replay keeps them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from observability import promises
+from observability.promises import Ratio
+from observability.rule import EXPORTER, Alert, Group, Recording, Severity
+from plumbline import metrics
+from plumbline.contracts import Contract
+from plumbline.lineage.expected import downstream
+
+CUSTOMERS = "customers"
+"""Who is downstream of the predictor."""
+
+DAY = 86_400
+WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+BURNS: tuple[tuple[Severity, float, str, str], ...] = (
+    ("page", 14.4, "1h", "5m"),
+    ("page", 6, "6h", "30m"),
+    ("ticket", 3, "1d", "2h"),
+    ("ticket", 1, "3d", "6h"),
+)
+"""Severity, how many times faster than the budget allows, the long window and the short one that ends the alert."""
+
+
+def groups() -> list[Group]:
+    """A group for each contract's promises, and one for the predictor's."""
+    found = [Group(f"promises of {contract.dataset}", _of(contract)) for contract in metrics.datasets()]
+    return [*[group for group in found if group.rules], Group("promises of the predictor", _of_predictor())]
+
+
+def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
+    table = metrics.table_of(contract)
+    name, affected = table.replace(".", "_"), downstream(table)
+    rules: list[Recording | Alert] = []
+    if (due := _due(contract)) is not None:
+        rules += _deadline(contract, table, due, affected)
+    if promises.deadline(contract) is not None:
+        rules += _days(contract, table, affected)
+    if (promised := promises.complete(contract)) is not None:
+        ratio, columns = promised
+        among = "|".join(columns)
+        rules += burning(
+            "DatasetIncomplete",
+            f"{table}-complete",
+            ratio,
+            lambda window: f'max(avg_over_time({name}_null_ratio{{column=~"{among}"}}[{window}]))',
+            contract,
+            f"{table} lacks {' or '.join(columns)} in more rows than its contract allows",
+            affected,
+            {"dataset": table},
+        )
+    return tuple(rules)
+
+
+def _due(contract: Contract) -> timedelta | None:
+    """When a day must be there: as promised, or, for what promises no time, when the first of its downstream is due."""
+    if (own := promises.deadline(contract)) is not None:
+        return own
+    below = downstream(metrics.table_of(contract))
+    others = (c for c in metrics.datasets() if metrics.table_of(c) in below)
+    return min((due for c in others if (due := promises.deadline(c)) is not None), default=None)
+
+
+def _deadline(contract: Contract, table: str, due: timedelta, affected: tuple[str, ...]) -> list[Recording | Alert]:
+    name = table.replace(".", "_")
+    seconds = int(due.total_seconds())
+    at = f"{seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
+    unknown = f'absent({name}_freshness_seconds) and on() (up{{job="{EXPORTER}"}} == 1)'
+    about = {"dataset": table}
+    severity: Severity = "page" if felt(affected) else "ticket"
+    return [
+        Alert(
+            "DatasetLate",
+            f"{name}_freshness_seconds > {DAY + seconds}",
+            severity,
+            contract,
+            f"{table}: yesterday is not there, it was due at {at}",
+            affected,
+            about=about,
+        ),
+        Alert(
+            "DatasetUnknown",
+            unknown,
+            severity,
+            contract,
+            f"{table}: the exporter answers but cannot say how fresh it is, so nobody would be told if it was late",
+            affected,
+            600,
+            about,
+        ),
+    ]
+
+
+def _days(contract: Contract, table: str, affected: tuple[str, ...]) -> list[Recording | Alert]:
+    name, slo = table.replace(".", "_"), f"{table}-on-time"
+    allowed = promises.late_days_allowed(contract)
+    return [
+        Recording("slo:late_days:ratio", f"{name}_late_days / ({name}_due_days > 0)", {"slo": slo}),
+        Recording("slo:budget_remaining:ratio", f"1 - {name}_late_days / {allowed:g}", {"slo": slo}),
+        Alert(
+            "LateDaysSpent",
+            f"{name}_late_days > {allowed:g}",
+            "ticket",
+            contract,
+            f"{table}: {{{{ $value }}}} late days in {promises.DAYS}, {allowed:g} are allowed",
+            affected,
+            about={"dataset": table},
+        ),
+    ]
+
+
+def _of_predictor() -> tuple[Recording | Alert, ...]:
+    contract = promises.predictor()
+    ratio, milliseconds = promises.fast()
+    affected = (CUSTOMERS,)
+    answers = 'sum(rate(predictions_total{status=~"5.."}[$w])) / (sum(rate(predictions_total[$w])) > 0)'
+    within = f'sum(rate(prediction_latency_ms_bucket{{le="{milliseconds:.1f}"}}[$w]))'
+    slow = f"1 - {within} / (sum(rate(prediction_latency_ms_count[$w])) > 0)"
+    return (
+        *burning(
+            "PredictorFailing",
+            "predictor-available",
+            promises.available(),
+            # A predictor that never failed has no such series: its share of failures is 0 and not unknown.
+            lambda window: f"({answers} or 0 * (sum(rate(predictions_total[$w])) > 0))".replace("$w", window),
+            contract,
+            "the predictor answers 5xx to more requests than its contract allows",
+            affected,
+        ),
+        *burning(
+            "PredictorSlow",
+            "predictor-fast",
+            ratio,
+            lambda window: slow.replace("$w", window),
+            contract,
+            f"more predictions than its contract allows take over {milliseconds:g} ms",
+            affected,
+        ),
+    )
+
+
+def felt(affected: tuple[str, ...]) -> bool:
+    """Whether customers feel it: somebody who answers them is downstream."""
+    return any(name == CUSTOMERS or name.startswith("endpoints.") for name in affected)
+
+
+def burning(
+    alert: str,
+    slo: str,
+    ratio: Ratio,
+    errors: Callable[[str], str],
+    contract: Contract,
+    summary: str,
+    affected: tuple[str, ...],
+    about: dict[str, str] | None = None,
+) -> list[Recording | Alert]:
+    """Error ratios over WINDOWS, and an alert for each severity of BURNS; tickets alone where no customer feels it.
+
+    `errors` gives the ratio over a window. It must be absent, not 0, when there is nothing to divide by: an alert of
+    what is missing covers that.
+    """
+    rules: list[Recording | Alert] = [
+        Recording(f"slo:error_ratio:{window}", errors(window), {"slo": slo}) for window in WINDOWS
+    ]
+    severities: tuple[Severity, ...] = ("page", "ticket")
+    for severity in severities:
+        pairs = [
+            f'(slo:error_ratio:{long}{{slo="{slo}"}} > {factor * ratio.budget:g}'
+            f' and slo:error_ratio:{short}{{slo="{slo}"}} > {factor * ratio.budget:g})'
+            for meant, factor, long, short in BURNS
+            if (meant if felt(affected) else "ticket") == severity
+        ]
+        if not pairs:
+            continue
+        rules.append(
+            Alert(alert, " or ".join(pairs), severity, contract, summary, affected, about={"slo": slo, **(about or {})})
+        )
+    return rules

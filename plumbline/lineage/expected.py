@@ -1,0 +1,156 @@
+"""The edges that lineage must show, from declarations alone: dbt's models, Feast's definitions, stages' declarations.
+
+Nothing here looks at an event or needs a home, so that what was observed can be held against it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from plumbline.lineage.declared import BY_HAND, LAKE, STAGES, job
+from plumbline.settings import ROOT
+
+DBT = ROOT / "dbt"
+DEFINITIONS = ROOT / "feature_repo" / "definitions.py"
+REFERENCE = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")
+SOURCE = re.compile(r"\b(?:source|pinned|landed_before)\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
+CONFIG = re.compile(r"\b(alias|schema|materialized)\s*=\s*['\"](\w+)['\"]")
+COMMENT = re.compile(r"\{#.*?#\}|--[^\n]*", re.DOTALL)
+
+
+@dataclass(frozen=True, order=True)
+class Edge:
+    """The dataset `target` is made from the dataset `source` by a job."""
+
+    source: str
+    job: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.source} → {self.job} → {self.target}"
+
+
+@cache
+def edges() -> tuple[Edge, ...]:
+    """Every expected edge between datasets, sorted; a dataset that is carried on from itself has none to itself."""
+    found = {Edge(source, job("dbt_run"), target) for target, sources in marts().items() for source in sources}
+    for stage, declared in STAGES.items():
+        if declared.dag == BY_HAND:  # may happen, and is not expected
+            continue
+        for target, sources in declared.flows.items():
+            found |= {Edge(source, job(stage), target) for source in sources if source != target}
+    for table in feast_tables().values():  # what a view reads is what materialization reads
+        found |= {Edge(table, job("materialize"), target) for target in STAGES["materialize"].flows}
+    return tuple(sorted(found))
+
+
+def downstream(dataset: str) -> tuple[str, ...]:
+    """All datasets that are made from this one, directly or not, nearest first; the predictor's endpoint is one."""
+    found: list[str] = []
+    waiting = [dataset]
+    for current in waiting:
+        for edge in edges():
+            if edge.source == current and edge.target not in (dataset, *found):
+                found.append(edge.target)
+                waiting.append(edge.target)
+    return tuple(found)
+
+
+def upstream(dataset: str) -> tuple[Edge, ...]:
+    """The expected edges that lead to a dataset, from the raw tables on, nearest first."""
+    found: list[Edge] = []
+    waiting = [dataset]
+    for current in waiting:
+        for edge in edges():
+            if edge.target == current and edge.source in LAKE:
+                found.append(edge)
+                waiting += [edge.source] if edge.source not in waiting else []
+    return tuple(found)
+
+
+@cache
+def marts() -> dict[str, tuple[str, ...]]:
+    """Each table that dbt makes, with the tables outside dbt, or of other marts, that it selects from, by its SQL.
+
+    Views are no tables: what a mart takes from staging it takes from what staging reads.
+    """
+    models = {path.stem: _model(path) for path in sorted((DBT / "models").rglob("*.sql"))}
+
+    def sources(name: str) -> set[str]:
+        found = set(models[name]["sources"])
+        for other in models[name]["refs"]:
+            found |= {models[other]["table"]} if models[other]["is_table"] else sources(other)
+        return found
+
+    return {model["table"]: tuple(sorted(sources(name))) for name, model in models.items() if model["is_table"]}
+
+
+def of_manifest(manifest: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What `marts` says, from dbt's own manifest."""
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+
+    def named(node: dict[str, Any]) -> str:
+        return f"{node['schema']}.{node.get('alias') or node['identifier']}"
+
+    def sources(node: dict[str, Any]) -> set[str]:
+        found = set[str]()
+        for other in (nodes[key] for key in node["depends_on"]["nodes"] if key in nodes):
+            is_view = other["resource_type"] == "model" and other["config"]["materialized"] == "view"
+            found |= sources(other) if is_view else {named(other)}
+        return found
+
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    return {named(node): tuple(sorted(sources(node))) for node in models if node["config"]["materialized"] != "view"}
+
+
+@cache
+def feast_tables() -> dict[str, str]:
+    """Each feature view with the table that it reads, from the text of definitions.py: importing Feast takes seconds.
+
+    Raises ValueError for a view whose source is not a function with the relation as its default.
+    """
+    tree = ast.parse(DEFINITIONS.read_text())
+    relations = {
+        node.name: node.args.defaults[0].value
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.args.defaults and isinstance(node.args.defaults[0], ast.Constant)
+    }
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "FeatureView":
+            given = {word.arg: word.value for word in node.keywords}
+            made_by = given["source"].func if isinstance(given["source"], ast.Call) else None
+            if not isinstance(made_by, ast.Name) or made_by.id not in relations:
+                raise ValueError(f"{DEFINITIONS}: the source of {ast.unparse(given['name'])} names no table")
+            found[str(ast.literal_eval(given["name"]))] = str(relations[made_by.id])
+    return found
+
+
+def _model(path: Path) -> dict[str, Any]:
+    """A model's table or view, and what its text refers to: as dbt's folder settings and its own config say."""
+    text = COMMENT.sub("", path.read_text())
+    config = {**_settings(path), **dict(CONFIG.findall(text))}
+    return {
+        "table": f"{config['schema']}.{config.get('alias', path.stem)}",
+        "is_table": config["materialized"] != "view",
+        "refs": sorted(set(REFERENCE.findall(text))),
+        "sources": sorted({f"{source}.{table}" for source, table in SOURCE.findall(text)}),
+    }
+
+
+def _settings(path: Path) -> dict[str, str]:
+    """Schema and materialization of a model's folder in dbt_project.yml."""
+    import yaml
+
+    project = yaml.safe_load((DBT / "dbt_project.yml").read_text())
+    level: dict[str, Any] = project["models"][project["name"]]
+    found = {"schema": "", "materialized": "view"}
+    for folder in ("", *path.relative_to(DBT / "models").parent.parts):
+        level = level.get(folder, {}) if folder else level
+        found |= {name: level[f"+{name}"] for name in found if f"+{name}" in level}
+    return found

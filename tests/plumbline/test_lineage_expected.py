@@ -1,0 +1,64 @@
+"""Expected edges: from declarations alone, in a clean checkout; and that the declarations are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from plumbline.lineage import expected
+from plumbline.lineage.declared import LAKE, STAGES
+from plumbline.settings import ROOT
+from plumbline.stage import STAGES as DAILY
+
+
+def test_the_way_from_raw_tables_to_the_features() -> None:
+    assert [str(edge) for edge in expected.upstream("features.customers")] == [
+        "analytics.customers → retail_features.features → features.customers",
+        "analytics.orders → retail_features.features → features.customers",
+        "raw.customers → retail_features.dbt_run → analytics.customers",
+        "raw.orders → retail_features.dbt_run → analytics.orders",
+    ]
+
+
+def test_what_a_late_table_reaches() -> None:
+    reached = expected.downstream("raw.orders")
+    assert reached.index("analytics.orders") < reached.index("features.customers") < reached.index("models.churn_xgb")
+    assert {"online.customer_features", "models.churn_xgb", "endpoints.churn-predictor"} <= set(reached)
+    assert "analytics.customers" not in reached
+    assert expected.downstream("endpoints.churn-predictor") == ()
+
+
+def test_every_stage_of_the_dags_is_declared() -> None:
+    named = re.findall(r'plumb_task\(f?"(\w+)', "".join(p.read_text() for p in (ROOT / "dags").glob("*.py")))
+    assert set(named) <= set(STAGES)
+    assert [stage for stage in STAGES if stage in DAILY["churn"]] == list(DAILY["churn"])
+
+
+def test_feasts_views_read_the_tables_that_its_definitions_name() -> None:
+    from feature_repo import store
+
+    store.settle()
+    from feature_repo.definitions import DEFINITIONS
+
+    views = {made.name: made.batch_source.query for made in DEFINITIONS if getattr(made, "batch_source", None)}
+    assert {name: f"SELECT * FROM {table}" for name, table in expected.feast_tables().items()} == views
+    assert set(expected.feast_tables().values()) <= set(LAKE)
+
+
+def test_models_are_read_as_dbt_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = tmp_path / "models"
+    for name, text in {
+        "staging/stg_a.sql": "{{ config(alias='a') }} select * from {{ pinned('raw', 'a') }} -- not {{ ref('gone') }}",
+        "marts/b.sql": "{# ref('gone') #} select * from {{ ref('stg_a') }} join {{ source('log', 'c') }} using (id)",
+        "marts/d.sql": "{{ config(schema='x') }} select * from {{ ref('b') }}",
+    }.items():
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).write_text(text)
+    (tmp_path / "dbt_project.yml").write_text(
+        "name: core\nmodels: {core: {staging: {+schema: staging, +materialized: view}, "
+        "marts: {+schema: analytics, +materialized: table}}}"
+    )
+    monkeypatch.setattr(expected, "DBT", tmp_path)
+    assert expected.marts.__wrapped__() == {"analytics.b": ("log.c", "raw.a"), "x.d": ("analytics.b",)}
