@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from grafana_foundation_sdk.builders import dashboard
 
 from observability.grafana import promises
 from observability.grafana.board import CHURN, DATA_DOCS, MODEL, PIPELINE, REPORT, RUNBOOKS, board
 from observability.grafana.parts import BAD, GOOD, NEUTRAL, WARN, Panel, Query, curve, link, number, rows, steps
+from observability.promises import available, fast
 
-HOUR = 3600
+HOUR, HOURS = 3600, timedelta(hours=1)
 FIRING = 'ALERTS{alertstate="firing"}'
-SINCE = f"1000 * ALERTS_FOR_STATE and ignoring (alertstate) {FIRING}"
+SINCE = (
+    f'label_join(1000 * ALERTS_FOR_STATE and ignoring (alertstate) {FIRING}, "about", " ", "dataset", "gate", "stage")'
+)
 ANSWERED = (
     'sum(rate(predictions_total{status!~"5.."}[$__rate_interval])) / sum(rate(predictions_total[$__rate_interval]))'
 )
@@ -42,7 +47,7 @@ def churn() -> dashboard.Dashboard:
 
 
 def _verdict() -> list[Panel]:
-    oldest = promises.oldest_seconds()
+    oldest, answered = promises.oldest() / HOURS, available().objective / 100
     return [
         number(
             "Alerts firing",
@@ -53,13 +58,13 @@ def _verdict() -> list[Panel]:
             span=4,
         ),
         number(
-            f"Features' age, at most {oldest / HOUR:.1f} h",
+            f"Features' age, at most {oldest:.1f} h",
             "How old is what customers are scored on? From the end of the last day in force to the platform's now. "
-            f"Red: past the contract's deadline ({oldest - promises.DAY} s after midnight UTC).",
+            f"Red: past the contract's deadline ({(oldest - 24) * 60:.0f} minutes after midnight UTC).",
             [Query(f"features_customers_freshness_seconds / {HOUR}")],
             unit="suffix: h",
             decimals=1,
-            limits=steps((promises.DAY / HOUR, WARN), (oldest / HOUR, BAD)),
+            limits=steps((24, WARN), (oldest, BAD)),
             span=4,
         ),
         number(
@@ -76,15 +81,15 @@ def _verdict() -> list[Panel]:
             "Do customers get the newest release? Since it was published without being in the online store.",
             [Query('materialization_lag_seconds{product="churn"}')],
             unit="s",
-            limits=steps((60, WARN), (oldest - promises.DAY, BAD)),
+            limits=steps((60, WARN), ((oldest - 24) * HOUR, BAD)),
             span=4,
         ),
         number(
             "Requests answered",
-            "Do callers get answers? Share of requests that were not refused with a 5xx.",
+            f"Do callers get answers? Share of requests that were not refused with a 5xx; promised are {answered:.1%}.",
             [Query(ANSWERED)],
             unit="percentunit",
-            limits=steps((0.99, WARN), (0.999, GOOD), below=BAD),
+            limits=steps((answered, GOOD), below=BAD),
             decimals=2,
             span=4,
         ),
@@ -105,7 +110,7 @@ def _alerts() -> list[Panel]:
     columns = {
         "alertname": "Alert (opens its runbook)",
         "severity": "Severity",
-        "dataset": "Dataset",
+        "about": "About",
         "affected": "Affected downstream",
         "Value": "Since",
     }
@@ -125,7 +130,7 @@ def _alerts() -> list[Panel]:
                     "custom.cellOptions": {"type": "color-text"},
                     "custom.width": 90,
                 },
-                columns["dataset"]: {"custom.width": 170},
+                columns["about"]: {"custom.width": 170},
                 columns["Value"]: {"unit": "dateTimeFromNow", "custom.width": 130},
             },
             sort=columns["severity"],
@@ -151,19 +156,14 @@ def _alerts() -> list[Panel]:
 
 
 def _data() -> list[Panel]:
-    tables, oldest = promises.tables(), promises.oldest_seconds()
-    complete = promises.complete_columns()
-    allowed = min(complete.values())
-    keys: dict[str, list[str]] = {}
-    for table, column in complete:
-        keys.setdefault(table, []).append(column)
+    oldest, allowed = promises.oldest() / HOURS, promises.incomplete()
     return [
         curve(
             "Age of each table",
             "Which table is late? From the end of its last day to the platform's now. The line: the deadline.",
-            [Query(f"{promises.prefix(table)}_freshness_seconds / {HOUR}", table) for table in tables],
+            [Query(f"{promises.prefix(table)}_freshness_seconds / {HOUR}", table) for table in promises.daily_tables()],
             unit="suffix: h",
-            limits=steps((oldest / HOUR, BAD)),
+            limits=steps((oldest, BAD)),
             lowest=0,
             span=8,
             links=[link("The pipeline's stages", f"/d/{PIPELINE}")],
@@ -173,7 +173,7 @@ def _data() -> list[Panel]:
             f"Are rows incomplete? Share of nulls in what came last; the contracts allow {allowed:.1%}, the line.",
             [
                 Query(f'max({promises.prefix(table)}_null_ratio{{column=~"{"|".join(columns)}"}})', table)
-                for table, columns in keys.items()
+                for table, columns in promises.complete_columns().items()
             ],
             unit="percentunit",
             limits=steps((allowed, BAD)),
@@ -192,7 +192,7 @@ def _data() -> list[Panel]:
         curve(
             "Rows in force",
             "Did a table shrink or stand still? Rows of each table in the release in force.",
-            [Query(f"{promises.prefix(table)}_rows", table) for table in tables],
+            [Query(f"{promises.prefix(table)}_rows", table) for table in promises.tables()],
             unit="short",
             lowest=0,
             stepped=True,
@@ -222,6 +222,8 @@ def _data() -> list[Panel]:
 
 
 def _model() -> list[Panel]:
+    share, slow = fast()
+
     def quantile(of: float) -> str:
         return (
             f"histogram_quantile({of}, sum by (le, model_version, track) "
@@ -237,9 +239,10 @@ def _model() -> list[Panel]:
     return [
         curve(
             "Latency",
-            "Do callers wait? Inside the predictor, from a decoded request to its answer.",
+            f"Do callers wait? Inside the predictor; promised is {slow:g} ms for {share.objective:g}%, the line.",
             [Query(quantile(0.5), f"p50 {VERSION}"), Query(quantile(0.99), f"p99 {VERSION}")],
             unit="ms",
+            limits=steps((slow, BAD)),
             lowest=0,
             span=8,
         ),

@@ -7,6 +7,7 @@ from grafana_foundation_sdk.builders import dashboard
 from observability.grafana import promises
 from observability.grafana.board import CHURN, LINEAGE, PIPELINE, REPORT, TRAINING, board
 from observability.grafana.parts import BAD, GOOD, NEUTRAL, WARN, Panel, Query, curve, link, number, steps, words
+from observability.promises import DAYS
 from plumbline.stage import STAGES
 
 CODES = {
@@ -40,7 +41,7 @@ def pipeline() -> dashboard.Dashboard:
 
 
 def _in_force() -> list[Panel]:
-    churn = '{product="churn"}'
+    churn, allowed = '{product="churn"}', promises.late_days()
     return [
         number(
             "Release in force",
@@ -80,11 +81,11 @@ def _in_force() -> list[Panel]:
             span=6,
         ),
         number(
-            "Late days of the last 200",
-            f"Is the promise kept? The contract allows {promises.late_days(200):.0f} late day in 200.",
+            f"Late days of the last {DAYS}",
+            f"Is the promise kept? The contract allows {allowed:.0f} of {DAYS} days to be late.",
             [Query("features_customers_late_days")],
             unit="none",
-            limits=steps((promises.late_days(200), WARN), (promises.late_days(200) + 1, BAD)),
+            limits=steps((allowed, WARN), (allowed + 1, BAD)),
             span=4,
         ),
     ]

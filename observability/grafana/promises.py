@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from observability import promises
 from plumbline import contracts
-from plumbline.contracts import Contract, ContractError
+from plumbline.contracts import Contract
 from plumbline.metrics import datasets, table_of
 
-DAY = 86_400
 FEATURES = "features.customers"
 ORDER = ("raw", "analytics", "features", "serving")
 """The lake's schemas, in the order in which data moves."""
@@ -18,37 +20,34 @@ def tables() -> dict[str, Contract]:
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0].partition(".")[0]), item[0])))
 
 
+def daily_tables() -> list[str]:
+    """Those that are promised anew each day."""
+    return [table for table, contract in tables().items() if promises.deadline(contract) is not None]
+
+
 def prefix(table: str) -> str:
     """What the names of a table's metrics begin with."""
     return table.replace(".", "_")
 
 
-def oldest_seconds() -> int:
+def oldest() -> timedelta:
     """How old the features in force may be: a day, and the time of day by which the next ones are promised."""
-    hours, minutes = _level(FEATURES, "timeOfAvailability").split(":")
-    return DAY + 3600 * int(hours) + 60 * int(minutes)
+    promised = promises.deadline(contracts.load(FEATURES))
+    return timedelta(days=1) + (promised or timedelta(days=1))
 
 
-def late_days(due: int) -> float:
-    """Of that many days, how many may be late."""
-    contract = contracts.load(FEATURES)
-    objective = next(level.objective for level in contract.levels if level.property == "timeOfAvailability")
-    if objective is None:
-        raise ContractError(f"{contract.file}: timeOfAvailability names no objective")
-    return due * (100 - objective) / 100
+def late_days() -> float:
+    """Of the last `promises.DAYS` days, how many may be late."""
+    return promises.late_days_allowed(contracts.load(FEATURES))
 
 
-def complete_columns() -> dict[tuple[str, str], float]:
-    """(table, column) → the share of its records that may lack it."""
-    return {
-        (table, column.strip()): (100 - float(level.value)) / 100
-        for table, contract in tables().items()
-        for level in contract.levels
-        if level.property == "completeness"
-        for column in level.element.split(",")
-    }
+def complete_columns() -> dict[str, tuple[str, ...]]:
+    """The columns of each table that its contract promises to be there."""
+    found = {table: promises.complete(contract) for table, contract in tables().items()}
+    return {table: promised[1] for table, promised in found.items() if promised is not None}
 
 
-def _level(dataset: str, name: str) -> str:
-    contract = contracts.load(dataset)
-    return str(next(level.value for level in contract.levels if level.property == name))
+def incomplete() -> float:
+    """The smallest share of records that any contract lets lack such a column."""
+    found = [promises.complete(contract) for contract in datasets()]
+    return min(promised[0].budget for promised in found if promised is not None)

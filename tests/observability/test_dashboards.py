@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ PROMQL = {
     "histogram_quantile",
     "ignoring",
     "increase",
+    "label_join",
     "max",
     "or",
     "rate",
@@ -95,11 +97,11 @@ def test_limits_come_from_the_contracts(tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copytree(ROOT / "contracts", folder)
     path = folder / "features.customers.odcs.yaml"
     path.write_text(path.read_text().replace('"00:05"', '"06:30"').replace("value: 99.5,", "value: 99.0,"))
-    assert (promises.oldest_seconds(), promises.late_days(200)) == (86_700, 1.0)
+    assert (promises.oldest(), promises.late_days()) == (timedelta(hours=24, minutes=5), 1.0)
     monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder))
     settings.cache_clear()
     try:
-        assert (promises.oldest_seconds(), promises.late_days(200)) == (109_800, 2.0)
+        assert (promises.oldest(), promises.late_days()) == (timedelta(hours=30, minutes=30), 2.0)
         assert generate.stale() == [
             "observability/grafana/dashboards/churn.json",
             "observability/grafana/dashboards/pipeline.json",
