@@ -15,6 +15,7 @@ from plumbline import flow, ledger, online_store, releases, services
 from plumbline.releases import Release
 from plumbline.settings import ROOT, settings
 from tests.conftest import use_home
+from tests.e2e.panels import assert_every_panel_answers_and_tells_a_broken_day
 
 PLUMB = Path(sys.prefix) / "bin" / "plumb"
 LAST = date(1997, 9, 30)
@@ -99,6 +100,12 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert changes() == before
     after = json.loads((home / "report" / "summary.json").read_text())
     assert after["training"].get("model_sha256") == model
+
+    monkeypatch.delenv("PLUMBLINE_NOW")  # the home's own clock, which the exporter follows
+    settings.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_REMOTE", spark_address)
+        assert_every_panel_answers_and_tells_a_broken_day()
 
 
 def changes() -> int:
