@@ -17,6 +17,7 @@ from feature_repo import online_keys
 from feature_repo import store as feature_store
 from plumbline import clock, lake, online_store, releases, stage
 from plumbline.errors import PlumblineError
+from plumbline.lineage import declared, observed
 from plumbline.online_store import ONLINE, online
 from plumbline.progress import say
 from plumbline.releases import Release
@@ -68,6 +69,7 @@ def _materialize(release: Release, client: redis.Redis, held: tuple[int, datetim
             f"release {release.release_id}: {expected:,} customers changed, Redis holds {arrived:,} rows. "
             "Run `plumb materialize` again."
         )
+    observed.wrote(declared.ONLINE, release.release_id, expected)
     client.hset(ONLINE, mapping={"release_id": release.release_id, "event_time": end.isoformat()})
     return {
         "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC"

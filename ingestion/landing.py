@@ -24,6 +24,7 @@ from ingestion.source_checks import BEGINNING, LOOKBACK
 from plumbline import clock, contracts, lake
 from plumbline.contracts import RECORDED
 from plumbline.errors import ServiceUnavailable
+from plumbline.lineage import observed
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.stage import StageRun
@@ -71,6 +72,7 @@ def land(run: StageRun) -> str:
         finally:
             replay.dispose(asked)
     for table in landed_tables():
+        observed.read(f"shop.{table}")
         name = f"raw.{table}"
         head = lake.version(name)
         if head is None:

@@ -19,8 +19,9 @@ from observability.lake_facts import LakeFacts
 from observability.late_days import late_days
 from observability.ledger_tail import STATES, LedgerTail, Told, running_seconds
 from observability.promises import deadline
-from plumbline import clock, lake, metrics, registered_models, releases, services, stage
+from plumbline import clock, contracts, lake, metrics, registered_models, releases, services, stage
 from plumbline.contracts import Contract
+from plumbline.lineage import sending
 from plumbline.progress import say, warn
 from plumbline.releases import Release
 from plumbline.settings import settings, settings_file
@@ -36,10 +37,10 @@ SKEW = 60.0
 
 
 class Scrape:
-    """The samples of one scrape, each held against the schema."""
+    """The samples of one scrape, each held against the schema, in which these contracts' datasets are."""
 
-    def __init__(self) -> None:
-        self._schema = metrics.known()
+    def __init__(self, contracted: list[Contract]) -> None:
+        self._schema = metrics.known(contracted)
         self._families: dict[str, Family] = {}
 
     def add(self, name: str, value: float, **labels: str) -> None:
@@ -77,19 +78,21 @@ class Exporter:
         with self._lock:
             begun = clock.monotonic()
             self._follow_settings()
-            scrape = Scrape()
+            contracted = self._contracts()
+            scrape = Scrape(contracted)
             self._try("clock", lambda: self._clock(scrape))
             for product in stage.STAGES:
                 told = self._told(product)
                 self._try("ledger", lambda p=product, t=told: self._ledger(scrape, p, t))  # type: ignore[misc]
                 release = self._try("releases", lambda p=product: self._in_force(p))  # type: ignore[misc]
                 self._try("releases", lambda p=product, t=told, r=release: self._release(scrape, p, t, r))  # type: ignore[misc]
-                for contract in self._try("contracts", lambda: list(metrics.datasets())) or ():
+                for contract in contracted:
                     self._try(
                         metrics.table_of(contract),
                         lambda c=contract, t=told, r=release: self._dataset(scrape, c, t, r),  # type: ignore[misc]
                     )
             self._try(KPIS, lambda: self._business(scrape))
+            self._try("lineage", lambda: scrape.add("lineage_emit_failures_total", sending.failures()))
             for what, times in sorted(self._unreadable.items()):
                 scrape.add("exporter_unreadable_total", times, what=what)
             scrape.add("exporter_collect_seconds", clock.monotonic() - begun)
@@ -116,6 +119,12 @@ class Exporter:
         if changed != self._settings_changed:
             settings.cache_clear()
             self._settings_changed = changed
+
+    def _contracts(self) -> list[Contract]:
+        """The contracts that can be read."""
+        names = self._try("contracts", metrics.contracted) or []
+        found = [self._try("contracts", lambda n=name: contracts.load(n)) for name in names]  # type: ignore[misc]
+        return [contract for contract in found if contract is not None]
 
     def _clock(self, scrape: Scrape) -> None:
         scrape.add("plumbline_clock_seconds", clock.now().timestamp())

@@ -11,6 +11,7 @@ from typing import Any
 
 from plumbline import causes, lake, stage, transform
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.lineage import observed
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.spark import session
@@ -62,6 +63,7 @@ def _build(pins: dict[str, int]) -> dict[str, Any]:
         raise BusinessError(f"{TABLE} could not be built: {transform.short(str(result.exception))}")
     tests = sum(str(item.node.resource_type) == "test" for item in items)
     rows = lake.rows(TABLE, version)
+    observed.wrote(TABLE, version, rows)
     return {
         "message": f"{rows} rows, {tests} tests passed",
         "read": pins,

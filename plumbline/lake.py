@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbline.errors import PlumblineError
+from plumbline.lineage import observed
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,17 @@ def uri(table: str) -> str:
 
 
 def open_table(table: str, version: int | None = None) -> DeltaTable:
-    """The table as delta-rs sees it, at `version` or at its head. Raises LakeError when there is no such version."""
+    """The table as delta-rs sees it, at `version` or at its head; the stage at work is seen to read it.
+
+    Raises LakeError when there is no such version, UndeclaredRead when the stage does not declare it.
+    """
+    found = opened(table, version)
+    observed.read(table, found.version())
+    return found
+
+
+def opened(table: str, version: int | None = None) -> DeltaTable:
+    """The same for bookkeeping, which is no read of a stage's: history, restoring, what lineage tells of a table."""
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
@@ -60,7 +71,11 @@ def version(table: str) -> int | None:
 
 
 def at(table: str, pinned: int, without: Iterable[str] = ()) -> str:
-    """The table at a version, as a relation that Spark SQL reads; `without` names batches to leave out."""
+    """The table at a version, as a relation that Spark SQL reads; `without` names batches to leave out.
+
+    Who asks for it is seen to read it.
+    """
+    observed.read(table, pinned)
     relation = f"delta.`{uri(table)}` VERSION AS OF {pinned}"
     listed = ", ".join("'" + batch.replace("'", "''") + "'" for batch in without)
     return f"(SELECT * FROM {relation} WHERE batch_id NOT IN ({listed}))" if listed else relation
@@ -99,7 +114,7 @@ def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:
 
 def _content_version(table: str) -> int | None:
     """The version whose rows the head shows: behind the notes of a vacuum, the one that a RESTORE named or itself."""
-    for entry in open_table(table).history(20):
+    for entry in opened(table).history(20):
         if str(entry.get("operation", "")).startswith("VACUUM"):
             continue
         if entry.get("operation") == "RESTORE":

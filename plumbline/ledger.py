@@ -10,12 +10,13 @@ from plumbline import clock, files
 from plumbline.settings import settings
 
 
-def record(product: str, event: dict[str, Any]) -> None:
-    """Adds one event; `at` (real time, UTC) is set here."""
+def record(product: str, event: dict[str, Any]) -> str:
+    """Adds one event; `at` (real time, UTC) is set here, and given back."""
     at = clock.wall()
     name = f"{at:%Y%m%dT%H%M%S%f}-{event.get('stage', 'run')}-{event.get('state', 'EVENT')}-{secrets.token_hex(2)}.json"
     path = settings().home / "ledger" / product / name
     files.create_once(path, files.dumps({"at": at.isoformat(), **event}))
+    return at.isoformat()
 
 
 def unended(product: str, stage: str) -> dict[str, Any] | None:

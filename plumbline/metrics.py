@@ -8,7 +8,7 @@ read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -197,15 +197,19 @@ def table_of(contract: Contract) -> str:
     return f"raw.{name}" if schema == "shop" else contract.dataset
 
 
+def contracted() -> list[str]:
+    """The datasets that the folder of contracts has one of, by name."""
+    return sorted(path.name.removesuffix(contracts.SUFFIX) for path in contracts.folder().glob(f"*{contracts.SUFFIX}"))
+
+
 def datasets() -> Iterator[Contract]:
     """Every contract in the folder of contracts, by name. Raises ContractError when one is malformed."""
-    for path in sorted(contracts.folder().glob(f"*{contracts.SUFFIX}")):
-        yield contracts.load(path.name.removesuffix(contracts.SUFFIX))
+    return map(contracts.load, contracted())
 
 
-def known() -> dict[str, Metric]:
-    """Every metric of ours by its name: the schema's and the datasets'."""
-    return {m.name: m for m in (*SCHEMA, *(m for contract in datasets() for m in of_dataset(contract)))}
+def known(of: Iterable[Contract] | None = None) -> dict[str, Metric]:
+    """Every metric of ours by its name: the schema's, and those of the datasets of these contracts, or of all."""
+    return {m.name: m for m in (*SCHEMA, *(m for c in (datasets() if of is None else of) for m in of_dataset(c)))}
 
 
 def series() -> set[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from plumbline import clock, lake, provenance, releases
 from plumbline.errors import GateFailed
+from plumbline.lineage import declared, observed
 from plumbline.stage import StageRun
 
 
@@ -33,6 +34,7 @@ def publish(run: StageRun) -> str:
     for table, version in release.tables.items():
         lake.open_table(table, version)  # a release never names a version that cannot be read
     releases.publish(release)
+    observed.wrote(declared.RELEASES, release.release_id)
     run.facts["release_id"] = release.release_id
     return f"release {release.release_id} is in force: {len(tables)} tables as of {release.as_of}"
 

@@ -17,8 +17,9 @@ from collections import Counter
 from datetime import date, timedelta
 from typing import Any
 
-from plumbline import clock, demo, lake, releases, services
+from plumbline import clock, demo, lake, releases, services, stage
 from plumbline.errors import PlumblineError
+from plumbline.lineage import observed
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.simulated_responses import SEED, respond
@@ -74,8 +75,16 @@ def outcomes(seed: int = SEED) -> dict[str, object]:
         raise SimulationError("PLUMBLINE_SHOP_URL is set: outcomes of your customers are to be recorded, not simulated")
     if lake.version(LOG) is None:
         raise SimulationError("nothing was predicted yet: `plumb up`, then `plumb simulate traffic --requests 200`")
+    head = {"run_id": f"{demo.PRODUCT}-kpis", "stage": "simulate_outcomes"}
+    with stage.lease(demo.PRODUCT, "simulate_outcomes", "simulation of outcomes"):
+        told: dict[str, object] = stage.recorded(demo.PRODUCT, head, lambda: _simulated(seed))["simulation"]
+        return told
+
+
+def _simulated(seed: int) -> dict[str, Any]:
     table = importlib.import_module("serving.outcomes")
-    waiting = table.awaiting()
+    version = lake.version(LOG)
+    waiting = table.awaiting(version)
     rows = []
     for row, (ordered, start, end) in zip(waiting, _really_ordered(waiting), strict=True):
         response = respond(row["customer_id"], row["action"], ordered, seed)
@@ -93,13 +102,22 @@ def outcomes(seed: int = SEED) -> dict[str, object]:
                 "simulated": True,
             }
         )
+    written, made = table.append(rows), lake.version(table.TABLE)
+    if written:
+        observed.wrote(table.TABLE, made, written)
     return {
-        "simulated": True,
-        "outcomes": table.append(rows),
-        "contacted": sum(row["contacted"] for row in rows),
-        "ordered": sum(row["ordered"] for row in rows),
-        "called_support": sum(row["called_support"] for row in rows),
-        "real orders of": sorted({f"{row['window_start']}..{row['window_end']}" for row in rows}),
+        "message": f"{written:,} outcomes simulated",
+        "read": {LOG: version},
+        "wrote": {table.TABLE: made} if written else {},
+        "rows": {table.TABLE: written},
+        "simulation": {
+            "simulated": True,
+            "outcomes": written,
+            "contacted": sum(row["contacted"] for row in rows),
+            "ordered": sum(row["ordered"] for row in rows),
+            "called_support": sum(row["called_support"] for row in rows),
+            "real orders of": sorted({f"{row['window_start']}..{row['window_end']}" for row in rows}),
+        },
     }
 
 

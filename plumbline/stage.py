@@ -19,6 +19,7 @@ from typing import Any
 
 from plumbline import causes, clock, files, lake, ledger, provenance, releases
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.lineage import events, observed
 from plumbline.progress import say
 from plumbline.releases import Release
 from plumbline.settings import settings
@@ -146,10 +147,12 @@ def lease(product: str, name: str, what: str = "run") -> Iterator[None]:
     path = settings().home / "leases" / (f"{product}.lock" if what == "run" else f"{product}-{what}.lock")
     with files.locked(path, wait=False, held=f"another {what} of {product} is at work"):
         if killed := ledger.unended(product, name):
+            events.killed(product, killed)
             begun = killed.pop("at")
             ledger.record(product, {**killed, "state": "KILLED", "began": begun, "error": "it began and never ended"})
             say(f"the {name} that began at {begun[:16]} was killed")
-        yield
+        with observed.watching(name):
+            yield
 
 
 def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
@@ -181,29 +184,38 @@ def recorded(
     """Runs `work` between a START and a COMPLETE (or FAIL, or GATE_FAILED) event in the ledger.
 
     `head` names the stage and what it runs for; the dict that `work` returns goes into the ledger and comes back
-    with `seconds` and `code_sha` added. What a library raises comes out as an error of ours where its cause is known.
+    with `seconds` and `code_sha` added. The same goes out as lineage, with what was seen to be read and written.
+    What a library raises comes out as an error of ours where its cause is known.
+
+    Raises UndeclaredRead when the stage opened what it does not declare.
     """
     begun = clock.monotonic()
-    ledger.record(product, {**head, "state": "START"})
-    try:
-        entry = work()
-    except BaseException as error:
-        state = "GATE_FAILED" if isinstance(error, GateFailed) else "FAIL"
-        known = causes.explained(error)
-        told = {
-            "seconds": round(clock.monotonic() - begun, 2),
-            "error": f"{type(known or error).__name__}: {known or error}",
-        }
+    with observed.watching(head["stage"]) as watch:
+        run = events.started(product, head, ledger.record(product, {**head, "state": "START"}))
         try:
-            ledger.record(product, {**head, "state": state, **told, **on_failure()})
-        except OSError:  # a full disk must not hide what is being told about it
-            say(f"the ledger could not take down this failure of {head['stage']}")
-        if known:
-            raise known from error
-        raise
-    entry = {**entry, "seconds": round(clock.monotonic() - begun, 2), "code_sha": provenance.code_sha()}
-    ledger.record(product, {**head, **entry, "state": "COMPLETE"})
-    return entry
+            watch.hold()
+            entry = work()
+            watch.hold()  # once more: what raised in the middle may have been caught
+        except BaseException as error:
+            state = "GATE_FAILED" if isinstance(error, GateFailed) else "FAIL"
+            known = causes.explained(error)
+            told = {
+                "seconds": round(clock.monotonic() - begun, 2),
+                "error": f"{type(known or error).__name__}: {known or error}",
+                **on_failure(),
+            }
+            try:
+                at = ledger.record(product, {**head, "state": state, **told})
+            except OSError:  # a full disk must not hide what is being told about it
+                say(f"the ledger could not take down this failure of {head['stage']}")
+                at = clock.wall().isoformat()
+            events.ended(run, state, at, watch, told)
+            if known:
+                raise known from error
+            raise
+        entry = {**entry, "seconds": round(clock.monotonic() - begun, 2), "code_sha": provenance.code_sha()}
+        events.ended(run, "COMPLETE", ledger.record(product, {**head, **entry, "state": "COMPLETE"}), watch, entry)
+        return entry
 
 
 def _open(product: str, name: str, as_of: date, release: Release | None) -> Candidate:

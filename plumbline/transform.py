@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import causes, contract_gate, files, lake, landed, releases, stage
+from plumbline import causes, column_lineage, contract_gate, files, lake, landed, releases, stage
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.lineage import observed
+from plumbline.lineage.observed import Assertion
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
 from plumbline.spark import session
@@ -61,6 +63,7 @@ def build(run: StageRun) -> str:
         result = invoke([*arguments, "--log-level", "none"])
     nodes = _nodes(result)
     run.facts["dbt"] = nodes
+    _tell_lineage(result)
     _raise_if_failed(result)
     for table in MARTS:
         version = lake.version(table)
@@ -70,6 +73,22 @@ def build(run: StageRun) -> str:
         run.write(table, version, _rows_written(table) if version != heads[table] else 0)
     tests = sum(node["kind"] == "test" for node in nodes)
     return f"{len(nodes) - tests} models built, {tests} tests passed"
+
+
+def _tell_lineage(result: dbtRunnerResult) -> None:
+    """What dbt's manifest and results say: the SQL of each mart and of the views behind it, and each test's verdict."""
+    compiled = {table: model.sql for table, model in column_lineage.models().items()}
+    views = {table: sql for table, sql in compiled.items() if table not in MARTS}
+    for table in MARTS:
+        if table in compiled:
+            observed.made_by(table, compiled[table], views)
+    for item in results(result):
+        tested = str(getattr(item.node, "attached_node", None) or "").rpartition(".")[2]
+        if str(item.node.resource_type) == "test" and f"analytics.{tested}" in MARTS:
+            rows = f"{item.failures:,} rows" if item.failures else None
+            passed = str(item.status) == "pass"
+            name = item.node.name.removesuffix(f"_{item.node.column_name}")
+            observed.asserted(f"analytics.{tested}", Assertion(name, passed, item.node.column_name, actual=rows))
 
 
 def _prepare(run: StageRun, spark: SparkSession) -> None:

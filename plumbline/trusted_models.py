@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import signing
+from plumbline.lineage import declared, observed
 from plumbline.registered_models import NAME
 from plumbline.signing import Signed, Untrusted
 
@@ -66,6 +67,7 @@ def load(version: ModelVersion) -> TrustedModel:
         booster.load_model(data)
         metadata = _described(folder).get("metadata") or {}
     booster.set_param({"nthread": 1})
+    observed.read(declared.MODELS, version.version)
     return TrustedModel(booster, {str(name): str(value) for name, value in metadata.items()})
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from plumbline import clock, lake, releases, stage
+from plumbline.lineage import declared, observed
 from plumbline.releases import Release, ReleaseError
 
 RAW = ("raw.orders", "raw.customers")
@@ -86,6 +87,7 @@ def _publish(made: Release) -> dict[str, Any]:
     for table, version in made.tables.items():
         lake.open_table(table, version)
     releases.publish(made)
+    observed.wrote(declared.RELEASES, made.release_id)
     undone = ", ".join(map(str, made.undoes))
     return {
         "message": f"release {made.release_id} is in force: the tables of release {made.restores}, as of {made.as_of}; "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from plumbline import services, signing, stage
+from plumbline.lineage import declared, observed
 from plumbline.signing import Untrusted
 from serving import launch, registry, shadow
 from serving.errors import ServingError
@@ -66,6 +67,7 @@ def _tried(version: str) -> dict[str, Any]:
     """One real customer scored by a model that takes over without another to compare it with."""
     from serving.scorer import Scorer
 
+    observed.read(declared.ONLINE)
     customer = shadow.customers(most=1)[0]
     tried = Scorer(version).score([customer]).predictions[0]
     return {
@@ -78,6 +80,7 @@ def _tried(version: str) -> dict[str, Any]:
 def _first(version: str) -> dict[str, Any]:
     tried = _tried(version)
     registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
+    observed.wrote(declared.CHAMPION, version)
     told = f"customer {tried['customer_id']}: {tried['churn_probability']:.3f}"
     return {
         "message": f"version {version} is champion, tried on {told}",
@@ -102,6 +105,7 @@ def _switch(version: str, champion: str, back: bool) -> dict[str, Any]:
         client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
         message = f"version {version} is champion, version {champion} is previous"
     client.set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
+    observed.wrote(declared.CHAMPION, version)
     if services.find(launch.NAME) is not None:
         launch.ensure()
         message += "; the predictor was started again with it"

@@ -49,13 +49,15 @@ def action(score: float) -> Action:
     return "contact" if score >= CONTACT_FROM else "none"
 
 
-def awaiting() -> list[dict[str, Any]]:
-    """The predictions that have no outcome yet: `request_id`, `customer_id`, `day` (of the request) and `action`.
+def awaiting(version: int | None = None) -> list[dict[str, Any]]:
+    """The predictions, up to that version of the log, that have no outcome yet: `request_id`, `customer_id`, `day` (of
+    the request) and `action`.
 
     Which version on which track scored them is not read. A customer twice in one request is one row. Raises LakeError
     without an outcome log.
     """
-    log = lake.open_table(outcome_log.TABLE).to_pyarrow_table(columns=["request_id", "customer_id", "at", "score"])
+    columns = ["request_id", "customer_id", "at", "score"]
+    log = lake.open_table(outcome_log.TABLE, version).to_pyarrow_table(columns=columns)
     known = _known()
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for row in log.to_pylist():

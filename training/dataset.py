@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, lake, provenance, releases, stage
+from plumbline.lineage import declared
+from plumbline.lineage import observed as seen
 from plumbline.progress import say
 from plumbline.releases import Release
 from plumbline.settings import settings
@@ -75,6 +77,7 @@ def load(release_id: int) -> Dataset:
             f"{_path(release_id)} is not the dataset that dataset.json describes: its content is {actual}, "
             f"expected {about['content_hash']}; delete it and run `plumb dataset --release {release_id}`"
         )
+    seen.read(declared.DATASET, about["dataset_id"])
     return Dataset(about, rows)
 
 
@@ -112,6 +115,7 @@ def _build(release: Release) -> dict[str, Any]:
     digest = canonical.content_hash(rows)
     dataset_id = f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}"
     counts = _counts(answer, None)
+    seen.wrote(declared.DATASET, dataset_id, len(rows))
     return {
         "message": f"{dataset_id}: {counts['train']:,} training rows on {len(observed.train)} days, "
         f"{counts['test']:,} test rows on {observed.test}",

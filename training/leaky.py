@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import files, lake, provenance, releases, stage
+from plumbline.lineage import declared, observed
 from plumbline.progress import say
 from plumbline.settings import settings
 from training import canonical, dataset, evaluate, model, point_in_time
@@ -73,10 +74,12 @@ def _build(honest: Dataset, number: int) -> dict[str, Any]:
     digest = canonical.content_hash(rows)
     twin = Dataset({**honest.about, "content_hash": digest}, rows)
     scores = {"point_in_time": _scored(honest), "leaky_twin": _scored(twin)}
+    dataset_id = f"{honest.about['dataset_id']}-leaky"
+    observed.wrote(declared.DATASET, dataset_id, len(rows))
     aucs = [metrics["roc_auc"] for metrics in scores.values()]
     return {
         **twin.about,
-        "dataset_id": f"{honest.about['dataset_id']}-leaky",
+        "dataset_id": dataset_id,
         "twin_of": honest.about["content_hash"],
         "scores": scores,
         "message": f"ROC-AUC {aucs[0]:.4f} point in time, {aucs[1]:.4f} with every customer's newest features",

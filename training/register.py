@@ -17,6 +17,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from plumbline import files, releases, signing, stage, trusted_models
+from plumbline.lineage import declared, observed
 from plumbline.signing import Untrusted
 from plumbline.trusted_models import SIGNED_BY
 from training import dataset, evaluate, model, point_in_time, tracking
@@ -113,6 +114,7 @@ def _register(
         mlflow_client.delete_registered_model_alias(tracking.NAME, tracking.CHALLENGER)
     for name, value in (("verdict", why), ("judged_against", champion.version if champion else "none")):
         mlflow_client.set_model_version_tag(tracking.NAME, version.version, name, str(value))
+    observed.wrote(declared.MODELS, version.version)
     return {
         "message": f"version {version.version} {'is challenger' if accepted else 'is not challenger'}: {why}",
         "version": str(version.version),

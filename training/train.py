@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, lake, provenance, releases, stage
+from plumbline.lineage import declared
+from plumbline.lineage import observed as seen
 from plumbline.progress import say
 from training import audit, baselines, dataset, evaluate, labels, model, plots, tracking
 from training.dataset import PRODUCT, Dataset
@@ -53,6 +55,7 @@ def load_run(release_id: int) -> dict[str, Any]:
     run = files.read_json(path(release_id))
     if run is None:
         raise TrainingError(f"no model of release {release_id} yet: run `plumb train --release {release_id}` first")
+    seen.read(declared.RUNS, run["mlflow_run_id"])
     return run
 
 
@@ -92,6 +95,7 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
         plots.draw(folder, churned, scores, {str(k): _number(v) for k, v in gain.items()}, title)
         mlflow.log_artifacts(str(folder), "plots")
         logged = _log_model(booster, test, data.features, named)
+    seen.wrote(declared.RUNS, run.info.run_id)
     return {
         "mlflow_run_id": run.info.run_id,
         "model_id": logged.model_id,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import files, provenance, releases, stage
 from plumbline.errors import GateFailed
+from plumbline.lineage import declared, observed
 from plumbline.progress import say
 from plumbline.settings import settings
 from validation import split_contamination, target_leakage, temporal_leakage
@@ -90,6 +91,7 @@ def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
     import yaml
 
     about = files.read_json(place.folder / "dataset.json") or {}
+    observed.read(declared.DATASET, about["dataset_id"])
     audited = Audited(about, _rows(place.folder / DATASET))
     say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
     limits = yaml.safe_load(LIMITS.read_text())

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, lake, spark
 from plumbline.errors import GateFailed
+from plumbline.lineage import observed
+from plumbline.lineage.observed import Assertion
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.stage import StageRun
@@ -34,6 +36,11 @@ def check(run: StageRun) -> str:
     distinct = session.sql(f"SELECT count(DISTINCT order_id) AS n FROM {run.raw('raw.orders')}").collect()[0].n
     checks = suites.orders(run.as_of, distinct, _new_orders(run))
     outcomes = validate(TABLE, f"{run.candidate.run_id}@v{version}", _audited(session, run, version), checks)
+    for outcome in outcomes:
+        seen = outcome.unexpected if outcome.observed is None else outcome.observed
+        column = outcome.check.arguments.get("column")
+        actual = None if seen is None else str(seen)[:200]
+        observed.asserted(TABLE, Assertion(outcome.check.expectation, outcome.success, column, actual=actual))
     failed = [outcome for outcome in outcomes if not outcome.success]
     findings = [_finding(session, outcome, version, run.raw("raw.orders")) for outcome in failed]
     evidence = settings().home / "evidence" / run.candidate.run_id / "ge_check.json"

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from plumbline import clock, files, online_store, releases, stage
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.lineage import declared, observed
 from plumbline.progress import say
 from plumbline.releases import Release
 from plumbline.settings import settings
@@ -93,6 +94,7 @@ def _check(
     release: Release, until: datetime, online: Online, on_demand: OnDemand, asked: Asked, facts: dict[str, Any]
 ) -> dict[str, Any]:
     say(f"reading release {release.release_id} on both sides")
+    observed.read(declared.ONLINE, release.release_id)
     rows = _compare(release, until, online, asked)
     if rows.mismatches and asked.sample is not None:
         say(f"{len(rows.mismatches):,} values of the sample differ: reading every customer")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from feature_repo.jobs import history
 from plumbline import clock, contract_gate, files, lake, spark
 from plumbline.errors import PlumblineError
+from plumbline.lineage import observed
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.stage import StageRun
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 TABLE = "features.customers"
 SQL = Path(__file__).with_suffix(".sql")
+NAMES = {"orders": "analytics.orders", "customers": "analytics.customers", "base": TABLE, "snapshots": "snapshots"}
+"""What customers.sql's placeholders stand for in lineage."""
+
 WEEK = timedelta(days=7)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -86,6 +90,7 @@ def compute(run: StageRun) -> str:
     compared = ""
     if released and carried is None:
         compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
+    observed.made_by(TABLE, SQL.read_text(), names=NAMES)
     contract_gate.audit(run, TABLE, version)
     run.write(TABLE, version, lake.rows(TABLE, version) - kept)
     return f"{run.rows[TABLE]:,} rows for {told}{compared}"

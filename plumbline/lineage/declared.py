@@ -15,6 +15,7 @@ ORDERS, CUSTOMERS = "analytics.orders", "analytics.customers"
 FEATURES = "features.customers"
 ONLINE = "online.customer_features"
 LOG = "serving.predictions"
+OUTCOMES, KPIS = "serving.outcomes", "analytics.business_kpis"
 DATASET = "training.churn"
 RUNS = "runs.churn_xgb"
 MODELS = "models.churn_xgb"
@@ -63,9 +64,11 @@ STAGES: dict[str, Declared] = {
     "dataset": Declared(TRAINING, {DATASET: (FEATURES, ORDERS)}),
     "leakage_check": Declared(TRAINING, also=(DATASET, FEATURES, ORDERS)),
     "train": Declared(TRAINING, {RUNS: (DATASET, ORDERS)}),
-    "register": Declared(TRAINING, {MODELS: (RUNS,)}, also=(DATASET, CHAMPION, FEATURES)),
+    "register": Declared(TRAINING, {MODELS: (RUNS,)}, also=(DATASET, FEATURES)),
     "deploy": Declared(TRAINING, {CHAMPION: (MODELS,)}, also=(ONLINE, FEATURES, LOG)),
     "serve": Declared("serving", {ENDPOINT: (MODELS, ONLINE), LOG: (MODELS, ONLINE)}),
+    "simulate_outcomes": Declared("business", {OUTCOMES: (LOG,)}),
+    "kpis": Declared("business", {KPIS: (LOG, OUTCOMES)}),
     "leaky_twin": Declared(BY_HAND, {DATASET: (FEATURES,)}),
     "reproduce": Declared(BY_HAND, also=(RUNS, MODELS, *LAKE, DATASET)),
     "undo": Declared(BY_HAND, {RELEASES: LAKE}),

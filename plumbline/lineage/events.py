@@ -1,0 +1,258 @@
+"""OpenLineage events of stages: START, then COMPLETE or FAIL; ABORT for one that was killed.
+
+Built from the client's classes, which are generated from the published schema. Names are logical, the physical place
+is a symlink, the Delta version is in the version facet. Nothing that goes wrong in here stops a stage: it costs a
+warning, and a line in the file of failures that the exporter counts.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline import __version__, clock, lake
+from plumbline.lineage import columns, sending
+from plumbline.lineage.declared import LAKE, LOG, NAMESPACE, job
+from plumbline.lineage.observed import Assertion, Watch
+from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    from openlineage.client.event_v2 import InputDataset, OutputDataset
+
+PRODUCER = f"urn:plumbline:{__version__}"
+PARENT = "OPENLINEAGE_PARENT_ID"
+"""`namespace/job/run id` of who runs the command: Airflow's DAG run, when a task does."""
+
+STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAIL", "GATE_FAILED": "FAIL", "KILLED": "ABORT"}
+"""What the ledger calls a stage's end, and OpenLineage."""
+
+TAGS = ("run_id", "release_id", "base", "code_sha")
+"""Of a ledger's entry, what tags a run."""
+
+
+@dataclass
+class Run:
+    """One run of a stage, as its events name it: the product, the ledger's head, and when it began."""
+
+    product: str
+    head: dict[str, Any]
+    began: str
+
+    @property
+    def run_id(self) -> str:
+        return run_id(self.product, self.head, self.began)
+
+
+def run_id(product: str, head: dict[str, Any], began: str) -> str:
+    """The UUID of a stage's run: the same for the same entry of the ledger, whoever computes it, and when."""
+    name = f"{NAMESPACE}/{product}/{head.get('run_id')}/{head['stage']}/{began}"
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
+def started(product: str, head: dict[str, Any], began: str) -> Run:
+    """Sends a START; gives the run that `ended` is told about."""
+    run = Run(product, head, began)
+    _guarded(lambda: _send(run, "START", began, None, {}))
+    return run
+
+
+def ended(run: Run, state: str, at: str, watch: Watch | None, entry: dict[str, Any]) -> None:
+    """Sends the end of a run: what it opened and wrote, what was found of it, and the error of one that failed.
+
+    `state` and `entry` are the ledger's.
+    """
+    _guarded(lambda: _send(run, STATES[state], at, watch, entry))
+
+
+def killed(product: str, event: dict[str, Any]) -> None:
+    """Sends the end of a run that began and never ended; `event` is its START in the ledger."""
+    head = {name: value for name, value in event.items() if name not in ("at", "state")}
+    run, at = Run(product, head, event["at"]), clock.wall().isoformat()
+    _guarded(lambda: _send(run, "ABORT", at, None, {"error": "it began and never ended"}))
+
+
+def _guarded(send: Callable[[], None]) -> None:
+    try:
+        send()
+    except Exception as error:  # whatever it is: lineage tells of a stage, it does not run it
+        sending.failed(1, f"an event could not be made: {type(error).__name__}: {error}")
+
+
+def _send(run: Run, kind: str, at: str, watch: Watch | None, entry: dict[str, Any]) -> None:
+    from openlineage.client import event_v2 as ol
+    from openlineage.client import facet_v2 as facets
+
+    facets.set_producer(PRODUCER)
+    head = run.head
+    told: dict[str, Any] = {"tags": _tags(run.product, {**head, **entry})}
+    if (day := head.get("as_of")) is not None:
+        end = clock.end_of(day if isinstance(day, date) else date.fromisoformat(str(day)))
+        told["nominalTime"] = facets.nominal_time_run.NominalTimeRunFacet(
+            nominalStartTime=str(day)[:10] + "T00:00:00Z", nominalEndTime=f"{end:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    if parent := _parent():
+        told["parent"] = parent
+    if "error" in entry:
+        told["errorMessage"] = facets.error_message_run.ErrorMessageRunFacet(str(entry["error"]), "PYTHON")
+    serving = head["stage"] == "serve"
+    kind_of_job = facets.job_type_job.JobTypeJobFacet(
+        processingType="STREAMING" if serving else "BATCH", integration="PLUMBLINE", jobType="STAGE"
+    )
+    datasets = _Datasets()
+    inputs, outputs = datasets.of(watch, entry) if watch else ([], [])
+    event = ol.RunEvent(
+        eventTime=_utc(at),
+        eventType=ol.RunState[kind],
+        run=ol.Run(runId=run.run_id, facets=told),
+        job=ol.Job(namespace=NAMESPACE, name=job(head["stage"]), facets={"jobType": kind_of_job}),
+        inputs=inputs,
+        outputs=outputs,
+        producer=PRODUCER,
+    )
+    sending.send(event)
+
+
+class _Datasets:
+    """The datasets of one event; each table's columns are read once."""
+
+    def __init__(self) -> None:
+        self._schemas: dict[tuple[str, str | None], dict[str, str]] = {}
+
+    def of(self, watch: Watch, entry: dict[str, Any]) -> tuple[list[InputDataset], list[OutputDataset]]:
+        from openlineage.client import event_v2 as ol
+        from openlineage.client import facet_v2 as facets
+
+        written = {**watch.writes, **{name: str(version) for name, version in (entry.get("wrote") or {}).items()}}
+        watch.writes = written
+        counted = {**{k: v for k, v in (entry.get("rows") or {}).items() if isinstance(v, int)}, **watch.rows}
+        found = {**watch.assertions}
+        if (judged := watch.declared.judged) and not found:
+            found = {judged: _of_gates(entry.get("gates") or {})}
+        inputs = []
+        read = watch.inputs()
+        for name in sorted(found.keys() - {name for name, _ in read}):  # what the stage wrote, and then looked at
+            read.append((name, written.get(name)))
+        for name, version in read:
+            about = found.pop(name, [])
+            verdicts = facets.data_quality_assertions_dataset
+            asserted = verdicts.DataQualityAssertionsDatasetFacet([_assertion(one) for one in about]) if about else None
+            inputs.append(
+                ol.InputDataset(
+                    namespace=NAMESPACE,
+                    name=name,
+                    facets=self._facets(name, version),
+                    inputFacets={"dataQualityAssertions": asserted} if asserted else {},
+                )
+            )
+        outputs = []
+        for name, version in sorted(written.items()):
+            statistics = facets.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
+            outputs.append(
+                ol.OutputDataset(
+                    namespace=NAMESPACE,
+                    name=name,
+                    facets={**self._facets(name, version), **self._columns(watch, name, read)},
+                    outputFacets={"outputStatistics": statistics(rowCount=counted[name])} if name in counted else {},
+                )
+            )
+        return inputs, outputs
+
+    def _facets(self, name: str, version: str | None) -> dict[str, Any]:
+        from openlineage.client import facet_v2 as facets
+
+        made: dict[str, Any] = {}
+        if version is not None:
+            made["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
+        if name not in (*LAKE, LOG):
+            return made
+        root, where = settings().lake_uri, lake.uri(name)
+        scheme, _, rest = where.rpartition("://")
+        place = (f"{scheme}://{rest.partition('/')[0]}", rest.partition("/")[2]) if scheme else ("file", where)
+        identifier = facets.symlinks_dataset.Identifier(namespace=place[0], name=place[1], type="LOCATION")
+        made["symlinks"] = facets.symlinks_dataset.SymlinksDatasetFacet([identifier])
+        uri = root if scheme else Path(root).as_uri()
+        made["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(name="lake", uri=uri)
+        if schema := self._schema(name, version):
+            fields = [facets.schema_dataset.SchemaDatasetFacetFields(name=n, type=t) for n, t in schema.items()]
+            made["schema"] = facets.schema_dataset.SchemaDatasetFacet(fields=fields)
+        return made
+
+    def _schema(self, name: str, version: str | None) -> dict[str, str]:
+        """Columns and types of a table at a version; none when it cannot be opened (any more)."""
+        key = (name, version)
+        if key not in self._schemas:
+            self._schemas[key] = {}
+            with suppress(lake.LakeError, ValueError):
+                table = lake.opened(name, int(version) if version is not None else None)
+                fields = table.schema().fields
+                self._schemas[key] = {field.name: str(getattr(field.type, "type", field.type)) for field in fields}
+        return self._schemas[key]
+
+    def _columns(self, watch: Watch, name: str, read: list[tuple[str, str | None]]) -> dict[str, Any]:
+        """Column lineage of an output whose SQL is known, to the columns of the inputs."""
+        from openlineage.client import facet_v2 as facets
+
+        if name not in watch.made_by:
+            return {}
+        kind = facets.column_lineage_dataset
+        tables = {table: list(self._schema(table, version)) for table, version in read}
+        sql, views = watch.made_by[name]
+        found = columns.traced(sql, views, {table: names for table, names in tables.items() if names})
+        fields = {
+            column: kind.Fields(
+                inputFields=[
+                    kind.InputField(
+                        namespace=NAMESPACE, name=table, field=field, transformations=[kind.Transformation("DIRECT")]
+                    )
+                    for table, field in inputs
+                ]
+            )
+            for column, inputs in found.items()
+            if inputs
+        }
+        return {"columnLineage": kind.ColumnLineageDatasetFacet(fields=fields)} if fields else {}
+
+
+def _tags(product: str, told: dict[str, Any]) -> Any:
+    from openlineage.client import facet_v2 as facets
+
+    kind = facets.tags_run
+    values = {"product": product, **{name: told[name] for name in TAGS if told.get(name) is not None}}
+    return kind.TagsRunFacet([kind.TagsRunFacetFields(name, str(value), "PLUMBLINE") for name, value in values.items()])
+
+
+def _parent() -> Any:
+    from openlineage.client import facet_v2 as facets
+
+    namespace, _, rest = os.environ.get(PARENT, "").partition("/")
+    name, _, run = rest.rpartition("/")
+    if not (namespace and name and run):
+        return None
+    kind = facets.parent_run
+    return kind.ParentRunFacet(run=kind.Run(runId=run), job=kind.Job(namespace=namespace, name=name))
+
+
+def _of_gates(gates: dict[str, Any]) -> list[Assertion]:
+    """Each gate's verdict, where the stage told none of its own."""
+    return [
+        Assertion(name, gate["verdict"] == "passed", actual="; ".join(map(str, gate.get("failed", [])))[:500] or None)
+        for name, gate in gates.items()
+    ]
+
+
+def _assertion(one: Assertion) -> Any:
+    from openlineage.client import facet_v2 as facets
+
+    return facets.data_quality_assertions_dataset.Assertion(
+        assertion=one.name, success=one.success, column=one.column, expected=one.expected, actual=one.actual
+    )
+
+
+def _utc(at: str) -> str:
+    return datetime.fromisoformat(at).isoformat()

@@ -1,0 +1,149 @@
+"""Runs as lineage knows them, whoever tells: the event file or a Marquez."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from plumbline.errors import PlumblineError
+from plumbline.lineage import sending
+from plumbline.lineage.declared import NAMESPACE
+
+
+class LineageError(PlumblineError):
+    """Lineage does not know what was asked for, or cannot be asked."""
+
+
+@dataclass(frozen=True, order=True)
+class Port:
+    """A dataset at a version; None where it has none, or none is known."""
+
+    dataset: str
+    version: str | None = None
+
+    def __str__(self) -> str:
+        return self.dataset if self.version is None else f"{self.dataset}@{self.version}"
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Versions in their order: numbers by their value, none first."""
+        number = self.version or ""
+        return (int(number), "") if number.isdecimal() else (-1, number)
+
+
+@dataclass
+class Run:
+    """One run of a job. `state` is START, COMPLETE, FAIL or ABORT; None where nobody says.
+
+    `failed` holds the assertions that did not hold, `columns` of each output the columns that each is computed from.
+    """
+
+    run_id: str
+    job: str
+    state: str | None = None
+    began: str = ""
+    ended: str | None = None
+    inputs: list[Port] = field(default_factory=list)
+    outputs: list[Port] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    error: str | None = None
+    parent: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+    asserted: int = 0
+    failed: list[str] = field(default_factory=list)
+    columns: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    @property
+    def stage(self) -> str:
+        """The job's last part."""
+        return self.job.rpartition(".")[2]
+
+
+class Events(Protocol):
+    """Whoever tells of runs."""
+
+    @property
+    def where(self) -> str:
+        """What was asked, for a message."""
+
+    def runs(self, dataset: str | None, run_id: str | None = None) -> list[Run]:
+        """The runs from which a dataset, or what a run wrote, can be reached; others may be among them."""
+
+
+class EventFile:
+    """The runs in the event file of this home."""
+
+    @property
+    def where(self) -> str:
+        return str(sending.path())
+
+    def runs(self, dataset: str | None, run_id: str | None = None) -> list[Run]:
+        """All runs that the file knows, oldest first."""
+        return of_events(sending.lines(sending.path()))
+
+
+def of_events(events: Iterable[dict[str, Any]]) -> list[Run]:
+    """Runs from OpenLineage events, oldest first; Airflow's own, which move no data, are left out."""
+    found: dict[str, Run] = {}
+    for event in sorted((e for e in events if _is_ours(e)), key=lambda e: str(e.get("eventTime"))):
+        told = event["run"]
+        run = found.setdefault(told["runId"], Run(told["runId"], event["job"]["name"]))
+        facets = told.get("facets") or {}
+        if event["eventType"] == "START":
+            run.began, run.state = event["eventTime"], run.state or "START"
+        else:
+            run.ended, run.state = event["eventTime"], event["eventType"]
+            run.began = run.began or event["eventTime"]
+        if "parent" in facets:
+            run.parent = "{}/{}".format(facets["parent"]["job"]["name"], facets["parent"]["run"]["runId"])
+        run.error = (facets.get("errorMessage") or {}).get("message", run.error)
+        run.tags |= {tag["key"]: tag["value"] for tag in (facets.get("tags") or {}).get("tags", [])}
+        _datasets(run, event)
+    return sorted(found.values(), key=lambda run: run.began)
+
+
+def _is_ours(event: dict[str, Any]) -> bool:
+    job = event.get("job") or {}
+    kind = (job.get("facets") or {}).get("jobType") or {}
+    return job.get("namespace") == NAMESPACE and kind.get("integration") != "AIRFLOW" and "runId" in event["run"]
+
+
+def _datasets(run: Run, event: dict[str, Any]) -> None:
+    """The last event that names any says which; a START may name none yet."""
+    inputs = [item for item in event.get("inputs") or [] if item["namespace"] == NAMESPACE]
+    outputs = [item for item in event.get("outputs") or [] if item["namespace"] == NAMESPACE]
+    if inputs:
+        run.inputs = [_port(item) for item in inputs]
+        verdicts = [
+            (item["name"], verdict)
+            for item in inputs
+            for verdict in ((item.get("inputFacets") or {}).get("dataQualityAssertions") or {}).get("assertions", [])
+        ]
+        run.asserted = len(verdicts)
+        run.failed = [
+            f"{verdict['assertion']} of {name}{'.' + verdict['column'] if verdict.get('column') else ''}"
+            for name, verdict in verdicts
+            if not verdict["success"]
+        ]
+    if outputs:
+        run.outputs = [_port(item) for item in outputs]
+    for item in outputs:
+        statistics = (item.get("outputFacets") or {}).get("outputStatistics") or {}
+        if statistics.get("rowCount") is not None:
+            run.rows[item["name"]] = int(statistics["rowCount"])
+        if lineage := (item.get("facets") or {}).get("columnLineage"):
+            run.columns[item["name"]] = columns_of(lineage)
+
+
+def columns_of(facet: dict[str, Any]) -> dict[str, list[str]]:
+    """A column lineage facet: each column with the `table.column` that it is computed from."""
+    return {
+        column: [f"{given['name']}.{given['field']}" for given in of["inputFields"]]
+        for column, of in facet["fields"].items()
+    }
+
+
+def _port(item: dict[str, Any]) -> Port:
+    version = ((item.get("facets") or {}).get("version") or {}).get("datasetVersion")
+    return Port(item["name"], None if version is None else str(version))

@@ -1,0 +1,157 @@
+"""Where events go: one line each in `<home>/lineage.ndjson`, always; to OPENLINEAGE_URL too when that is set.
+
+The server gets them from a thread behind a bounded queue. The first event that it does not take ends the sending for
+this command, and a command that is over waits SECONDS for the rest at most: what is left is counted, told, and in the
+file all the same.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import queue
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline import clock
+from plumbline.progress import warn
+from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    from openlineage.client.event_v2 import RunEvent
+
+URL, KEY = "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"
+SECONDS = 1.5
+"""What a command waits at its end, and what one request may take."""
+
+WAITING = 100
+"""Events that may wait; a stage makes two."""
+
+
+def path() -> Path:
+    """The event file: one JSON object a line, appended to; a line may be torn by a crash."""
+    return settings().home / "lineage.ndjson"
+
+
+def failures_path() -> Path:
+    """The file of failures: a line `{"at", "events", "why"}` whenever events did not arrive."""
+    return settings().home / "lineage-failures.ndjson"
+
+
+def failures() -> int:
+    """How many events did not arrive so far, in the file or at the server."""
+    return sum(int(line["events"]) for line in lines(failures_path()) if isinstance(line.get("events"), int))
+
+
+def send(event: RunEvent) -> None:
+    """Appends an event to the file, and hands it to the sender when there is a server. Raises OSError."""
+    from openlineage.client.serde import Serde
+
+    append(path(), Serde.to_json(event))
+    if url := os.environ.get(URL):
+        _sender(url).put(event)
+
+
+def append(file: Path, line: str) -> None:
+    """Adds one line in one write, behind whatever a writer that was killed left of its own. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        os.write(handle, (("\n" if torn else "") + line + "\n").encode())
+    finally:
+        os.close(handle)
+
+
+def lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a file of lines; torn lines are left out, and told once with their number."""
+    torn = 0
+    if file.exists():
+        with file.open("rb") as handle:
+            for line in handle:
+                try:
+                    found = json.loads(line)
+                except ValueError:
+                    found = None
+                if isinstance(found, dict):
+                    yield found
+                elif line.strip():
+                    torn += 1
+    if torn:
+        warn(f"{file}: {torn} torn line{'s' if torn > 1 else ''} left out (a writer was killed in the middle of one)")
+
+
+def failed(events: int, why: str) -> None:
+    """Tells and counts events that did not arrive. Never raises."""
+    warn(f"lineage: {events} event{'s' if events > 1 else ''} not sent: {why[:300]}")
+    try:
+        append(failures_path(), json.dumps({"at": clock.wall().isoformat(), "events": events, "why": why[:300]}))
+    except OSError as error:
+        warn(f"lineage: and {failures_path()} could not take that down: {error}")
+
+
+@cache
+def _sender(url: str) -> _Sender:
+    made = _Sender(url)
+    atexit.register(made.close)
+    return made
+
+
+class _Sender:
+    """A thread that posts events to a lineage server, in their order, until one is not taken."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._waiting: queue.Queue[RunEvent | None] = queue.Queue(WAITING)
+        self._given = self._taken = 0  # each counted by one thread alone
+        self._why = ""
+        self._thread = threading.Thread(target=self._post, name="lineage", daemon=True)
+        self._thread.start()
+
+    def put(self, event: RunEvent) -> None:
+        """Hands over an event; never waits."""
+        self._given += 1
+        if not self._why:
+            with suppress(queue.Full):
+                self._waiting.put_nowait(event)
+
+    def close(self, seconds: float = SECONDS) -> None:
+        """Waits for what is under way, and counts what did not arrive."""
+        if not self._why:
+            with suppress(queue.Full):
+                self._waiting.put_nowait(None)
+            self._thread.join(seconds)
+        lost, self._given = self._given - self._taken, self._taken
+        if lost:
+            why = self._why or f"it took longer than {seconds} s"
+            failed(lost, f"{_shown(self.url)}: {why}; {path()} has them")
+
+    def _post(self) -> None:
+        transport = self._transport()
+        while (event := self._waiting.get()) is not None:
+            try:
+                transport.emit(event)
+            except Exception as error:
+                self._why = f"{type(error).__name__}: {str(error)[:200]}"
+                return
+            self._taken += 1
+
+    def _transport(self) -> Any:
+        from openlineage.client.transport.http import HttpConfig, HttpTransport
+
+        told = {"type": "http", "url": self.url, "timeout": SECONDS, "retry": {"total": 0}}
+        if key := os.environ.get(KEY):
+            told["auth"] = {"type": "api_key", "apiKey": key}
+        return HttpTransport(HttpConfig.from_dict(told))
+
+
+def _shown(url: str) -> str:
+    """The URL without the login that it may hold."""
+    head, _, rest = url.rpartition("@")
+    return f"{head.partition('://')[0]}://***@{rest}" if head else url

@@ -1,0 +1,222 @@
+"""Every alert, by promtool: it fires when it should, and is silent when it should be, or when another one covers it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from observability import generated, house_rules, slo_rules
+from observability.rule import alerts
+from plumbline.settings import ROOT
+
+Tool = Callable[[str], Path]
+UP = {'up{job="exporter"}': "1x10000"}
+SERVED = {'up{job="predictor"}': "1x10000"}
+BOTH = {**UP, **SERVED}
+TABLES = ("analytics.customers", "analytics.orders", "features.customers", "raw.customers", "raw.orders")
+KNOWN = {f"{table.replace('.', '_')}_freshness_seconds": "0x10000" for table in TABLES}
+"""What a platform in which nothing is wrong shows."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Series, and what fires at a time: each as the labels that tell it, besides `alertname`."""
+
+    alert: str
+    series: dict[str, str]
+    at: str
+    fires: tuple[str, ...] = ()
+    by: str = "severity"
+    interval: str = "1m"
+    name: str = field(default="")
+
+    def __str__(self) -> str:
+        return f"{self.alert}-{'fires' if self.fires else 'silent'}-{self.name}"
+
+
+def late(table: str, freshness: str) -> dict[str, str]:
+    return {**BOTH, **KNOWN, f"{table.replace('.', '_')}_freshness_seconds": freshness}
+
+
+def nulls(column: str, values: str) -> dict[str, str]:
+    return {f'features_customers_null_ratio{{column="{column}"}}': values}
+
+
+def answers(good: str, bad: str) -> dict[str, str]:
+    return {
+        'predictions_total{protocol="v1",status="200"}': good,
+        'predictions_total{protocol="v1",status="503"}': bad,
+    }
+
+
+def latency(fast: str, every: str) -> dict[str, str]:
+    about = 'model_version="1",track="stable"'
+    return {
+        f'prediction_latency_ms_bucket{{le="50.0",{about}}}': fast,
+        f"prediction_latency_ms_count{{{about}}}": every,
+    }
+
+
+def lag(values: str) -> dict[str, str]:
+    return {'kafka_consumergroup_lag{consumergroup="landing",topic="orders",partition="0"}': values}
+
+
+STAGE = 'product="churn",stage="dbt_run"'
+CASES = [
+    # The deadline is 00:05: five minutes past it is late, a minute before it is not.
+    Case("DatasetLate", late("features.customers", "86400+60x20"), "6m", ("features.customers",), "dataset"),
+    Case("DatasetLate", late("features.customers", "86400+60x20"), "5m", (), "dataset", name="until 00:05"),
+    Case("DatasetLate", late("raw.orders", "86400+60x20"), "6m", ("raw.orders",), "dataset", name="by its downstream"),
+    Case("DatasetLate", late("features.customers", "86400+60x6 0x10"), "8m", (), "dataset", name="after recovery"),
+    Case("DatasetLate", BOTH, "1h", name="missing, DatasetUnknown covers it"),
+    Case("DatasetUnknown", BOTH, "11m", tuple(sorted(TABLES)), "dataset", name="nothing is known"),
+    Case("DatasetUnknown", BOTH, "9m", (), "dataset", name="ten minutes' grace"),
+    Case("DatasetUnknown", {**BOTH, **KNOWN}, "1h", (), "dataset", name="all is known"),
+    Case("DatasetUnknown", SERVED, "1h", (), "dataset", name="missing, ExporterDown covers it"),
+    # 99.5% of 200 days: the first late day spends the budget, the second is too many.
+    Case("LateDaysSpent", {**BOTH, "features_customers_late_days": "2x10"}, "1m", ("features.customers",), "dataset"),
+    Case("LateDaysSpent", {**BOTH, "features_customers_late_days": "1x10"}, "1m", (), "dataset", name="one in 200"),
+    Case("LateDaysSpent", BOTH, "1h", (), "dataset", name="missing, DatasetUnknown covers it"),
+    # 0.1% may lack their id; 14.4 times as much over an hour and five minutes pages.
+    Case("DatasetIncomplete", nulls("customer_id", "0.02x120"), "70m", ("page", "ticket"), name="2% for an hour"),
+    Case("DatasetIncomplete", nulls("customer_id", "0x60 1x10"), "63m", ("page", "ticket"), name="all of them"),
+    Case("DatasetIncomplete", nulls("customer_id", "0.002x60"), "9h", ("ticket",), interval="10m", name="twice it"),
+    Case("DatasetIncomplete", nulls("customer_id", "0.0005x60"), "9h", (), interval="10m", name="half of it"),
+    Case("DatasetIncomplete", nulls("customer_id", "0.02x120 0x300"), "200m", ("ticket",), name="page ends"),
+    Case("DatasetIncomplete", nulls("avg_ticket_30d", "0.9x120"), "2h", name="a column that may be null"),
+    Case("DatasetIncomplete", BOTH, "2h", name="missing, DatasetUnknown covers it"),
+    Case("PredictorFailing", answers("0+57x120", "0+3x120"), "70m", ("page", "ticket"), name="5% for an hour"),
+    Case("PredictorFailing", answers("0+59980x60", "0+120x60"), "9h", ("ticket",), interval="10m", name="0.2%"),
+    Case("PredictorFailing", answers("0+60x120", "0x120"), "2h", name="none fails"),
+    Case("PredictorFailing", {'predictions_total{protocol="v1",status="404"}': "0+60x120"}, "2h", name="not ours"),
+    Case("PredictorFailing", answers("0x120", "0x120"), "2h", name="nobody asks"),
+    Case("PredictorFailing", UP, "2h", name="missing, PredictorDown covers it"),
+    Case("PredictorSlow", latency("0+40x120", "0+60x120"), "70m", ("page", "ticket"), name="a third"),
+    Case("PredictorSlow", latency("0+980x60", "0+1000x60"), "9h", ("ticket",), interval="10m", name="twice it"),
+    Case("PredictorSlow", latency("0+60x120", "0+60x120"), "2h", name="all in time"),
+    Case("PredictorSlow", UP, "2h", name="missing, PredictorDown covers it"),
+    Case(
+        "GateFailed",
+        {'gate_passed{product="churn",gate="orders_volume"}': "1x5 0x10"},
+        "6m",
+        ("orders_volume",),
+        "gate",
+    ),
+    Case(
+        "GateFailed", {'gate_passed{product="churn",gate="orders_volume"}': "0x5 1x10"}, "7m", (), "gate", name="again"
+    ),
+    Case("GateFailed", {'gate_passed{product="churn",gate="parity"}': "0x9"}, "5m", (), "gate", name="ParityBroken's"),
+    Case("GateFailed", BOTH, "1h", name="missing, ExporterBlind covers it"),
+    Case("ParityBroken", {'feature_parity_mismatch_ratio{product="churn"}': "0x5 0.001x9"}, "6m", ("page",)),
+    Case("ParityBroken", {'feature_parity_mismatch_ratio{product="churn"}': "0x9"}, "6m", name="equal"),
+    Case("StageFailed", {f'stage_state{{{STAGE},state="fail"}}': "1x20"}, "6m", ("dbt_run",), "stage"),
+    Case("StageFailed", {f'stage_state{{{STAGE},state="killed"}}': "1x20"}, "6m", ("dbt_run",), "stage", name="killed"),
+    Case("StageFailed", {f'stage_state{{{STAGE},state="fail"}}': "1x3 0x20"}, "20m", (), "stage", name="second try"),
+    Case(
+        "StageFailed", {f'stage_state{{{STAGE},state="gate_failed"}}': "1x20"}, "9m", (), "stage", name="GateFailed's"
+    ),
+    Case("StageStuck", {f"stage_running_seconds{{{STAGE}}}": "3500+60x9"}, "3m", ("dbt_run",), "stage"),
+    Case("StageStuck", {f"stage_running_seconds{{{STAGE}}}": "0+60x9"}, "9m", (), "stage", name="at work"),
+    Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "800+60x9"}, "3m", ("page",)),
+    Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "0x9"}, "9m", name="online"),
+    Case("LineageNotSent", {"lineage_emit_failures_total": "0x5 3x20"}, "7m", ("ticket",)),
+    Case("LineageNotSent", {"lineage_emit_failures_total": "_x5 3x20"}, "7m", ("ticket",), name="its first value"),
+    Case("LineageNotSent", {"lineage_emit_failures_total": "3x60"}, "30m", name="long ago"),
+    Case("ExporterDown", {**SERVED, 'up{job="exporter"}': "1x5 0x20"}, "9m", ("page",)),
+    Case("ExporterDown", SERVED, "3m", ("page",), name="no target at all"),
+    Case("ExporterDown", BOTH, "9m", name="up"),
+    Case("ExporterBlind", {'exporter_unreadable_total{what="ledger"}': "0x5 1+1x20"}, "7m", ("ledger",), "what"),
+    Case("ExporterBlind", {'exporter_unreadable_total{what="ledger"}': "7x60"}, "30m", (), "what", name="mended"),
+    Case("PredictorDown", {**UP, 'up{job="predictor"}': "1x5 0x20"}, "8m", ("page",)),
+    Case("PredictorDown", UP, "3m", ("page",), name="no target at all"),
+    Case(
+        "PredictorDown",
+        {**UP, 'up{job="predictor",instance="a"}': "0x20", 'up{job="predictor",instance="b"}': "1x20"},
+        "9m",
+        name="one of two",
+    ),
+    Case("ModelRefused", {'model_refused{model_version="3"}': "1x9"}, "1m", ("3",), "model_version"),
+    Case("ModelRefused", {'model_refused{model_version="3"}': "0x9"}, "1m", (), "model_version", name="taken"),
+    Case("OutcomesLost", {'outcome_log_dropped_total{reason="full"}': "_x5 7x9"}, "7m", ("ticket",), name="dropped"),
+    Case("OutcomesLost", {"outcome_log_failures_total": "0x5 1x9"}, "7m", ("ticket",), name="not written"),
+    Case("OutcomesLost", {"outcome_log_failures_total": "0x50"}, "30m", name="all written"),
+    Case("ConsumerLag", lag("900+100x60"), "20m", ("orders",), "topic"),
+    Case("ConsumerLag", lag("9000-100x60"), "30m", (), "topic", name="catching up"),
+    Case("ConsumerLag", lag("500x60"), "30m", (), "topic", name="a little"),
+    Case("ConsumerLag", BOTH, "30m", (), "topic", name="missing, no Kafka"),
+]
+
+
+def promtool(tool: Path, folder: Path, tests: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    rules = [str(path) for path in sorted((ROOT / generated.RULES).glob("*.yml"))]
+    file = folder / "test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": rules, "evaluation_interval": tests[0]["interval"], "tests": tests}))
+    return subprocess.run([tool, "test", "rules", file], capture_output=True, text=True, timeout=60, check=False)
+
+
+def expected(series: dict[str, str], expr: str, at: str, samples: list[str], interval: str) -> dict[str, Any]:
+    return {
+        "interval": interval,
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": expr, "eval_time": at, "exp_samples": [{"labels": sample, "value": 1} for sample in samples]}
+        ],
+    }
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_alert_fires_when_it_should_and_only_then(case: Case, binary: Tool, tmp_path: Path) -> None:
+    expr = f'group by ({case.by}) (ALERTS{{alertname="{case.alert}",alertstate="firing"}})'
+    samples = [f'{{{case.by}="{value}"}}' for value in case.fires]
+    done = promtool(binary("promtool"), tmp_path, [expected(case.series, expr, case.at, samples, case.interval)])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent() -> None:
+    names = {alert.name for alert in alerts([*slo_rules.groups(), *house_rules.groups()])}
+    assert {case.alert for case in CASES if case.fires} == names
+    assert {case.alert for case in CASES if not case.fires} == names
+
+
+def test_without_any_data_only_those_fire_that_say_so(binary: Tool, tmp_path: Path) -> None:
+    firing = 'group by (alertname) (ALERTS{alertstate="firing"})'
+    nothing = expected({}, firing, "3h", ['{alertname="ExporterDown"}', '{alertname="PredictorDown"}'], "10m")
+    well = expected({**BOTH, **KNOWN}, firing, "3h", [], "10m")
+    done = promtool(binary("promtool"), tmp_path, [nothing, well])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_alert_says_whose_it_is_what_is_downstream_and_where_to_read_on(binary: Tool, tmp_path: Path) -> None:
+    alert = next(
+        a for a in alerts(slo_rules.groups()) if (a.name, a.about.get("dataset")) == ("DatasetLate", "raw.orders")
+    )
+    labels = alert.as_dict()["labels"]
+    assert labels["owner"] == "shop-data-owner" and labels["channel"] == "#shop-data" and labels["severity"] == "page"
+    assert "features.customers" in labels["affected"] and "endpoints.churn-predictor" in labels["affected"]
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": "raw_orders_freshness_seconds", "values": "86761x9"}],
+        "alert_rule_test": [
+            {
+                "eval_time": "1m",
+                "alertname": "DatasetLate",
+                "exp_alerts": [
+                    {
+                        "exp_labels": labels,
+                        "exp_annotations": {
+                            "summary": "raw.orders: yesterday is not there, it was due at 00:05 UTC",
+                            "runbook": "docs/runbooks/DatasetLate.md",
+                        },
+                    }
+                ],
+            }
+        ],
+    }
+    done = promtool(binary("promtool"), tmp_path, [test])
+    assert done.returncode == 0, done.stdout + done.stderr
