@@ -67,9 +67,13 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     if current is None:
         unknown.append("what changed: nothing was ever released")
     found["since_release"] = _since(current) if current else None
-    found["changed"] = None
+    found["changed"], found["differs"] = None, None
     if current and good and good.release_id != current.release_id:
-        found["changed"] = what_changed.what_changed(PRODUCT, str(good.release_id), str(current.release_id))
+        found["differs"] = releases.diff(good, current)
+        try:
+            found["changed"] = what_changed.what_changed(PRODUCT, str(good.release_id), str(current.release_id))
+        except (PlumblineError, ValueError) as error:  # a table that is broken may not be comparable
+            unknown.append(f"what changed in the rows: {error}")
     found["models"] = [str(model) for model in registered_models.versions() if model.aliases]
     found["predictions_exposed"] = _exposed(alert, current)
     found["way_back"] = way_back(name, current, good, found["since_release"] or [])

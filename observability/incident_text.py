@@ -36,10 +36,10 @@ def show(found: dict[str, Any]) -> None:
         line("since then", f"{(event['at'] or '')[:19]} {event['stage']} {event['state']}: {first}")
     if found["since_release"] == []:
         line("since then", "nothing failed and no code changed")
+    for name, (was, now) in (found["differs"] or {}).items():
+        if name.startswith("tables."):
+            line("changed", f"{name.removeprefix('tables.')} v{was} → v{now}")
     if changed := found["changed"]:
-        for table in changed["tables"]:
-            if table["before"] != table["after"]:
-                line("changed", f"{table['table']} v{table['before']} → v{table['after']}")
         for told in what_changed_page.lines(changed):
             line("changed", told)
     exposed = found["predictions_exposed"]

@@ -24,6 +24,9 @@ CUSTOMERS = "customers"
 """Who is downstream of the predictor."""
 
 DAY = 86_400
+GRACE = "15m"
+"""How long its tables may be late after a late source has landed: a day's run takes three minutes, and two tries."""
+
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 BURNS: tuple[tuple[Severity, float, str, str], ...] = (
     ("page", 14.4, "1h", "5m"),
@@ -35,17 +38,23 @@ BURNS: tuple[tuple[Severity, float, str, str], ...] = (
 
 
 def groups() -> list[Group]:
-    """A group for each contract's promises, and one for the predictor's."""
-    found = [Group(f"promises of {contract.dataset}", _of(contract)) for contract in metrics.datasets()]
-    return [*[group for group in found if group.rules], Group("promises of the predictor", _of_predictor())]
+    """A group of all deadlines, one for each contract's other promises, and one for the predictor's.
+
+    Deadlines are evaluated together, so that Alertmanager knows a late source no later than what it silences.
+    """
+    contracted = list(metrics.datasets())
+    found = [
+        Group("deadlines", tuple(rule for contract in contracted for rule in _deadline(contract))),
+        *(Group(f"promises of {contract.dataset}", _of(contract)) for contract in contracted),
+        Group("promises of the predictor", _of_predictor()),
+    ]
+    return [group for group in found if group.rules]
 
 
 def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
     table = metrics.table_of(contract)
     name, affected = table.replace(".", "_"), downstream(table)
     rules: list[Recording | Alert] = []
-    if (due := _due(contract)) is not None:
-        rules += _deadline(contract, table, due, affected)
     if promises.deadline(contract) is not None:
         rules += _days(contract, table, affected)
     if (promised := promises.complete(contract)) is not None:
@@ -73,9 +82,28 @@ def _due(contract: Contract) -> timedelta | None:
     return min((due for c in others if (due := promises.deadline(c)) is not None), default=None)
 
 
-def _deadline(contract: Contract, table: str, due: timedelta, affected: tuple[str, ...]) -> list[Recording | Alert]:
-    name = table.replace(".", "_")
-    seconds = int(due.total_seconds())
+def _limit(contract: Contract) -> int | None:
+    """The age in seconds at which a table is late; None for one that nobody waits for."""
+    due = _due(contract)
+    return None if due is None else DAY + int(due.total_seconds())
+
+
+def _landed_just_now(table: str) -> str:
+    """That a raw table which this one is made from was late and has landed: the run that follows needs some time."""
+    found = ""
+    for source in metrics.datasets():
+        raw, limit = metrics.table_of(source), _limit(source)
+        if raw.startswith("raw.") and limit is not None and table in downstream(raw):
+            age = f"{raw.replace('.', '_')}_freshness_seconds"
+            found += f" unless on() (max_over_time({age}[{GRACE}]) > {limit} and {age} <= {limit})"
+    return found
+
+
+def _deadline(contract: Contract) -> list[Recording | Alert]:
+    limit, table = _limit(contract), metrics.table_of(contract)
+    if limit is None:
+        return []
+    name, affected, seconds = table.replace(".", "_"), downstream(table), limit - DAY
     at = f"{seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
     unknown = f'absent({name}_freshness_seconds) and on() (up{{job="{EXPORTER}"}} == 1)'
     about = {"dataset": table}
@@ -83,7 +111,7 @@ def _deadline(contract: Contract, table: str, due: timedelta, affected: tuple[st
     return [
         Alert(
             "DatasetLate",
-            f"{name}_freshness_seconds > {DAY + seconds}",
+            f"{name}_freshness_seconds > {limit}{_landed_just_now(table)}",
             severity,
             contract,
             f"{table}: yesterday is not there, it was due at {at}",

@@ -38,6 +38,7 @@ def up(pace: Pace | None = None) -> dict[str, str]:
     found = {"exporter": f"http://{HOST}:{exporter.port}/metrics"}
     if binaries.missing():
         return {**found, "prometheus": binaries.HOW}
+    binaries.share(settings().home)
     tells = _ensure(_alertmanager(pace))
     watches = _ensure(_prometheus(pace, exporter, tells))
     told = sorted(_secrets())

@@ -31,6 +31,13 @@ PINNED = {
 }
 """What the tests ran with. Another version or machine has only apt's own check, and says so."""
 
+SHARED = {
+    "prometheus": (b"/usr/share/prometheus/web", b"monitoring/prometheus-web"),
+    "prometheus-alertmanager": (b"/usr/share/prometheus/alertmanager", b"./monitoring/alertmanager-template"),
+}
+"""Where Debian's binaries look for pages and templates, compiled in, which takes root; and what stands in its place in
+the copies that are fetched: as long, and relative to the folder that they run in, where `share` puts links."""
+
 HOW = (
     "Prometheus 2.42 and Alertmanager 0.25, or newer, are not on PATH: `make binaries` fetches them where there is apt "
     "(no root); on macOS `brew install prometheus alertmanager`; elsewhere their makers' archives, unpacked on PATH"
@@ -54,6 +61,15 @@ def find(name: str) -> Path | None:
     return None
 
 
+def share(home: Path) -> None:
+    """Links the pages and templates of fetched binaries to where these look, when they run in `home`."""
+    for name, (was, now) in SHARED.items():
+        there, link = folder() / "share" / Path(was.decode()).name, home / now.decode()
+        if there.is_dir() and not link.is_symlink() and shutil.which(name, path=str(folder())):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(there)
+
+
 def missing() -> list[str]:
     """The names of those that are not there."""
     return [name for name in NAMES if find(name) is None]
@@ -71,8 +87,12 @@ def fetch() -> None:
         for package in _download(work):
             _verify(package)
             _run(["dpkg", "-x", str(package), str(unpacked)], work)
+        made = unpacked / "usr" / "bin"
+        (unpacked / "usr" / "share" / "prometheus").rename(made / "share")
+        for name, (was, now) in SHARED.items():
+            (made / name).write_bytes((made / name).read_bytes().replace(was, now))
         shutil.rmtree(folder(), ignore_errors=True)
-        (unpacked / "usr" / "bin").rename(folder())
+        made.rename(folder())
 
 
 def _download(work: Path) -> list[Path]:

@@ -60,7 +60,7 @@ def publish(day: date, rows: int = 10, nulls: int = 0) -> Release:
     before = releases.in_force(PRODUCT)
     for contract in metrics.datasets():
         if (table := metrics.table_of(contract)) in TABLES:
-            write_deltalake(lake.uri(table), made(contract, rows, nulls), mode="append")
+            write_deltalake(lake.uri(table), made(contract, rows, nulls, day), mode="append")
     number = before.release_id + 1 if before else 1
     versions = {table: version for table in TABLES if (version := lake.version(table)) is not None}
     published = clock.end_of(day).isoformat()
@@ -121,12 +121,14 @@ def answer(rows: int, at: datetime, release: int = 1) -> None:
     write_deltalake(lake.uri(contract.dataset), table, mode="append")
 
 
-def made(contract: Contract, rows: int, nulls: int) -> pa.Table:
-    """Rows of a contract's columns; the first `nulls` of them lack what is required."""
-    columns = {}
+def made(contract: Contract, rows: int, nulls: int, day: date = date(1998, 6, 29)) -> pa.Table:
+    """Rows of a contract's columns, dated that day; the first `nulls` of them lack what is required."""
+    columns, first = {}, day.toordinal() * 1_000 if contract.dataset.endswith("orders") else 1
+    dated = {"date": day, "timestamp": clock.end_of(day)}
     for column in contract.columns.values():
         kind, value = TYPES[column.type]
-        values = [None if column.required and n < nulls else value for n in range(rows)]
+        given = range(first, first + rows) if column.type == "bigint" else [dated.get(column.type, value)] * rows
+        values = [None if column.required and n < nulls else v for n, v in enumerate(given)]
         columns[column.name] = pa.array(values, kind)
     return pa.table(columns)
 

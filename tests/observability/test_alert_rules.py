@@ -44,6 +44,14 @@ def late(table: str, freshness: str) -> dict[str, str]:
     return {**BOTH, **KNOWN, f"{table.replace('.', '_')}_freshness_seconds": freshness}
 
 
+def landed(features: str) -> dict[str, str]:
+    """raw.orders was late until minute 20."""
+    return {
+        **late("features.customers", features.replace("86460", "86760")),
+        "raw_orders_freshness_seconds": "86760x20 300x60",
+    }
+
+
 def nulls(column: str, values: str) -> dict[str, str]:
     return {f'features_customers_null_ratio{{column="{column}"}}': values}
 
@@ -74,6 +82,8 @@ CASES = [
     Case("DatasetLate", late("features.customers", "86400+60x20"), "5m", (), "dataset", name="until 00:05"),
     Case("DatasetLate", late("raw.orders", "86400+60x20"), "6m", ("raw.orders",), "dataset", name="by its downstream"),
     Case("DatasetLate", late("features.customers", "86400+60x6 0x10"), "8m", (), "dataset", name="after recovery"),
+    Case("DatasetLate", landed("86460x60"), "29m", (), "dataset", name="its source has just landed"),
+    Case("DatasetLate", landed("86460x60"), "40m", ("features.customers",), "dataset", name="landed long ago"),
     Case("DatasetLate", BOTH, "1h", name="missing, DatasetUnknown covers it"),
     Case("DatasetUnknown", BOTH, "11m", tuple(sorted(TABLES)), "dataset", name="nothing is known"),
     Case("DatasetUnknown", BOTH, "9m", (), "dataset", name="ten minutes' grace"),

@@ -1,0 +1,86 @@
+"""Each alert has a runbook and each runbook an alert; every command in one exists as it is written."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from drills.catalogue import DRILLS
+from observability import house_rules, slo_rules
+from observability.incident import WAYS_BACK
+from observability.rule import RUNBOOKS, alerts
+from plumbline.cli import app
+from plumbline.settings import ROOT
+
+ALERTS = {alert.name for alert in alerts([*slo_rules.groups(), *house_rules.groups()])}
+PARTS = ("**What it means.**", "**Who is hurt.**", "## See it", "## Stop the bleeding", "## Recover", "**Tried:**")
+BOOKS = sorted((ROOT / RUNBOOKS).glob("*.md"))
+
+
+def commands(text: str) -> list[str]:
+    """The commands in blocks and in backticks."""
+    blocks = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    inline = re.findall(r"`((?:plumb|make) [^`]*)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [*blocks, *inline]
+
+
+def refused(command: str) -> str:
+    """Why `plumb` or `make` would not take a command as it is written; empty when it would. Nothing runs."""
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        known = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        return "" if arguments[0] in known else f"no such target: {arguments[0]}"
+    if program != "plumb":
+        return f"neither plumb nor make: {program}"
+    found = typer.main.get_command(app)
+    context = click.Context(found)  # type: ignore[arg-type]
+    while hasattr(found, "get_command") and arguments:
+        below = found.get_command(context, arguments[0])  # type: ignore[arg-type]
+        if below is None:
+            break
+        found, arguments = below, arguments[1:]
+    if hasattr(found, "get_command") and not getattr(found, "invoke_without_command", False):
+        return f"no such command: {' '.join(arguments) or command}"
+    try:
+        found.make_context("plumb", list(arguments))
+    except Exception as error:  # typer has a copy of click's exceptions of its own
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    assert {path.stem for path in BOOKS} == ALERTS
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_a_runbook_is_whole_and_its_commands_exist(path: Path) -> None:
+    text = path.read_text()
+    places = [text.find(part) for part in PARTS]
+    assert -1 not in places and places == sorted(places)
+    assert commands(text)
+    assert {command: why for command in commands(text) if (why := refused(command))} == {}
+    tried = text.partition("**Tried:**")[2]
+    named = set(re.findall(r"drills? ((?:`[a-z-]+`(?:, )?)+)", tried))
+    drills = {name for names in named for name in re.findall(r"`([a-z-]+)`", names)}
+    assert drills <= {drill.name for drill in DRILLS}
+    assert all((ROOT / file).exists() for file in re.findall(r"tests/[\w/]+(?:\.py)?", tried))
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (path.parent / link).exists()
+
+
+@pytest.mark.parametrize(
+    "command", ["plumb undo", "plumb materialize --fast", "plumb ingest --as-of June", "make tea", "rm -r lake"]
+)
+def test_a_command_that_does_not_exist_is_found(command: str) -> None:
+    assert refused(command)
+
+
+def test_the_ways_back_of_an_incident_exist() -> None:
+    assert set(WAYS_BACK) <= ALERTS
+    for way in WAYS_BACK.values():
+        assert [refused(command) for command in way.split(" && ")] == [""] * len(way.split(" && "))
