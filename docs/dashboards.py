@@ -18,8 +18,8 @@ from drills import ground, shop_faults
 from observability import stack
 from observability.grafana import generate
 from observability.grafana.answers import Window, answers, panels
-from observability.grafana.drawing.draw import draw
-from plumbline import business, clock, demo, services, simulation
+from observability.grafana.drawing.draw import bundled, draw
+from plumbline import binaries, business, clock, demo, services, simulation
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
 from plumbline.settings import ROOT
@@ -39,6 +39,9 @@ class DashboardsError(PlumblineError):
 
 def main() -> None:
     """Plays the day and draws."""
+    if binaries.missing():
+        raise DashboardsError(binaries.HOW)
+    bundled()
     with ground.taken() as folder:
         ground.reset(folder, "dashboards")
         demo.up()
