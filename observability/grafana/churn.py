@@ -136,7 +136,7 @@ def _alerts() -> list[Panel]:
             sort=columns["severity"],
             empty="No alert is firing",
             span=15,
-            height=6,
+            height=8,
         ),
         curve(
             "Alerts over time",
@@ -150,7 +150,7 @@ def _alerts() -> list[Panel]:
             stepped=True,
             colors={"page": BAD, "ticket": WARN},
             span=9,
-            height=6,
+            height=8,
         ),
     ]
 
@@ -178,6 +178,7 @@ def _data() -> list[Panel]:
             unit="percentunit",
             limits=steps((allowed, BAD)),
             lowest=0,
+            at_least=10 * allowed,
             span=8,
         ),
         curve(
@@ -209,11 +210,11 @@ def _data() -> list[Panel]:
         ),
         curve(
             "Failed gates",
-            "Which gate stops the line, since when? 1 for a gate whose newest verdict is a failure.",
-            [Query("1 - gate_passed", "{{gate}}")],
+            "Which gate stops the line, since when? 1 for a gate whose newest verdict is a failure; five of them.",
+            [Query("topk(5, 1 - gate_passed)", "{{gate}}")],
             unit="none",
             lowest=0,
-            highest=1,
+            at_least=1,
             stepped=True,
             span=8,
             links=[link("Report: the verdicts", REPORT)],

@@ -106,12 +106,15 @@ def curve(
     height: int = 7,
     limits: list[Threshold] | None = None,
     lowest: float | None = None,
-    highest: float | None = None,
+    at_least: float | None = None,
     stepped: bool = False,
     colors: Mapping[str, str] | None = None,
     links: Iterable[dashboard.DashboardLink] = (),
 ) -> timeseries.Panel:
-    """Values over time, with a dashed line at each limit; `colors` are by legend."""
+    """Values over time, with a dashed line at each limit.
+
+    The axis begins at `lowest` and reaches up to `at_least`; `colors` are by legend.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -139,8 +142,8 @@ def curve(
         panel = panel.thresholds(_absolute(limits)).thresholds_style(dashed)
     if lowest is not None:
         panel = panel.min(lowest)
-    if highest is not None:
-        panel = panel.max(highest)
+    if at_least is not None:
+        panel = panel.axis_soft_max(at_least)
     for ref, query in enumerate(queries):
         panel = panel.with_target(_target(query, ref))
     for legend, color in (colors or {}).items():

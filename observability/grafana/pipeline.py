@@ -29,8 +29,8 @@ def pipeline() -> dashboard.Dashboard:
     ).link(link("Data, model, business", f"/d/{CHURN}"))
     for title, panels in (
         ("In force", _in_force()),
-        ("Stages of the daily run, in their order", _stages(STAGES["churn"])),
-        ("Stages of training, in their order", _stages(TRAINING)),
+        ("Stages of the daily run, in their order", _stages("the daily run", STAGES["churn"])),
+        ("Stages of training, in their order", _stages("training", TRAINING)),
         ("Over time", _over_time()),
         ("Can this board be believed?", _trust()),
     ):
@@ -91,10 +91,10 @@ def _in_force() -> list[Panel]:
     ]
 
 
-def _stages(names: tuple[str, ...]) -> list[Panel]:
+def _stages(run: str, names: tuple[str, ...]) -> list[Panel]:
     return [
         number(
-            "State",
+            f"State of {run}",
             "Where does the line stand? The newest run of each stage, in the order of the run.",
             [Query(_state(name), name) for name in names],
             unit="none",
@@ -105,7 +105,7 @@ def _stages(names: tuple[str, ...]) -> list[Panel]:
             links=[link("Report: the run", REPORT)],
         ),
         number(
-            "Time of the newest run",
+            f"Time of {run}",
             "Which stage takes long?",
             [Query(f'stage_seconds{{product="churn", stage="{name}"}}', name) for name in names],
             unit="s",

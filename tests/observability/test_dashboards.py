@@ -31,6 +31,7 @@ PROMQL = {
     "or",
     "rate",
     "sum",
+    "topk",
     "vector",
 }
 
@@ -71,6 +72,7 @@ def test_a_board_is_whole(board: dict[str, Any]) -> None:
         assert place["x"] + place["w"] <= 24
         taken |= cells
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert len({panel["title"] for panel in board["panels"]}) == len(board["panels"])
     for panel in panels(board):
         assert "?" in panel["description"] or "." in panel["description"], panel["title"]
         assert panel["datasource"]["uid"] == "${datasource}"
