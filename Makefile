@@ -4,7 +4,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries demo replay test test-fast kill drill bench docs generate lint format up airflow down clean lock
+.PHONY: help setup binaries demo replay test test-fast kill drill bench docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ lint: setup ## ruff, mypy, import rules between rooms, contracts, generated file
 
 docs: setup ## The README's flow and the screenshots, from this home's demo
 	@$(BIN)/python docs/build.py
+
+dashboards: setup binaries ## The boards before, during and after a broken day, into docs/images (10 minutes)
+	@$(BIN)/python docs/dashboards.py
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --fix-only -q .

@@ -211,7 +211,7 @@ def _customers(last: date) -> Iterator[tuple[str, int]]:
     yield "not a customer", UNKNOWN
 
 
-def ask(customer: int) -> tuple[int, dict[str, Any]]:
+def ask(customer: int, request_id: str | None = None) -> tuple[int, dict[str, Any]]:
     """One real request to the running predictor over HTTP: status, and its answer or refusal.
 
     Raises DemoError when no predictor runs.
@@ -221,7 +221,8 @@ def ask(customer: int) -> tuple[int, dict[str, Any]]:
         raise DemoError("the predictor is not running: `plumb up`")
     url = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
     body = json.dumps({"instances": [{"customer_id": customer}]}).encode()
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    named = {"x-request-id": request_id} if request_id else {}
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **named})
     try:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
             return response.status, json.load(response)

@@ -139,10 +139,22 @@ EXPORTER: tuple[Metric, ...] = (
         ("model", "model_version", "metric"),
     ),
     Metric("lineage_emit_failures_total", "counter", "1", "Lineage events that the lineage server did not take."),
-    Metric("conversion_rate", "gauge", "ratio", "Customers who ordered after the campaign, per one contacted.", TRACK),
-    Metric("call_center_load", "gauge", "1", "Calls to support per scored customer.", TRACK),
-    Metric("retained_customers", "gauge", "1", "Scored customers who ordered again.", TRACK),
-    Metric("avg_handle_time", "gauge", "s", "Mean time that support took for a call.", TRACK),
+    Metric(
+        "conversion_rate",
+        "gauge",
+        "ratio",
+        "Share of scored customers who ordered in the 90 days after, contacted or not. Simulated.",
+        TRACK,
+    ),
+    Metric("call_center_load", "gauge", "1", "Calls to support per scored customer. Simulated.", TRACK),
+    Metric(
+        "retained_customers",
+        "gauge",
+        "1",
+        "Customers who were contacted as likely to leave, and ordered. Simulated.",
+        TRACK,
+    ),
+    Metric("avg_handle_time", "gauge", "s", "Mean time that support took for a call. Simulated.", TRACK),
 )
 
 AIRFLOW: tuple[Metric, ...] = (
@@ -159,6 +171,7 @@ SCHEMA = (*PREDICTOR, *EXPORTER, *AIRFLOW)
 EXTERNAL: dict[str, str] = {
     "up": "Prometheus: 1 when the target answered the newest scrape",
     "ALERTS": "Prometheus: the alerts that are pending or firing",
+    "ALERTS_FOR_STATE": "Prometheus: since when, as Unix time",
     "scrape_duration_seconds": "Prometheus: how long a scrape took",
     "kafka_consumergroup_lag": "kafka_exporter: messages behind, by consumergroup, topic and partition",
     "kafka_consumergroup_current_offset": "kafka_exporter: where a consumer group is, by topic and partition",
@@ -169,14 +182,14 @@ EXTERNAL: dict[str, str] = {
 def of_dataset(contract: Contract) -> tuple[Metric, ...]:
     """The metrics of one contracted dataset, named after the table that holds it (`features_customers_rows`).
 
-    Freshness is of what the release in force covers, for raw tables of what landed, for a table that no release names
-    of its newest row; nulls are of the rows that the release added (all when it added none or made the table anew).
+    Freshness is of what the release in force covers, for raw tables of what landed; nulls are of the rows that the
+    release added (all when it added none or made the table anew), from the Delta log's statistics.
     """
     table = table_of(contract)
     name = table.replace(".", "_")
     found = [
         Metric(f"{name}_freshness_seconds", "gauge", "s", f"From the end of {table}'s last day to the platform's now."),
-        Metric(f"{name}_rows", "gauge", "1", f"Rows of {table}, as released."),
+        Metric(f"{name}_rows", "gauge", "1", f"Rows of {table} in the release in force."),
         Metric(f"{name}_null_ratio", "gauge", "ratio", f"Share of nulls in what came to {table}.", ("column",)),
     ]
     if any(level.property == "timeOfAvailability" for level in contract.levels):

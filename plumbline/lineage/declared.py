@@ -18,6 +18,7 @@ ORDERS, CUSTOMERS = "analytics.orders", "analytics.customers"
 FEATURES = "features.customers"
 ONLINE = "online.customer_features"
 LOG = "serving.predictions"
+OUTCOMES, KPIS = "serving.outcomes", "analytics.business_kpis"
 DATASET = "training.churn"
 RUNS = "runs.churn_xgb"
 MODELS = "models.churn_xgb"
@@ -69,6 +70,8 @@ STAGES: dict[str, Declared] = {
     "register": Declared(TRAINING, {MODELS: (RUNS,)}, also=(DATASET, FEATURES)),
     "deploy": Declared(TRAINING, {CHAMPION: (MODELS,)}, also=(ONLINE, FEATURES, LOG)),
     "serve": Declared("serving", {ENDPOINT: (MODELS, CHAMPION, ONLINE), LOG: (MODELS, ONLINE)}),
+    "simulate_outcomes": Declared("business", {OUTCOMES: (LOG,)}),
+    "kpis": Declared("business", {KPIS: (LOG, OUTCOMES)}),
     "leaky_twin": Declared(BY_HAND, {DATASET: (FEATURES,)}),
     "reproduce": Declared(BY_HAND, also=(RUNS, MODELS, *LAKE, DATASET)),
     "undo": Declared(BY_HAND, {RELEASES: LAKE}),

@@ -16,6 +16,9 @@ from plumbline.lineage.declared import BY_HAND, STAGES, job
 from plumbline.settings import ROOT
 
 DBT = ROOT / "dbt"
+APART = "business"
+"""The folder of models that are no part of the daily run: `plumb kpis` builds them, and declares what from."""
+
 DEFINITIONS = ROOT / "feature_repo" / "definitions.py"
 REFERENCE = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")
 SOURCE = re.compile(r"\b(?:source|pinned|landed_before)\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
@@ -80,11 +83,12 @@ def upstream(dataset: str) -> tuple[Edge, ...]:
 
 @cache
 def marts() -> dict[str, tuple[str, ...]]:
-    """Each table that dbt makes, with the tables outside dbt, or of other marts, that it selects from, by its SQL.
+    """Each table that the daily run's dbt makes, with the tables outside dbt, or of other marts, that its SQL reads.
 
     Views are no tables: what a mart takes from staging it takes from what staging reads.
     """
-    models = {path.stem: _model(path) for path in sorted((DBT / "models").rglob("*.sql"))}
+    paths = (path for path in sorted((DBT / "models").rglob("*.sql")) if path.parent.name != APART)
+    models = {path.stem: _model(path) for path in paths}
 
     def sources(name: str) -> set[str]:
         found = set(models[name]["sources"])

@@ -18,6 +18,7 @@ from plumbline.lineage.runs import EventFile
 from plumbline.releases import Release
 from plumbline.settings import ROOT, settings
 from tests.conftest import use_home
+from tests.e2e.panels import assert_every_panel_answers_and_tells_a_broken_day
 from tests.plumbline import openlineage_rules
 
 PLUMB = Path(sys.prefix) / "bin" / "plumb"
@@ -104,6 +105,11 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert changes() == before
     after = json.loads((home / "report" / "summary.json").read_text())
     assert after["training"].get("model_sha256") == model
+    monkeypatch.delenv("PLUMBLINE_NOW")  # the home's own clock, which the exporter follows
+    settings.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_REMOTE", spark_address)
+        assert_every_panel_answers_and_tells_a_broken_day()
     assert_an_undo_is_answered(release)
 
 

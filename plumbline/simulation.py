@@ -1,0 +1,165 @@
+"""What the demo has to make up: requests to the predictor, and what customers did after them. Both say so.
+
+Requests are real ones, over HTTP, for real customers; that anybody wanted to know is simulated, and each request id
+begins with `simulated-`. Outcomes are `simulated_responses` to the action that a score led to, and to what the
+customer really did in the 90 days after the request, by CDNOW's own file, which reaches beyond a lake that ends
+earlier. Where the file ends before those 90 days do, as after the whole demo, the last 90 days that it has stand in:
+the window that the model was tested on. Each outcome names its window.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+import statistics
+import time
+from collections import Counter
+from datetime import date, timedelta
+from typing import Any
+
+from plumbline import clock, demo, lake, releases, services, stage
+from plumbline.errors import PlumblineError
+from plumbline.lineage import observed
+from plumbline.progress import say
+from plumbline.settings import settings
+from plumbline.simulated_responses import SEED, respond
+
+LOG = "serving.predictions"
+MARK = "simulated-"
+LOGGED_WITHIN = 30.0
+"""Seconds that the predictor has to write what it answered; it does so every 5."""
+
+EPOCH = date(1970, 1, 1)
+
+
+class SimulationError(PlumblineError):
+    """Nothing can be simulated here."""
+
+
+def traffic(requests: int, seed: int = SEED, seconds: float = 0.0) -> dict[str, object]:
+    """Asks the running predictor for `requests` customers of the release in force, one each, chosen by the seed.
+
+    Spread over `seconds`, or as fast as one client can. Returns when the outcome log has the answers. Raises DemoError
+    without a predictor, SimulationError when the log does not get them in time.
+    """
+    customers = _customers()
+    chosen = random.Random(seed).choices(customers, k=requests)  # noqa: S311
+    run = f"{MARK}{seed}-{clock.wall():%Y%m%dT%H%M%S}-"
+    say(f"simulated traffic: {requests:,} requests for {len(set(chosen)):,} of {len(customers):,} customers")
+    statuses: Counter[int] = Counter()
+    took: list[float] = []
+    begun = clock.monotonic()
+    for number, customer in enumerate(chosen):
+        if (early := begun + seconds * number / requests - clock.monotonic()) > 0:
+            time.sleep(early)
+        asked = clock.monotonic()
+        status, _ = demo.ask(customer, request_id=f"{run}{number:06d}")
+        took.append(1000 * (clock.monotonic() - asked))
+        statuses[status] += 1
+    _wait_for(run, statuses[200])
+    return {
+        "simulated": True,
+        "requests": requests,
+        "answers": {str(status): count for status, count in sorted(statuses.items())},
+        "median_ms": round(statistics.median(took), 1),
+        "request_ids": f"{run}…",
+    }
+
+
+def outcomes(seed: int = SEED) -> dict[str, object]:
+    """Simulates the outcome of every logged prediction that has none yet; again, it changes nothing.
+
+    Raises SimulationError for a shop that is not the demo's: its outcomes are to be recorded, not made up.
+    """
+    if settings().shop_url is not None:
+        raise SimulationError("PLUMBLINE_SHOP_URL is set: outcomes of your customers are to be recorded, not simulated")
+    if lake.version(LOG) is None:
+        raise SimulationError("nothing was predicted yet: `plumb up`, then `plumb simulate traffic --requests 200`")
+    head = {"run_id": f"{demo.PRODUCT}-kpis", "stage": "simulate_outcomes"}
+    with stage.lease(demo.PRODUCT, "simulate_outcomes", "simulation of outcomes"):
+        told: dict[str, object] = stage.recorded(demo.PRODUCT, head, lambda: _simulated(seed))["simulation"]
+        return told
+
+
+def _simulated(seed: int) -> dict[str, Any]:
+    table = importlib.import_module("serving.outcomes")
+    version = lake.version(LOG)
+    waiting = table.awaiting(version)
+    rows = []
+    for row, (ordered, start, end) in zip(waiting, _really_ordered(waiting), strict=True):
+        response = respond(row["customer_id"], row["action"], ordered, seed)
+        rows.append(
+            {
+                "request_id": row["request_id"],
+                "customer_id": row["customer_id"],
+                "contacted": row["action"] == "contact",
+                "ordered": response.ordered,
+                "called_support": response.called_support,
+                "handle_seconds": response.handle_seconds,
+                "really_ordered": ordered,
+                "window_start": start,
+                "window_end": end,
+                "simulated": True,
+            }
+        )
+    written, made = table.append(rows), lake.version(table.TABLE)
+    if written:
+        observed.wrote(table.TABLE, made, written)
+    return {
+        "message": f"{written:,} outcomes simulated",
+        "read": {LOG: version},
+        "wrote": {table.TABLE: made} if written else {},
+        "rows": {table.TABLE: written},
+        "simulation": {
+            "simulated": True,
+            "outcomes": written,
+            "contacted": sum(row["contacted"] for row in rows),
+            "ordered": sum(row["ordered"] for row in rows),
+            "called_support": sum(row["called_support"] for row in rows),
+            "real orders of": sorted({f"{row['window_start']}..{row['window_end']}" for row in rows}),
+        },
+    }
+
+
+def _really_ordered(asked: list[dict[str, Any]]) -> list[tuple[bool, date, date]]:
+    """For each asked `customer_id` and `day`: whether they ordered in the window, and its first and last day."""
+    import numpy as np
+
+    shop, labels = importlib.import_module("ingestion.shop"), importlib.import_module("training.labels")
+    orders = list(shop.read(shop.packaged()))
+    newest = labels.last_observable(max(order.order_date for order in orders))
+    days = [min(row["day"], newest) for row in asked]
+    churned = labels.churned(
+        np.array([order.customer_id for order in orders], dtype=np.int64),
+        np.array([(order.order_date - EPOCH).days for order in orders], dtype=np.int64),
+        np.array([row["customer_id"] for row in asked], dtype=np.int64),
+        np.array([(day - EPOCH).days for day in days], dtype=np.int64),
+    )
+    horizon = timedelta(days=labels.HORIZON_DAYS)
+    return [
+        (not gone, day + timedelta(days=1), day + horizon) for gone, day in zip(churned.tolist(), days, strict=True)
+    ]
+
+
+def _customers() -> list[int]:
+    import pyarrow.compute as pc
+
+    version = releases.required(demo.PRODUCT).version("analytics.customers")
+    found = lake.open_table("analytics.customers", version).to_pyarrow_table(columns=["customer_id"])
+    return sorted(pc.unique(found["customer_id"]).to_pylist())
+
+
+def _wait_for(run: str, answered: int) -> None:
+    """Returns when the log holds all that was answered: whoever simulates outcomes next must find it there."""
+    begun, seen = clock.monotonic(), -1
+    logged = 0
+    while logged < answered:
+        if clock.monotonic() - begun > LOGGED_WITHIN:
+            where = services.log_file("predictor")
+            raise SimulationError(
+                f"{answered} answers, but {LOG} has {logged} of them after {LOGGED_WITHIN} s: {where}"
+            )
+        time.sleep(0.2)
+        if (version := lake.version(LOG)) is not None and version != seen:
+            seen, ids = version, lake.open_table(LOG, version).to_pyarrow_table(columns=["request_id"])
+            logged = sum(name.startswith(run) for name in ids["request_id"].to_pylist())

@@ -1,0 +1,101 @@
+"""The boards over a home that a demo ran in: a real Prometheus scrapes the real exporter and predictor, every panel is
+asked, on a good day and on a broken one."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from datetime import timedelta
+from typing import Any
+
+from observability import stack
+from observability.grafana import generate
+from observability.grafana.answers import Window, answers, panels
+from plumbline import business, clock, demo, lake, ledger, services, simulation
+
+EMPTY_WHEN_WELL = {"Firing now"}
+AGE = "Features' age, at most 24.1 h"
+TELL = {"Alerts firing", AGE, "Gates failed", "Firing now", "Age of each table", "Failed gates"}
+"""Panels that show another thing on a broken day than on a good one."""
+
+Shown = dict[str, list[list[dict[str, Any]]]]
+
+
+def assert_every_panel_answers_and_tells_a_broken_day() -> None:
+    """Leaves the home's clock a day later, and a failed gate in its ledger."""
+    importlib.import_module("serving.launch").ensure()
+    stack.up(stack.Pace(interval="1s"))
+    asked = simulation.traffic(60, seconds=6)
+    assert asked["answers"] == {"200": 60}
+    today = clock.now().date()
+    simulated = simulation.outcomes()
+    assert simulated["outcomes"] == lake.rows(simulation.LOG) > 60, "the demo's own answers have outcomes too"
+    window = f"{today}..{today + timedelta(days=89)}"
+    assert simulated["real orders of"] == [window], "what customers really did after the demo's end"
+    (kpis,) = business.kpis()
+    assert kpis["predictions"] == kpis["known_outcomes"] == simulated["outcomes"]
+    assert kpis["is_simulated"] is True
+
+    good = _until(lambda shown: not (_empty(shown) - EMPTY_WHEN_WELL) and not _firing(shown), keep_asking=True)
+    assert _values(good, "Conversion rate (simulated)") == [kpis["conversion_rate"]]
+    assert _values(good, AGE) == [0.0]
+
+    demo.set_clock(clock.now() + timedelta(hours=25))
+    head = {"run_id": "churn-broken", "stage": "ge_check", "as_of": clock.now().date()}
+    failed = {
+        "state": "GATE_FAILED",
+        "seconds": 1.0,
+        "error": "made up",
+        "gates": {"orders_expectations": {"verdict": "failed"}},
+    }
+    ledger.record("churn", {**head, "state": "START"})
+    ledger.record("churn", {**head, **failed})
+    broken = _until(lambda shown: {"DatasetLate", "GateFailed"} <= _firing(shown))
+    assert _values(broken, AGE) == [25.0]
+    assert _values(broken, "Gates failed") == [1.0]
+    assert {title for title in TELL if _values(good, title) == _values(broken, title)} == set()
+
+
+def _until(seen: Any, keep_asking: bool = False, seconds: float = 60.0) -> Shown:
+    """Every panel's answers, as soon as they are as expected."""
+    service = services.find(stack.PROMETHEUS)
+    assert service is not None
+    begun = clock.monotonic()
+    while True:
+        if keep_asking:
+            simulation.traffic(5)
+        shown = _shown(f"http://{services.HOST}:{service.port}")
+        if seen(shown):
+            return shown
+        assert clock.monotonic() - begun < seconds, f"without data: {_empty(shown)}; firing: {_firing(shown)}"
+        time.sleep(0.5)
+
+
+def _shown(prometheus: str) -> Shown:
+    found: Shown = {}
+    now = clock.wall().timestamp()
+    for name in generate.BOARDS:
+        board = json.loads((generate.FOLDER / name).read_text())
+        assert not {panel["title"] for panel in panels(board)} & set(found), "a title names one panel"
+        given = answers(prometheus, board, Window(now - 120, now, 1.0))
+        found |= {panel["title"]: given[panel["id"]] for panel in panels(board)}
+    return found
+
+
+def _empty(shown: Shown) -> set[str]:
+    """Panels with a target that gave nothing, or nothing that is a number."""
+    return {title for title, targets in shown.items() if not all(map(_numbers, targets))}
+
+
+def _numbers(series: list[dict[str, Any]]) -> list[float]:
+    newest = [float((one.get("values") or [one["value"]])[-1][1]) for one in series]
+    return [value for value in newest if value == value]
+
+
+def _values(shown: Shown, title: str) -> list[float]:
+    return [value for target in shown[title] for value in _numbers(target)]
+
+
+def _firing(shown: Shown) -> set[str]:
+    return {one["metric"]["alertname"] for target in shown["Firing now"] for one in target}

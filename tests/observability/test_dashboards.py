@@ -1,0 +1,128 @@
+"""The committed dashboards: what the code gives, in names that the schema has, with limits that the contracts set."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from observability.grafana import generate, promises
+from observability.grafana.answers import panels
+from plumbline import metrics
+from plumbline.settings import ROOT, settings
+
+BOARDS = {path.name: json.loads(path.read_text()) for path in generate.rendered()}
+PROMQL = {
+    "and",
+    "by",
+    "changes",
+    "count",
+    "histogram_quantile",
+    "ignoring",
+    "increase",
+    "label_join",
+    "max",
+    "or",
+    "rate",
+    "sum",
+    "topk",
+    "vector",
+}
+
+
+def queries(board: dict[str, Any]) -> list[str]:
+    asked = [target["expr"] for panel in panels(board) for target in panel["targets"]]
+    return asked + [mark["expr"] for mark in board["annotations"]["list"]]
+
+
+def names(expr: str) -> set[str]:
+    """The metrics that an expression reads: its words, without strings, label lists, durations and functions."""
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(by|ignoring)\s*\([^)]*\)', " ", expr)
+    return set(re.findall(r"\b[A-Za-z_][A-Za-z0-9_]*\b", bare)) - PROMQL
+
+
+def test_what_is_committed_is_what_the_code_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert generate.stale() == []
+    monkeypatch.setattr(generate, "FOLDER", ROOT / "observability" / "elsewhere")
+    assert generate.stale() == ["observability/elsewhere/churn.json", "observability/elsewhere/pipeline.json"]
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_every_query_reads_metrics_of_the_schema(board: dict[str, Any]) -> None:
+    known = metrics.series()
+    for expr in queries(board):
+        assert names(expr), expr
+        assert names(expr) <= known, f"{expr}: {names(expr) - known} is not in plumbline.metrics"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_a_board_is_whole(board: dict[str, Any]) -> None:
+    """Ids once, nothing overlaps or sticks out, each panel says what it answers, no query by two names."""
+    taken: set[tuple[int, int]] = set()
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert len({panel["title"] for panel in board["panels"]}) == len(board["panels"])
+    for panel in panels(board):
+        assert "?" in panel["description"] or "." in panel["description"], panel["title"]
+        assert panel["datasource"]["uid"] == "${datasource}"
+        refs = [target["refId"] for target in panel["targets"]]
+        assert len(refs) == len(set(refs)) <= 26
+    assert {mark["name"] for mark in board["annotations"]["list"]} == {"Releases", "Rollouts"}
+    assert {"Lineage", "Data docs", "Runbooks"} <= {link["title"] for link in board["links"]}
+
+
+def test_every_kpi_says_that_it_is_simulated() -> None:
+    kpis = {"conversion_rate", "call_center_load", "retained_customers", "avg_handle_time"}
+    shown = set()
+    for panel in panels(BOARDS["churn.json"]):
+        if found := kpis & {name for target in panel["targets"] for name in names(target["expr"])}:
+            shown |= found
+            assert "simulated" in panel["title"]
+            assert panel["description"].startswith("SIMULATED")
+    assert shown == kpis
+    assert all("Simulated" in metrics.known()[name].help for name in kpis)
+
+
+def test_limits_come_from_the_contracts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "contracts"
+    shutil.copytree(ROOT / "contracts", folder)
+    path = folder / "features.customers.odcs.yaml"
+    path.write_text(path.read_text().replace('"00:05"', '"06:30"').replace("value: 99.5,", "value: 99.0,"))
+    assert (promises.oldest(), promises.late_days()) == (timedelta(hours=24, minutes=5), 1.0)
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder))
+    settings.cache_clear()
+    try:
+        assert (promises.oldest(), promises.late_days()) == (timedelta(hours=30, minutes=30), 2.0)
+        assert generate.stale() == [
+            "observability/grafana/dashboards/churn.json",
+            "observability/grafana/dashboards/pipeline.json",
+        ]
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
+
+
+def test_provisioning_names_what_is_there() -> None:
+    folder = ROOT / "observability" / "grafana" / "provisioning"
+    source = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())["datasources"][0]
+    provider = yaml.safe_load((folder / "dashboards" / "churn.yml").read_text())["providers"][0]
+    assert source["type"] == "prometheus"
+    assert source["url"] == "${PROMETHEUS_URL}", "no address and no password in the repository"
+    assert provider["type"] == "file"
+    assert provider["allowUiUpdates"] is False
+    uids = {board["uid"] for board in BOARDS.values()}
+    linked = {
+        link["url"].removeprefix("/d/") for board in BOARDS.values() for link in board["links"] if "/d/" in link["url"]
+    }
+    assert linked == uids, "the boards lead to each other"
