@@ -166,7 +166,7 @@ def _trust() -> list[Panel]:
         number(
             "Targets up",
             "Does Prometheus reach what it watches? A predictor that is down shows here first.",
-            [Query("up", "{{job}}")],
+            [Query("max by (job) (up)", "{{job}}")],
             unit="none",
             limits=steps((1, GOOD), below=BAD),
             mappings=words({0: ("down", BAD), 1: ("up", GOOD)}),

@@ -21,8 +21,8 @@ def tables() -> dict[str, Contract]:
 
 
 def daily_tables() -> list[str]:
-    """Those that are promised anew each day."""
-    return [table for table, contract in tables().items() if promises.deadline(contract) is not None]
+    """Those that a day brings anew: all but the log of what was served."""
+    return [table for table in tables() if not table.startswith("serving.")]
 
 
 def prefix(table: str) -> str:
