@@ -67,7 +67,7 @@ DRILLS = [
         code_faults.other_rounding,
         code_faults.the_day_with_it,
         process_faults.materialized_anew,
-        withdraws=True,
+        refuses=True,
     ),
     Drill(
         "expired-features",
@@ -78,6 +78,7 @@ DRILLS = [
         _nothing,
         process_faults.weeks_pass,
         process_faults.catches_up,
+        refuses=True,
     ),
     Drill(
         "altered-model",

@@ -64,8 +64,8 @@ class Drill:
     goes_on: bool = False
     """A fault in a process: the run's own second try may already bring the day in."""
 
-    withdraws: bool = False
-    """The gate looks at what is online already: it takes the wrong rows out, and the predictor refuses to answer."""
+    refuses: bool = False
+    """What is online is wrong or too old: the predictor must refuse rather than answer from it."""
 
 
 @dataclass
@@ -111,7 +111,7 @@ def _performed(drill: Drill, drilling: Drilling, started: float) -> Outcome:
     if stopped and not drill.goes_on:
         wrong += [f"{stage} ran after it" for stage in _later(events, stopped)]
     if drill.stopped_by and not drill.goes_on:
-        wrong += _withdrawn(drilling) if drill.withdraws else _still_served(drilling)
+        wrong += _refused(drilling) if drill.refuses else _still_served(drilling)
         if ended and stopped:
             wrong.append("the run went on to its end")
     drilling.mend()
@@ -205,7 +205,7 @@ def _still_served(drilling: Drilling) -> list[str]:
     return wrong
 
 
-def _withdrawn(drilling: Drilling) -> list[str]:
+def _refused(drilling: Drilling) -> list[str]:
     now = answered(drilling.customer)
     drilling.notes.append(f"the predictor said: {now.get('told')}")
     return [f"the predictor still answered from it: {now}"] if now["status"] == 200 else []

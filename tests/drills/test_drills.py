@@ -8,7 +8,7 @@ import pytest
 
 from drills.catalogue import DRILLS
 from drills.striking import PLUMB
-from drills.table import FEWEST
+from drills.table import FEWEST, PAGE
 
 CHOSEN = ("renamed-column", "half-a-batch")
 
@@ -19,6 +19,14 @@ def test_there_are_enough_faults_and_controls_between_them() -> None:
     assert len({drill.name for drill in DRILLS}) == len(DRILLS)
     assert not DRILLS[0].stopped_by and not DRILLS[-1].stopped_by
     assert any(not drill.stopped_by for drill in DRILLS[1:-1])
+
+
+def test_the_page_tells_of_every_drill_that_it_went_as_it_must() -> None:
+    rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| **")]
+    assert [row.split("**")[1] for row in rows] == [drill.name for drill in DRILLS]
+    found = {row.split("**")[1]: [cell.strip() for cell in row.split("|")] for row in rows}
+    assert {name: cells[3] for name, cells in found.items()} == {d.name: d.stopped_by or "nobody" for d in DRILLS}
+    assert {cells[-2] for cells in found.values()} == {"0"}, "orders lost"
 
 
 @pytest.mark.slow
