@@ -74,7 +74,6 @@ def main() -> None:
             sleep(QUIET)
             _draw("after", begun)
             draw(_prometheus(), "churn.json", _window(begun), IMAGES / "dashboard-light.png", dark=False)
-            draw(_prometheus(), "pipeline.json", _window(begun), IMAGES / "dashboard-pipeline.png", dark=False)
 
 
 @contextmanager
