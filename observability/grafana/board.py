@@ -16,7 +16,7 @@ DATA_DOCS = "${site}/.plumbline/data_docs/index.html"
 REPORT = "${site}/.plumbline/report/index.html"
 MODEL = "${mlflow}/#/models/churn_xgb"
 
-TRAINING = ("dataset", "leakage_check", "train", "register")
+TRAINING = ("lineage_check", "dataset", "leakage_check", "train", "register")
 """Stages of training that the ledger tells of, in their order."""
 
 
