@@ -1,8 +1,8 @@
 """Whether an event is one by OpenLineage's schema: by the client's classes, and by the published JSON itself.
 
 The classes of openlineage-python are generated from that schema, one for each definition, and every part of an event
-names its own by `_schemaURL`. The JSON is in no package; where a copy of the project's folder `spec` lies
-(OPENLINEAGE_SPEC, or `../shared/openlineage-spec` beside this repository) events are held against it too.
+names its own by `_schemaURL`. The JSON is in no package; where OPENLINEAGE_SPEC names a copy of the project's folder
+`spec`, events are held against it too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ from typing import Any
 
 import attr
 
-from plumbline.settings import ROOT
-
-_PLACES = [os.environ.get("OPENLINEAGE_SPEC"), str(ROOT.parent / "shared" / "openlineage-spec")]
-SPEC = next((Path(place) for place in _PLACES if place and (Path(place) / "OpenLineage.json").exists()), None)
+SPEC = Path(os.environ["OPENLINEAGE_SPEC"]) if "OPENLINEAGE_SPEC" in os.environ else None
 
 
 def broken(event: dict[str, Any]) -> list[str]:

@@ -107,15 +107,16 @@ class TestADay:
         facet["run"]["facets"]["tags"]["tags"][0]["key"] = 1
         assert openlineage_rules.broken(facet) == ["TagsRunFacetFields.key is 1, expected str"]
 
-    @pytest.mark.skipif(openlineage_rules.SPEC is None, reason="OPENLINEAGE_SPEC names no copy of the published schema")
-    def test_every_event_is_one_by_the_published_json_schema(self) -> None:
-        check = openlineage_rules.published()
-        for event in sending.lines(sending.path()):
-            assert check(event) == []
-        assert check({**event, "eventTime": 5}) != []
-        assert check(
-            {**event, "run": {**event["run"], "facets": {"tags": {**event["run"]["facets"]["tags"], "tags": 5}}}}
-        )
+    if openlineage_rules.SPEC:  # a copy of the published schema, which no package carries
+
+        def test_every_event_is_one_by_the_published_json_schema(self) -> None:
+            check = openlineage_rules.published()
+            for event in sending.lines(sending.path()):
+                assert check(event) == []
+            assert check({**event, "eventTime": 5}) != []
+            assert check(
+                {**event, "run": {**event["run"], "facets": {"tags": {**event["run"]["facets"]["tags"], "tags": 5}}}}
+            )
 
 
 @pytest.mark.usefixtures("home")
