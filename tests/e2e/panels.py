@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -37,7 +40,8 @@ def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     assert kpis["predictions"] == kpis["known_outcomes"] == simulated["outcomes"]
     assert kpis["is_simulated"] is True
 
-    good = _until(lambda shown: not (_empty(shown) - EMPTY_WHEN_WELL) and not _firing(shown), keep_asking=True)
+    with _customers_asked():
+        good = _until(lambda shown: not (_empty(shown) - EMPTY_WHEN_WELL) and not _firing(shown))
     assert _values(good, "Conversion rate (simulated)") == [kpis["conversion_rate"]]
     assert _values(good, AGE) == [0.0]
 
@@ -57,14 +61,30 @@ def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     assert {title for title in TELL if _values(good, title) == _values(broken, title)} == set()
 
 
-def _until(seen: Any, keep_asking: bool = False, seconds: float = 60.0) -> Shown:
+@contextmanager
+def _customers_asked() -> Iterator[None]:
+    """Traffic all the while, so that each rate's window has some, however long a machine takes over the questions."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            simulation.traffic(5, seconds=1)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
+
+
+def _until(seen: Any, seconds: float = 120.0) -> Shown:
     """Every panel's answers, as soon as they are as expected."""
     service = services.find(stack.PROMETHEUS)
     assert service is not None
     begun = clock.monotonic()
     while True:
-        if keep_asking:
-            simulation.traffic(5)
         shown = _shown(f"http://{services.HOST}:{service.port}")
         if seen(shown):
             return shown
