@@ -39,7 +39,7 @@ bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minu
 
 generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
 	@$(BIN)/python -m observability
-	@[ ! -d observability/grafana ] || $(BIN)/python -m observability.grafana
+	@$(BIN)/python -m observability.grafana
 
 lint: setup ## ruff, mypy, import rules between rooms, contracts, generated files, sqlfluff
 	@$(BIN)/ruff check .
@@ -48,7 +48,7 @@ lint: setup ## ruff, mypy, import rules between rooms, contracts, generated file
 	@PATH=$(BIN):$$PATH $(BIN)/lint-imports --no-logo --cache-dir $(HOME_DIR)/cache/import-linter
 	@$(BIN)/plumb contract check
 	@$(BIN)/python -m observability --check
-	@[ ! -d observability/grafana ] || $(BIN)/python -m observability.grafana --check
+	@$(BIN)/python -m observability.grafana --check
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
 docs: setup ## The README's flow and the screenshots, from this home's demo

@@ -8,9 +8,7 @@ the shop mends its orders and the day is run again. Requests and outcomes are si
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from time import sleep
 
@@ -50,7 +48,7 @@ def main() -> None:
         simulation.outcomes()
         business.kpis()
         begun = clock.wall().timestamp()
-        with _callers():
+        with simulation.callers():
             sleep(QUIET)
             _draw("before", begun)
 
@@ -61,7 +59,7 @@ def main() -> None:
         demo.set_clock(clock.end_of(ground.DAY) + timedelta(minutes=10))
         services.stop("predictor")  # its clock is that of its start: features of the new day would lie in its future
         demo.up()
-        with _callers():
+        with simulation.callers():
             _wait("the alerts", lambda: _shown("Alerts firing") >= 1)
             sleep(QUIET)
             _draw("during", begun)
@@ -74,24 +72,6 @@ def main() -> None:
             sleep(QUIET)
             _draw("after", begun)
             draw(_prometheus(), "churn.json", _window(begun), IMAGES / "dashboard-light.png", dark=False)
-
-
-@contextmanager
-def _callers() -> Iterator[None]:
-    """Simulated requests, a few a second, for as long as it is open."""
-    done = threading.Event()
-
-    def ask() -> None:
-        while not done.is_set():
-            simulation.traffic(40, seconds=10)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join(timeout=60)
 
 
 def _draw(when: str, begun: float) -> None:

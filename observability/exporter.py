@@ -21,6 +21,7 @@ from observability.promises import deadline
 from plumbline import clock, contracts, lake, metrics, registered_models, releases, stage
 from plumbline.contracts import Contract
 from plumbline.lineage import sending
+from plumbline.lineage.declared import KPIS
 from plumbline.progress import warn
 from plumbline.releases import Release
 from plumbline.settings import settings, settings_file
@@ -28,7 +29,6 @@ from plumbline.settings import settings, settings_file
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-KPIS = "analytics.business_kpis"
 KPI_NAMES = ("conversion_rate", "call_center_load", "retained_customers", "avg_handle_time")
 SKEW = 60.0
 """Seconds that two machines' clocks may differ; what is dated farther in the future cannot be believed."""
@@ -189,7 +189,7 @@ class Exporter:
 
     def _dataset(self, scrape: Scrape, contract: Contract, told: Told, release: Release | None) -> None:
         table = metrics.table_of(contract)
-        name = table.replace(".", "_")
+        name = metrics.prefix(table)
         stamp = next((c.name for c in contract.columns.values() if c.kind == "timestamp"), "")
         base: int | None = None
         version: int | None = None
@@ -223,7 +223,7 @@ class Exporter:
         known = [r for (product, _), r in sorted(self._releases.items()) if product == release.product]
         published = [(datetime.fromisoformat(r.published_at), r.as_of) for r in known if contract.dataset in r.tables]
         due, late = late_days(published, clock.now(), promised)
-        name = contract.dataset.replace(".", "_")
+        name = metrics.prefix(contract.dataset)
         scrape.add(f"{name}_due_days", due)
         scrape.add(f"{name}_late_days", len(late))
 

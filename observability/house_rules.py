@@ -6,6 +6,7 @@ from observability import promises
 from observability.rule import EXPORTER, PREDICTOR, Alert, Group
 from observability.slo_rules import CUSTOMERS
 from plumbline import contracts
+from plumbline.lineage.declared import LOG
 from plumbline.lineage.expected import downstream
 
 STUCK = 3_600
@@ -114,7 +115,7 @@ def groups() -> list[Group]:
             "ticket",
             answers,
             "predictions are served and not written down",
-            downstream("serving.predictions"),
+            downstream(LOG),
         ),
     )
     consumers = (

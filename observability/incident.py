@@ -16,9 +16,10 @@ from observability.rule import RUNBOOKS, Alert, alerts
 from observability.stack import ALERTMANAGER
 from plumbline import clock, lake, ledger, provenance, registered_models, releases, services, what_changed
 from plumbline.errors import PlumblineError
+from plumbline.lineage.declared import LOG
 from plumbline.releases import Release
 
-PRODUCT, ANSWERS = "churn", "serving.predictions"
+PRODUCT = "churn"
 
 DOUBTED_DATA = ("DatasetIncomplete", "ParityBroken")
 DOUBTED_MODEL = ("PredictorFailing", "PredictorSlow", "ModelRefused")
@@ -199,11 +200,11 @@ def _exposed(alert: Alert, current: Release | None) -> dict[str, Any]:
     if alert.name == "DatasetLate":
         since = clock.end_of(current.as_of) + timedelta(days=1) + (promises.deadline(alert.contract) or timedelta())
     of += f" since {since:%F %H:%M} UTC, the platform's clock"
-    if lake.version(ANSWERS) is None:
+    if lake.version(LOG) is None:
         return {"rows": 0, "of": of}
     try:
-        rows = lake.open_table(ANSWERS).to_pyarrow_dataset()
+        rows = lake.open_table(LOG).to_pyarrow_dataset()
         chosen = (pc.field("release_id") == current.release_id) & (pc.field("at") >= since)
         return {"rows": rows.count_rows(filter=chosen), "of": of}
     except (lake.LakeError, OSError, ValueError) as error:
-        return {"rows": None, "of": f"{of}: {ANSWERS} cannot be read: {error}"}
+        return {"rows": None, "of": f"{of}: {LOG} cannot be read: {error}"}

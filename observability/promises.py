@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from plumbline import contracts
 from plumbline.contracts import Contract, ContractError, Level
+from plumbline.lineage.declared import LOG
 
 DAYS = 200
 """The window of a daily promise: the shortest in which one late day is what 99.5% allow."""
@@ -66,7 +67,7 @@ def complete(contract: Contract) -> tuple[Ratio, tuple[str, ...]] | None:
 
 def predictor() -> Contract:
     """The contract that holds the predictor's promises: of what it writes down of every answer."""
-    return contracts.load("serving.predictions")
+    return contracts.load(LOG)
 
 
 def available() -> Ratio:

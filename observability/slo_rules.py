@@ -53,7 +53,7 @@ def groups() -> list[Group]:
 
 def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
     table = metrics.table_of(contract)
-    name, affected = table.replace(".", "_"), downstream(table)
+    name, affected = metrics.prefix(table), downstream(table)
     rules: list[Recording | Alert] = []
     if promises.deadline(contract) is not None:
         rules += _days(contract, table, affected)
@@ -103,7 +103,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
     limit, table = _limit(contract), metrics.table_of(contract)
     if limit is None:
         return []
-    name, affected, seconds = table.replace(".", "_"), downstream(table), limit - DAY
+    name, affected, seconds = metrics.prefix(table), downstream(table), limit - DAY
     at = f"{seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
     unknown = f'absent({name}_freshness_seconds) and on() (up{{job="{EXPORTER}"}} == 1)'
     about = {"dataset": table}
@@ -132,7 +132,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
 
 
 def _days(contract: Contract, table: str, affected: tuple[str, ...]) -> list[Recording | Alert]:
-    name, slo = table.replace(".", "_"), f"{table}-on-time"
+    name, slo = metrics.prefix(table), f"{table}-on-time"
     allowed = promises.late_days_allowed(contract)
     return [
         Recording("slo:late_days:ratio", f"{name}_late_days / ({name}_due_days > 0)", {"slo": slo}),

@@ -7,7 +7,6 @@ Their configuration is written into `<home>/monitoring`; the rules are the commi
 from __future__ import annotations
 
 import sys
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -78,7 +77,7 @@ def _exporter() -> Launch:
         file = settings_file()
         return {"PLUMBLINE_NOW": None} if file.exists() and "PLUMBLINE_NOW=" in file.read_text() else {}
 
-    return Launch("exporter", command, lambda port, token: _answers(f"http://{HOST}:{port}/targets"), env)
+    return Launch("exporter", command, lambda port, token: services.answers(f"http://{HOST}:{port}/targets", 2), env)
 
 
 def _alertmanager(pace: Pace) -> Launch:
@@ -133,12 +132,4 @@ def _secrets() -> set[str]:
 
 
 def _ready(port: int, token: str) -> bool:
-    return _answers(f"http://{HOST}:{port}/-/ready")
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310
-            return bool(response.status == 200)
-    except OSError:
-        return False
+    return services.answers(f"http://{HOST}:{port}/-/ready", 2)

@@ -12,13 +12,14 @@ from typing import Any
 from plumbline import causes, lake, stage, transform
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.lineage import observed
+from plumbline.lineage.declared import KPIS as TABLE
+from plumbline.lineage.declared import LOG, OUTCOMES
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.spark import session
 
 PRODUCT = "churn"
-TABLE = "analytics.business_kpis"
-SOURCES = ("serving.predictions", "serving.outcomes")
+SOURCES = (LOG, OUTCOMES)
 ENABLED = ["--vars", "{business: true}"]
 
 

@@ -86,7 +86,7 @@ def _mlflow() -> services.Launch:
     return services.Launch(
         name="mlflow",
         command=command,
-        ready=lambda port, token: _answers(f"http://{services.HOST}:{port}/health"),
+        ready=lambda port, token: services.answers(f"http://{services.HOST}:{port}/health", 1),
         env=lambda port, token: {
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
@@ -233,14 +233,6 @@ def ask(customer: int, request_id: str | None = None) -> tuple[int, dict[str, An
 def _told(who: str, customer: int) -> dict[str, Any]:
     status, answer = ask(customer)
     return {"who": who, "customer_id": customer, "status": status, "answer": answer}
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310
-            return bool(response.status == 200)
-    except OSError:
-        return False
 
 
 def _timed(work: Callable[[], object]) -> float:

@@ -179,6 +179,11 @@ EXTERNAL: dict[str, str] = {
 """What rules and dashboards may read besides the schema, and who makes it."""
 
 
+def prefix(table: str) -> str:
+    """What the names of a table's metrics begin with."""
+    return table.replace(".", "_")
+
+
 def of_dataset(contract: Contract) -> tuple[Metric, ...]:
     """The metrics of one contracted dataset, named after the table that holds it (`features_customers_rows`).
 
@@ -186,7 +191,7 @@ def of_dataset(contract: Contract) -> tuple[Metric, ...]:
     release added (all when it added none or made the table anew), from the Delta log's statistics.
     """
     table = table_of(contract)
-    name = table.replace(".", "_")
+    name = prefix(table)
     found = [
         Metric(f"{name}_freshness_seconds", "gauge", "s", f"From the end of {table}'s last day to the platform's now."),
         Metric(f"{name}_rows", "gauge", "1", f"Rows of {table} in the release in force."),

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +137,15 @@ def listening(port: int) -> bool:
     try:
         with socket.create_connection((HOST, port), timeout=0.5):
             return True
+    except OSError:
+        return False
+
+
+def answers(url: str, timeout: float) -> bool:
+    """True when an HTTP server answers 200 there within `timeout` seconds."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310
+            return bool(response.status == 200)
     except OSError:
         return False
 

@@ -12,19 +12,22 @@ from __future__ import annotations
 import importlib
 import random
 import statistics
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
 from plumbline import clock, demo, lake, releases, services, stage
 from plumbline.errors import PlumblineError
 from plumbline.lineage import observed
+from plumbline.lineage.declared import LOG
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.simulated_responses import SEED, respond
 
-LOG = "serving.predictions"
 MARK = "simulated-"
 LOGGED_WITHIN = 30.0
 """Seconds that the predictor has to write what it answered; it does so every 5."""
@@ -64,6 +67,24 @@ def traffic(requests: int, seed: int = SEED, seconds: float = 0.0) -> dict[str, 
         "median_ms": round(statistics.median(took), 1),
         "request_ids": f"{run}…",
     }
+
+
+@contextmanager
+def callers() -> Iterator[None]:
+    """Simulated requests, four a second, for as long as it is open."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            traffic(40, seconds=10)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join(timeout=60)
 
 
 def outcomes(seed: int = SEED) -> dict[str, object]:

@@ -49,6 +49,11 @@ def _no_spark_left_over() -> Iterator[None]:
         os.environ["SPARK_REMOTE"] = before
 
 
+def inherited() -> dict[str, str]:
+    """The environment for a command that finds a Spark of its own: without what a client in this process left."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
+
+
 def use_home(home: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> Path:
     """Makes `home` the home of this process and of the commands it starts."""
     monkeypatch.setenv("PLUMBLINE_HOME", str(home))

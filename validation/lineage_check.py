@@ -41,7 +41,7 @@ def check(release: int | None = None, events: Events | None = None) -> dict[str,
         say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
         holes = judge(found, (events or EventFile()).runs(None), edges)
         path = settings().home / "training" / str(found.release_id) / "lineage.json"
-        verdict = _verdict(found, edges, holes)
+        verdict = _verdict(found, edges, holes, str(path))
         before = files.read_json(path)
         if not holes and before == verdict:
             return {"state": "unchanged", **verdict}
@@ -94,13 +94,12 @@ def _missing(edge: Edge, release: Release, runs: list[Run]) -> str | None:
     return f"{target} was written by run {ended[-1].run_id}, which {told}, not {source} as the release names it"
 
 
-def _verdict(release: Release, edges: list[Edge], holes: list[Hole]) -> dict[str, Any]:
-    report = settings().home / "training" / str(release.release_id) / "lineage.json"
+def _verdict(release: Release, edges: list[Edge], holes: list[Hole], report: str) -> dict[str, Any]:
     gate = {
         "verdict": "failed" if holes else "passed",
         "expectations": len(edges),
         "failed": [f"{hole.edge}: {hole.told}" for hole in holes],
-        "report": str(report),
+        "report": report,
     }
     return {
         "verdict": gate["verdict"],

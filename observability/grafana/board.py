@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, VariableHide
 
-from observability.grafana.parts import SOURCE, link
+from observability.grafana.parts import SOURCE, Panel, link
 
 FOLDER = "Churn"
 CHURN, PIPELINE = "plumbline-churn", "plumbline-churn-pipeline"
@@ -43,6 +43,15 @@ def board(title: str, uid: str, description: str) -> dashboard.Dashboard:
         .annotation(_mark("Releases", 'changes(release_id{product="churn"}[$__rate_interval]) > 0', "blue", "release"))
         .annotation(_mark("Rollouts", "changes(champion_version[$__rate_interval]) > 0", "purple", "another champion"))
     )
+
+
+def with_rows(made: dashboard.Dashboard, *sections: tuple[str, list[Panel]]) -> dashboard.Dashboard:
+    """The board with each section's panels under a row of its title."""
+    for title, panels in sections:
+        made = made.with_row(dashboard.Row(title))
+        for panel in panels:
+            made = made.with_panel(panel)
+    return made
 
 
 def _address(name: str, default: str, description: str) -> dashboard.TextBoxVariable:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from grafana_foundation_sdk.builders import dashboard
 
 from observability.grafana import promises
-from observability.grafana.board import CHURN, DATA_DOCS, MODEL, PIPELINE, REPORT, RUNBOOKS, board
+from observability.grafana.board import CHURN, DATA_DOCS, MODEL, PIPELINE, REPORT, RUNBOOKS, board, with_rows
 from observability.grafana.parts import BAD, GOOD, NEUTRAL, WARN, Panel, Query, curve, link, number, rows, steps
 from observability.promises import available, fast
+from plumbline.metrics import prefix
 
 HOUR, HOURS = 3600, timedelta(hours=1)
 FIRING = 'ALERTS{alertstate="firing"}'
@@ -35,15 +36,12 @@ def churn() -> dashboard.Dashboard:
     ).link(link("The pipeline's stages", f"/d/{PIPELINE}"))
     for panel in (*_verdict(), *_alerts()):
         made = made.with_panel(panel)
-    for title, panels in (
+    return with_rows(
+        made,
         ("Data", _data()),
         ("Model", _model()),
         ("Business (simulated in this repository)", _business()),
-    ):
-        made = made.with_row(dashboard.Row(title))
-        for panel in panels:
-            made = made.with_panel(panel)
-    return made
+    )
 
 
 def _verdict() -> list[Panel]:
@@ -161,7 +159,7 @@ def _data() -> list[Panel]:
         curve(
             "Age of each table",
             "Which table is late? From the end of its last day to the platform's now. The line: the deadline.",
-            [Query(f"{promises.prefix(table)}_freshness_seconds / {HOUR}", table) for table in promises.daily_tables()],
+            [Query(f"{prefix(table)}_freshness_seconds / {HOUR}", table) for table in promises.daily_tables()],
             unit="suffix: h",
             limits=steps((oldest, BAD)),
             lowest=0,
@@ -172,7 +170,7 @@ def _data() -> list[Panel]:
             "Records that lack a key",
             f"Are rows incomplete? Share of nulls in what came last; the contracts allow {allowed:.1%}, the line.",
             [
-                Query(f'max({promises.prefix(table)}_null_ratio{{column=~"{"|".join(columns)}"}})', table)
+                Query(f'max({prefix(table)}_null_ratio{{column=~"{"|".join(columns)}"}})', table)
                 for table, columns in promises.complete_columns().items()
             ],
             unit="percentunit",
@@ -193,7 +191,7 @@ def _data() -> list[Panel]:
         curve(
             "Rows in force",
             "Did a table shrink or stand still? Rows of each table in the release in force.",
-            [Query(f"{promises.prefix(table)}_rows", table) for table in promises.tables()],
+            [Query(f"{prefix(table)}_rows", table) for table in promises.tables()],
             unit="short",
             lowest=0,
             stepped=True,

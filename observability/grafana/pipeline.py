@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from observability.grafana import promises
-from observability.grafana.board import CHURN, LINEAGE, PIPELINE, REPORT, TRAINING, board
+from observability.grafana.board import CHURN, LINEAGE, PIPELINE, REPORT, TRAINING, board, with_rows
 from observability.grafana.parts import BAD, GOOD, NEUTRAL, WARN, Panel, Query, curve, link, number, steps, words
 from observability.promises import DAYS
 from plumbline.stage import STAGES
@@ -27,17 +27,14 @@ def pipeline() -> dashboard.Dashboard:
         PIPELINE,
         "Which stage is late or broken, how long each takes, what is in force.",
     ).link(link("Data, model, business", f"/d/{CHURN}"))
-    for title, panels in (
+    return with_rows(
+        made,
         ("In force", _in_force()),
         ("Stages of the daily run, in their order", _stages("the daily run", STAGES["churn"])),
         ("Stages of training, in their order", _stages("training", TRAINING)),
         ("Over time", _over_time()),
         ("Can this board be believed?", _trust()),
-    ):
-        made = made.with_row(dashboard.Row(title))
-        for panel in panels:
-            made = made.with_panel(panel)
-    return made
+    )
 
 
 def _in_force() -> list[Panel]:

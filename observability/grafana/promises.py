@@ -25,11 +25,6 @@ def daily_tables() -> list[str]:
     return [table for table in tables() if not table.startswith("serving.")]
 
 
-def prefix(table: str) -> str:
-    """What the names of a table's metrics begin with."""
-    return table.replace(".", "_")
-
-
 def oldest() -> timedelta:
     """How old the features in force may be: a day, and the time of day by which the next ones are promised."""
     promised = promises.deadline(contracts.load(FEATURES))

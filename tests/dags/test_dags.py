@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plumbline import airflow
-from plumbline.settings import ENVIRONMENTS, ROOT
 from plumbline.stage import STAGES
+from tests.dags import in_airflow
 
-PYTHON = ENVIRONMENTS / "orchestration" / "bin" / "python"
 SCRIPT = """
 import json
 from airflow.dag_processing.dagbag import DagBag
@@ -40,15 +36,9 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
         patch.setenv("PLUMBLINE_HOME", str(tmp_path_factory.mktemp("airflow")))
         settings.cache_clear()
-        environment = {**os.environ, **airflow.environment()}
-        Path(environment["AIRFLOW_HOME"]).mkdir(parents=True)
-        for command in (["-m", "airflow", "db", "migrate"], ["-c", SCRIPT]):
-            told = subprocess.run(
-                [PYTHON, *command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180
-            )
-            assert told.returncode == 0, told.stderr[-2000:]
+        lines = in_airflow.said(SCRIPT)
     settings.cache_clear()
-    found: dict[str, Any] = json.loads(next(line[4:] for line in told.stdout.splitlines() if line.startswith("DAGS")))
+    found: dict[str, Any] = json.loads(next(line[4:] for line in lines if line.startswith("DAGS")))
     return found
 
 
@@ -111,11 +101,6 @@ with DAG("one", schedule=None) as dag:
 from airflow.dag_processing.dagbag import DagBag
 print("STATE", DagBag({str(folder)!r}).dags["one"].test().state)
 """
-    environment = {**os.environ, **airflow.environment(), "PLUMBLINE_PLUMB": str(plumb)}
-    environment["AIRFLOW__CORE__DAGS_FOLDER"] = str(folder)
-    Path(environment["AIRFLOW_HOME"]).mkdir(parents=True)
-    for command in (["-m", "airflow", "db", "migrate"], ["-c", run]):
-        told = subprocess.run([PYTHON, *command], env=environment, cwd=ROOT, capture_output=True, text=True)
-        assert told.returncode == 0, told.stderr[-2000:]
-    assert f"STATE {state}" in told.stdout
+    lines = in_airflow.said(run, PLUMBLINE_PLUMB=str(plumb), AIRFLOW__CORE__DAGS_FOLDER=str(folder))
+    assert f"STATE {state}" in lines
     assert tried.read_text().splitlines() == ["features"] * tries

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plumbline import airflow
 from plumbline.errors import SettingsError
-from plumbline.settings import ENVIRONMENTS, ROOT, settings
+from plumbline.settings import settings
 from plumbline.stage import STAGES
+from tests.dags import in_airflow
 
-PYTHON = ENVIRONMENTS / "orchestration" / "bin" / "python"
 IMAGE = f"registry.internal/plumbline@sha256:{'a1' * 32}"
 PODS = {
     "PLUMBLINE_TASKS": "pods",
@@ -66,15 +63,9 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for name, value in {**PODS, **SECRETS, **PLAIN}.items():
             patch.setenv(name, value)
         settings.cache_clear()
-        environment = {**os.environ, **airflow.environment()}
-        Path(environment["AIRFLOW_HOME"]).mkdir(parents=True)
-        for command in (["-m", "airflow", "db", "migrate"], ["-c", SCRIPT]):
-            told = subprocess.run(
-                [PYTHON, *command], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180
-            )
-            assert told.returncode == 0, told.stderr[-2000:]
+        lines = in_airflow.said(SCRIPT)
     settings.cache_clear()
-    found: dict[str, Any] = json.loads(next(line[4:] for line in told.stdout.splitlines() if line.startswith("PODS")))
+    found: dict[str, Any] = json.loads(next(line[4:] for line in lines if line.startswith("PODS")))
     return found
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +13,7 @@ from observability import stack
 from observability.grafana import generate
 from observability.grafana.answers import Window, answers, panels
 from plumbline import business, clock, demo, lake, ledger, services, simulation
+from plumbline.lineage.declared import LOG
 
 EMPTY_WHEN_WELL = {"Firing now"}
 AGE = "Features' age, at most 24.1 h"
@@ -33,14 +31,14 @@ def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     assert asked["answers"] == {"200": 60}
     today = clock.now().date()
     simulated = simulation.outcomes()
-    assert simulated["outcomes"] == lake.rows(simulation.LOG) > 60, "the demo's own answers have outcomes too"
+    assert simulated["outcomes"] == lake.rows(LOG) > 60, "the demo's own answers have outcomes too"
     window = f"{today}..{today + timedelta(days=89)}"
     assert simulated["real orders of"] == [window], "what customers really did after the demo's end"
     (kpis,) = business.kpis()
     assert kpis["predictions"] == kpis["known_outcomes"] == simulated["outcomes"]
     assert kpis["is_simulated"] is True
 
-    with _customers_asked():
+    with simulation.callers():  # each rate needs some in its window, however long the questions take
         good = _until(lambda shown: not (_empty(shown) - EMPTY_WHEN_WELL) and not _firing(shown))
     assert _values(good, "Conversion rate (simulated)") == [kpis["conversion_rate"]]
     assert _values(good, AGE) == [0.0]
@@ -59,24 +57,6 @@ def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     assert _values(broken, AGE) == [25.0]
     assert _values(broken, "Gates failed") == [1.0]
     assert {title for title in TELL if _values(good, title) == _values(broken, title)} == set()
-
-
-@contextmanager
-def _customers_asked() -> Iterator[None]:
-    """Traffic all the while, so that each rate's window has some, however long a machine takes over the questions."""
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            simulation.traffic(5, seconds=1)
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        yield
-    finally:
-        over.set()
-        asking.join()
 
 
 def _until(seen: Any, seconds: float = 120.0) -> Shown:

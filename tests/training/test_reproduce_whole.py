@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -15,6 +14,7 @@ import pytest
 
 from plumbline import lake
 from plumbline.settings import ROOT
+from tests.conftest import inherited
 from training import split
 
 WHO = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
@@ -33,8 +33,7 @@ class Tree:
                 (folder / name).write_bytes((ROOT / name).read_bytes())
         self.git("init", "-q")
         self.commit("The tree")
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
-        self.env = {**kept, "PYTHONPATH": str(folder), "PLUMBLINE_HOME": str(home)}
+        self.env = {**inherited(), "PYTHONPATH": str(folder), "PLUMBLINE_HOME": str(home)}
         self.env |= {"PLUMBLINE_SPARK_IN_PROCESS": "true"}
 
     def git(self, *arguments: str) -> str:

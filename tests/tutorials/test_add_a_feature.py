@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.settings import ROOT
+from tests.conftest import inherited
 
 TUTORIAL = ROOT / "docs" / "tutorials" / "add-a-feature.md"
 BLOCK = re.compile(r"^```(sh|diff|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -44,8 +45,7 @@ def environment(tree: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The copy's code in this tree's environments, with a home of its own; what was started is stopped."""
     path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     given = {"PLUMBLINE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(tree), "PATH": path}
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("SPARK_")}
-    environment = {**inherited, **given}
+    environment = {**inherited(), **given}
     environment.pop("PLUMBLINE_NOW", None)
     yield environment
     subprocess.run(["plumb", "down"], cwd=tree, env=environment, check=True, timeout=120)
