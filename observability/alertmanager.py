@@ -1,7 +1,9 @@
 """Alertmanager's configuration: who is told, how alerts are grouped, and which silences which.
 
-Each contract's channel has a Slack receiver; what pages goes to PagerDuty too. Slack's URLs and PagerDuty's key are
-files beside the configuration's reader (`slack-data-platform`, `pagerduty`), never text in it.
+Each contract's channel has a Slack receiver; what pages goes to PagerDuty too. The alert that always fires goes to a
+dead man's switch, somebody outside who tells when it is not heard any more. Slack's URLs, PagerDuty's key and the
+switch's URL are files beside the configuration's reader (`slack-data-platform`, `pagerduty`, `watchdog`), never text
+in it.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from observability import house_rules, slo_rules
-from observability.rule import Alert, alerts
-from plumbline.lineage.expected import downstream
+from observability.rule import WATCHDOG, alerts
 
 SECRETS = PurePosixPath("/etc/alertmanager/secrets")
 """Where a cluster mounts the secret."""
 
 PAGERDUTY = "pagerduty"
+SWITCH = "watchdog"
 
 TITLE = "[{{ .Status | toUpper }}] {{ .CommonLabels.alertname }}: {{ len .Alerts }} {{ .CommonLabels.severity }}"
 EACH = (
@@ -36,12 +38,14 @@ COLOR = (
 
 @dataclass(frozen=True)
 class Waits:
-    """How long alerts are gathered before the first word of a group, between words, and until it is said again."""
+    """How long alerts are gathered before the first word of a group, between words, until it is said again, and
+    between signs of life."""
 
     page: str = "5s"
     ticket: str = "30s"
     interval: str = "1m"
     again: str = "4h"
+    alive: str = "1m"
 
 
 def config(
@@ -61,10 +65,13 @@ def config(
             "group_wait": waits.ticket,
             "group_interval": waits.interval,
             "repeat_interval": waits.again,
-            "routes": [_route(channel, waits) for channel in channels],
+            "routes": [_signs_of_life(waits), *(_route(channel, waits) for channel in channels)],
         },
-        "inhibit_rules": _inhibitions(rules),
-        "receivers": [r for channel in channels for r in _receivers(channel, secrets, pagerduty_url, only)],
+        "inhibit_rules": _inhibitions(),
+        "receivers": [
+            _switch(secrets, only),
+            *(r for channel in channels for r in _receivers(channel, secrets, pagerduty_url, only)),
+        ],
     }
 
 
@@ -79,6 +86,22 @@ def _ticket(channel: str) -> str:
 
 def _page(channel: str) -> str:
     return f"page {channel}"
+
+
+def _signs_of_life(waits: Waits) -> dict[str, Any]:
+    return {
+        "matchers": [f'alertname="{WATCHDOG}"'],
+        "receiver": SWITCH,
+        "group_wait": "0s",
+        "group_interval": waits.alive,
+        "repeat_interval": waits.alive,
+    }
+
+
+def _switch(secrets: PurePosixPath, only: set[str] | None) -> dict[str, Any]:
+    """A POST that a dead man's switch counts. It is a Slack message because that alone takes its URL from a file."""
+    told = {"api_url_file": str(secrets / SWITCH), "send_resolved": False, "title": WATCHDOG, "text": "alive"}
+    return {"name": SWITCH} | ({"slack_configs": [told]} if only is None or SWITCH in only else {})
 
 
 def _route(channel: str, waits: Waits) -> dict[str, Any]:
@@ -119,20 +142,16 @@ def _receivers(
     return [{"name": _page(channel), **told, **paged}, {"name": _ticket(channel), **told}]
 
 
-def _inhibitions(rules: list[Alert]) -> list[dict[str, Any]]:
+def _inhibitions() -> list[dict[str, Any]]:
     """A late table silences what is late by it, a page its promise's ticket, an absent predictor a failing one."""
-    late = [a.about["dataset"] for a in rules if a.name == "DatasetLate"]
-    found = []
-    for table in sorted(late):
-        if below := sorted(set(downstream(table)) & set(late)):
-            found.append(
-                {
-                    "source_matchers": ['alertname="DatasetLate"', f'dataset="{table}"'],
-                    "target_matchers": ['alertname="DatasetLate"', f'dataset=~"{"|".join(below)}"'],
-                }
-            )
     return [
-        *found,
+        *(
+            {
+                "source_matchers": ['alertname="DatasetLate"', f'dataset="{table}"'],
+                "target_matchers": ['alertname="DatasetLate"', f'dataset=~"{"|".join(below)}"'],
+            }
+            for table, below in slo_rules.explained().items()
+        ),
         {
             "source_matchers": ['severity="page"', 'slo=~".+"'],
             "target_matchers": ['severity="ticket"'],

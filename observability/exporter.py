@@ -142,6 +142,7 @@ class Exporter:
             head = {"product": product, "stage": name}
             for state in STATES.values():
                 scrape.add("stage_state", last.state == state, state=state, **head)
+            scrape.add("stage_last_timestamp_seconds", last.at.timestamp(), **head)
             if (running := running_seconds(last)) is not None:
                 scrape.add("stage_running_seconds", running, **head)
             if name in told.seconds:

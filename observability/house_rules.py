@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from observability import promises
-from observability.rule import EXPORTER, PREDICTOR, Alert, Group
+from observability.rule import EXPORTER, PREDICTOR, WATCHDOG, Alert, Group
 from observability.slo_rules import CUSTOMERS
 from plumbline import contracts
 from plumbline.lineage.declared import LOG
@@ -74,6 +74,15 @@ def groups() -> list[Group]:
             "the lineage server does not take events; the file has them",
         ),
     )
+    watched = (
+        Alert(
+            WATCHDOG,
+            "vector(1)",
+            "none",
+            features,
+            "always fires: Prometheus evaluates its rules and Alertmanager hears of it",
+        ),
+    )
     exporter = (
         Alert(
             "ExporterDown",
@@ -131,7 +140,7 @@ def groups() -> list[Group]:
         ),
     )
     named = {"pipeline": pipeline, "exporter": exporter, "predictor": serving, "consumers": consumers}
-    return [Group(name, rules) for name, rules in named.items()]
+    return [Group("watchdog", watched), *(Group(name, rules) for name, rules in named.items())]
 
 
 def _counted(counter: str) -> str:

@@ -28,6 +28,7 @@ WAYS_BACK = {
     "NotOnline": "plumb materialize",
     "ParityBroken": "plumb materialize && plumb parity_check",
     "ExporterDown": "plumb up",
+    "Watchdog": "plumb up",
     "PredictorDown": "plumb up",
 }
 """Where what was published is good and only has to be brought up again."""

@@ -184,6 +184,13 @@ def felt(affected: tuple[str, ...]) -> bool:
     return any(name == CUSTOMERS or name.startswith("endpoints.") for name in affected)
 
 
+def explained() -> dict[str, tuple[str, ...]]:
+    """Late tables that explain other late tables: table → those of its downstream that have a deadline."""
+    late = sorted(metrics.table_of(contract) for contract in metrics.datasets() if _limit(contract) is not None)
+    below = {table: tuple(sorted(set(downstream(table)) & set(late))) for table in late}
+    return {table: tables for table, tables in below.items() if tables}
+
+
 def burning(
     alert: str,
     slo: str,

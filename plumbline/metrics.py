@@ -114,6 +114,9 @@ EXPORTER: tuple[Metric, ...] = (
     Metric("gate_passed", "gauge", "1", "1 when the gate's newest verdict is passed, 0 failed.", ("product", "gate")),
     Metric("gate_verdicts_total", "counter", "1", "Verdicts of a gate.", ("product", "gate", "verdict")),
     Metric("stage_seconds", "gauge", "s", "How long the stage's newest run took that ended.", STAGE),
+    Metric(
+        "stage_last_timestamp_seconds", "gauge", "s", "When the stage's newest run began or ended, as Unix time.", STAGE
+    ),
     Metric("stage_running_seconds", "gauge", "s", "Real time since a start that no end has followed.", STAGE),
     Metric(
         "stage_state",

@@ -10,12 +10,20 @@ from observability.grafana import promises
 from observability.grafana.board import CHURN, DATA_DOCS, MODEL, PIPELINE, REPORT, RUNBOOKS, board, with_rows
 from observability.grafana.parts import BAD, GOOD, NEUTRAL, WARN, Panel, Query, curve, link, number, rows, steps
 from observability.promises import available, fast
+from observability.slo_rules import explained
 from plumbline.metrics import prefix
 
 HOUR, HOURS = 3600, timedelta(hours=1)
-FIRING = 'ALERTS{alertstate="firing"}'
+FIRING = 'ALERTS{alertstate="firing", severity!="none"}'
+LATE = f'{FIRING[:-1]}, alertname="DatasetLate", dataset'
+EXPLAINED = " or ".join(
+    f'({LATE}=~"{"|".join(below)}"}} and on () {LATE}="{table}"}})' for table, below in explained().items()
+)
+"""Late tables that are late because of another: Alertmanager silences them, and they are no trouble of their own."""
+
+TROUBLE = f"({FIRING} unless ({EXPLAINED}))"
 SINCE = (
-    f'label_join(1000 * ALERTS_FOR_STATE and ignoring (alertstate) {FIRING}, "about", " ", "dataset", "gate", "stage")'
+    f'label_join(1000 * ALERTS_FOR_STATE and ignoring (alertstate) {TROUBLE}, "about", " ", "dataset", "gate", "stage")'
 )
 ANSWERED = (
     'sum(rate(predictions_total{status!~"5.."}[$__rate_interval])) / sum(rate(predictions_total[$__rate_interval]))'
@@ -49,8 +57,9 @@ def _verdict() -> list[Panel]:
     return [
         number(
             "Alerts firing",
-            "Is anything wrong? The table below says what. Grey: Prometheus does not answer.",
-            [Query(f"count({FIRING}) or vector(0)")],
+            "Is anything wrong? The table below says what; a table that is late because of another is not counted. "
+            "Grey: Prometheus does not answer.",
+            [Query(f"count({TROUBLE}) or vector(0)")],
             unit="none",
             limits=steps((1, BAD)),
             span=4,
@@ -115,7 +124,8 @@ def _alerts() -> list[Panel]:
     return [
         rows(
             "Firing now",
-            "What is wrong, how bad, since when, what it feeds. The name leads to what to do.",
+            "What is wrong, how bad, since when, who feels it first. The name leads to what to do; what a late source "
+            "makes late is left out.",
             Query(SINCE),
             columns=columns,
             properties={

@@ -24,7 +24,7 @@ from grafana_foundation_sdk.models.dashboard import (
 from grafana_foundation_sdk.models.dashboard import Panel as BuiltPanel
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-GOOD, WARN, BAD, NEUTRAL = "green", "orange", "red", "text"
+GOOD, WARN, BAD, NEUTRAL, IDLE = "green", "orange", "red", "text", "#73767c"
 Panel = Builder[BuiltPanel]
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 

@@ -6,9 +6,12 @@ from grafana_foundation_sdk.builders import dashboard
 
 from observability.grafana import promises
 from observability.grafana.board import CHURN, LINEAGE, PIPELINE, REPORT, TRAINING, board, with_rows
-from observability.grafana.parts import BAD, GOOD, NEUTRAL, WARN, Panel, Query, curve, link, number, steps, words
+from observability.grafana.parts import BAD, GOOD, IDLE, NEUTRAL, WARN, Panel, Query, curve, link, number, steps, words
 from observability.promises import DAYS
 from plumbline.stage import STAGES
+
+WAITING = (0, "waiting", IDLE)
+"""The number, word and colour of a stage that has not begun since the run's first stage did."""
 
 CODES = {
     "complete": (1, "done", GOOD),
@@ -92,11 +95,11 @@ def _stages(run: str, names: tuple[str, ...]) -> list[Panel]:
     return [
         number(
             f"State of {run}",
-            "Where does the line stand? The newest run of each stage, in the order of the run.",
-            [Query(_state(name), name) for name in names],
+            "Where does the line stand? In the order of the run; `waiting` has not begun since the first one did.",
+            [Query(_state(name, names[0]), name) for name in names],
             unit="none",
             limits=steps(below=NEUTRAL),
-            mappings=words({code: (text, color) for code, text, color in CODES.values()}),
+            mappings=words({code: (text, color) for code, text, color in (WAITING, *CODES.values())}),
             span=24,
             height=4,
             links=[link("Report: the run", REPORT)],
@@ -114,13 +117,14 @@ def _stages(run: str, names: tuple[str, ...]) -> list[Panel]:
     ]
 
 
-def _state(stage: str) -> str:
-    """One number for a stage's state: of its states one is 1, the others 0."""
+def _state(stage: str, first: str) -> str:
+    """One number for a stage's state: of its states one is 1, the others 0; 0 for all that belongs to an older run."""
     parts = [
         f'{code} * max(stage_state{{product="churn", stage="{stage}", state="{state}"}})'
         for state, (code, _, _) in CODES.items()
     ]
-    return " + ".join(parts)
+    since, begun = (f'max(stage_last_timestamp_seconds{{product="churn", stage="{name}"}})' for name in (first, stage))
+    return f"({' + '.join(parts)}) * ({begun} >= bool {since})"
 
 
 def _over_time() -> list[Panel]:

@@ -59,11 +59,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory, binary: Callable[[str], Pa
         for channel in ("data-platform", "ml-serving", "shop-data"):
             (secrets / f"slack-{channel}").write_text(f"{sink.url}/slack/{channel}")
         (secrets / "pagerduty").write_text(KEY)
+        (secrets / "watchdog").write_text(f"{sink.url}/watchdog")
         platform.set_clock(home, datetime(1998, 6, 30, tzinfo=UTC))
         settings.cache_clear()
         platform.whole_day(SUNDAY)
         platform.whole_day(MONDAY)
-        pace = stack.Pace("1s", Waits("1s", "1s", "1s", "1h"), f"{sink.url}/pagerduty")
+        pace = stack.Pace("1s", Waits("1s", "1s", "1s", "1h", alive="1s"), f"{sink.url}/pagerduty")
         try:
             yield Watched(home, sink, stack.up(pace))
         finally:
@@ -161,3 +162,17 @@ def test_a_release_full_of_nulls_pages_and_undo_is_the_way_back(watched: Watched
     assert told["way_back"] == 'plumb releases undo --to 3 --why "DatasetIncomplete"'
     assert told["differs"]["tables.features.customers"] == [2, 3]
     assert {table["table"] for table in told["changed"]["tables"]} == set(platform.TABLES)
+
+
+def test_signs_of_life_go_to_the_switch_until_nobody_watches(watched: Watched) -> None:
+    def alive() -> int:
+        return sum(path == "/watchdog" for path, _, _ in watched.sink.got)
+
+    heard = alive()
+    watched.sink.first("/watchdog", lambda told: True, len(watched.sink.got))
+    assert alive() > heard > 1, "once is no sign of life"
+    assert not [path for path, _, told in watched.sink.got if path != "/watchdog" and "Watchdog" in str(told)]
+    services.stop("alertmanager")
+    heard = alive()
+    time.sleep(3)
+    assert alive() == heard

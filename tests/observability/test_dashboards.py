@@ -20,6 +20,7 @@ from plumbline.settings import ROOT, settings
 BOARDS = {path.name: json.loads(path.read_text()) for path in generate.rendered()}
 PROMQL = {
     "and",
+    "bool",
     "by",
     "changes",
     "count",
@@ -32,6 +33,7 @@ PROMQL = {
     "rate",
     "sum",
     "topk",
+    "unless",
     "vector",
 }
 
@@ -43,7 +45,7 @@ def queries(board: dict[str, Any]) -> list[str]:
 
 def names(expr: str) -> set[str]:
     """The metrics that an expression reads: its words, without strings, label lists, durations and functions."""
-    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(by|ignoring)\s*\([^)]*\)', " ", expr)
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(by|ignoring|on)\s*\([^)]*\)', " ", expr)
     return set(re.findall(r"\b[A-Za-z_][A-Za-z0-9_]*\b", bare)) - PROMQL
 
 
