@@ -23,17 +23,19 @@ PROMETHEUS, ALERTMANAGER = "prometheus", "alertmanager"
 
 @dataclass(frozen=True)
 class Pace:
-    """How often Prometheus scrapes and evaluates, how Alertmanager waits, and where PagerDuty is if not where it is."""
+    """How often Prometheus scrapes and evaluates, and says again what fires; how Alertmanager waits, and where
+    PagerDuty is if not where it is."""
 
     interval: str = "5s"
     waits: Waits = field(default_factory=Waits)
     pagerduty_url: str | None = None
+    said_again: str = "1m"
 
 
 def up(pace: Pace | None = None) -> dict[str, str]:
     """Starts what does not run yet; name → address, or for what lacks its binary how to get it."""
     pace = pace or Pace()
-    exporter = services.ensure(_exporter())
+    exporter = services.ensure(exporter_server())
     found = {"exporter": f"http://{HOST}:{exporter.port}/metrics"}
     if binaries.missing():
         return {**found, "prometheus": binaries.HOW}
@@ -68,7 +70,9 @@ def prometheus_config(exporter: int, tells: int, interval: str) -> dict[str, Any
     }
 
 
-def _exporter() -> Launch:
+def exporter_server() -> Launch:
+    """The exporter alone: it needs no binary of others."""
+
     def command(port: int, token: str) -> list[str]:
         return [sys.executable, "-m", "plumbline.cli", "exporter", "--port", str(port)]
 
@@ -102,8 +106,8 @@ def _prometheus(pace: Pace, exporter: Service, tells: Service) -> Launch:
         where = _written("prometheus.yml", config)
         data = f"--storage.tsdb.path={folder('monitoring') / 'prometheus'}"
         listen = f"--web.listen-address={HOST}:{port}"
-        kept = "--storage.tsdb.retention.time=30d"
-        return [str(binaries.find(PROMETHEUS)), f"--config.file={where}", data, kept, listen]
+        kept, again = "--storage.tsdb.retention.time=30d", f"--rules.alert.resend-delay={pace.said_again}"
+        return [str(binaries.find(PROMETHEUS)), f"--config.file={where}", data, kept, again, listen]
 
     made_of = files.sha256(repr(config).encode(), *(path.read_bytes() for path in _rule_files()))
     return Launch(PROMETHEUS, command, _ready, more=lambda: {"made_of": made_of})

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from plumbline.errors import PlumblineError
@@ -20,6 +21,8 @@ from plumbline.lineage import sending
 from plumbline.settings import ENVIRONMENTS, ROOT, settings
 
 RESULT = "task-ended "
+GRACE = 20
+"""Seconds that a command under way has to write its end into the ledger."""
 
 
 class AirflowError(PlumblineError):
@@ -92,12 +95,26 @@ def run(runs: list[tuple[str, str | None]], root: Path = ROOT) -> Iterator[tuple
                     output.write(line)
                     output.flush()
         finally:
-            process.terminate() if process.poll() is None else None
+            if process.poll() is None and sys.exc_info()[0] is not None:
+                _end(process)
             code = process.wait()
     if failed or code:
         told = ", ".join(failed) or f"Airflow ended with {code}"
         tail = "\n  ".join(line.strip()[:300] for line in log.read_text(errors="replace").splitlines()[-12:])
         raise AirflowError(f"{told} failed; the end of {log}:\n  {tail}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Ends Airflow and what it runs. Told to end, it would end the task under way and go on with the next one."""
+    import psutil
+
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    for child in below:
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
+    for left in psutil.wait_procs(below, timeout=GRACE)[1]:
+        left.kill()
 
 
 def main() -> None:

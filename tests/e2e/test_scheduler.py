@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ingestion import shop
+from observability import stack
 from plumbline import releases, scheduler, services
 from plumbline.settings import settings
 from tests.conftest import use_home
@@ -72,6 +73,7 @@ def test_the_asset_starts_training(
 ) -> None:
     use_home(home, monkeypatch, now="1997-10-01T00:00:00Z", code_sha="the same in all tasks")
     shop.load(some_orders(tmp_path, LAST))
+    exporter = services.ensure(stack.exporter_server())
     airflow = Airflow()
     known = eventually(lambda: airflow.ask("/api/v2/dags")["dags"], 120)
     assert {dag["dag_id"]: dag["is_paused"] for dag in known} == {
@@ -93,11 +95,23 @@ def test_the_asset_starts_training(
     assert releases.required("churn").as_of == LAST
     assert (home / "training" / "1" / "run.json").exists()
 
+    metrics = eventually(lambda: sent(exporter.port, "ml_training_pipeline"), 30)
+    assert 'airflow_dag_runs_total{dag="retail_features",state="success"} 1.0' in metrics
+    assert 'airflow_task_ends_total{dag="retail_features",state="success",task="parity_check"} 1.0' in metrics
+    assert "airflow_scheduler_heartbeats_total" in metrics and "airflow_dag_import_errors 0.0" in metrics
+
     parts = {"airflow-api", "airflow-scheduler", "airflow-dag-processor"}
     groups = {services.find(part).pid for part in parts}  # type: ignore[union-attr]
     assert parts <= set(services.stop_all())
     assert of_groups(groups) == [], "no stray process"
     assert "password" not in (settings().home / "logs" / "airflow-api.log").read_text().lower()
+
+
+def sent(port: int, dag: str) -> str:
+    """What the exporter tells once the scheduler has sent it the end of a DAG's run; empty until then."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = str(answer.read().decode())
+    return text if f'airflow_dag_runs_total{{dag="{dag}"' in text else ""
 
 
 def of_groups(groups: set[int]) -> list[str]:

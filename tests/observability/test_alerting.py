@@ -64,7 +64,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory, binary: Callable[[str], Pa
         settings.cache_clear()
         platform.whole_day(SUNDAY)
         platform.whole_day(MONDAY)
-        pace = stack.Pace("1s", Waits("1s", "1s", "1s", "1h", alive="1s"), f"{sink.url}/pagerduty")
+        pace = stack.Pace("1s", Waits("1s", "1s", "1s", "1h", alive="1s"), f"{sink.url}/pagerduty", said_again="1s")
         try:
             yield Watched(home, sink, stack.up(pace))
         finally:

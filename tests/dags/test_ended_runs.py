@@ -1,0 +1,54 @@
+"""A run of a DAG that is told to end: nothing of it goes on."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from plumbline.settings import ROOT
+
+DAG = """
+from datetime import timedelta
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.sdk import DAG
+
+with DAG("sleeper", default_args={"retries": 1, "retry_delay": timedelta(seconds=1)}):
+    BashOperator(task_id="first", bash_command="sleep 6543") >> BashOperator(task_id="second", bash_command="sleep 6543")
+"""
+RUN = "from pathlib import Path; from plumbline import airflow; list(airflow.run([('sleeper', None)], Path('.')))"
+
+
+def sleeping() -> list[psutil.Process]:
+    return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "6543"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
+def test_ended_in_mid_task_nothing_goes_on(how: signal.Signals, home: Path, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "plumbline", tmp_path / "plumbline", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "sleeper.py").write_text(DAG)
+    ends = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
+    running = subprocess.Popen([sys.executable, "-c", ends + RUN], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not sleeping():
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        below = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(how)
+        assert running.wait(60) != 0
+        assert [process for process in below if process.is_running() and process.status() != "zombie"] == []
+        time.sleep(2)
+        assert sleeping() == [], "the next task began"
+    finally:
+        running.kill()
+        for process in sleeping():
+            process.kill()
