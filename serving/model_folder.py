@@ -1,6 +1,6 @@
 """A model from a folder, as a pod gets it, where KServe's storage initializer put the files.
 
-No registry is asked. Which version it is, Git says, by the pod's annotations; the rest is held against the signed files.
+No registry is asked. Git says which version it is, by the pod's annotations; the rest is held against the signed files.
 """
 
 from __future__ import annotations
