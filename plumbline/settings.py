@@ -62,6 +62,13 @@ class Settings(BaseSettings):
         description="`hub`: the real package, by `dbt deps`; `offline`: the few macros in dbt/offline_packages.",
     )
     code_sha: str | None = Field(None, description="The commit, where there is no git checkout (in an image).")
+    revision: str | None = Field(
+        None,
+        description="What a predictor's rows in the outcome log are told apart by in a rollout; pod-template hash.",
+    )
+    track_file: Path | None = Field(
+        None, description="A file that says `canary` while this predictor is one; else, or without it, it is stable."
+    )
     plumb: Path | None = Field(None, description="The `plumb` that Airflow's tasks call; default: the pipeline's.")
     tasks: Literal["commands", "pods"] = Field(
         "commands", description="What an Airflow task is: a command on its worker, or a pod of its own."
