@@ -4,7 +4,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries demo replay test test-fast kill drill bench docs dashboards generate lint format up airflow down clean lock
+.PHONY: help setup binaries cluster-binaries demo replay test test-fast test-cluster kill drill bench docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,9 @@ setup: ## Install everything under .plumbline/ (nothing when it is there already
 binaries: ## Prometheus and Alertmanager, without root where there is apt (nothing when they are there)
 	@$(PYTHON3) -P plumbline/binaries.py
 
+cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing when it is there; 15 minutes, 170 MB)
+	@$(BIN)/python -m plumbline.cluster_binaries
+
 demo: setup ## Real orders in, live churn predictions out, through every component
 	@$(BIN)/plumb demo
 
@@ -22,10 +25,13 @@ replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
 test: setup binaries ## All tests but those of `make kill`
-	@$(BIN)/python -m pytest -q -m "not kill" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -m "not kill and not cluster" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup binaries ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow and not kill"
+	@$(BIN)/python -m pytest -q -m "not slow and not kill and not cluster"
+
+test-cluster: setup binaries cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
+	@$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py
