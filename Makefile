@@ -44,8 +44,8 @@ bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minu
 	@$(BIN)/python -m bench $(ONLY)
 
 generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
-	@$(BIN)/python -m observability
 	@$(BIN)/python -m observability.grafana
+	@$(BIN)/python -m observability
 
 lint: setup ## ruff, mypy, import rules between rooms, contracts, generated files, sqlfluff
 	@$(BIN)/ruff check .
