@@ -1,4 +1,4 @@
-"""A real control plane on loopback: etcd, API server, controllers of Kubernetes, Argo Rollouts and KServe. No container.
+"""A real control plane on loopback: etcd, API server, controllers of Kubernetes, Argo Rollouts and KServe.
 
 Everything listens on a free port of 127.0.0.1 and in a session of its own, by `plumbline.services`: its record and log
 lie in the home, and `stop` leaves no process behind. The API server's token is random.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kube import Kube, Refused
+from kube import Kube
 
 from plumbline import cluster_binaries, files, services
 from plumbline.services import HOST
@@ -92,7 +92,7 @@ def start() -> Kube:
     authority = pki / "apiserver.crt"
 
     def ready(port: int, _: str) -> bool:
-        return authority.exists() and _once(Kube(f"https://{HOST}:{port}", token, authority))
+        return _ready(f"https://{HOST}:{port}", token, authority)
 
     served = services.ensure(services.Launch("apiserver", lambda port, _: _apiserver(port, etcd.port), ready))
     kube = Kube(f"https://{HOST}:{served.port}", token, authority)
@@ -100,7 +100,9 @@ def start() -> Kube:
     install_crds(kube)
     start_kcm()
     node = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
-    kube.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}})
+    kube.apply(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
+    )
     kube.patch(f"/api/v1/nodes/{NODE}/status", {"status": {**node, "capacity": node["allocatable"]}})
     start_rollouts()
     start_kserve(kube)
@@ -119,7 +121,7 @@ def kubeconfig() -> Path:
 
 
 def eventually(ask: Callable[[], Any], seconds: float, what: str) -> Any:
-    """The first true answer; an AssertionError that names what was waited for and the last answer when there is none."""
+    """The first true answer. Fails with what was waited for and the last answer when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"{what}: not after {seconds:.0f} s, still {answer!r}"
@@ -128,7 +130,7 @@ def eventually(ask: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 def install_crds(kube: Kube) -> None:
-    """The real CRDs of KServe, Istio, Argo Rollouts, Argo CD and the Prometheus operator; returns when they are served."""
+    """CRDs of KServe, Istio, Argo Rollouts, Argo CD and the Prometheus operator; returns when they are served."""
     names = []
     for path in sorted((cluster_binaries.folder() / "crds").iterdir()):
         for crd in _documents(path.read_text()):
@@ -308,18 +310,20 @@ def _kubeconfig(kube: Kube) -> str:
 def _documents(text: str) -> list[dict[str, Any]]:
     loader = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
     loader.add_constructor("tag:yaml.org,2002:value", lambda load, node: load.construct_scalar(node))  # `- =`
-    return [found for found in yaml.load_all(text, Loader=loader) if found]  # noqa: S506
+    return [found for found in yaml.load_all(text, Loader=loader) if found]
 
 
 def _listens(port: int) -> bool:
     return services.listening(port)
 
 
-def _once(kube: Kube) -> bool:
+def _ready(url: str, token: str, authority: Path) -> bool:
+    try:
+        kube = Kube(url, token, authority)
+    except OSError:  # its certificate is not there yet, or half of it
+        return False
     try:
         return kube.ready()
-    except (OSError, Refused):
-        return False
     finally:
         kube.close()
 

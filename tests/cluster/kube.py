@@ -90,7 +90,9 @@ class Kube:
         with self._lock:
             if kind not in self._plurals.get(version, {}):
                 found = self.call("GET", _root(version))["resources"]
-                self._plurals[version] = {r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]}
+                self._plurals[version] = {
+                    r["kind"]: (r["name"], r["namespaced"]) for r in found if "/" not in r["name"]
+                }
         if kind not in self._plurals[version]:
             raise Refused(404, f"the API server knows no {kind} in {version}")
         return self._plurals[version][kind]

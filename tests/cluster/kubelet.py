@@ -65,4 +65,6 @@ class Kubelet(threading.Thread):
         if not pod["spec"].get("nodeName"):
             target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
             binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": about["name"]}, "target": target}
-            self.kube.call("POST", f"/api/v1/namespaces/{about['namespace']}/pods/{about['name']}/binding", json=binding)
+            self.kube.call(
+                "POST", f"/api/v1/namespaces/{about['namespace']}/pods/{about['name']}/binding", json=binding
+            )

@@ -15,22 +15,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 import httpx
 from control_plane import NODE
 from kube import Kube, Object, Refused
 
-from plumbline import files
+from plumbline import clock, files
 
 BEAT = 0.2
 CRASHED = 10.0
 """Seconds before a container's second restart; twice as many before each further one, as Kubernetes waits."""
 
 INITIALIZER = "storage-initializer"
+ANY, SCRATCH = "0.0.0.0", "/tmp"  # noqa: S104, S108 (the container's)
 
 
 def local(address: str) -> str:
@@ -54,7 +53,7 @@ class Pod(threading.Thread):
         self._over = threading.Event()
         self._ready = self._started = False
         self._shown: object = None
-        self._begun = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._begun = f"{clock.wall():%Y-%m-%dT%H:%M:%SZ}"
 
     def seen(self, pod: Object) -> None:
         """What the API server says of the pod now."""
@@ -153,11 +152,11 @@ class Pod(threading.Thread):
         given = [*container.get("command", ["plumb"]), *container.get("args", [])]
         if Path(given[0]).name != "plumb":
             raise ValueError(f"command {given[0]!r}: this stand-in runs plumb alone")
-        words = [self._here(word, container).replace("0.0.0.0", local(self.address)) for word in given[1:]]
+        words = [self._here(word, container).replace(ANY, local(self.address)) for word in given[1:]]
         environment = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            "TMPDIR": self._here("/tmp", container),
+            "TMPDIR": self._here(SCRATCH, container),
             **{name: self._here(value, container) for name, value in self._environment(container).items()},
         }
         with (self.folder / "log").open("ab") as log:
@@ -282,7 +281,7 @@ class Pod(threading.Thread):
             pass
 
     def _status(self, phase: str, ready: bool, state: Object) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = f"{clock.wall():%Y-%m-%dT%H:%M:%SZ}"
         true = {"PodScheduled": True, "Initialized": True, "ContainersReady": ready, "Ready": ready}
         status = {
             "phase": phase,

@@ -1,0 +1,125 @@
+"""The churn model in the cluster: the manifests of overlay dev, rendered, shortened for a test, and applied."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import time
+from typing import Any
+
+import yaml
+from kube import Kube, Object
+from world import NOW, Model, verify_key
+
+from plumbline import online_store
+from plumbline.settings import ROOT, settings
+
+NAMESPACE = "churn-dev"
+ARGS = {
+    "warm-up": "14s",
+    "interval": "2s",
+    "count": "3",
+    "window": "12s",
+    "min-requests": "10",
+}
+"""What is asked of a canary here, where minutes would be hours of testing. Thresholds stay as they are."""
+
+DELAY = 5
+"""Seconds until pods that have no traffic any more are stopped; 30 in the manifests."""
+
+
+class Deployed:
+    """The product's objects in one API server."""
+
+    def __init__(self, kube: Kube, prometheus: str) -> None:
+        self.kube = kube
+        self.objects = [self._adapted(found, prometheus) for found in render("dev")]
+
+    def install(self, model: Model) -> None:
+        """Applies all of it, in the order of Argo CD's sync waves, with a model."""
+        self.kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        for wanted in (*self._given(), *self.with_model(model)):
+            self.kube.apply(wanted)
+
+    def with_model(self, model: Model) -> list[Object]:
+        """All manifests, as Git has them when its model file names this model."""
+        found = copy.deepcopy(self.objects)
+        for wanted in found:
+            if wanted["kind"] == "InferenceService":
+                wanted["metadata"]["annotations"] |= model.annotations
+                wanted["spec"]["predictor"]["model"]["storageUri"] = model.uri
+        return sorted(found, key=_wave)
+
+    def deploy(self, model: Model) -> float:
+        """Ships a model: the one file changed, applied. Returns the moment (monotonic)."""
+        begun = time.monotonic()
+        for wanted in self.with_model(model):
+            if wanted["kind"] == "InferenceService":
+                self.kube.apply(wanted)
+        return begun
+
+    def rollout(self) -> Object:
+        """The Rollout as it is now."""
+        found = self.kube.get(f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/rollouts/churn")
+        assert found is not None, "no Rollout churn"
+        return found
+
+    def phase(self) -> str:
+        """The Rollout's phase, once its controller has seen the Deployment as it is now; else empty."""
+        found = self.rollout()
+        status = found.get("status", {})
+        deployment = self.kube.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/churn-predictor")
+        generations = (
+            str(found["metadata"]["generation"]),
+            str((deployment or {}).get("metadata", {}).get("generation")),
+        )
+        seen = (status.get("observedGeneration"), status.get("workloadObservedGeneration"))
+        return str(status.get("phase", "")) if generations == seen else ""
+
+    def analyses(self) -> list[Object]:
+        """AnalysisRuns, oldest first."""
+        found = self.kube.items(f"/apis/argoproj.io/v1alpha1/namespaces/{NAMESPACE}/analysisruns")
+        return sorted(found, key=lambda run: (run["metadata"]["creationTimestamp"], run["metadata"]["name"]))
+
+    def _adapted(self, wanted: Object, prometheus: str) -> Object:
+        if wanted["kind"] == "ConfigMap" and wanted["metadata"]["name"].startswith("churn-settings"):
+            wanted["data"] |= {"PLUMBLINE_LAKE": settings().lake_uri, "PLUMBLINE_NOW": NOW.isoformat()}
+        if wanted["kind"] == "Rollout":
+            canary = wanted["spec"]["strategy"]["canary"]
+            canary |= {"abortScaleDownDelaySeconds": DELAY, "scaleDownDelaySeconds": DELAY}
+            for step in canary["steps"]:
+                if "analysis" in step:
+                    given = {**ARGS, "prometheus": prometheus}
+                    step["analysis"]["args"] += [{"name": name, "value": value} for name, value in given.items()]
+        return wanted
+
+    def _given(self) -> list[Object]:
+        """What an environment has before the product comes: its secret, and the accounts that pods name."""
+        about = {"namespace": NAMESPACE}
+        secret = {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_VERIFY_KEY": verify_key()}
+        accounts = {found["metadata"]["name"] for found in self.objects if found["kind"] == "ServiceAccount"}
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "churn-predictor", **about},
+                "stringData": secret,
+            },
+            *(
+                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, **about}}
+                for name in {"churn-predictor"} - accounts
+            ),
+        ]
+
+
+def render(environment: str) -> list[Object]:
+    """The objects of an overlay, as `kubectl kustomize` makes them."""
+    folder = ROOT / "k8s" / "churn" / "overlays" / environment
+    made = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return [found for found in yaml.safe_load_all(made.stdout) if found]
+
+
+def _wave(wanted: Object) -> tuple[int, bool]:
+    about: dict[str, Any] = wanted["metadata"].get("annotations") or {}
+    return int(about.get("argocd.argoproj.io/sync-wave", 0)), wanted["kind"] != "Namespace"
