@@ -51,6 +51,12 @@ CRDS = {
 }
 """Where CRDs lie in the modules; a file here is named after what is before the colon."""
 
+INSTALLED = {
+    "kserve-webhooks.yaml": "config/webhook/manifests.yaml",
+    "kserve-config.yaml": "config/configmap/inferenceservice.yaml",
+}
+"""What an installation of KServe brings besides its CRDs."""
+
 COMMANDS = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -70,7 +76,7 @@ HOW = (
 
 
 def folder() -> Path:
-    """Where the binaries (`bin/`), CRDs (`crds/`) and KServe's webhooks (`webhooks.yaml`) lie."""
+    """Where the binaries (`bin/`), CRDs (`crds/`) and the INSTALLED files lie."""
     return binaries.folder().parent / "cluster"
 
 
@@ -188,10 +194,10 @@ def _collect_crds(go: str) -> None:
             raise BinariesError(f"{module}@{MODULES[module][0]} has no {pattern}")
         for path in found:
             (made / f"{name}-{path.name}").write_bytes(path.read_bytes())
-    webhooks = (_module(go, KSERVE) / "config/webhook/manifests.yaml").read_bytes()
+    for name, path in INSTALLED.items():
+        (folder() / name).write_bytes((_module(go, KSERVE) / path).read_bytes())
     shutil.rmtree(folder() / "crds", ignore_errors=True)
     made.rename(folder() / "crds")
-    (folder() / "webhooks.yaml").write_bytes(webhooks)
 
 
 def _run(command: list[str], work: Path) -> str:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kube import Kube
+from kube import Kube, Object
 
 from plumbline import cluster_binaries, files, services
 from plumbline.services import HOST
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 
 CONTROLLERS = (
     "deployment-controller",
@@ -35,47 +35,6 @@ CONTROLLERS = (
 NODE = "stand-in"
 ORDER = ("kserve", "rollouts", "kcm", "apiserver", "etcd")
 """Who is stopped after whom."""
-
-KSERVE_CONFIG = {
-    "deploy": {"defaultDeploymentMode": "Standard"},
-    "ingress": {
-        "enableGatewayApi": False,
-        "ingressGateway": "istio-system/unused",
-        "ingressDomain": "example.com",
-        "disableIstioVirtualHost": True,
-        "disableIngressCreation": True,
-    },
-    "storageInitializer": {
-        "image": "kserve/storage-initializer:v0.16.0",
-        "memoryRequest": "100Mi",
-        "memoryLimit": "1Gi",
-        "cpuRequest": "100m",
-        "cpuLimit": "1",
-        "enableModelcar": False,
-        "cpuModelcar": "10m",
-        "memoryModelcar": "15Mi",
-        "uidModelcar": 1010,
-    },
-    "credentials": {
-        "storageSpecSecretName": "storage-config",
-        "storageSecretNameAnnotation": "serving.kserve.io/storageSecretName",
-    },
-    **{
-        name: {
-            "image": "kserve/agent:v0.16.0",
-            "memoryRequest": "100Mi",
-            "memoryLimit": "1Gi",
-            "cpuRequest": "100m",
-            "cpuLimit": "1",
-            **more,
-        }
-        for name, more in (("agent", {}), ("logger", {"defaultUrl": "http://default-broker"}), ("batcher", {}))
-    },
-    "inferenceService": {"serviceAnnotationDisallowedList": ["argocd.argoproj.io/tracking-id"]},
-    "security": {"autoMountServiceAccountToken": False},
-}
-"""What an installation of KServe says about itself (its ConfigMap). An annotation that is not listed and changes on an
-InferenceService starts a canary: Argo CD's own is."""
 
 
 def start() -> Kube:
@@ -104,6 +63,7 @@ def start() -> Kube:
         {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
     )
     kube.patch(f"/api/v1/nodes/{NODE}/status", {"status": {**node, "capacity": node["allocatable"]}})
+    install_platform(kube)
     start_rollouts()
     start_kserve(kube)
     return kube
@@ -133,7 +93,7 @@ def install_crds(kube: Kube) -> None:
     """CRDs of KServe, Istio, Argo Rollouts, Argo CD and the Prometheus operator; returns when they are served."""
     names = []
     for path in sorted((cluster_binaries.folder() / "crds").iterdir()):
-        for crd in _documents(path.read_text()):
+        for crd in documents(path.read_text()):
             crd.pop("status", None)
             kube.apply(crd, fieldValidation="Ignore")
             names.append(crd["metadata"]["name"])
@@ -149,6 +109,25 @@ def install_crds(kube: Kube) -> None:
         return served.issuperset(names)
 
     eventually(established, 60, "CRDs are established")
+
+
+def install_platform(kube: Kube) -> None:
+    """KServe's settings as its installation brings them, and over them what Argo CD applies once a cluster."""
+    for name in ("kserve", "monitoring"):
+        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    for installed in documents((cluster_binaries.folder() / "kserve-config.yaml").read_text()):
+        kube.apply(installed, manager="installation")
+    for wanted in sorted(render("platform"), key=lambda found: found["kind"] != "Namespace"):
+        kube.apply(wanted)
+
+
+def render(folder: str) -> list[Object]:
+    """The objects of a folder of k8s/, as `kubectl kustomize` makes them."""
+    made = subprocess.run(
+        ["kubectl", "kustomize", str(ROOT / "k8s" / folder)], capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    return documents(made.stdout)
 
 
 def start_kcm() -> None:
@@ -198,16 +177,6 @@ def start_kserve(kube: Kube) -> None:
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kserve-webhook"),
             *("-keyout", str(key), "-out", str(certificate), "-addext", f"subjectAltName=IP:{HOST}"),
         )
-        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kserve"}})
-        kube.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": {"name": "inferenceservice-config", "namespace": "kserve"},
-                "data": {name: files.dumps(value) for name, value in KSERVE_CONFIG.items()},
-            }
-        )
-        kube.apply(_storage())
     metrics, health = services.free_port(), services.free_port()
 
     def command(port: int, _: str) -> list[str]:
@@ -227,7 +196,7 @@ def start_kserve(kube: Kube) -> None:
     before = services.find("kserve")
     manager = services.ensure(services.Launch("kserve", command, ready, env, port=before.port if before else None))
     authority = base64.b64encode(certificate.read_bytes()).decode()
-    for webhooks in _documents((cluster_binaries.folder() / "webhooks.yaml").read_text()):
+    for webhooks in documents((cluster_binaries.folder() / "kserve-webhooks.yaml").read_text()):
         if webhooks["metadata"]["name"].startswith("localmodelcache"):
             continue
         webhooks["metadata"].pop("creationTimestamp", None)
@@ -237,33 +206,6 @@ def start_kserve(kube: Kube) -> None:
             if hook["name"].count(".") < 2:
                 hook["name"] += ".local"
         kube.apply(webhooks)
-
-
-def _storage() -> dict[str, Any]:
-    """KServe's storage initializer, for the kinds of addresses that models lie at here."""
-    return {
-        "apiVersion": "serving.kserve.io/v1alpha1",
-        "kind": "ClusterStorageContainer",
-        "metadata": {"name": "default"},
-        "spec": {
-            "workloadType": "initContainer",
-            "supportedUriFormats": [{"prefix": "s3://"}, {"prefix": "gs://"}, {"prefix": "pvc://"}],
-            "container": {
-                "name": "storage-initializer",
-                "image": "kserve/storage-initializer:v0.16.0",
-                "resources": {
-                    "requests": {"memory": "100Mi", "cpu": "100m"},
-                    "limits": {"memory": "1Gi", "cpu": "1"},
-                },
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "runAsNonRoot": True,
-                    "capabilities": {"drop": ["ALL"]},
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-            },
-        },
-    }
 
 
 def _etcd(port: int, peer: int) -> list[str]:
@@ -307,7 +249,8 @@ def _kubeconfig(kube: Kube) -> str:
     )
 
 
-def _documents(text: str) -> list[dict[str, Any]]:
+def documents(text: str) -> list[Object]:
+    """The objects of a YAML stream."""
     loader = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
     loader.add_constructor("tag:yaml.org,2002:value", lambda load, node: load.construct_scalar(node))  # `- =`
     return [found for found in yaml.load_all(text, Loader=loader) if found]

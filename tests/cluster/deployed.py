@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-import subprocess
 import time
 from typing import Any
 
-import yaml
+from control_plane import eventually, render
 from kube import Kube, Object
 from world import NOW, Model, verify_key
 
 from plumbline import online_store
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
 
 NAMESPACE = "churn-dev"
 ARGS = {
@@ -24,6 +23,7 @@ ARGS = {
 }
 """What is asked of a canary here, where minutes would be hours of testing. Thresholds stay as they are."""
 
+ENDED = ("Succeeded", "Failed")
 DELAY = 5
 """Seconds until pods that have no traffic any more are stopped; 30 in the manifests."""
 
@@ -33,7 +33,9 @@ class Deployed:
 
     def __init__(self, kube: Kube, prometheus: str) -> None:
         self.kube = kube
-        self.objects = [self._adapted(found, prometheus) for found in render("dev")]
+        found = [self._adapted(wanted, prometheus) for wanted in render("churn/overlays/dev")]
+        self.objects = [wanted for wanted in found if wanted["kind"] != "Job"]
+        (self._settle,) = (wanted for wanted in found if wanted["kind"] == "Job")
 
     def install(self, model: Model) -> None:
         """Applies all of it, in the order of Argo CD's sync waves, with a model."""
@@ -57,6 +59,20 @@ class Deployed:
             if wanted["kind"] == "InferenceService":
                 self.kube.apply(wanted)
         return begun
+
+    def settle(self, model: Model) -> str:
+        """Runs the hook that Argo CD runs when a sync is healthy, the job that moves the alias; how its pod ended."""
+        job = copy.deepcopy(self._settle)
+        job["metadata"]["name"] = f"churn-champion-{model.version}"
+        job["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = model.version
+        self.kube.apply(job)
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+
+        def ended() -> str | None:
+            found = self.kube.items(pods, labelSelector=f"job-name={job['metadata']['name']}")
+            return next((pod["status"]["phase"] for pod in found if pod["status"]["phase"] in ENDED), None)
+
+        return str(eventually(ended, 60, "the job that moves the alias"))
 
     def rollout(self) -> Object:
         """The Rollout as it is now."""
@@ -94,30 +110,16 @@ class Deployed:
         return wanted
 
     def _given(self) -> list[Object]:
-        """What an environment has before the product comes: its secret, and the accounts that pods name."""
+        """What an environment has before the product comes: its secrets."""
         about = {"namespace": NAMESPACE}
-        secret = {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_VERIFY_KEY": verify_key()}
-        accounts = {found["metadata"]["name"] for found in self.objects if found["kind"] == "ServiceAccount"}
+        secrets = {
+            "churn-predictor": {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_VERIFY_KEY": verify_key()},
+            "churn-champion": {"PLUMBLINE_MLFLOW_URL": settings().mlflow_uri},
+        }
         return [
-            {
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {"name": "churn-predictor", **about},
-                "stringData": secret,
-            },
-            *(
-                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, **about}}
-                for name in {"churn-predictor"} - accounts
-            ),
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, **about}, "stringData": data}
+            for name, data in secrets.items()
         ]
-
-
-def render(environment: str) -> list[Object]:
-    """The objects of an overlay, as `kubectl kustomize` makes them."""
-    folder = ROOT / "k8s" / "churn" / "overlays" / environment
-    made = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    return [found for found in yaml.safe_load_all(made.stdout) if found]
 
 
 def _wave(wanted: Object) -> tuple[int, bool]:

@@ -45,11 +45,13 @@ class Kubelet(threading.Thread):
     def _round(self) -> None:
         found = {pod["metadata"]["uid"]: pod for pod in self.kube.items("/api/v1/pods")}
         for uid, pod in found.items():
-            if uid in self.pods:
+            about = pod["metadata"]
+            if uid in self.pods and self.pods[uid].is_alive():
                 self.pods[uid].seen(pod)
-            elif "deletionTimestamp" in pod["metadata"]:
-                about = pod["metadata"]
+            elif "deletionTimestamp" in about:
                 self.kube.delete(f"/api/v1/namespaces/{about['namespace']}/pods/{about['name']}", grace=0)
+            elif uid in self.pods:
+                continue  # it has ended and waits to be deleted
             else:
                 self._bind(pod)
                 self._given += 1

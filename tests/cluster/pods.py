@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,8 @@ class Pod(threading.Thread):
             self._downward_files()
             now = time.monotonic()
             if self.process is not None and self.process.poll() is not None:
+                if self._pod["spec"].get("restartPolicy") == "Never":
+                    return self._done(self.process.returncode)
                 self._started = self._ready = False
                 self.restarts += 1
                 restart_at, wait = now + wait, max(CRASHED, 2 * wait)
@@ -152,12 +155,14 @@ class Pod(threading.Thread):
         given = [*container.get("command", ["plumb"]), *container.get("args", [])]
         if Path(given[0]).name != "plumb":
             raise ValueError(f"command {given[0]!r}: this stand-in runs plumb alone")
-        words = [self._here(word, container).replace(ANY, local(self.address)) for word in given[1:]]
+        own = self._environment(container)
+        words = [re.sub(r"\$\((\w+)\)", lambda found: own.get(found[1], found[0]), word) for word in given[1:]]
+        words = [self._here(word, container).replace(ANY, local(self.address)) for word in words]
         environment = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "TMPDIR": self._here(SCRATCH, container),
-            **{name: self._here(value, container) for name, value in self._environment(container).items()},
+            **{name: self._here(value, container) for name, value in own.items()},
         }
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
@@ -271,6 +276,10 @@ class Pod(threading.Thread):
         if told != self._shown:
             self._status("Running", self._ready, state)
             self._shown = told
+
+    def _done(self, code: int) -> None:
+        reason = "Error" if code else "Completed"
+        self._status("Failed" if code else "Succeeded", False, {"terminated": {"exitCode": code, "reason": reason}})
 
     def _failed(self, message: str) -> None:
         self._kill(signal.SIGKILL)
