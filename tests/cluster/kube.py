@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ class Kube:
     def items(self, path: str, **query: str) -> list[Object]:
         """The objects of a list."""
         return list(self.call("GET", path, params=query)["items"])
+
+    def watch(self, path: str, name: str, over: threading.Event) -> Iterator[Object]:
+        """An object of a list at each change of it, until `over` is set or the server ends the watch."""
+        query = {"watch": "true", "fieldSelector": f"metadata.name={name}", "timeoutSeconds": "600"}
+        with self._client.stream("GET", path, params=query, timeout=httpx.Timeout(20, read=None)) as answer:
+            for line in answer.iter_lines():
+                if over.is_set():
+                    return
+                event = json.loads(line)
+                if event["type"] in ("ADDED", "MODIFIED"):
+                    yield event["object"]
 
     def patch(self, path: str, body: Any, how: str = "merge", **query: str) -> Object:
         """Changes a part of an object; `how` is one of PATCHES."""

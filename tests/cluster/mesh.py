@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from kube import Kube, Object, Refused
@@ -25,6 +25,14 @@ BEAT = 0.1
 REVISION = "rollouts-pod-template-hash"
 
 
+class Weights(NamedTuple):
+    """What the VirtualService said from a moment (monotonic seconds) on, in percent."""
+
+    at: float
+    canary: int
+    stable: int
+
+
 class Mesh(threading.Thread):
     """Follows one VirtualService. `weights` is what it says now: canary's first."""
 
@@ -33,7 +41,7 @@ class Mesh(threading.Thread):
         self.kube, self.namespace = kube, namespace
         self.folder = settings().home / "rollout" / "envoy"
         self.targets = settings().home / "rollout" / "predictors.json"
-        self.timeline: list[tuple[float, int, int]] = []
+        self.timeline: list[Weights] = []
         self.port = self.prometheus = 0
         self._over = threading.Event()
         self._written: Any = None
@@ -49,6 +57,7 @@ class Mesh(threading.Thread):
         self.port, self.admin = proxy.port, int(proxy.more["admin"])
         self.start_prometheus()
         self.start()
+        threading.Thread(target=self._watch, name="weights", daemon=True).start()
 
     def start_prometheus(self) -> None:
         """Prometheus, on the port that it had."""
@@ -77,6 +86,24 @@ class Mesh(threading.Thread):
             except (Refused, httpx.HTTPError):
                 continue
 
+    def since(self, begun: float) -> list[Weights]:
+        """Every change of weights from a moment on, and what they were then."""
+        before = [seen for seen in self.timeline if seen.at < begun][-1:]
+        return before + [seen for seen in self.timeline if seen.at >= begun]
+
+    def _watch(self) -> None:
+        """Follows the VirtualService event by event, so that no weights are missed, however short they hold."""
+        listed, _, name = self._virtual_service_path().rpartition("/")
+        while not self._over.is_set():
+            try:
+                for found in self.kube.watch(listed, name, self._over):
+                    given = envoy.weights(found)
+                    now = (given["churn-canary"], given["churn-stable"])
+                    if not self.timeline or self.timeline[-1][1:] != now:
+                        self.timeline.append(Weights(time.monotonic(), *now))
+            except (Refused, httpx.HTTPError):
+                continue
+
     def stop(self) -> None:
         """Ends the thread; Envoy and Prometheus are the home's."""
         self._over.set()
@@ -89,12 +116,8 @@ class Mesh(threading.Thread):
         if found is None:
             return
         of = {cluster: self._ready(cluster) for cluster in CLUSTERS}
-        weights = envoy.weights(found)
         if (found["spec"], of) != self._written:
             envoy.write(self.folder, found, of)
-            now = (weights["churn-canary"], weights["churn-stable"])
-            if not self.timeline or self.timeline[-1][1:] != now:
-                self.timeline.append((time.monotonic(), *now))
             self._written = (found["spec"], of)
         self._find_targets()
 
