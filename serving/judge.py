@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from plumbline.distributions import psi
 from plumbline.metrics import JUDGE
@@ -123,7 +124,7 @@ class Judge:
         """
         waiting = sorted(answers, key=lambda row: row.at)
         given = 0
-        ordered = sorted([*self._early, *outcomes], key=lambda row: (row.recorded, row.request_id))
+        ordered = sorted([*self._early, *outcomes], key=_order)
         self._early = []
         for recorded, together in groupby(ordered, key=lambda row: row.recorded):
             before = bisect_right(waiting, recorded + WINDOW, lo=given, key=lambda row: row.at)
@@ -230,6 +231,11 @@ class Judge:
             del self._newest[pair], self._tests[pair]
         alive = {revision for pair in self._tests for revision in pair}
         self._counts = {revision: counts for revision, counts in self._counts.items() if revision in alive}
+
+
+def _order(row: Outcome) -> tuple[float, int, str]:
+    """By commit, and within one by nothing that has to do with the request: ids may be numbers or name a caller."""
+    return row.recorded, crc32(row.request_id.encode()), row.request_id
 
 
 def levels(template: Path) -> Levels:
