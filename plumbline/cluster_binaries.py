@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def build() -> None:
         (folder() / made).mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     for name in lacking:
-        started = time.monotonic()
+        started, before = time.monotonic(), _cpu()
         print(f"  · {'fetching' if name in ('etcd', 'crds') else 'building'} {name}", flush=True)
         if name == "etcd":
             binaries.fetch_one("etcd-server", "etcd", folder() / "bin")
@@ -113,11 +114,27 @@ def build() -> None:
             _collect_crds(go)
         else:
             _compile(go, name)
+        spent = {"seconds": time.monotonic() - started, "cpu_seconds": _cpu() - before}
+        (folder() / "stamps" / f"{name}.json").write_text(json.dumps(spent))
         (folder() / "stamps" / name).write_text(_pin())
-        print(f"    {name}: {time.monotonic() - started:.0f} s", flush=True)
+        print(f"    {name}: {spent['seconds']:.0f} s", flush=True)
     size = _size(folder() / "build")
     shutil.rmtree(folder() / "build")
     print(f"  {folder()}: {_size(folder()):,} MB, built in {time.monotonic() - begun:.0f} s; {size:,} MB deleted")
+
+
+def costs() -> list[str]:
+    """What the binaries on this machine cost to build, a sentence a thing."""
+    spent = {name: json.loads((folder() / "stamps" / f"{name}.json").read_text()) for name in (*NAMES, "crds")}
+    cpu = sum(each["cpu_seconds"] for each in spent.values())
+    told = ", ".join(f"{name} {each['cpu_seconds']:.0f}" for name, each in spent.items())
+    return [f"`make cluster-binaries`, once: {cpu:.0f} CPU-seconds ({told}), {_size(folder()):,} MB kept"]
+
+
+def _cpu() -> float:
+    """CPU-seconds of the children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _pin() -> str:

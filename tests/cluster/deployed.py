@@ -14,14 +14,10 @@ from plumbline import online_store
 from plumbline.settings import settings
 
 NAMESPACE = "churn-dev"
-ARGS = {
-    "warm-up": "14s",
-    "interval": "2s",
-    "count": "3",
-    "window": "12s",
-    "min-requests": "10",
-}
-"""What is asked of a canary here, where minutes would be hours of testing. Thresholds stay as they are."""
+ARGS = {"interval": "2s", "count": "3", "window": "10s", "min-requests": "10"}
+WARM_UPS = ("14s", "6s", "6s")
+"""What an analysis waits for here, where minutes would be hours of testing; the first until outcomes have come back.
+Thresholds stay as they are."""
 
 ENDED = ("Succeeded", "Failed")
 DELAY = 5
@@ -80,6 +76,12 @@ class Deployed:
         assert found is not None, "no Rollout churn"
         return found
 
+    def version(self) -> str | None:
+        """The model version that KServe's Deployment declares."""
+        found = self.kube.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/churn-predictor")
+        about = found["spec"]["template"]["metadata"].get("annotations", {}) if found else {}
+        return about.get("plumbline.dev/model-version")
+
     def phase(self) -> str:
         """The Rollout's phase, once its controller has seen the Deployment as it is now; else empty."""
         found = self.rollout()
@@ -103,10 +105,13 @@ class Deployed:
         if wanted["kind"] == "Rollout":
             canary = wanted["spec"]["strategy"]["canary"]
             canary |= {"abortScaleDownDelaySeconds": DELAY, "scaleDownDelaySeconds": DELAY}
-            for step in canary["steps"]:
-                if "analysis" in step:
-                    given = {**ARGS, "prometheus": prometheus}
-                    step["analysis"]["args"] += [{"name": name, "value": value} for name, value in given.items()]
+            analyses = [copy.deepcopy(step["analysis"]) for step in canary["steps"] if "analysis" in step]
+            for analysis, warm_up in zip(analyses, WARM_UPS, strict=True):
+                given = {**ARGS, "prometheus": prometheus, "warm-up": warm_up}
+                analysis["args"] += [{"name": name, "value": value} for name, value in given.items()]
+            canary["steps"] = [
+                {"analysis": analyses.pop(0)} if "analysis" in step else step for step in canary["steps"]
+            ]
         return wanted
 
     def _given(self) -> list[Object]:

@@ -43,6 +43,10 @@ class Model:
     annotations: dict[str, str]
 
 
+PUBLISHED: list[Model] = []
+"""Every model so far."""
+
+
 def leaves(customer: int) -> bool:
     """Whether a customer is about to leave: even ids are."""
     return customer % 2 == 0
@@ -93,7 +97,7 @@ def publish(kind: str) -> Model:
     target = bucket() / BUCKET / key
     shutil.copytree(source, target)
     (target / trusted_models.NOTE).unlink(missing_ok=True)
-    return Model(
+    model = Model(
         version,
         f"s3://{BUCKET}/{key}",
         {
@@ -103,6 +107,8 @@ def publish(kind: str) -> Model:
             "plumbline.dev/model-signature": signing.packed(signed.bundle),
         },
     )
+    PUBLISHED.append(model)
+    return model
 
 
 def bucket() -> Path:
