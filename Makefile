@@ -30,7 +30,7 @@ test: setup binaries ## All tests but those of `make kill`
 test-fast: setup binaries ## The tests that take seconds
 	@$(BIN)/python -m pytest -q -m "not slow and not kill and not cluster"
 
-test-cluster: setup binaries cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
+test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
 	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster
 	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
 

@@ -18,9 +18,9 @@ from typing import Any
 import yaml
 from kube import Kube, Object
 
-from plumbline import cluster_binaries, files, services
+from plumbline import cluster_binaries, files, manifests, services
 from plumbline.services import HOST
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
 
 CONTROLLERS = (
     "deployment-controller",
@@ -117,17 +117,8 @@ def install_platform(kube: Kube) -> None:
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     for installed in documents((cluster_binaries.folder() / "kserve-config.yaml").read_text()):
         kube.apply(installed, manager="installation")
-    for wanted in sorted(render("platform"), key=lambda found: found["kind"] != "Namespace"):
+    for wanted in sorted(manifests.objects("k8s/platform"), key=lambda found: found["kind"] != "Namespace"):
         kube.apply(wanted)
-
-
-def render(folder: str) -> list[Object]:
-    """The objects of a folder of k8s/, as `kubectl kustomize` makes them."""
-    made = subprocess.run(
-        ["kubectl", "kustomize", str(ROOT / "k8s" / folder)], capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
-    return documents(made.stdout)
 
 
 def start_kcm() -> None:

@@ -6,11 +6,11 @@ import copy
 import time
 from typing import Any
 
-from control_plane import eventually, render
+from control_plane import eventually
 from kube import Kube, Object
 from world import NOW, Model, verify_key
 
-from plumbline import online_store
+from plumbline import manifests, online_store
 from plumbline.settings import settings
 
 NAMESPACE = "churn-dev"
@@ -29,7 +29,7 @@ class Deployed:
 
     def __init__(self, kube: Kube, prometheus: str) -> None:
         self.kube = kube
-        found = [self._adapted(wanted, prometheus) for wanted in render("churn/overlays/dev")]
+        found = [self._adapted(wanted, prometheus) for wanted in manifests.objects("k8s/churn/overlays/dev")]
         self.objects = [wanted for wanted in found if wanted["kind"] != "Job"]
         (self._settle,) = (wanted for wanted in found if wanted["kind"] == "Job")
 

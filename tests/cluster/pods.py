@@ -44,15 +44,14 @@ class Pod(threading.Thread):
     def __init__(self, kube: Kube, pod: Object, address: str, root: Path, fetch: Callable[[str], Path]) -> None:
         super().__init__(name=f"pod-{pod['metadata']['name']}", daemon=True)
         self.kube, self.address, self._fetch = kube, address, fetch
-        self.namespace, self.name_ = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        self.path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name_}"
-        self.folder = root / self.name_
+        self.namespace, self.called = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        self.path = f"/api/v1/namespaces/{self.namespace}/pods/{self.called}"
+        self.folder = root / self.called
         self.process: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         self._pod = pod
-        self._seen = threading.Event()
         self._over = threading.Event()
-        self._ready = self._started = False
+        self._ready = self._up = False
         self._shown: object = None
         self._begun = f"{clock.wall():%Y-%m-%dT%H:%M:%SZ}"
 
@@ -95,7 +94,7 @@ class Pod(threading.Thread):
             if self.process is not None and self.process.poll() is not None:
                 if self._pod["spec"].get("restartPolicy") == "Never":
                     return self._done(self.process.returncode)
-                self._started = self._ready = False
+                self._up = self._ready = False
                 self.restarts += 1
                 restart_at, wait = now + wait, max(CRASHED, 2 * wait)
                 code, self.process = self.process.returncode, None
@@ -104,12 +103,12 @@ class Pod(threading.Thread):
                 self.process = self._start(container)
                 probe_at, misses = now, 0
             if self.process is not None and now >= probe_at:
-                startup = None if self._started else container.get("startupProbe")
+                startup = None if self._up else container.get("startupProbe")
                 probe = startup or container.get("readinessProbe")
                 answered = probe is None or self._answers(probe)
                 misses = 0 if answered else misses + 1
                 if startup is not None:
-                    self._started = answered
+                    self._up = answered
                     if misses >= probe.get("failureThreshold", 3) * probe.get("periodSeconds", 10):
                         self._kill(signal.SIGKILL)  # as many seconds as it has; it is asked each second
                 elif answered or misses >= (probe or {}).get("failureThreshold", 3):
@@ -217,7 +216,7 @@ class Pod(threading.Thread):
         if bracket:
             return str(self._pod["metadata"].get(head.removeprefix("metadata."), {}).get(rest.strip("'\"]"), ""))
         known = {
-            "metadata.name": self.name_,
+            "metadata.name": self.called,
             "metadata.namespace": self.namespace,
             "status.podIP": self.address,
             "spec.nodeName": NODE,
@@ -272,7 +271,7 @@ class Pod(threading.Thread):
         state: Object = {"running": {"startedAt": self._begun}}
         if not running:
             state = {"waiting": {"reason": "CrashLoopBackOff", "message": ended or "not started"}}
-        told = (running, self._ready, self._started, self.restarts)
+        told = (running, self._ready, self._up, self.restarts)
         if told != self._shown:
             self._status("Running", self._ready, state)
             self._shown = told
@@ -306,7 +305,7 @@ class Pod(threading.Thread):
                     "image": self._container["image"],
                     "imageID": "",
                     "ready": ready,
-                    "started": self._started,
+                    "started": self._up,
                     "restartCount": self.restarts,
                     "state": state,
                 }

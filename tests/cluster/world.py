@@ -14,7 +14,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from plumbline import online_store, registered_models, signing, trusted_models
+import yaml
+
+from plumbline import online_store, promote, registered_models, trusted_models
 from plumbline.settings import settings
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
@@ -36,7 +38,7 @@ COPIES = 1800
 
 @dataclass(frozen=True)
 class Model:
-    """A registered version as Git names it: `annotations` and `uri` are what one file per environment holds."""
+    """A registered version as Git names it: what `plumb promote` writes into an environment's one file."""
 
     version: str
     uri: str
@@ -93,20 +95,13 @@ def publish(kind: str) -> Model:
     tags = {**names, "run_id": run.info.run_id, "signature": signed.bundle, "signed_by": signed.by}
     registered = mlflow.register_model(logged.model_uri, registered_models.NAME, tags=tags)
     version, key = str(registered.version), f"models/{registered_models.NAME}/{registered.version}"
+    uri = f"s3://{BUCKET}/{key}"
     source = mlflow.artifacts.download_artifacts(logged.model_uri)
     target = bucket() / BUCKET / key
     shutil.copytree(source, target)
     (target / trusted_models.NOTE).unlink(missing_ok=True)
-    model = Model(
-        version,
-        f"s3://{BUCKET}/{key}",
-        {
-            "plumbline.dev/model-version": version,
-            "plumbline.dev/run-id": run.info.run_id,
-            "plumbline.dev/model-digest": signing.digest(signed.bundle),
-            "plumbline.dev/model-signature": signing.packed(signed.bundle),
-        },
-    )
+    declared = yaml.safe_load(promote.model_file(client.get_model_version(registered_models.NAME, version), uri))
+    model = Model(version, declared["spec"]["predictor"]["model"]["storageUri"], declared["metadata"]["annotations"])
     PUBLISHED.append(model)
     return model
 
