@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import control_plane
 import pytest
@@ -18,7 +17,7 @@ from traffic import Callers
 
 from plumbline import cluster_binaries, services
 from plumbline.services import HOST
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
 
 
 @pytest.fixture(scope="session")
@@ -72,8 +71,3 @@ def cluster(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     finally:
         mesh.stop()
         kubelet.stop()
-
-
-def folder() -> Path:
-    """Where the page of the scenarios goes."""
-    return ROOT / "docs"
