@@ -16,16 +16,20 @@ from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import declared, events, observed
 from plumbline.progress import say, warn
 from serving import registry
+from serving.track import CANARY, STABLE, Track
 
 GRACE = 10
 """Seconds that requests under way have after SIGTERM. One takes two at most: Redis has a second to answer."""
 
 
-def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str = services.HOST) -> None:
+def serve(
+    port: int = 0, grpc_port: int = 0, model: str = "champion", host: str = services.HOST, canary: bool = False
+) -> None:
     """Serves the model that an alias or version names until SIGTERM, then answers what is under way and returns.
 
-    Port 0 is a free one. Raises ServiceUnavailable when a port is taken or the registry or online store is away,
-    ServingError when there is no such model.
+    Port 0 is a free one. `canary` is the track of a process that PLUMBLINE_TRACK_FILE does not tell.
+    Raises ServiceUnavailable when a port is taken or the registry or online store is away, ServingError when there is
+    no such model.
     """
     bound = _bind(host, port, "--port")
     if grpc_port:
@@ -41,7 +45,7 @@ def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str 
     from serving.outcome_log import OutcomeLog
 
     log = OutcomeLog()
-    predictor = ChurnPredictor(model, log)
+    predictor = ChurnPredictor(model, log, Track(without=CANARY if canary else STABLE))
     try:
         with observed.watching("serve") as watch:
             predictor.load()

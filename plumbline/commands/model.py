@@ -78,6 +78,9 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
     model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Log and measure as the canary, where PLUMBLINE_TRACK_FILE does not say.")
+    ] = False,
 ) -> None:
     """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
 
@@ -86,7 +89,7 @@ def serve(
 
     Example: plumb serve --port 8080
     """
-    room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model, host=host)
+    room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model, host=host, canary=canary)
 
 
 @app.command(rich_help_panel="Features")

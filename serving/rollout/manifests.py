@@ -72,16 +72,14 @@ Step = SetWeight | Pause | Analysis
 
 @dataclass(frozen=True)
 class Rollout:
-    """What the Rollout says. A canary that is aborted leaves `abort_delay` seconds later, a replaced stable
-    `scale_down_delay`."""
+    """What the Rollout says. The delays before pods leave are not followed: they stand for proxies that learn of new
+    weights late, and the one proxy here says when it has them and when its last request is answered."""
 
     name: str
     stable: str
     canary: str
     route: str
     steps: tuple[Step, ...]
-    abort_delay: float
-    scale_down_delay: float
 
 
 def rollout(path: Path = ROLLOUT) -> Rollout:
@@ -100,8 +98,6 @@ def rollout(path: Path = ROLLOUT) -> Rollout:
         canary=strategy["canaryService"],
         route=(service.get("routes") or ["primary"])[0],
         steps=steps,
-        abort_delay=float(strategy.get("abortScaleDownDelaySeconds", 30)),
-        scale_down_delay=float(strategy.get("scaleDownDelaySeconds", 30)),
     )
 
 
