@@ -13,6 +13,7 @@ from plumbline.commands import daily, parity, gate, model, trust, data, release_
 from plumbline.commands import lineage, watch  # isort: skip # noqa: F401
 from plumbline.commands import business  # isort: skip # noqa: F401
 from plumbline.commands import rollout  # isort: skip # noqa: F401
+from plumbline.commands import business, judge  # isort: skip # noqa: F401
 from plumbline.commands.base import app
 from plumbline.errors import PlumblineError, ServiceUnavailable
 
