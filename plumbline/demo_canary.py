@@ -21,7 +21,7 @@ BAD = ("leaky", "swapped", "slow", "features")
 SIMULATED = "simulated"
 
 
-def demo(bad: str = "leaky", good: bool = True, per_second: float = 80.0, keep: bool = False) -> list[dict[str, Any]]:
+def demo(bad: str = "leaky", good: bool = True, per_second: float = 120.0, keep: bool = False) -> list[dict[str, Any]]:
     """Rolls out a good model (unless not `good`), then the bad one or `all` of them; what became of each.
 
     Raises DemoError for an unknown bad model, or when a good one is aborted or a bad one is not.

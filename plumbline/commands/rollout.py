@@ -107,7 +107,7 @@ def settle(
 def demo_canary(
     bad: Annotated[str, typer.Option(help="The bad model: leaky, swapped, slow, features, or all.")] = "leaky",
     good: Annotated[bool, typer.Option("--good/--no-good", help="Roll a good model out first.")] = True,
-    per_second: Annotated[float, typer.Option(help="Simulated requests a second.")] = 80.0,
+    per_second: Annotated[float, typer.Option(help="Simulated requests a second.")] = 120.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running.")] = False,
     json: Json = False,
 ) -> None:

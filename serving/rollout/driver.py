@@ -38,7 +38,7 @@ KPIS = (
 )
 """What the judge says, sampled for pages and tables; guardrails ask for it themselves."""
 
-LAPTOP = {"warm-up": "10s", "interval": "2s", "count": "6", "window": "12s", "min-requests": "40"}
+LAPTOP = {"warm-up": "18s", "interval": "2s", "count": "5", "window": "12s", "min-requests": "60"}
 """Args of the template for one machine and minutes instead of a day: what is measured and its thresholds stay."""
 
 
