@@ -165,9 +165,18 @@ def wait_until_applied(admin: int, folder: Path, within: float = APPLIED_WITHIN)
 
 def active(admin: int, cluster: str) -> int:
     """Requests to that cluster that are not answered yet."""
-    name = f"cluster.{cluster}.upstream_rq_active"
-    found = _asked(admin, f"/stats?format=json&filter=^{name.replace('.', '%5C.')}$")["stats"]
-    return int(next((item["value"] for item in found if item.get("name") == name), 0))
+    return _counted(admin, "upstream_rq_active").get(cluster, 0)
+
+
+def completed(admin: int) -> dict[str, int]:
+    """Cluster → requests that it has answered since Envoy started."""
+    return _counted(admin, "upstream_rq_completed")
+
+
+def _counted(admin: int, stat: str) -> dict[str, int]:
+    found = _asked(admin, f"/stats?format=json&filter={stat}$")["stats"]
+    names = {item["name"]: int(item["value"]) for item in found if "name" in item}
+    return {name.removeprefix("cluster.").removesuffix(f".{stat}"): value for name, value in names.items()}
 
 
 def _route(virtual_service: Mapping[str, Any], route: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,15 +97,7 @@ class QueryError(Exception):
 
 def query(address: str, promql: str, timeout: float = 5.0) -> list[float] | float:
     """An instant query: the values of the vector, or the scalar. Raises QueryError."""
-    url = f"{address.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
-    try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310
-            answer = json.load(response)
-    except urllib.error.HTTPError as error:
-        raise QueryError(f"{error.code}: {error.read().decode(errors='replace')[:300]}") from None
-    except (OSError, ValueError) as error:
-        raise QueryError(f"no answer from Prometheus at {address}: {error}") from None
-    found = answer["data"]
+    found = _asked(address, promql, timeout)
     if found["resultType"] == "scalar":
         return float(found["result"][1])
     if found["resultType"] != "vector":
@@ -113,10 +105,22 @@ def query(address: str, promql: str, timeout: float = 5.0) -> list[float] | floa
     return [float(item["value"][1]) for item in found["result"]]
 
 
-def first(values: list[float] | float) -> float | None:
-    """The one number of an answer, None without one or when it is NaN."""
-    value = values if isinstance(values, float) else next(iter(values), None)
-    return None if value is None or math.isnan(value) else value
+def series(address: str, promql: str, timeout: float = 5.0) -> list[tuple[dict[str, str], float]]:
+    """An instant query of a vector: each element's labels and value, NaN left out. Raises QueryError."""
+    values = ((item["metric"], float(item["value"][1])) for item in _asked(address, promql, timeout)["result"])
+    return [(labels, value) for labels, value in values if not math.isnan(value)]
+
+
+def _asked(address: str, promql: str, timeout: float) -> dict[str, Any]:
+    url = f"{address.rstrip('/')}/api/v1/query?{urllib.parse.urlencode({'query': promql})}"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310
+            found: dict[str, Any] = json.load(response)["data"]
+    except urllib.error.HTTPError as error:
+        raise QueryError(f"{error.code}: {error.read().decode(errors='replace')[:300]}") from None
+    except (OSError, ValueError) as error:
+        raise QueryError(f"no answer from Prometheus at {address}: {error}") from None
+    return found
 
 
 def _istio_names() -> list[dict[str, Any]]:
