@@ -33,7 +33,17 @@ def deploy(model: str | None = None) -> dict[str, Any]:
         return _recorded(model, str(champion.version))
 
 
-def _recorded(model: str, champion: str | None) -> dict[str, Any]:
+def settle(version: str) -> dict[str, Any]:
+    """Makes the version champion whose rollout completed, and the champion before it `previous`.
+
+    Who answers is not touched: a rollout has seen to that. Raises Untrusted, ServingError when there is no such model.
+    """
+    with stage.lease(PRODUCT, "deploy", "deployment"):
+        champion = registry.find(registry.CHAMPION)
+        return _recorded(version, str(champion.version) if champion else None, rolled_out=True)
+
+
+def _recorded(model: str, champion: str | None, rolled_out: bool = False) -> dict[str, Any]:
     found = registry.find(model)
     if found is None:
         raise ServingError(f"{registry.NAME} has no {model} to deploy: run `plumb train`, then `plumb register`")
@@ -46,7 +56,10 @@ def _recorded(model: str, champion: str | None) -> dict[str, Any]:
 
     def gated() -> dict[str, Any]:
         _trusted(version, gates)
-        done = _first(version) if champion is None else _switch(version, champion, back)
+        if rolled_out:
+            done = _settled(version, champion)
+        else:
+            done = _first(version) if champion is None else _switch(version, champion, back)
         return {**done, "gates": gates}
 
     return {"state": "done", **stage.recorded(PRODUCT, head, gated, on_failure=lambda: {"gates": gates})}
@@ -88,6 +101,16 @@ def _first(version: str) -> dict[str, Any]:
         "champion": version,
         "tried": tried,
     }
+
+
+def _settled(version: str, champion: str | None) -> dict[str, Any]:
+    client = registry.client()
+    if champion is not None:
+        client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
+    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
+    observed.wrote(declared.CHAMPION, version)
+    told = f", version {champion} is previous" if champion else ""
+    return {"message": f"version {version} is champion after its rollout{told}", "champion": version}
 
 
 def _switch(version: str, champion: str, back: bool) -> dict[str, Any]:

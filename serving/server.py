@@ -17,6 +17,7 @@ from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import declared, events, observed
 from plumbline.progress import say, warn
 from serving import registry
+from serving.track import CANARY, STABLE, Track
 
 GRACE = 10
 """Seconds that requests under way have after SIGTERM. One takes two at most: Redis has a second to answer."""
@@ -28,12 +29,13 @@ def serve(
     model: str = "champion",
     host: str = services.HOST,
     model_dir: Path | None = None,
+    canary: bool = False,
 ) -> None:
     """Serves the model that an alias or version names until SIGTERM, then answers what is under way and returns.
 
-    With `model_dir` it is the model in that folder, and no registry is asked. Port 0 is a free one. Raises
-    ServiceUnavailable when a port is taken or the registry or online store is away, ServingError when there is no such
-    model, Untrusted when it is not what was signed.
+    With `model_dir` it is the model in that folder, and no registry is asked. `canary` is the track of a process that
+    PLUMBLINE_TRACK_FILE does not tell. Port 0 is a free one. Raises ServiceUnavailable when a port is taken or the
+    registry or online store is away, ServingError when there is no such model, Untrusted when it is not what was signed.
     """
     bound = _bind(host, port, "--port")
     if grpc_port:
@@ -51,7 +53,7 @@ def serve(
     from serving.outcome_log import OutcomeLog
 
     log = OutcomeLog()
-    predictor = ChurnPredictor(model_dir or model, log)
+    predictor = ChurnPredictor(model_dir or model, log, Track(without=CANARY if canary else STABLE))
     try:
         with observed.watching("serve") as watch:
             predictor.load()

@@ -16,12 +16,13 @@ class Track:
     """The word in a file, `PLUMBLINE_TRACK_FILE` by default, read again at most once a second.
 
     In a pod it is the label `track`, which the rollout's controller changes and kubelet writes there. Whoever is not
-    told that they are the canary is stable: no file, none that can be read, another word.
+    told that they are the canary is stable: no file, none that can be read, another word. `without` is the track of a
+    process that has no file at all.
     """
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, without: str = STABLE) -> None:
         self._file = file or settings().track_file
-        self._word = STABLE
+        self._word = without
         self._read_at: float | None = None
 
     def __call__(self) -> str:

@@ -82,6 +82,9 @@ def serve(
     model_dir: Annotated[
         Path | None, typer.Option(help="A folder with the model's files instead of the registry, as in a pod.")
     ] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Log and measure as the canary, where PLUMBLINE_TRACK_FILE does not say.")
+    ] = False,
 ) -> None:
     """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
 
@@ -93,7 +96,9 @@ def serve(
 
     Example: plumb serve --port 8080
     """
-    room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model, host=host, model_dir=model_dir)
+    room("serving.server:serve")(
+        port=port, grpc_port=grpc_port, model=model, host=host, model_dir=model_dir, canary=canary
+    )
 
 
 @app.command(rich_help_panel="Features")
