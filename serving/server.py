@@ -33,9 +33,10 @@ def serve(
 ) -> None:
     """Serves the model that an alias or version names until SIGTERM, then answers what is under way and returns.
 
-    With `model_dir` it is the model in that folder, and no registry is asked. `canary` is the track of a process that
-    PLUMBLINE_TRACK_FILE does not tell. Port 0 is a free one. Raises ServiceUnavailable when a port is taken or the
-    registry or online store is away, ServingError when there is no such model, Untrusted when it is not what was signed.
+    With `model_dir` it is the model in that folder, and no registry is asked. Port 0 is a free one. `canary` is the
+    track of a process that PLUMBLINE_TRACK_FILE does not tell. Raises ServiceUnavailable when a port is taken or the
+    registry or online store is away, ServingError when there is no such model, Untrusted when it is not what was
+    signed.
     """
     bound = _bind(host, port, "--port")
     if grpc_port:

@@ -96,9 +96,8 @@ def serve(
 
     Example: plumb serve --port 8080
     """
-    room("serving.server:serve")(
-        port=port, grpc_port=grpc_port, model=model, host=host, model_dir=model_dir, canary=canary
-    )
+    given = {"port": port, "grpc_port": grpc_port, "model": model, "host": host}
+    room("serving.server:serve")(**given, model_dir=model_dir, canary=canary)
 
 
 @app.command(rich_help_panel="Features")
