@@ -164,7 +164,7 @@ def test_a_canary_without_an_error_has_an_error_rate(binary: Tool, tmp_path: Pat
 
 def test_without_a_canary_every_query_is_empty(binary: Tool, tmp_path: Path) -> None:
     series = traffic("stable", 180) | latency("stable", 100, 0) | missing("5t4b1e", 2)
-    assert asked(binary, tmp_path, series, {name: [] for name in METRICS}) == ""  # noqa: C420
+    assert asked(binary, tmp_path, series, {name: [] for name in METRICS}) == ""
     assert asked(binary, tmp_path, series | traffic("canary", 20), {"canary-traffic": []}) != ""
 
 
