@@ -37,7 +37,7 @@ drill: setup ## Put every fault into a real run and see who stops it; the table 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
 
-study: setup ## How often the guardrails abort a good canary and how soon a bad one, into docs/guardrails.md (20 minutes)
+study: setup ## How often the guardrails abort a good canary and how soon a bad one, into docs/guardrails.md (10 minutes)
 	@$(BIN)/python -m bench.guardrails $(ONLY)
 
 generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code

@@ -122,8 +122,11 @@ def picture(found: dict[str, Any]) -> str:
     """Aborts over requests: of canaries as good as stable, and of worse ones."""
     colors = {"judge": figures.MODEL, "threshold": figures.SECOND, "z": figures.BAD}
     plots: list[tuple[str, Callable[[Any], None]]] = [
-        ("a. As good as stable", lambda axes: _plot_aa(axes, found["plain"], colors)),
-        ("b. As good; rates drift, outcomes come late", lambda axes: _plot_aa(axes, found["hard"], colors)),
+        ("a. As good as stable", lambda axes: _plot_aa(axes, found["plain"], colors, legend=0.45)),
+        (
+            "b. As good; rates drift, outcomes come late",
+            lambda axes: _plot_aa(axes, found["hard"], colors, legend=0.08),
+        ),
         ("c. Fewer orders", lambda axes: _plot_effects(axes, found, "conversion_rate")),
         ("d. More calls", lambda axes: _plot_effects(axes, found, "call_center_load")),
     ]
@@ -131,9 +134,8 @@ def picture(found: dict[str, Any]) -> str:
         figure, places = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained")
         for axes, (title, plot) in zip(places.flat, plots, strict=True):
             plot(axes)
-            axes.set(title=title, ylim=(0, 1.02))
+            axes.set(title=title, ylim=(0, 1.02), ylabel="canaries aborted")
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        figure.supylabel("canaries aborted", fontsize=10)
         figure.patch.set_facecolor("white")
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None})
@@ -141,7 +143,7 @@ def picture(found: dict[str, Any]) -> str:
     return drawn.getvalue()
 
 
-def _plot_aa(axes: Any, curves: dict[str, Any], colors: dict[str, str]) -> None:
+def _plot_aa(axes: Any, curves: dict[str, Any], colors: dict[str, str], legend: float) -> None:
     for method, label in METHODS.items():
         curve = curves[method]
         axes.plot(curve["requests"], curve["share"], color=colors[method], label=f"{label}: {curve['aborted']:.1%}")
@@ -149,21 +151,19 @@ def _plot_aa(axes: Any, curves: dict[str, Any], colors: dict[str, str]) -> None:
     axes.axhline(alpha, color=figures.MUTED, linestyle="--", linewidth=1, label=f"alpha: {alpha:.0%}")
     axes.set_xlabel("requests since the start of the ramp")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.legend(fontsize=8, loc="center right")
+    axes.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, legend))
 
 
 def _plot_effects(axes: Any, found: dict[str, Any], kpi: str) -> None:
     shades = dict(zip(EFFECTS, (figures.THIRD, figures.SECOND, figures.MODEL, figures.BAD), strict=True))
-    for row in found["effects"]:
-        if row["kpi"] == kpi:
-            share = [number / found["effect_runs"] for number in range(1, len(row["curve"]) + 1)]
-            axes.step(
-                row["curve"], share, where="post", color=shades[row["effect"]], label=f"{row['effect']:.0%} worse"
-            )
-    axes.axvline(found["ramp_requests"], color=figures.MUTED, linestyle="--", linewidth=1, label="end of the ramp")
-    axes.set(xscale="log", xlabel="requests until the judge aborts", xlim=(500, LONGEST))
+    for row in found[kpi]["effects"]:
+        share = [number / found[kpi]["runs"] for number in range(1, len(row["curve"]) + 1)]
+        axes.step(row["curve"], share, where="post", color=shades[row["effect"]], label=f"{row['effect']:.0%} worse")
+    ramp = step_seconds() * len(RAMP) * PER_SECOND
+    axes.axvline(ramp, color=figures.MUTED, linestyle="--", linewidth=1, label="end of the ramp")
+    axes.set(xscale="log", xlabel="requests until the judge aborts", xlim=(150, LONGEST))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.legend(fontsize=8, loc="lower right")
+    axes.legend(fontsize=8, loc="upper left")
 
 
 def write(found: dict[str, Any]) -> None:
