@@ -1,13 +1,12 @@
-"""Small upstreams in place of model servers: real processes behind a real Envoy, that answer well, badly or late.
+"""Small upstreams in place of model servers: real processes behind a real Envoy, that answer well or badly.
 
-`python rollout_world.py PORT KIND`: `good`, `failing` (500 to every third request), or `slow` (80 ms).
+`python rollout_world.py PORT KIND`: `good`, or `failing` (500 to every other request).
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -141,9 +140,7 @@ def main(port: int, kind: str) -> None:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            if kind == "slow":
-                time.sleep(0.08)
-            status = 500 if kind == "failing" and next(asked) % 3 == 0 else 200
+            status = 500 if kind == "failing" and next(asked) % 2 else 200
             body = kind.encode()
             self.wfile.write(
                 f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nX-Kind: {kind}\r\n\r\n".encode() + body
