@@ -17,6 +17,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from plumbline import binaries
 from plumbline.binaries import BinariesError
@@ -85,7 +86,7 @@ def find(name: str) -> Path:
 def missing() -> list[str]:
     """What lacks, or was made from other versions than are pinned here."""
     stamps = folder() / "stamps"
-    wanted = {name: _pin() for name in (*NAMES, "crds")}
+    wanted = {name: _pin() for name in ("crds", *NAMES)}
     return [name for name, pin in wanted.items() if not _stamped(stamps / name, pin)]
 
 
@@ -183,12 +184,24 @@ def _collect_crds(go: Go) -> None:
     for name, (module, pattern) in CRDS.items():
         if not (found := sorted(go.module(module, *MODULES[module]).glob(pattern))):
             raise BinariesError(f"{module}@{MODULES[module][0]} has no {pattern}")
-        for path in found:
-            (made / f"{name}-{path.name}").write_bytes(path.read_bytes())
+        for crd in (crd for path in found for crd in documents(path.read_text())):
+            if crd.get("kind") == "CustomResourceDefinition":
+                (made / f"{name}-{crd['metadata']['name']}.json").write_text(json.dumps(crd))
     for name, path in INSTALLED.items():
         (folder() / name).write_bytes((go.module(KSERVE, *MODULES[KSERVE]) / path).read_bytes())
     shutil.rmtree(folder() / "crds", ignore_errors=True)
     made.rename(folder() / "crds")
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    """The objects of a YAML stream, in which `=` is a string, as the Prometheus operator means it."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        """With one more rule."""
+
+    Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+    return [found for found in yaml.load_all(text, Loader) if found]
 
 
 def _size(path: Path) -> int:

@@ -7,16 +7,18 @@ lie in the home, and `stop` leaves no process behind. The API server's token is 
 from __future__ import annotations
 
 import base64
+import json
 import os
 import secrets
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import yaml
-from kube import Kube, Object
+from kube import Kube
 
 from plumbline import cluster_binaries, files, manifests, services
 from plumbline.services import HOST
@@ -32,6 +34,19 @@ CONTROLLERS = (
     "disruption-controller",
     "job-controller",
 )
+UNUSED = tuple(
+    f"{kind}.monitoring.coreos.com"
+    for kind in (
+        "alertmanagerconfigs",
+        "alertmanagers",
+        "prometheusagents",
+        "prometheuses",
+        "scrapeconfigs",
+        "thanosrulers",
+    )
+)
+"""CRDs of the Prometheus operator that nothing here is one of, and that take seconds to install."""
+
 NODE = "stand-in"
 ORDER = ("kserve", "rollouts", "kcm", "apiserver", "etcd")
 """Who is stopped after whom."""
@@ -91,22 +106,24 @@ def eventually(ask: Callable[[], Any], seconds: float, what: str) -> Any:
 
 def install_crds(kube: Kube) -> None:
     """CRDs of KServe, Istio, Argo Rollouts, Argo CD and the Prometheus operator; returns when they are served."""
-    names = []
-    for path in sorted((cluster_binaries.folder() / "crds").iterdir()):
-        for crd in documents(path.read_text()):
-            crd.pop("status", None)
-            kube.apply(crd, fieldValidation="Ignore")
-            names.append(crd["metadata"]["name"])
+    wanted = [
+        json.loads(path.read_text())
+        for path in sorted((cluster_binaries.folder() / "crds").iterdir())
+        if path.stem.partition("-")[2] not in UNUSED
+    ]
+    names = {crd["metadata"]["name"] for crd in wanted}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(kube.create, wanted))
 
     def established() -> bool:
         found = kube.items("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
         served = {
             crd["metadata"]["name"]
             for crd in found
-            for condition in crd.get("status", {}).get("conditions", [])
+            for condition in crd.get("status", {}).get("conditions") or []
             if condition["type"] == "Established" and condition["status"] == "True"
         }
-        return served.issuperset(names)
+        return names <= served
 
     eventually(established, 60, "CRDs are established")
 
@@ -115,7 +132,7 @@ def install_platform(kube: Kube) -> None:
     """KServe's settings as its installation brings them, and over them what Argo CD applies once a cluster."""
     for name in ("kserve", "monitoring"):
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    for installed in documents((cluster_binaries.folder() / "kserve-config.yaml").read_text()):
+    for installed in cluster_binaries.documents((cluster_binaries.folder() / "kserve-config.yaml").read_text()):
         kube.apply(installed, manager="installation")
     for wanted in sorted(manifests.objects("k8s/platform"), key=lambda found: found["kind"] != "Namespace"):
         kube.apply(wanted)
@@ -187,7 +204,7 @@ def start_kserve(kube: Kube) -> None:
     before = services.find("kserve")
     manager = services.ensure(services.Launch("kserve", command, ready, env, port=before.port if before else None))
     authority = base64.b64encode(certificate.read_bytes()).decode()
-    for webhooks in documents((cluster_binaries.folder() / "kserve-webhooks.yaml").read_text()):
+    for webhooks in cluster_binaries.documents((cluster_binaries.folder() / "kserve-webhooks.yaml").read_text()):
         if webhooks["metadata"]["name"].startswith("localmodelcache"):
             continue
         webhooks["metadata"].pop("creationTimestamp", None)
@@ -238,13 +255,6 @@ def _kubeconfig(kube: Kube) -> str:
             "current-context": "x",
         }
     )
-
-
-def documents(text: str) -> list[Object]:
-    """The objects of a YAML stream."""
-    loader = type("Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
-    loader.add_constructor("tag:yaml.org,2002:value", lambda load, node: load.construct_scalar(node))  # `- =`
-    return [found for found in yaml.load_all(text, Loader=loader) if found]
 
 
 def _listens(port: int) -> bool:

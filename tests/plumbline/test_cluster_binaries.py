@@ -28,14 +28,14 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, version: str = "go1.
 
 
 def test_everything_lacks_until_it_was_built_from_these_pins(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cluster_binaries.missing() == [*cluster_binaries.NAMES, "crds"]
+    assert cluster_binaries.missing() == ["crds", *cluster_binaries.NAMES]
     stamps = cache / "cluster" / "stamps"
     stamps.mkdir(parents=True)
     for name in (*cluster_binaries.NAMES, "crds"):
         (stamps / name).write_text(cluster_binaries._pin())
     assert cluster_binaries.missing() == []
     monkeypatch.setitem(cluster_binaries.MODULES, cluster_binaries.KSERVE, ("v0.17.0", "h1:y="))
-    assert cluster_binaries.missing() == [*cluster_binaries.NAMES, "crds"]
+    assert cluster_binaries.missing() == ["crds", *cluster_binaries.NAMES]
 
 
 def test_a_binary_that_is_not_there_says_how_to_get_it(cache: Path) -> None:
