@@ -97,7 +97,7 @@ def test_what_is_not_there_or_from_other_pins_is_not_used(folder: Path, monkeypa
 def test_a_module_that_is_not_the_pinned_one_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = json.dumps({"Sum": "h1:other", "Dir": "/nowhere"})
     go = folder.parent / "go"
-    go.write_text(f"#!/bin/sh\necho '{told}'\n")
+    go.write_text(f"#!/bin/sh\n[ $1 = env ] && echo go1.26 || echo '{told}'\n")
     go.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder.parent))
     with pytest.raises(BinariesError, match=r"kustomize/v5@v5.8.1: expected h1:Pgsg5.*, found h1:other"):
