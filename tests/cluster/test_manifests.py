@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import yaml
+from control_plane import eventually
 from kube import Kube, Object, Refused
 
 from plumbline import manifests
@@ -63,3 +64,33 @@ def test_the_platform_is_taken_and_its_policies_compile(kube: Kube) -> None:
         slip["spec"]["validations"][0]["expression"] = "variables.nobody.size() == 0"
         with pytest.raises(Refused, match="undefined field 'nobody'"):
             kube.apply(slip, dryRun="All")
+
+
+def test_the_pod_that_comes_of_it(kube: Kube) -> None:
+    """KServe's Deployment, run by the Rollout, through every policy: nobody runs the pod, which is there to be seen."""
+    place = "/api/v1/namespaces/churn-staging"
+    objects = manifests.objects("k8s/churn/overlays/staging")
+    try:
+        for made in sorted(objects, key=lambda found: found["kind"] != "Namespace"):
+            if made["kind"] != "Job":
+                kube.apply(promoted(made), manager="argocd-controller")
+
+        def pods() -> list[Object]:
+            return kube.items(f"{place}/pods", labelSelector="app=isvc.churn-predictor")
+
+        (pod,) = eventually(pods, 60, "the Rollout has made a pod")
+        labels, about, spec = pod["metadata"]["labels"], pod["metadata"]["annotations"], pod["spec"]
+        assert labels["track"] == "stable" and labels["rollouts-pod-template-hash"]
+        assert MODEL.items() <= about.items()
+        assert not {"argocd.argoproj.io/sync-wave", "argocd.argoproj.io/tracking-id"} & set(about)
+        (fetch,), (predictor,) = spec["initContainers"], spec["containers"]
+        assert fetch["name"] == "storage-initializer" and "/mnt/models" in fetch["args"]
+        for container in (fetch, predictor):
+            assert "@sha256:" in container["image"]
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert predictor["args"][:3] == ["serve", "--model-dir", "/mnt/models"]
+        assert spec["serviceAccountName"] == "churn-predictor" and spec["automountServiceAccountToken"] is False
+        deployment = kube.get("/apis/apps/v1/namespaces/churn-staging/deployments/churn-predictor")
+        assert deployment is not None and deployment["spec"]["replicas"] == 0, "the pods are the Rollout's alone"
+    finally:
+        kube.delete(place)
