@@ -4,10 +4,10 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries manifest-tools cluster-binaries demo replay test test-fast test-cluster kill drill bench docs dashboards generate lint format up airflow down clean lock
+.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary replay test test-fast test-cluster kill drill bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install everything under .plumbline/ (nothing when it is there already)
 	@$(PYTHON3) -P plumbline/bootstrap.py
@@ -23,6 +23,9 @@ cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing wh
 
 demo: setup ## Real orders in, live churn predictions out, through every component
 	@$(BIN)/plumb demo
+
+demo-canary: setup binaries ## After the demo: a good model rolled out step by step, a bad one stopped at 10 %
+	@$(BIN)/plumb demo-canary $(if $(BAD),--bad $(BAD))
 
 replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
@@ -46,6 +49,9 @@ drill: setup ## Put every fault into a real run and see who stops it; the table 
 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
+
+study: setup ## How often the guardrails abort a good canary and how soon a bad one, into docs/guardrails.md (10 minutes)
+	@$(BIN)/python -m bench.guardrails $(ONLY)
 
 generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
 	@$(BIN)/python -m observability.grafana

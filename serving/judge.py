@@ -159,12 +159,16 @@ class Judge:
                 self._test(at, window)
         self._forget(recorded)
 
+    def p_values(self) -> dict[tuple[str, ...], float]:
+        """By KPI, canary and stable: what `canary_kpi_p_value` tells."""
+        return {(kpi, *pair): test.p_value for pair, tests in self._tests.items() for kpi, test in tests.items()}
+
     def samples(self) -> dict[str, dict[tuple[str, ...], float]]:
         """Every metric of JUDGE that is known now: its values by their labels, in the schema's order."""
         found: dict[str, dict[tuple[str, ...], float]] = {metric.name: {} for metric in JUDGE}
+        found["canary_kpi_p_value"] = self.p_values()
         for pair, tests in self._tests.items():
             for kpi, test in tests.items():
-                found["canary_kpi_p_value"][kpi, *pair] = test.p_value
                 if (difference := test.difference()) is not None:
                     found["canary_kpi_difference"][kpi, *pair] = difference.estimate
                     found["canary_kpi_difference_lower"][kpi, *pair] = difference.lower

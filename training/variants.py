@@ -120,7 +120,7 @@ def register(kind: str, release: int | None = None) -> dict[str, Any]:
         with mlflow.start_run(experiment_id=tracking.experiment_id(registry), run_name=run_name, tags=named) as run:
             mlflow.log_params({**asdict(model.Params(seed=seed)), TAG: kind})
             mlflow.log_metrics(metrics)
-            logged = log_model(booster, test, booster.featurenames or [], named)
+            logged = log_model(booster, test, booster.feature_names or [], named)
         signed, _ = trusted_models.sign(logged.model_uri, f"the model of run {run.info.run_id}")
         tags = {**named, "run_id": run.info.run_id, trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
         version = registry.create_model_version(

@@ -33,6 +33,6 @@ def promote(
         show({**found, "diff": diff}, True)
         return
     print(diff, end="")
-    show(found, False)
+    show({name: ", ".join(told) if isinstance(told, list) else told for name, told in found.items()}, False)
     if 'storageUri: "file://' in diff:
         print("note: a file:// is fetched by pods of this machine only; --storage-uri names where a cluster finds it")

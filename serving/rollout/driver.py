@@ -67,7 +67,7 @@ class Driver:
     traffic: str | None = None
     status: Status = field(init=False)
     _sampled: float = field(init=False, default=0.0)
-    _before: int = field(init=False, default=0)
+    _before: int | None = field(init=False, default=None)
 
     def run(self, model: str) -> Status:
         """Rolls a version out (an alias or a number); how it ended.
@@ -205,11 +205,11 @@ class Driver:
 
     def _sample(self) -> None:
         answered = self.laptop.answered()
-        self.status.exposed = answered["canary"] - self._before
+        self._count(answered)
         pair = f'canary="{self.status.canary["revision"]}",stable="{self.status.stable["revision"]}"'
         asked = " or ".join(f"{name}{{{pair}}}" for name in KPIS if name != "canary_kpi_observations")
         asked += f' or canary_kpi_observations{{revision=~"{"|".join(self._revisions().values())}"}}'
-        with suppress(prometheus.QueryError):
+        with suppress(prometheus.QueryError, RolloutError):
             found = prometheus.series(self.laptop.addresses()["prometheus"], asked)
             self.status.samples.append(
                 {
@@ -220,6 +220,11 @@ class Driver:
                     "kpis": _by_kpi(found, self._revisions()),
                 }
             )
+
+    def _count(self, answered: Mapping[str, int]) -> None:
+        """How many requests the canary saw; of a rollout that another driver began, what that one knew."""
+        if self._before is not None:
+            self.status.exposed = answered["canary"] - self._before
 
     def _end(self, phase: state.Phase, message: str) -> None:
         """Weights back first when it is aborted; then the file says how it ended."""
@@ -232,7 +237,7 @@ class Driver:
                 self._back(message)
         self.status.phase, self.status.ended_at = phase, _now()
         with suppress(RolloutError):
-            self.status.exposed = self.laptop.answered()["canary"] - self._before
+            self._count(self.laptop.answered())
         self.status.save()
         self.shown(self.status, self.laptop)
 

@@ -129,7 +129,8 @@ def launch(folder: Path, clusters: Iterable[str], name: str = NAME) -> services.
     def command(port: int, token: str) -> list[str]:
         config = folder.parent / f"{name}.bootstrap.json"
         files.write_whole(config, files.dumps(bootstrap(folder, port, admin, named)))
-        return [str(binary()), "-c", str(config), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning"]
+        # Hot restart would tie it to the process that started it: Envoy then ends with its parent.
+        return [str(binary()), "-c", str(config), "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
 
     return services.Launch(
         name=name,

@@ -10,10 +10,9 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plumbline import files, services
-from plumbline.services import HOST, Service
+from plumbline.services import HOST, Launch, Service
 from plumbline.settings import settings
 from serving import launch
 from serving.rollout import envoy, manifests, prometheus
@@ -24,7 +23,7 @@ from serving.track import STABLE
 DRAINED_WITHIN = 15.0
 """Seconds that requests under way have before their predictor is stopped; one takes 3 at most."""
 
-JUDGE = "judge"
+JUDGE, JUDGE_EVERY = "judge", 1.0
 
 
 @dataclass
@@ -38,16 +37,16 @@ class Laptop:
         """Starts what does not run yet, all traffic to the champion; what → address."""
         stable = self._stable()
         self._write(0, stable, services.find(launch.CANARY_NAME))
-        proxy = self.envoy = services.ensure(envoy.launch(self.watched, [self.rollout.stable, self.rollout.canary]))
+        proxy = services.ensure(envoy.launch(self.watched, [self.rollout.stable, self.rollout.canary]))
         self._applied()
-        judge = services.ensure(_judge(self.template))
+        judge = self._judge()
         self._targets()
         config = prometheus.scrape_config(f"{HOST}:{proxy.more['admin']}", self._target_file, f"{HOST}:{judge.port}")
         wanted = prometheus.launch(config)
         found = services.find(prometheus.NAME)
         if found is not None and found.more != wanted.more():
             services.stop(prometheus.NAME)
-        self.prometheus = services.ensure(wanted)
+        services.ensure(wanted)
         return self.addresses()
 
     def addresses(self) -> dict[str, str]:
@@ -73,7 +72,6 @@ class Laptop:
 
     def dismiss_canary(self) -> None:
         """Weights back at once; the canary is stopped when its last request is answered."""
-        self._attach()
         self.weigh(0)
         self._drained(self.rollout.canary)
         self._write(0, services.find(launch.NAME), None)
@@ -83,7 +81,6 @@ class Laptop:
 
     def adopt_canary(self) -> None:
         """The canary is stable from now on: first all goes to it, then it stands behind both names, its weight 0."""
-        self._attach()
         canary = services.find(launch.CANARY_NAME)
         if canary is None:
             raise RolloutError(f"the canary is gone: {services.log_file(launch.CANARY_NAME)}")
@@ -115,6 +112,16 @@ class Laptop:
         return services.find(launch.CANARY_NAME) is not None
 
     @property
+    def envoy(self) -> Service:
+        """The proxy. Raises RolloutError when it does not run: nothing reaches any predictor through it then."""
+        return _running(envoy.NAME)
+
+    @property
+    def prometheus(self) -> Service:
+        """What measures. Raises RolloutError when it does not run."""
+        return _running(prometheus.NAME)
+
+    @property
     def watched(self) -> Path:
         """The folder that Envoy watches."""
         return settings().home / "rollout" / "xds"
@@ -140,12 +147,14 @@ class Laptop:
             found = launch.ensure()
         return found
 
-    def _attach(self) -> None:
-        """Finds Envoy, for a driver that comes after another one."""
-        found = services.find(envoy.NAME)
-        if found is None:
-            raise RolloutError("Envoy does not run: nothing goes to the canary any more")
-        self.envoy = found
+    def _judge(self) -> Service:
+        def command(port: int, token: str) -> list[str]:
+            given = ["--template", str(self.template), "--port", str(port), "--every", str(JUDGE_EVERY)]
+            return [sys.executable, "-m", "plumbline.cli", "judge", *given]
+
+        return services.ensure(
+            Launch(JUDGE, command, lambda port, token: services.answers(f"http://{HOST}:{port}/metrics", 2))
+        )
 
     def _write(self, canary: int, stable: Service | None, other: Service | None) -> None:
         import yaml
@@ -173,14 +182,8 @@ class Laptop:
         prometheus.write_targets(self._target_file, at)
 
 
-def _judge(template: Path) -> services.Launch:
-    def command(port: int, token: str) -> list[str]:
-        return [sys.executable, "-m", "plumbline.cli", "judge", "--template", str(template), "--port", str(port)]
-
-    return services.Launch(JUDGE, command, lambda port, token: services.answers(f"http://{HOST}:{port}/metrics", 2))
-
-
-def running() -> dict[str, Any]:
-    """The address of the rollout's proxy, None where it does not run."""
-    found = services.find(envoy.NAME)
-    return {"churn-model": f"http://{HOST}:{found.port}" if found else None}
+def _running(name: str) -> Service:
+    found = services.find(name)
+    if found is None:
+        raise RolloutError(f"{name} does not run: {services.log_file(name)}")
+    return found

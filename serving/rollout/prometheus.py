@@ -86,7 +86,7 @@ def launch(config: Mapping[str, Any], name: str = NAME, kept: str = "1d") -> ser
     return services.Launch(
         name,
         command,
-        lambda port, token: services.answers(f"http://{HOST}:{port}/-/ready", 2),
+        lambda port, token: services.answers(f"http://{HOST}:{port}/-/ready", 2) and _scrapes(port),
         more=lambda: {"made_of": made_of},
     )
 
@@ -121,6 +121,15 @@ def _asked(address: str, promql: str, timeout: float) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise QueryError(f"no answer from Prometheus at {address}: {error}") from None
     return found
+
+
+def _scrapes(port: int) -> bool:
+    """Whether Envoy was asked already: Prometheus starts to some 5 s after it is ready."""
+    try:
+        fresh = f'up{{job="{ENVOY}"}} == 1 and time() - timestamp(up{{job="{ENVOY}"}}) < 3'
+        return bool(series(f"http://{HOST}:{port}", fresh))
+    except QueryError:
+        return False
 
 
 def _istio_names() -> list[dict[str, Any]]:
