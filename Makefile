@@ -4,7 +4,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries demo demo-canary replay test test-fast kill drill bench docs dashboards generate lint format up airflow down clean lock
+.PHONY: help setup binaries demo demo-canary replay test test-fast kill drill bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ drill: setup ## Put every fault into a real run and see who stops it; the table 
 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
+
+study: setup ## How often the guardrails abort a good canary and how soon a bad one, into docs/guardrails.md (10 minutes)
+	@$(BIN)/python -m bench.guardrails $(ONLY)
 
 generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
 	@$(BIN)/python -m observability

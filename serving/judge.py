@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from plumbline.distributions import psi
 from plumbline.metrics import JUDGE
@@ -123,7 +124,7 @@ class Judge:
         """
         waiting = sorted(answers, key=lambda row: row.at)
         given = 0
-        ordered = sorted([*self._early, *outcomes], key=lambda row: (row.recorded, row.request_id))
+        ordered = sorted([*self._early, *outcomes], key=_order)
         self._early = []
         for recorded, together in groupby(ordered, key=lambda row: row.recorded):
             before = bisect_right(waiting, recorded + WINDOW, lo=given, key=lambda row: row.at)
@@ -158,12 +159,16 @@ class Judge:
                 self._test(at, window)
         self._forget(recorded)
 
+    def p_values(self) -> dict[tuple[str, ...], float]:
+        """By KPI, canary and stable: what `canary_kpi_p_value` tells."""
+        return {(kpi, *pair): test.p_value for pair, tests in self._tests.items() for kpi, test in tests.items()}
+
     def samples(self) -> dict[str, dict[tuple[str, ...], float]]:
         """Every metric of JUDGE that is known now: its values by their labels, in the schema's order."""
         found: dict[str, dict[tuple[str, ...], float]] = {metric.name: {} for metric in JUDGE}
+        found["canary_kpi_p_value"] = self.p_values()
         for pair, tests in self._tests.items():
             for kpi, test in tests.items():
-                found["canary_kpi_p_value"][kpi, *pair] = test.p_value
                 if (difference := test.difference()) is not None:
                     found["canary_kpi_difference"][kpi, *pair] = difference.estimate
                     found["canary_kpi_difference_lower"][kpi, *pair] = difference.lower
@@ -230,6 +235,11 @@ class Judge:
             del self._newest[pair], self._tests[pair]
         alive = {revision for pair in self._tests for revision in pair}
         self._counts = {revision: counts for revision, counts in self._counts.items() if revision in alive}
+
+
+def _order(row: Outcome) -> tuple[float, int, str]:
+    """By commit, and within one by nothing that has to do with the request: ids may be numbers or name a caller."""
+    return row.recorded, crc32(row.request_id.encode()), row.request_id
 
 
 def levels(template: Path) -> Levels:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from plumbline import clock, metrics, services
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say, warn
+from plumbline.settings import ROOT
 from serving.judge import Judge, Levels, levels
 from serving.judge_log import Log, Rewound
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
+TEMPLATE = ROOT / "k8s" / "churn" / "base" / "analysis-template.yaml"
 PORT = 9103
 EVERY = 2.0
 """Seconds from one look at the log to the next."""
@@ -83,14 +85,14 @@ class Bench:
             yield family
 
 
-def serve(template: Path, host: str = services.HOST, port: int = PORT, every: float = EVERY) -> None:
+def serve(template: Path | None = None, host: str = services.HOST, port: int = PORT, every: float = EVERY) -> None:
     """Looks at the log every `every` seconds and answers scrapes until SIGTERM or Ctrl-C. Port 0 takes a free one.
 
     Raises ServingError for a template without alpha and effect, ServiceUnavailable for a port that is taken.
     """
     from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
-    found = levels(template)
+    found = levels(template or TEMPLATE)
     bench, registry = Bench(found), CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     registry.register(bench)
@@ -109,9 +111,9 @@ def serve(template: Path, host: str = services.HOST, port: int = PORT, every: fl
         thread.join(timeout=5)
 
 
-def now(template: Path) -> list[dict[str, Any]]:
+def now(template: Path | None = None) -> list[dict[str, Any]]:
     """The verdicts of the log as it is: a row for each KPI of each pair. Raises ServingError when it cannot be read."""
-    bench = Bench(levels(template))
+    bench = Bench(levels(template or TEMPLATE))
     if not bench.look():
         raise ServiceUnavailable("no verdict: the outcome log cannot be read")
     found = bench.samples()

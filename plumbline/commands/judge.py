@@ -8,14 +8,17 @@ from typing import Annotated
 import typer
 
 from plumbline.commands.base import MODEL, Json, app, room, show
-from plumbline.settings import ROOT
-
-TEMPLATE = ROOT / "k8s" / "churn" / "base" / "analysis-template.yaml"
 
 
 @app.command(rich_help_panel=MODEL)
 def judge(
-    template: Annotated[Path, typer.Option(help="The AnalysisTemplate, whose args say alpha and effect.")] = TEMPLATE,
+    template: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The AnalysisTemplate, whose args say alpha and effect; default: the one in k8s/churn/base.",
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 9103,
     host: Annotated[str, typer.Option(help="Address to listen on; in a pod 0.0.0.0.")] = "127.0.0.1",
     every: Annotated[float, typer.Option(min=0.1, help="Seconds from one look at the log to the next.")] = 2.0,

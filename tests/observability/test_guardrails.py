@@ -83,3 +83,95 @@ def test_alpha_is_divided_among_the_kpis() -> None:
     kpis = [name for name in METRICS if "canary_kpi_p_value" in query(name)]
     thresholds = {METRICS[name]["successCondition"].partition("> {{")[2] for name in kpis}
     assert len(kpis) == 2 and thresholds == {"args.alpha}} / 2"}
+
+
+def asked(binary: Tool, folder: Path, series: dict[str, str], wanted: dict[str, list[float]]) -> str:
+    """What promtool says to the queries ten minutes into those series: nothing when they give what is wanted."""
+    tests = [
+        {
+            "expr": f"round({query(name)}, 0.001)",
+            "eval_time": "10m",
+            "exp_samples": [{"labels": "{}", "value": value} for value in values],
+        }
+        for name, values in wanted.items()
+    ]
+    given = [{"series": name, "values": values} for name, values in series.items()]
+    file = folder / "test.yml"
+    group = {"interval": "15s", "input_series": given, "promql_expr_test": tests}
+    file.write_text(yaml.safe_dump({"evaluation_interval": "15s", "tests": [group]}))
+    done = subprocess.run([binary("promtool"), "test", "rules", file], capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def traffic(side: str, per_step: int, code: int = 200) -> dict[str, str]:
+    labels = f'destination_service_name="churn-{side}",response_code="{code}"'
+    return {f"istio_requests_total{{{labels}}}": f"0+{per_step}x40"}
+
+
+def latency(side: str, within_10: int, within_250: int) -> dict[str, str]:
+    """Requests a step, by the two buckets that they end in."""
+    name = f'istio_request_duration_milliseconds_bucket{{destination_service_name="churn-{side}",le='
+    ends = {"10": within_10, "250": within_10 + within_250, "+Inf": within_10 + within_250}
+    return {f'{name}"{end}"}}': f"0+{count}x40" for end, count in ends.items()}
+
+
+def missing(revision: str, pct: int) -> dict[str, str]:
+    labels = f'revision="{revision}",model_version="1"'
+    return {
+        f"pct_missing_features_sum{{{labels}}}": f"0+{20 * pct}x40",
+        f"pct_missing_features_count{{{labels}}}": "0+20x40",
+    }
+
+
+def judged(p_value: float) -> dict[str, str]:
+    pair = 'canary="c4n4ry",stable="5t4b1e"'
+    told = {f"canary_score_psi{{{pair}}}": "0.04x40"}
+    for kpi in ("conversion_rate", "call_center_load"):
+        told[f'canary_kpi_p_value{{kpi="{kpi}",{pair}}}'] = f"{p_value}x40"
+        told[f'canary_kpi_p_value{{kpi="{kpi}",canary="another",stable="5t4b1e"}}'] = "0.0001x40"
+        told[f'canary_kpi_observations{{kpi="{kpi}",revision="c4n4ry"}}'] = "0+15x40"
+    return told
+
+
+def test_the_queries_say_what_they_mean(binary: Tool, tmp_path: Path) -> None:
+    series = (
+        traffic("canary", 18)
+        | traffic("canary", 2, 503)
+        | traffic("stable", 180)
+        | latency("canary", 10, 10)
+        | latency("stable", 100, 0)
+        | missing("c4n4ry", 9)
+        | missing("5t4b1e", 2)
+        | judged(0.3)
+    )
+    wanted = {
+        "canary-traffic": [20 * 8],
+        "error-rate": [0.1],
+        "latency-p99": [10 + 240 * 0.98 - 1.5 * 9.9],  # within buckets in proportion
+        "missing-features": [7],
+        "score-shift": [0.04],
+        "outcomes-arrive": [15 * 8],
+        "conversion-rate": [0.3],
+        "call-center-load": [0.3],
+    }
+    assert set(wanted) == set(METRICS)
+    assert asked(binary, tmp_path, series, wanted) == ""
+
+
+def test_a_canary_without_an_error_has_an_error_rate(binary: Tool, tmp_path: Path) -> None:
+    assert asked(binary, tmp_path, traffic("canary", 20), {"error-rate": [0]}) == ""
+
+
+def test_without_a_canary_every_query_is_empty(binary: Tool, tmp_path: Path) -> None:
+    series = traffic("stable", 180) | latency("stable", 100, 0) | missing("5t4b1e", 2)
+    assert asked(binary, tmp_path, series, {name: [] for name in METRICS}) == ""
+    assert asked(binary, tmp_path, series | traffic("canary", 20), {"canary-traffic": []}) != ""
+
+
+def test_a_canary_that_nobody_asks_any_more_passes_none_of_them(binary: Tool, tmp_path: Path) -> None:
+    series = dict.fromkeys(traffic("canary", 1), "0+20x4 80x40") | {
+        name: values.replace("0+15x40", "150x40") for name, values in judged(0.3).items()
+    }
+    assert asked(binary, tmp_path, series, {"canary-traffic": [0.0], "outcomes-arrive": [0.0]}) == ""
+    told = asked(binary, tmp_path, series, {"error-rate": []})
+    assert "got: {} NaN" in told, "0 of 0 requests: no number, which is below no threshold"
