@@ -7,6 +7,7 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID253 (imported by the server alone)
@@ -41,7 +42,7 @@ MOST_AT_ONCE = 100
 class ChurnPredictor(Model):  # type: ignore[misc]
     """Answers v1 and v2, REST and gRPC."""
 
-    def __init__(self, model: str, log: OutcomeLog, track: Track | None = None) -> None:
+    def __init__(self, model: str | Path, log: OutcomeLog, track: Track | None = None) -> None:
         super().__init__(NAME, return_response_headers=True)
         self._wanted, self._log, self._track = model, log, track or Track()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="score")
@@ -97,6 +98,8 @@ class ChurnPredictor(Model):  # type: ignore[misc]
 
     def _in_its_place(self, refused: Untrusted) -> tuple[Scorer, str]:
         """The previous champion and the version that it stands in for; only the champion has a stand-in."""
+        if isinstance(self._wanted, Path):
+            raise refused
         asked, champion = registry.find(self._wanted), registry.find(registry.CHAMPION)
         if asked is None or champion is None or asked.version != champion.version:
             raise refused
