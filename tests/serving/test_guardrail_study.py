@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from bench import guardrails, rollouts
 from bench.rollouts import LONGEST, NEVER, PER_SECOND, RAMP, Scenario, step_seconds
 from plumbline import files
+from plumbline.settings import ROOT
 from serving.judge import KPIS
 
 COMMITTED: dict[str, Any] = files.read_json(guardrails.JSON) or {}
@@ -39,12 +41,22 @@ def test_a_canary_as_good_as_stable_is_aborted_with_probability_alpha_at_most(pa
     assert min(found[method]["aborted"] for method in ("threshold", "z")) > alpha, "else nothing would be gained"
 
 
-@pytest.mark.parametrize("kpi", KPIS)
-def test_larger_effects_are_found_sooner_and_the_largest_at_a_tenth(kpi: str) -> None:
+@pytest.mark.parametrize(("kpi", "steps"), [("conversion_rate", 1), ("call_center_load", 2)])
+def test_larger_effects_are_found_sooner_and_the_largest_where_the_page_says(kpi: str, steps: int) -> None:
     rows = [row["judge"] for row in COMMITTED[kpi]["effects"]]
     until = [row["requests"] or NEVER for row in rows]
     assert until == sorted(until, reverse=True)
-    assert until[-1] < step_seconds() * PER_SECOND and rows[-1]["in_ramp"] == 1
+    assert (steps - 1) * step_seconds() * PER_SECOND < until[-1] < steps * step_seconds() * PER_SECOND
+    assert rows[-1]["in_ramp"] == 1
+
+
+def test_the_ramp_is_the_rollouts() -> None:
+    rollout = ROOT / "k8s/churn/base/rollout.yaml"
+    if not rollout.exists():
+        pytest.skip("no Rollout in this tree")
+    steps = yaml.safe_load(rollout.read_text())["spec"]["strategy"]["canary"]["steps"]
+    weights = [step["setWeight"] for step in steps if "setWeight" in step]
+    assert [weight / 100 for weight in weights if weight < 100] == list(RAMP)
 
 
 def test_the_population_is_real_in_its_orders() -> None:
