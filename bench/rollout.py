@@ -22,7 +22,7 @@ from plumbline.simulation import known_customers
 if TYPE_CHECKING:
     from serving.rollout.driver import Driver
 
-PER_SECOND = 60.0
+PER_SECOND = 100.0
 QUIET_SECONDS = 20.0
 """Before the canary's process is started, and after the rollout ended."""
 
@@ -45,7 +45,7 @@ def measure() -> dict[str, Any]:
 
 
 def _rolled_out(kind: str) -> dict[str, Any]:
-    from serving.rollout.driver import Aborted, Driver
+    from serving.rollout.driver import Aborted, Driver, paced
     from serving.rollout.laptop import Laptop
     from serving.rollout.manifests import rollout
     from training import variants
@@ -53,7 +53,7 @@ def _rolled_out(kind: str) -> dict[str, Any]:
     version = variants.register(kind)["version"]
     laptop = Laptop(rollout())
     where = laptop.up()["churn-model"]
-    driver = Driver(laptop, traffic="simulated")
+    driver = Driver(laptop, paced(PER_SECOND), traffic="simulated")
     with Traffic(where, PER_SECOND) as traffic:
         time.sleep(QUIET_SECONDS)
         begun = clock.monotonic()

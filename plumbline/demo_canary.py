@@ -72,7 +72,8 @@ def roll_out(model: str, args: Mapping[str, str], per_second: float = 0.0, refus
         return following.follow()
     laptop = importlib.import_module("serving.rollout.laptop").Laptop(_rollout())
     with importlib.import_module("serving.rollout.table").live() as shown:
-        driving = driver.Driver(laptop, {**driver.LAPTOP, **args}, shown, SIMULATED if per_second else None)
+        paced = driver.paced(per_second) if per_second else driver.LAPTOP
+        driving = driver.Driver(laptop, {**paced, **args}, shown, SIMULATED if per_second else None)
         where = laptop.up()
         say("; ".join(f"{what} {address}" for what, address in where.items()))
         try:

@@ -108,10 +108,10 @@ class Traffic:
         body, named = {"instances": [{"customer_id": customer}]}, {"x-request-id": request_id}
         try:
             async with session.post(self.url + PATH, json=body, headers=named) as response:
-                answer = await response.json(content_type=None)
                 status = response.status
+                answer = await response.json(content_type=None) if status == 200 else {}
         except (aiohttp.ClientError, TimeoutError, ValueError):
-            answer = {}
+            status, answer = FAILED, {}
         if status == 200:
             version = str(answer["model_version"])
             score = answer["predictions"][0]["churn_probability"]

@@ -74,7 +74,7 @@ class AnalysisRun:
     def phase(self) -> Phase:
         """Running until every metric is over, or one is over and not Successful."""
         phases: list[Phase] = [item.phase for item in self.watched]
-        worst = max(phases, key=WORSE.index, default="Successful")
+        worst: Phase = max(phases, key=WORSE.index, default="Successful")
         return "Running" if worst == "Successful" and "Running" in phases else worst
 
     @property

@@ -94,6 +94,7 @@ def bootstrap(folder: Path, port: int, admin: int, clusters: Iterable[str], host
         "@type": f"{TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         "generate_request_id": False,
+        "access_log": [_failures()],
         "rds": {
             "route_config_name": ROUTES,
             "config_source": {"resource_api_version": "V3", "path_config_source": from_file},
@@ -218,6 +219,21 @@ def _retries(where: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     if "perTryTimeout" in given:
         policy["per_try_timeout"] = str(given["perTryTimeout"])
     return {"retry_policy": policy}
+
+
+def _failures() -> dict[str, Any]:
+    """A line in Envoy's log for each answer of 500 and above: who gave it, after how long, and Envoy's reason."""
+    line = "%START_TIME% %RESPONSE_CODE% %RESPONSE_CODE_DETAILS% %UPSTREAM_CLUSTER% %UPSTREAM_HOST% %DURATION% ms"
+    return {
+        "name": "envoy.access_loggers.stdout",
+        "filter": {
+            "status_code_filter": {"comparison": {"op": "GE", "value": {"default_value": 500, "runtime_key": "failed"}}}
+        },
+        "typed_config": {
+            "@type": f"{TYPES}.extensions.access_loggers.stream.v3.StdoutAccessLog",
+            "log_format": {"text_format_source": {"inline_string": line + "\n"}},
+        },
+    }
 
 
 def _eds_cluster(folder: Path, name: str) -> dict[str, Any]:

@@ -151,11 +151,11 @@ def _step(path: Path, step: Mapping[str, Any]) -> Step:
         case {"pause": pause}:
             duration = (pause or {}).get("duration")
             return Pause(None if duration is None else seconds(duration))
-        case {"analysis": {"templates": templates, **more}}:
-            args = more.get("args") or []
+        case {"analysis": {"templates": [*_]}}:
+            args: list[dict[str, Any]] = step["analysis"].get("args") or []
             from_hash = {a["name"]: a["valueFrom"]["podTemplateHashValue"] for a in args if "valueFrom" in a}
             return Analysis(
-                tuple(template["templateName"] for template in templates),
+                tuple(template["templateName"] for template in step["analysis"]["templates"]),
                 {arg["name"]: str(arg["value"]) for arg in args if "value" in arg},
                 {name: HASHES[which] for name, which in from_hash.items()},
             )

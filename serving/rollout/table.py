@@ -83,7 +83,8 @@ def _sides(status: Status) -> Any:
 
 
 def _kpis_of(status: Status) -> dict[str, dict[str, float]]:
-    told = next((sample["kpis"] for sample in reversed(status.samples) if sample["kpis"]), {})
+    kpis: list[dict[str, dict[str, float]]] = [sample["kpis"] for sample in status.samples if sample["kpis"]]
+    told = kpis[-1] if kpis else {}
     return {name: found for name, found in told.items() if name != "score"}
 
 
