@@ -86,8 +86,7 @@ def find(name: str) -> Path:
 def missing() -> list[str]:
     """What lacks, or was made from other versions than are pinned here."""
     stamps = folder() / "stamps"
-    wanted = {name: _pin() for name in ("crds", *NAMES)}
-    return [name for name, pin in wanted.items() if not _stamped(stamps / name, pin)]
+    return [name for name in ("crds", *NAMES) if not _stamped(stamps / name, _pin(name))]
 
 
 def build() -> None:
@@ -110,7 +109,7 @@ def build() -> None:
             _compile(go, name)
         spent = {"seconds": time.monotonic() - started, "cpu_seconds": _cpu() - before}
         (folder() / "stamps" / f"{name}.json").write_text(json.dumps(spent))
-        (folder() / "stamps" / name).write_text(_pin())
+        (folder() / "stamps" / name).write_text(_pin(name))
         print(f"    {name}: {spent['seconds']:.0f} s", flush=True)
     size = _size(folder() / "build")
     shutil.rmtree(folder() / "build")
@@ -131,8 +130,9 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _pin() -> str:
-    return hashlib.sha256(json.dumps([MODULES, STAGING, UNOPTIMISED]).encode()).hexdigest()
+def _pin(name: str) -> str:
+    made_of = [MODULES, STAGING, UNOPTIMISED, *([CRDS, INSTALLED, "json"] if name == "crds" else [])]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
 def _stamped(stamp: Path, pin: str) -> bool:

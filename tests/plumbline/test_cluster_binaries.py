@@ -32,7 +32,7 @@ def test_everything_lacks_until_it_was_built_from_these_pins(cache: Path, monkey
     stamps = cache / "cluster" / "stamps"
     stamps.mkdir(parents=True)
     for name in (*cluster_binaries.NAMES, "crds"):
-        (stamps / name).write_text(cluster_binaries._pin())
+        (stamps / name).write_text(cluster_binaries._pin(name))
     assert cluster_binaries.missing() == []
     monkeypatch.setitem(cluster_binaries.MODULES, cluster_binaries.KSERVE, ("v0.17.0", "h1:y="))
     assert cluster_binaries.missing() == ["crds", *cluster_binaries.NAMES]
