@@ -81,7 +81,11 @@ def endpoints(cluster: str, addresses: Iterable[Endpoint]) -> dict[str, Any]:
 
 
 def write(folder: Path, virtual_service: Mapping[str, Any], of: Mapping[str, Iterable[Endpoint]]) -> None:
-    """Writes routes and endpoints into the folder that Envoy watches, endpoints first, each file in one step."""
+    """Writes routes and endpoints into the folder that Envoy watches, endpoints first, each file in one step.
+
+    So a cluster may get weight and address together; one that loses both has to lose its weight by an earlier write,
+    or requests in between find no endpoint (503).
+    """
     for cluster, addresses in of.items():
         _resource(folder / EDS.format(cluster), endpoints(cluster, addresses))
     _resource(folder / RDS, routes(virtual_service))
