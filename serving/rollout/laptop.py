@@ -80,7 +80,7 @@ class Laptop:
         self._targets()
 
     def adopt_canary(self) -> None:
-        """The canary is stable from now on: all goes to it, then it stands behind both names, then behind stable's alone.
+        """The canary is stable from now on: all goes to it, it stands behind both names, then behind the one of stable.
 
         A name loses its address last: a request that was on its way there would find nobody.
         """
