@@ -81,14 +81,19 @@ def endpoints(cluster: str, addresses: Iterable[Endpoint]) -> dict[str, Any]:
 
 
 def write(folder: Path, virtual_service: Mapping[str, Any], of: Mapping[str, Iterable[Endpoint]]) -> None:
-    """Writes routes and endpoints into the folder that Envoy watches, endpoints first, each file in one step.
+    """Writes routes and endpoints into the folder that Envoy watches, each file in one step.
 
-    So a cluster may get weight and address together; one that loses both has to lose its weight by an earlier write,
-    or requests in between find no endpoint (503).
+    A cluster gets its addresses before its weight, and loses its last address after it: Envoy reads the files in the
+    order of their writing, and a request in between would find nobody (503).
     """
-    for cluster, addresses in of.items():
-        _resource(folder / EDS.format(cluster), endpoints(cluster, addresses))
+    given = {cluster: list(addresses) for cluster, addresses in of.items()}
+    for cluster, addresses in given.items():
+        if addresses:
+            _resource(folder / EDS.format(cluster), endpoints(cluster, addresses))
     _resource(folder / RDS, routes(virtual_service))
+    for cluster, addresses in given.items():
+        if not addresses:
+            _resource(folder / EDS.format(cluster), endpoints(cluster, addresses))
 
 
 def bootstrap(folder: Path, port: int, admin: int, clusters: Iterable[str], host: str = HOST) -> dict[str, Any]:
