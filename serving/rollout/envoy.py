@@ -98,7 +98,8 @@ def write(folder: Path, virtual_service: Mapping[str, Any], of: Mapping[str, Ite
 
 def bootstrap(folder: Path, port: int, admin: int, clusters: Iterable[str], host: str = HOST) -> dict[str, Any]:
     """Envoy's configuration: callers on `port`, its own pages and metrics on `admin`, the rest from the files."""
-    from_file = {"path": str(folder / RDS), "watched_directory": {"path": str(folder)}}
+    # No `watched_directory`: with one, Envoy reads all files when any is replaced, in an order of its own.
+    from_file = {"path": str(folder / RDS)}
     manager = {
         "@type": f"{TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
@@ -246,7 +247,7 @@ def _failures() -> dict[str, Any]:
 
 
 def _eds_cluster(folder: Path, name: str) -> dict[str, Any]:
-    from_file = {"path": str(folder / EDS.format(name)), "watched_directory": {"path": str(folder)}}
+    from_file = {"path": str(folder / EDS.format(name))}
     options = f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         "name": name,
