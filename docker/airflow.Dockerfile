@@ -1,5 +1,5 @@
-# Airflow's parts (scheduler, API server, DAG processor, triggerer): the orchestration environment and the DAGs. Its tasks
-# are pods of the pipeline's image (PLUMBLINE_TASKS=pods), so nothing of the pipeline is in here.
+# Airflow's parts (scheduler, API server, DAG processor, triggerer): the orchestration environment and the DAGs. Its
+# tasks are pods of the pipeline's image (PLUMBLINE_TASKS=pods), so nothing of the pipeline is in here.
 #   docker build -f docker/airflow.Dockerfile --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:… \
 #     --build-arg CODE_SHA=$(git rev-parse HEAD) .
 ARG PYTHON_IMAGE

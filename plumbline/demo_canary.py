@@ -91,8 +91,15 @@ def _callers(url: str, per_second: float) -> Iterator[Traffic | None]:
         yield None
         return
     say(f"{SIMULATED} traffic: {per_second:g} requests a second, with {SIMULATED} outcomes")
-    with Traffic(url, per_second) as traffic:
-        yield traffic
+    traffic = Traffic(url, per_second)
+    try:
+        with traffic:
+            yield traffic
+    finally:
+        _tell(traffic)
+
+
+def _tell(traffic: Traffic) -> None:
     told = ", ".join(f"{count:,} of status {status}" for status, count in sorted(traffic.statuses().items()))
     say(f"{SIMULATED} traffic: {told}")
 

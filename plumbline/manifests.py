@@ -88,8 +88,8 @@ def check(root: Path = ROOT) -> str:
     lint_dockerfiles(root)
     count = whole.count("\nkind: ") + whole.startswith("kind: ")
     return (
-        f"{count} objects of {len(rendered)} kustomizations are what Kubernetes {' and '.join(versions)} and the CRDs "
-        f"take; {len(DOCKERFILES)} Dockerfiles are clean"
+        f"{count} objects of k8s/ are what Kubernetes {' and '.join(versions)} and the CRDs take; "
+        f"{len(DOCKERFILES)} Dockerfiles are clean"
     )
 
 

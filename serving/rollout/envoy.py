@@ -81,15 +81,25 @@ def endpoints(cluster: str, addresses: Iterable[Endpoint]) -> dict[str, Any]:
 
 
 def write(folder: Path, virtual_service: Mapping[str, Any], of: Mapping[str, Iterable[Endpoint]]) -> None:
-    """Writes routes and endpoints into the folder that Envoy watches, endpoints first, each file in one step."""
-    for cluster, addresses in of.items():
-        _resource(folder / EDS.format(cluster), endpoints(cluster, addresses))
+    """Writes routes and endpoints into the folder that Envoy watches, each file in one step.
+
+    A cluster gets its addresses before its weight, and loses its last address after it: Envoy reads the files in the
+    order of their writing, and a request in between would find nobody (503).
+    """
+    given = {cluster: list(addresses) for cluster, addresses in of.items()}
+    for cluster, addresses in given.items():
+        if addresses:
+            _resource(folder / EDS.format(cluster), endpoints(cluster, addresses))
     _resource(folder / RDS, routes(virtual_service))
+    for cluster, addresses in given.items():
+        if not addresses:
+            _resource(folder / EDS.format(cluster), endpoints(cluster, addresses))
 
 
 def bootstrap(folder: Path, port: int, admin: int, clusters: Iterable[str], host: str = HOST) -> dict[str, Any]:
     """Envoy's configuration: callers on `port`, its own pages and metrics on `admin`, the rest from the files."""
-    from_file = {"path": str(folder / RDS), "watched_directory": {"path": str(folder)}}
+    # No `watched_directory`: with one, Envoy reads all files when any is replaced, in an order of its own.
+    from_file = {"path": str(folder / RDS)}
     manager = {
         "@type": f"{TYPES}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
@@ -237,7 +247,7 @@ def _failures() -> dict[str, Any]:
 
 
 def _eds_cluster(folder: Path, name: str) -> dict[str, Any]:
-    from_file = {"path": str(folder / EDS.format(name)), "watched_directory": {"path": str(folder)}}
+    from_file = {"path": str(folder / EDS.format(name))}
     options = f"{TYPES}.extensions.upstreams.http.v3.HttpProtocolOptions"
     return {
         "name": name,

@@ -80,12 +80,18 @@ class Laptop:
         self._targets()
 
     def adopt_canary(self) -> None:
-        """The canary is stable from now on: first all goes to it, then it stands behind both names, its weight 0."""
+        """The canary is stable from now on: all goes to it, it stands behind both names, then behind the one of stable.
+
+        A name loses its address last: a request that was on its way there would find nobody.
+        """
         canary = services.find(launch.CANARY_NAME)
         if canary is None:
             raise RolloutError(f"the canary is gone: {services.log_file(launch.CANARY_NAME)}")
         self.weigh(100)
         self._drained(self.rollout.stable)
+        self._write(0, canary, canary)
+        self._applied()
+        self._drained(self.rollout.canary)
         self._write(0, canary, None)
         self._applied()
         launch.tell(canary.more["revision"], STABLE)

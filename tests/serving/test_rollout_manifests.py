@@ -218,3 +218,21 @@ def test_a_file_that_is_not_there_or_no_yaml_is_named(tmp_path: Path) -> None:
             path.write_text(text)
         with pytest.raises(RolloutError, match=name):
             manifests.rollout(path)
+
+
+def test_a_cluster_gets_its_address_before_its_weight_and_loses_it_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    write = envoy.files.write_whole
+
+    def written(path: Path, text: str, mode: int = 0o644) -> None:
+        order.append(path.name)
+        write(path, text, mode)
+
+    monkeypatch.setattr(envoy.files, "write_whole", written)
+    at = ("127.0.0.1", 1)
+    envoy.write(tmp_path, shipped(), {"churn-stable": [at], "churn-canary": [at]})
+    envoy.write(tmp_path, shipped(), {"churn-canary": [], "churn-stable": [at]})
+    stable, canary = (envoy.EDS.format(name) for name in ("churn-stable", "churn-canary"))
+    assert order == [stable, canary, envoy.RDS, stable, envoy.RDS, canary]
