@@ -52,9 +52,9 @@ class Tail:
 
     def _since_version(self, delta: DeltaTable, head: int) -> tuple[list[dict[str, Any]], set[str]]:
         if self._version < 0:
-            files = _added(delta)
-            reach = {file["path"] for file in files if _utc(file.get(f"max.{self._stamp}"), self._since) >= self._since}
-            return self._rows(delta, reach), {file["path"] for file in files}
+            added = _added(delta)
+            reach = {file["path"] for file in added if _utc(file.get(f"max.{self._stamp}"), self._since) >= self._since}
+            return self._rows(delta, reach), {file["path"] for file in added}
         commits = {int(commit["version"]): commit["operation"] for commit in delta.history(head - self._version)}
         if all(commits.get(version) in APPENDS for version in range(self._version + 1, head + 1)):
             files = _files(delta)
