@@ -18,7 +18,7 @@ FINAL = ("Healthy", "Degraded")
 SETTLED = 1.0
 """Seconds after a change of weights until every request goes by it: poll, file, Envoy, and what was under way."""
 
-AROUND = 8.0
+AROUND = 6.0
 """Seconds before and after a canary that its requests are compared with."""
 
 
@@ -74,7 +74,7 @@ def ship(deployed: Deployed, mesh: Mesh, callers: Callers, name: str, model: Mod
     phase = eventually(lambda: ended(deployed, last), 150, f"the rollout of version {last.version} ends")
     now = time.monotonic()
     time.sleep(AROUND)
-    print("TIMELINE", [(round(w.at-begun,1), w.canary, w.stable) for w in mesh.timeline])
+    print("TIMELINE", [(round(w.at - begun, 1), w.canary, w.stable) for w in mesh.timeline])
     return Story(
         name,
         last.version,
