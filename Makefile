@@ -4,10 +4,10 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries demo replay test test-fast kill drill bench docs dashboards generate lint format up airflow down clean lock
+.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary replay test test-fast test-cluster kill drill bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install everything under .plumbline/ (nothing when it is there already)
 	@$(PYTHON3) -P plumbline/bootstrap.py
@@ -15,17 +15,30 @@ setup: ## Install everything under .plumbline/ (nothing when it is there already
 binaries: ## Prometheus and Alertmanager, without root where there is apt (nothing when they are there)
 	@$(PYTHON3) -P plumbline/binaries.py
 
+manifest-tools: setup ## kustomize, kubeconform and the schemas that manifests are held against (a minute, once)
+	@$(BIN)/python -m plumbline.manifest_tools
+
+cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing when it is there; 15 minutes, 170 MB)
+	@$(BIN)/python -m plumbline.cluster_binaries
+
 demo: setup ## Real orders in, live churn predictions out, through every component
 	@$(BIN)/plumb demo
+
+demo-canary: setup binaries ## After the demo: a good model rolled out step by step, a bad one stopped at 10 %
+	@$(BIN)/plumb demo-canary $(if $(BAD),--bad $(BAD))
 
 replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
-test: setup binaries ## All tests but those of `make kill`
-	@$(BIN)/python -m pytest -q -m "not kill" -n 2 --dist loadfile --no-loadscope-reorder
+test: setup binaries manifest-tools ## All tests but those of `make kill`
+	@$(BIN)/python -m pytest -q -m "not kill and not cluster" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: setup binaries ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow and not kill"
+test-fast: setup binaries manifest-tools ## The tests that take seconds
+	@$(BIN)/python -m pytest -q -m "not slow and not kill and not cluster"
+
+test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
+	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster
+	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py
@@ -37,11 +50,14 @@ drill: setup ## Put every fault into a real run and see who stops it; the table 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)
 
-generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
-	@$(BIN)/python -m observability
-	@$(BIN)/python -m observability.grafana
+study: setup ## How often the guardrails abort a good canary and how soon a bad one, into docs/guardrails.md (10 minutes)
+	@$(BIN)/python -m bench.guardrails $(ONLY)
 
-lint: setup ## ruff, mypy, import rules between rooms, contracts, generated files, sqlfluff
+generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
+	@$(BIN)/python -m observability.grafana
+	@$(BIN)/python -m observability
+
+lint: setup manifest-tools ## ruff, mypy, import rules between rooms, contracts, generated files, manifests, Dockerfiles, sqlfluff
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -49,6 +65,7 @@ lint: setup ## ruff, mypy, import rules between rooms, contracts, generated file
 	@$(BIN)/plumb contract check
 	@$(BIN)/python -m observability --check
 	@$(BIN)/python -m observability.grafana --check
+	@$(BIN)/python -m plumbline.manifests
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
 docs: setup ## The README's flow and the screenshots, from this home's demo

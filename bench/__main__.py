@@ -1,7 +1,8 @@
 """`python -m bench [NAME …]`: measures, and writes docs/benchmarks.{md,json} and the picture. `make bench` runs all.
 
-Names: stages, online_read, predictions, materialization, join, history. The first makes the home that the next three
-read. Some 20 minutes on two cores; numbers of benchmarks that are not named are kept.
+Names: stages, online_read, predictions, materialization, rollout, join, history. The first makes the home that the
+next four read; rollout writes docs/rollout.md's table too. Some 25 minutes on two cores; numbers of benchmarks that are
+not named are kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from bench import measured, page
 from plumbline import clock
 from plumbline.progress import say
 
-NAMES = ("stages", "online_read", "predictions", "materialization", "join", "history")
+NAMES = ("stages", "online_read", "predictions", "materialization", "rollout", "join", "history")
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def main() -> None:
     names = parser.parse_args().names or NAMES
     if unknown := set(names) - set(NAMES):
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    if set(names) & set(NAMES[1:4]) and "stages" not in names and not (measured.HOME / "demo" / "releases").exists():
+    if set(names) & set(NAMES[1:5]) and "stages" not in names and not (measured.HOME / "demo" / "releases").exists():
         parser.error("no demo to read yet: name `stages` too")
     found = {**page.read(), "machine": measured.machine()}
     for name in names:

@@ -1,4 +1,5 @@
-"""What is generated and committed: the rules of Prometheus and the configuration of Alertmanager.
+"""What is generated and committed: the rules of Prometheus and the configuration of Alertmanager, on a laptop as files,
+in a cluster as the objects that the Prometheus operator and Grafana's sidecar look for.
 
 `make generate` writes them, `make lint` fails when they are not what contracts and code give.
 """
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from observability import alertmanager, house_rules, slo_rules
+from observability import alertmanager, house_rules, kubernetes, slo_rules
 from observability.rule import Group
 from plumbline import binaries, files
 from plumbline.errors import PlumblineError
@@ -18,6 +19,8 @@ from plumbline.settings import ROOT
 
 RULES = "observability/prometheus/rules"
 CONFIG = "observability/alertmanager/alertmanager.yml"
+DASHBOARDS = "observability/grafana/dashboards"
+CLUSTER = "k8s/platform/monitoring/generated"
 HEADER = "# Generated from {source}\n# by `make generate`. Do not edit: `make lint` compares.\n"
 
 
@@ -28,10 +31,23 @@ class Drifted(PlumblineError):
 def texts() -> dict[str, str]:
     """Every generated file, its path in the repository and its text."""
     return {
+        **cluster_texts(),
         f"{RULES}/promises.yml": rules(slo_rules.groups(), "contracts/*.odcs.yaml and observability/slo_rules.py"),
         f"{RULES}/house.yml": rules(house_rules.groups(), "observability/house_rules.py"),
         CONFIG: dumped(alertmanager.config(), "contracts/*.odcs.yaml and observability/alertmanager.py"),
     }
+
+
+def cluster_texts() -> dict[str, str]:
+    """The same rules and the committed dashboards as Kubernetes objects."""
+    found = {}
+    for name, module in (("house", house_rules), ("promises", slo_rules)):
+        source = f"contracts/*.odcs.yaml and {module.__name__.replace('.', '/')}.py"
+        found[f"{CLUSTER}/rules-{name}.yaml"] = dumped(kubernetes.rule(name, module.groups()), source)
+    for board in sorted((ROOT / DASHBOARDS).glob("*.json")):
+        made = kubernetes.dashboard(board.stem, board.read_text())
+        found[f"{CLUSTER}/dashboard-{board.stem}.yaml"] = dumped(made, f"{DASHBOARDS}/{board.name}")
+    return found
 
 
 def rules(groups: list[Group], source: str) -> str:

@@ -25,9 +25,12 @@ NAMES = {
 PACKAGES = {"prometheus": (2, 42), "prometheus-alertmanager": (0, 25)}
 """Debian's packages, and the oldest version whose features are used."""
 
+OLDEST = {**PACKAGES, "etcd-server": (3, 4)}
+
 PINNED = {
     "prometheus_2.42.0+ds-5+deb12u1_amd64.deb": "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
     "prometheus-alertmanager_0.25.0-1+b4_amd64.deb": "4fb9aed15cfe8e0c32408e643ab32a1e41ee87d2cc26f18aeba928b1b0b98ae7",
+    "etcd-server_3.4.23-4+b4_amd64.deb": "3a9445d4560ad6de1c375756b2a17d97713df44cbd20a658c871fe108af7ef5d",
 }
 """What the tests ran with. Another version or machine has only apt's own check, and says so."""
 
@@ -84,9 +87,7 @@ def fetch() -> None:
         work = Path(scratch)
         work.chmod(0o755)  # apt's own user downloads into it when root asks
         unpacked = work / "unpacked"
-        for package in _download(work):
-            _verify(package)
-            _run(["dpkg", "-x", str(package), str(unpacked)], work)
+        _unpack(work, list(PACKAGES), unpacked)
         made = unpacked / "usr" / "bin"
         (unpacked / "usr" / "share" / "prometheus").rename(made / "share")
         for name, (was, now) in SHARED.items():
@@ -95,16 +96,36 @@ def fetch() -> None:
         made.rename(folder())
 
 
-def _download(work: Path) -> list[Path]:
+def fetch_one(package: str, name: str, to: Path) -> None:
+    """Puts the binary `name` of one Debian package of OLDEST into a folder. Raises BinariesError as `fetch` does."""
+    if found := shutil.which(name):
+        shutil.copy2(found, to / name)
+        return
+    if not (shutil.which("apt-get") and shutil.which("dpkg")):
+        raise BinariesError(f"{name} is not on PATH, and there is no apt to fetch Debian's {package}: install it")
+    with tempfile.TemporaryDirectory(dir=to) as scratch:
+        work = Path(scratch)
+        work.chmod(0o755)
+        _unpack(work, [package], work / "unpacked")
+        (work / "unpacked" / "usr" / "bin" / name).replace(to / name)
+
+
+def _unpack(work: Path, names: list[str], to: Path) -> None:
+    for package in _download(work, names):
+        _verify(package)
+        _run(["dpkg", "-x", str(package), str(to)], work)
+
+
+def _download(work: Path, names: list[str]) -> list[Path]:
     """The packages, by the lists that are there or else by lists of our own."""
     try:
-        _run(["apt-get", "-qq", "download", *PACKAGES], work)
+        _run(["apt-get", "-qq", "download", *names], work)
     except BinariesError:
         for part in ("lists/partial", "cache/archives/partial"):
             (work / part).mkdir(parents=True)
         own = ["-o", f"Dir::State::Lists={work}/lists", "-o", f"Dir::Cache={work}/cache"]
         _run(["apt-get", "-qq", *own, "update"], work)
-        _run(["apt-get", "-qq", *own, "download", *PACKAGES], work)
+        _run(["apt-get", "-qq", *own, "download", *names], work)
     return sorted(work.glob("*.deb"))
 
 
@@ -116,8 +137,8 @@ def _verify(package: Path) -> None:
             raise BinariesError(f"{package.name}: expected sha256 {PINNED[package.name]}, found {digest}")
         return
     numbers = tuple(int(part) for part in re.findall(r"\d+", version.replace("%3a", ":").rpartition(":")[2])[:2])
-    if numbers < PACKAGES[name]:
-        raise BinariesError(f"{package.name} is older than {'.'.join(map(str, PACKAGES[name]))}. {HOW}")
+    if numbers < OLDEST[name]:
+        raise BinariesError(f"{package.name} is older than {'.'.join(map(str, OLDEST[name]))}. {HOW}")
     print(f"    {package.name}: not the package that the tests ran with; apt's signature check alone vouches for it")
 
 

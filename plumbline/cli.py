@@ -11,7 +11,7 @@ import typer
 
 from plumbline.commands import daily, parity, gate, model, trust, data, release_history, contracts, why, house, drills  # isort: skip # noqa: F401 - in the order of the panels in --help
 from plumbline.commands import lineage, watch  # isort: skip # noqa: F401
-from plumbline.commands import business  # isort: skip # noqa: F401
+from plumbline.commands import business, judge, promote, rollout  # isort: skip # noqa: F401
 from plumbline.commands.base import app
 from plumbline.errors import PlumblineError, ServiceUnavailable
 

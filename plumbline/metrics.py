@@ -2,8 +2,8 @@
 
 A metric that is not in the table cannot be made. Units: `ms` milliseconds, `s` seconds, `pct` 0 to 100, `ratio` 0 to
 1, `1` a count. `PREDICTOR` is what a predictor serves, `EXPORTER` what `plumb exporter` does, with those of each
-contracted dataset (`of_dataset`): a new contract brings its metrics. `EXTERNAL` are others' that rules and dashboards
-read.
+contracted dataset (`of_dataset`): a new contract brings its metrics; `JUDGE` is what `plumb judge` serves. `EXTERNAL`
+are others' that rules, dashboards and guardrails read.
 """
 
 from __future__ import annotations
@@ -160,6 +160,51 @@ EXPORTER: tuple[Metric, ...] = (
     Metric("avg_handle_time", "gauge", "s", "Mean time that support took for a call. Simulated.", TRACK),
 )
 
+PAIR = ("canary", "stable")
+
+JUDGE: tuple[Metric, ...] = (
+    Metric(
+        "canary_kpi_p_value",
+        "gauge",
+        "1",
+        "Smallest anytime-valid p-value so far of the canary being no worse than stable in this KPI: at or below a "
+        "level at any time at all with at most that probability when it is not. Outcomes are simulated here.",
+        ("kpi", *PAIR),
+    ),
+    Metric(
+        "canary_kpi_difference",
+        "gauge",
+        "1",
+        "The KPI of the canary less that of stable, in its unit, at stable's rate. Outcomes are simulated here.",
+        ("kpi", *PAIR),
+    ),
+    Metric(
+        "canary_kpi_difference_lower",
+        "gauge",
+        "1",
+        "Lower end of the difference's confidence sequence, which holds at all times together. Outcomes are simulated.",
+        ("kpi", *PAIR),
+    ),
+    Metric(
+        "canary_kpi_difference_upper",
+        "gauge",
+        "1",
+        "Upper end of the difference's confidence sequence, which holds at all times together. Outcomes are simulated.",
+        ("kpi", *PAIR),
+    ),
+    Metric("canary_kpi_rate", "gauge", "1", "The KPI of a revision. Outcomes are simulated here.", ("kpi", "revision")),
+    Metric(
+        "canary_kpi_observations",
+        "gauge",
+        "1",
+        "Requests of a revision whose outcome is known, counted while it was one side of a canary. Simulated here.",
+        ("kpi", "revision"),
+    ),
+    Metric("canary_score_psi", "gauge", "1", "Population stability index of the canary's scores to stable's.", PAIR),
+    Metric("judge_failures_total", "counter", "1", "Rounds of the judge that could not read the log or the template."),
+)
+"""What `plumb judge` serves; `canary` and `stable` are revisions."""
+
 AIRFLOW: tuple[Metric, ...] = (
     Metric("airflow_task_ends_total", "counter", "1", "Task instances that ended, by how.", ("dag", "task", "state")),
     Metric("airflow_dag_runs_total", "counter", "1", "DAG runs that ended, by how.", ("dag", "state")),
@@ -169,17 +214,19 @@ AIRFLOW: tuple[Metric, ...] = (
 )
 """Airflow's own, which it sends to the exporter by OpenTelemetry's protocol."""
 
-SCHEMA = (*PREDICTOR, *EXPORTER, *AIRFLOW)
+SCHEMA = (*PREDICTOR, *EXPORTER, *JUDGE, *AIRFLOW)
 
 EXTERNAL: dict[str, str] = {
     "up": "Prometheus: 1 when the target answered the newest scrape",
     "ALERTS": "Prometheus: the alerts that are pending or firing",
     "ALERTS_FOR_STATE": "Prometheus: since when, as Unix time",
     "scrape_duration_seconds": "Prometheus: how long a scrape took",
+    "istio_requests_total": "Istio's proxies: requests by response_code and destination_service_name",
+    "istio_request_duration_milliseconds_bucket": "Istio's proxies: how long they took, by destination_service_name",
     "kafka_consumergroup_lag": "kafka_exporter: messages behind, by consumergroup, topic and partition",
     "kafka_consumergroup_current_offset": "kafka_exporter: where a consumer group is, by topic and partition",
 }
-"""What rules and dashboards may read besides the schema, and who makes it."""
+"""What rules, dashboards and guardrails may read besides the schema, and who makes it."""
 
 
 def prefix(table: str) -> str:

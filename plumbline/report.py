@@ -68,6 +68,7 @@ def tell(summary: dict[str, Any], console: Console) -> None:
         ("the report", home / "report" / "index.html"),
         ("data docs", home / "data_docs" / "index.html"),
         ("ask it yourself", "make up, then the curl line it prints"),
+        ("a canary", "make demo-canary: a good model rolled out step by step, a bad one stopped at 10 %"),
         ("MLflow", "make up, then the address it prints"),
         ("dbt docs", f"{settings().plumb_command} dbt docs generate"),
     ):

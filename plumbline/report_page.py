@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import distributions, figures, files, lake, ledger, page, releases
+from plumbline import distributions, figures, files, lake, ledger, page, releases, rollout_page
 from plumbline.releases import Release
 from plumbline.report import METRICS, MODELS
 from plumbline.settings import settings
@@ -62,7 +62,8 @@ def write(product: str) -> Path:
     for run in found:
         if run is found[-1] or _older(folder / run.file, run):
             _write_run(folder / run.file, run, newest=run is found[-1])
-    return page.write(folder / "index.html", "runs.html", runs=found[::-1], states=STATES)
+    rolled_out = rollout_page.write() if (settings().home / "rollouts").exists() else None
+    return page.write(folder / "index.html", "runs.html", runs=found[::-1], states=STATES, rolled_out=rolled_out)
 
 
 def runs(product: str) -> list[Run]:

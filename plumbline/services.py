@@ -120,6 +120,13 @@ def stop(name: str, grace: float = 20.0) -> bool:
     return service is not None
 
 
+def rename(name: str, to: str) -> None:
+    """Gives a running server another name, and its log with it; nothing may run under that one."""
+    with files.locked(settings().home / f"{to}.lock", wait=True):
+        os.replace(log_file(name), log_file(to))
+        os.replace(_record(name), _record(to))
+
+
 def running() -> set[str]:
     """The names of this home's servers that run now."""
     return {path.stem for path in settings().home.glob("*.json") if find(path.stem) is not None}

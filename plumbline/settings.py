@@ -47,6 +47,14 @@ class Settings(BaseSettings):
     verify_key: str | None = Field(
         None, description="Public key that a model must be signed with to be loaded; default: the signing key's."
     )
+    model_version: str | None = Field(
+        None, pattern=r"^[1-9][0-9]*$", description="The registry's version of what `plumb serve --model-dir` serves."
+    )
+    model_run: str | None = Field(None, description="The MLflow run that trained it; its files must say the same.")
+    model_digest: str | None = Field(
+        None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest that its signature must be over: sha256:…"
+    )
+    model_signature: str | None = Field(None, description="Its signature as `plumb promote` writes it.")
     spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
     spark_in_process: bool = Field(False, description="Run Spark inside the command instead of a Connect server.")
     dbt_utils: Literal["offline", "hub"] = Field(
@@ -54,6 +62,13 @@ class Settings(BaseSettings):
         description="`hub`: the real package, by `dbt deps`; `offline`: the few macros in dbt/offline_packages.",
     )
     code_sha: str | None = Field(None, description="The commit, where there is no git checkout (in an image).")
+    revision: str | None = Field(
+        None,
+        description="What a predictor's rows in the outcome log are told apart by in a rollout; pod-template hash.",
+    )
+    track_file: Path | None = Field(
+        None, description="A file that says `canary` while this predictor is one; else, or without it, it is stable."
+    )
     plumb: Path | None = Field(None, description="The `plumb` that Airflow's tasks call; default: the pipeline's.")
     tasks: Literal["commands", "pods"] = Field(
         "commands", description="What an Airflow task is: a command on its worker, or a pod of its own."

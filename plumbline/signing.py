@@ -8,8 +8,11 @@ itself, which proves that files are those that were signed here, and nothing abo
 from __future__ import annotations
 
 import base64
+import binascii
+import gzip
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +79,26 @@ def verify(folder: Path, bundle: str | None, what: str) -> None:
         # A bundle that is no bundle fails wherever model-signing or the JSON reader first trips over it.
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Untrusted(f"{what} {_told(error, fingerprint(public), folder, bundle)}; it is not loaded") from None
+
+
+def digest(bundle: str) -> str:
+    """`sha256:…` over the digests of all files that a bundle signs: what a deployment names a model's files by."""
+    payload = json.loads(base64.b64decode(json.loads(bundle)["dsseEnvelope"]["payload"]))
+    return f"sha256:{payload['subject'][0]['digest']['sha256']}"
+
+
+def packed(bundle: str) -> str:
+    """A bundle as one line of text, for an annotation or an environment variable: gzip in base64."""
+    return base64.b64encode(gzip.compress(bundle.encode(), mtime=0)).decode()
+
+
+def unpacked(text: str, what: str) -> str:
+    """The bundle that `packed` made a text of. Raises Untrusted when it is none; `what` names the model."""
+    try:
+        return gzip.decompress(base64.b64decode(text, validate=True)).decode()
+    except (binascii.Error, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        told = f"has a signature that cannot be read ({type(error).__name__})"
+        raise Untrusted(f"{what} {told}: expected what `plumb promote` writes; it is not loaded") from None
 
 
 def signer() -> str:

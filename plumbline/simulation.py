@@ -26,7 +26,7 @@ from plumbline.lineage import observed
 from plumbline.lineage.declared import LOG
 from plumbline.progress import say
 from plumbline.settings import settings
-from plumbline.simulated_responses import SEED, respond
+from plumbline.simulated_responses import SEED, Action, respond
 
 MARK = "simulated-"
 LOGGED_WITHIN = 30.0
@@ -45,7 +45,7 @@ def traffic(requests: int, seed: int = SEED, seconds: float = 0.0) -> dict[str, 
     Spread over `seconds`, or as fast as one client can. Returns when the outcome log has the answers. Raises DemoError
     without a predictor, SimulationError when the log does not get them in time.
     """
-    customers = _customers()
+    customers = known_customers()
     chosen = random.Random(seed).choices(customers, k=requests)  # noqa: S311
     run = f"{MARK}{seed}-{clock.wall():%Y%m%dT%H%M%S}-"
     say(f"simulated traffic: {requests:,} requests for {len(set(chosen)):,} of {len(customers):,} customers")
@@ -107,22 +107,8 @@ def _simulated(seed: int) -> dict[str, Any]:
     version = lake.version(LOG)
     waiting = table.awaiting(version)
     rows = []
-    for row, (ordered, start, end) in zip(waiting, _really_ordered(waiting), strict=True):
-        response = respond(row["customer_id"], row["action"], ordered, seed)
-        rows.append(
-            {
-                "request_id": row["request_id"],
-                "customer_id": row["customer_id"],
-                "contacted": row["action"] == "contact",
-                "ordered": response.ordered,
-                "called_support": response.called_support,
-                "handle_seconds": response.handle_seconds,
-                "really_ordered": ordered,
-                "window_start": start,
-                "window_end": end,
-                "simulated": True,
-            }
-        )
+    for row, really in zip(waiting, really_ordered(waiting), strict=True):
+        rows.append(outcome(row["request_id"], row["customer_id"], row["action"], really, seed))
     written, made = table.append(rows), lake.version(table.TABLE)
     if written:
         observed.wrote(table.TABLE, made, written)
@@ -142,7 +128,27 @@ def _simulated(seed: int) -> dict[str, Any]:
     }
 
 
-def _really_ordered(asked: list[dict[str, Any]]) -> list[tuple[bool, date, date]]:
+def outcome(
+    request_id: str, customer_id: int, action: Action, really: tuple[bool, date, date], seed: int = SEED
+) -> dict[str, Any]:
+    """The row of `serving.outcomes` of a customer on whom the campaign acted, by what `really_ordered` says of them."""
+    ordered, start, end = really
+    response = respond(customer_id, action, ordered, seed)
+    return {
+        "request_id": request_id,
+        "customer_id": customer_id,
+        "contacted": action == "contact",
+        "ordered": response.ordered,
+        "called_support": response.called_support,
+        "handle_seconds": response.handle_seconds,
+        "really_ordered": ordered,
+        "window_start": start,
+        "window_end": end,
+        "simulated": True,
+    }
+
+
+def really_ordered(asked: list[dict[str, Any]]) -> list[tuple[bool, date, date]]:
     """For each asked `customer_id` and `day`: whether they ordered in the window, and its first and last day."""
     import numpy as np
 
@@ -162,7 +168,8 @@ def _really_ordered(asked: list[dict[str, Any]]) -> list[tuple[bool, date, date]
     ]
 
 
-def _customers() -> list[int]:
+def known_customers() -> list[int]:
+    """The customers of the release in force."""
     import pyarrow.compute as pc
 
     version = releases.required(demo.PRODUCT).version("analytics.customers")

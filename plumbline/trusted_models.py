@@ -7,6 +7,7 @@ it is read, and MLflow knows many flavors that are one.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,10 +39,11 @@ UBJSON, PICKLE = b"{", b"\x80"
 
 @dataclass(frozen=True)
 class TrustedModel:
-    """A verified booster, and `metadata`, what its training wrote into the signed files about it."""
+    """A verified booster; `metadata`, what its training wrote into the signed files about it, and its MLflow run."""
 
     booster: xgboost.Booster
     metadata: Mapping[str, str]
+    run_id: str | None = None
 
 
 def sign(uri: str, what: str) -> tuple[Signed, bytes]:
@@ -56,19 +58,46 @@ def sign(uri: str, what: str) -> tuple[Signed, bytes]:
 
 def load(version: ModelVersion) -> TrustedModel:
     """A registered version's booster, one thread. Raises Untrusted, naming the file, when it must not be loaded."""
-    import xgboost
+    with _fetched(version.source) as folder:
+        found = _verified(folder, version.tags.get(SIGNATURE), f"{NAME} version {version.version}")
+    observed.read(declared.MODELS, version.version)
+    return found
 
+
+def load_folder(folder: Path, bundle: str | None, what: str) -> TrustedModel:
+    """The booster of a folder that somebody else filled, as KServe's storage initializer does; `what` names the model.
+
+    Raises Untrusted, naming the file, unless `bundle` signs exactly what is in it.
+    """
+    if not folder.is_dir():
+        raise Untrusted(f"{what}: {folder} is no folder; expected the files that were signed")
+    with tempfile.TemporaryDirectory(prefix="plumbline-model-") as place:
+        copy = Path(place) / "model"
+        shutil.copytree(folder, copy, symlinks=True)
+        return _verified(copy, bundle, what)
+
+
+def verify(version: ModelVersion) -> None:
+    """Raises Untrusted, naming the file, when a registered version must not be loaded; nothing of it is parsed."""
     what = f"{NAME} version {version.version}"
     with _fetched(version.source) as folder:
         _only_data(folder, what)
         signing.verify(folder, version.tags.get(SIGNATURE), what)
-        data = _data_file(folder, what)
-        booster = xgboost.Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
-        booster.load_model(data)
-        metadata = _described(folder).get("metadata") or {}
+        _data_file(folder, what)
+
+
+def _verified(folder: Path, bundle: str | None, what: str) -> TrustedModel:
+    """The booster of a private copy of the files."""
+    import xgboost
+
+    _only_data(folder, what)
+    signing.verify(folder, bundle, what)
+    data, told = _data_file(folder, what), _described(folder)
+    booster = xgboost.Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
+    booster.load_model(data)
     booster.set_param({"nthread": 1})
-    observed.read(declared.MODELS, version.version)
-    return TrustedModel(booster, {str(name): str(value) for name, value in metadata.items()})
+    metadata: dict[str, Any] = told.get("metadata") or {}
+    return TrustedModel(booster, {str(name): str(value) for name, value in metadata.items()}, told.get("run_id"))
 
 
 @contextmanager

@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from plumbline import online_store, services, signing, stage
+from plumbline.errors import Conflict
 from plumbline.lineage import declared, observed
 from plumbline.signing import Untrusted
 from serving import launch, registry, shadow
 from serving.errors import ServingError
+from serving.rollout import state
 
 PRODUCT = "churn"
 
@@ -21,19 +23,31 @@ def deploy(model: str | None = None) -> dict[str, Any]:
     """Makes the challenger champion when there is no champion yet; with `model` (an alias or a number) switches to it.
 
     Raises Untrusted when the model's signature does not hold, ServingError when there is no such model, nothing is
-    materialized, or the shadow check finds against it; Refused when it cannot score.
+    materialized, or the shadow check finds against it; Refused when it cannot score; Conflict in mid-rollout.
     """
     with stage.lease(PRODUCT, "deploy", "deployment"):
         champion = registry.find(registry.CHAMPION)
         if champion is None:
             return _recorded(registry.CHALLENGER if model is None else model, None)
         if model is None:
-            why = "there is a champion; `plumb deploy --model challenger` replaces it at once, a canary bit by bit"
+            why = "there is a champion; `plumb rollout start` replaces it bit by bit, `plumb deploy --model` at once"
             return {"state": "unchanged", "champion": str(champion.version), "why": why}
+        if state.driven():
+            raise Conflict("a rollout is under way: `plumb rollout abort` ends it, `plumb rollout status` shows it")
         return _recorded(model, str(champion.version))
 
 
-def _recorded(model: str, champion: str | None) -> dict[str, Any]:
+def settle(version: str) -> dict[str, Any]:
+    """Makes the version champion whose rollout completed, and the champion before it `previous`.
+
+    Who answers is not touched: a rollout has seen to that. Raises Untrusted, ServingError when there is no such model.
+    """
+    with stage.lease(PRODUCT, "deploy", "deployment"):
+        champion = registry.find(registry.CHAMPION)
+        return _recorded(version, str(champion.version) if champion else None, rolled_out=True)
+
+
+def _recorded(model: str, champion: str | None, rolled_out: bool = False) -> dict[str, Any]:
     found = registry.find(model)
     if found is None:
         raise ServingError(f"{registry.NAME} has no {model} to deploy: run `plumb train`, then `plumb register`")
@@ -46,7 +60,10 @@ def _recorded(model: str, champion: str | None) -> dict[str, Any]:
 
     def gated() -> dict[str, Any]:
         _trusted(version, gates)
-        done = _first(version) if champion is None else _switch(version, champion, back)
+        if rolled_out:
+            done = _settled(version, champion)
+        else:
+            done = _first(version) if champion is None else _switch(version, champion, back)
         return {**done, "gates": gates}
 
     return {"state": "done", **stage.recorded(PRODUCT, head, gated, on_failure=lambda: {"gates": gates})}
@@ -88,6 +105,16 @@ def _first(version: str) -> dict[str, Any]:
         "champion": version,
         "tried": tried,
     }
+
+
+def _settled(version: str, champion: str | None) -> dict[str, Any]:
+    client = registry.client()
+    if champion is not None:
+        client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
+    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
+    observed.wrote(declared.CHAMPION, version)
+    told = f", version {champion} is previous" if champion else ""
+    return {"message": f"version {version} is champion after its rollout{told}", "champion": version}
 
 
 def _switch(version: str, champion: str, back: bool) -> dict[str, Any]:

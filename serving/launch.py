@@ -5,49 +5,85 @@ from __future__ import annotations
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
-from plumbline import online_store, services
+from plumbline import files, online_store, provenance, services
+from plumbline.settings import settings
 from serving import registry
 from serving.errors import ServingError
+from serving.track import CANARY, STABLE
 
-NAME = "predictor"
+NAME, CANARY_NAME = "predictor", "predictor-canary"
 READY = "/v2/models/churn-predictor/ready"
 
 
 def ensure(model: str = "champion") -> services.Service:
-    """The running predictor, or a new one; `more` holds `grpc_port` and `model`, the version that it serves.
+    """The running predictor, or a new one; `more` holds `grpc_port`, `model`, the version that it serves, `revision`.
 
     A predictor keeps the version that it loaded, so one that serves another than the alias means by now is stopped,
     and a new one listens where it did. Raises ServingError when there is no such model,
     ServiceUnavailable with the log's last lines when it does not come up.
     """
+    version = _version(model)
+    found = services.find(NAME)
+    if found is not None and found.more["model"] != version:
+        services.stop(NAME)
+    return services.ensure(_launch(NAME, version, STABLE, found.port if found else None))
+
+
+def canary(model: str) -> services.Service:
+    """A second predictor beside the first, told that it is the canary. Raises as `ensure` does."""
+    version = _version(model)
+    services.stop(CANARY_NAME)
+    return services.ensure(_launch(CANARY_NAME, version, CANARY, None))
+
+
+def tell(revision: str, track: str) -> None:
+    """Tells the predictor of that revision which side of a rollout it is; it knows within a second."""
+    files.write_whole(_track_file(revision), track + "\n")
+
+
+def revision(version: str) -> str:
+    """What stands for a pod template's hash: of the model version and the code that serves it."""
+    return files.sha256(f"{registry.NAME} {version} {provenance.code_sha()}".encode())[:10]
+
+
+def _version(model: str) -> str:
     online_store.url()  # outside the predictor's own session, so that one outlives the other
     meant = registry.find(model)
     if meant is None:
         raise ServingError(
             f"{registry.NAME} has no {model!r}: `plumb register` makes a challenger, `plumb deploy` a champion"
         )
-    version = str(meant.version)
-    found = services.find(NAME)
-    if found is not None and found.more["model"] != version:
-        services.stop(NAME)
-    grpc_port = services.free_port()
+    return str(meant.version)
+
+
+def _launch(name: str, version: str, track: str, port: int | None) -> services.Launch:
+    grpc_port, called = services.free_port(), revision(version)
 
     def command(port: int, token: str) -> list[str]:
+        tell(called, track)
         given = {"--port": str(port), "--grpc-port": str(grpc_port), "--model": version}
         return [sys.executable, "-m", "plumbline.cli", "serve", *(part for pair in given.items() for part in pair)]
 
-    return services.ensure(
-        services.Launch(
-            name=NAME,
-            command=command,
-            ready=lambda port, token: _ready(port),
-            port=found.port if found else None,
-            # Feast, once imported here, names in them a folder that ends with this process.
-            env=lambda port, token: {"PROMETHEUS_MULTIPROC_DIR": None, "PROMETHEUS_MULTIPROCESS_DIR": None},
-            more=lambda: {"grpc_port": grpc_port, "model": version},
-        )
+    return services.Launch(
+        name=name,
+        command=command,
+        ready=lambda port, token: _ready(port),
+        port=port,
+        # Feast, once imported here, names in the first two a folder that ends with this process.
+        env=lambda port, token: {
+            "PROMETHEUS_MULTIPROC_DIR": None,
+            "PROMETHEUS_MULTIPROCESS_DIR": None,
+            "PLUMBLINE_REVISION": called,
+            "PLUMBLINE_TRACK_FILE": str(_track_file(called)),
+        },
+        more=lambda: {"grpc_port": grpc_port, "model": version, "revision": called},
     )
+
+
+def _track_file(revision: str) -> Path:
+    return settings().home / "rollout" / "tracks" / revision
 
 
 def _ready(port: int) -> bool:

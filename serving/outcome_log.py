@@ -24,7 +24,10 @@ Write = Callable[[list[dict[str, Any]]], None]
 
 
 def schema() -> pa.Schema:
-    """The table's columns. `at` is the platform's now, `logged_at` the real time; scores are probabilities of churn."""
+    """The table's columns. `at` is the platform's now, `logged_at` the real time; scores are probabilities of churn.
+
+    `revision` is null outside a rollout; a table from before it was logged gets the column with its next rows.
+    """
     import pyarrow as pa
 
     stamp = pa.timestamp("us", tz="UTC")
@@ -41,6 +44,7 @@ def schema() -> pa.Schema:
             ("model_version", pa.string()),
             ("track", pa.string()),
             ("score", pa.float64()),
+            ("revision", pa.string()),
         ]
     )
 
@@ -50,7 +54,8 @@ def append(rows: list[dict[str, Any]]) -> None:
     import pyarrow as pa
     from deltalake import write_deltalake
 
-    write_deltalake(lake.uri(TABLE), pa.Table.from_pylist(rows, schema=schema()), mode="append")
+    table = pa.Table.from_pylist(rows, schema=schema())
+    write_deltalake(lake.uri(TABLE), table, mode="append", schema_mode="merge")
 
 
 class OutcomeLog:

@@ -63,25 +63,28 @@ def awaiting(version: int | None = None) -> list[dict[str, Any]]:
     for row in log.to_pylist():
         key = (row["request_id"], row["customer_id"])
         if key not in known and key not in found:
-            found[key] = {"request_id": key[0], "customer_id": key[1], "day": _day(row["at"])}
+            found[key] = {"request_id": key[0], "customer_id": key[1], "day": day(row["at"])}
             found[key]["action"] = action(row["score"])
     return [found[key] for key in sorted(found)]
 
 
-def append(rows: list[dict[str, Any]]) -> int:
-    """Appends those of the rows whose request and customer have no outcome yet, in one commit; how many."""
+def append(rows: list[dict[str, Any]], new: bool = False) -> int:
+    """Appends those of the rows whose request and customer have no outcome yet, in one commit; how many.
+
+    `new` says that none has one, for who made the request ids up himself: nothing is read then.
+    """
     import pyarrow as pa
     from deltalake import write_deltalake
 
     with files.locked(settings().home / "leases" / "outcomes.lock", wait=True):
-        known, recorded_at = _known(), clock.wall()
-        new = [
+        known, recorded_at = set() if new else _known(), clock.wall()
+        added = [
             {**row, "recorded_at": recorded_at} for row in rows if (row["request_id"], row["customer_id"]) not in known
         ]
-        if new:
-            table = pa.Table.from_pylist(new, schema=schema())
+        if added:
+            table = pa.Table.from_pylist(added, schema=schema())
             write_deltalake(lake.uri(TABLE), table, mode="append", configuration=lake.KEEP_LOG)
-    return len(new)
+    return len(added)
 
 
 def _known() -> set[tuple[str, int]]:
@@ -91,6 +94,6 @@ def _known() -> set[tuple[str, int]]:
     return set(zip(keys["request_id"].to_pylist(), keys["customer_id"].to_pylist(), strict=True))
 
 
-def _day(at: datetime) -> date:
+def day(at: datetime) -> date:
     """The last day whose orders were known at a request: its features are as of that day's end."""
     return (at - timedelta(days=1)).date()

@@ -7,6 +7,7 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID253 (imported by the server alone)
@@ -14,11 +15,13 @@ from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID2
 from plumbline import clock
 from plumbline.metrics import instrument
 from plumbline.progress import warn
+from plumbline.settings import settings
 from plumbline.signing import Untrusted
 from serving import registry, requests
 from serving.errors import Refused
 from serving.outcome_log import OutcomeLog
 from serving.scorer import Scored, Scorer
+from serving.track import Track
 
 LOG = logging.getLogger("plumbline.serving")
 NAME = "churn-predictor"
@@ -29,16 +32,19 @@ PROBE_SECONDS = 3.0
 PROBED = 10
 """Customers whom a probe tries at most, until one is scored."""
 
+MEASURED = ("prediction_latency_ms", "pct_missing_features")
+"""What is measured of each scored request."""
+
 MOST_AT_ONCE = 100
 """Requests under way at once, some 0.3 s of work; the next is told to come again instead of waiting in line."""
 
 
 class ChurnPredictor(Model):  # type: ignore[misc]
-    """Answers v1 and v2, REST and gRPC. `track` is `stable` or `canary`: which side of a rollout this process is."""
+    """Answers v1 and v2, REST and gRPC."""
 
-    def __init__(self, model: str, log: OutcomeLog, track: str = "stable") -> None:
+    def __init__(self, model: str | Path, log: OutcomeLog, track: Track | None = None) -> None:
         super().__init__(NAME, return_response_headers=True)
-        self._wanted, self._log, self._track = model, log, track
+        self._wanted, self._log, self._track = model, log, track or Track()
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="score")
         self._under_way = 0
         self._probing = asyncio.Lock()
@@ -58,9 +64,8 @@ class ChurnPredictor(Model):  # type: ignore[misc]
             self.scorer = Scorer(self._wanted)
         except Untrusted as refused:
             self.scorer, self._refused = self._in_its_place(refused)
-        labels = {"model_version": self.scorer.model.version, "track": self._track}
-        self._latency = instrument("prediction_latency_ms").labels(**labels)
-        self._missing = instrument("pct_missing_features").labels(**labels)
+        for name in MEASURED:
+            instrument(name).labels(self._version, self._track())
         self.ready = True
         return True
 
@@ -93,6 +98,8 @@ class ChurnPredictor(Model):  # type: ignore[misc]
 
     def _in_its_place(self, refused: Untrusted) -> tuple[Scorer, str]:
         """The previous champion and the version that it stands in for; only the champion has a stand-in."""
+        if isinstance(self._wanted, Path):
+            raise refused
         asked, champion = registry.find(self._wanted), registry.find(registry.CHAMPION)
         if asked is None or champion is None or asked.version != champion.version:
             raise refused
@@ -135,8 +142,8 @@ class ChurnPredictor(Model):  # type: ignore[misc]
             response_headers["x-request-id"] = request_id
         answer = self._tensors(request_id, scored, payload) if tensors else self._body(scored)
         self._log.add(self._log_rows(request_id, scored))
-        self._missing.observe(scored.pct_missing)
-        self._latency.observe(1000 * (clock.monotonic() - begun))
+        for name, value in zip(MEASURED, (1000 * (clock.monotonic() - begun), scored.pct_missing), strict=True):
+            instrument(name).labels(self._version, self._track()).observe(value)
         return answer
 
     async def _score(self, customers: list[int]) -> Scored:
@@ -205,7 +212,7 @@ class ChurnPredictor(Model):  # type: ignore[misc]
         )
 
     def _log_rows(self, request_id: str, scored: Scored) -> list[dict[str, Any]]:
-        logged_at = clock.wall()
+        logged_at, track = clock.wall(), self._track()
         return [
             {
                 "request_id": request_id,
@@ -217,8 +224,9 @@ class ChurnPredictor(Model):  # type: ignore[misc]
                 "features_age_seconds": found.row.age_seconds,
                 "release_id": found.row.release_id,
                 "model_version": self._version,
-                "track": self._track,
+                "track": track,
                 "score": found.probability,
+                "revision": settings().revision,
             }
             for found in scored.predictions
         ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from plumbline import registered_models, trusted_models
 from plumbline.registered_models import CHALLENGER, CHAMPION, NAME, PREVIOUS
 from plumbline.signing import Untrusted
+from plumbline.trusted_models import TrustedModel
 from serving.errors import ServingError
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["CHALLENGER", "CHAMPION", "NAME", "PREVIOUS", "LoadedModel", "client", "find", "load"]
+__all__ = ["CHALLENGER", "CHAMPION", "NAME", "PREVIOUS", "LoadedModel", "client", "find", "load", "of_trusted"]
+
+TRAINED = ("feature_service", "data_version", "release_id")
+"""What a model must say that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,22 @@ def load(model: str) -> LoadedModel:
     found = find(model)
     if found is None:
         raise ServingError(f"{NAME} has no {model!r}: `plumb register` makes a challenger, `plumb deploy` a champion")
-    trusted = trusted_models.load(found)
-    booster, names = trusted.booster, {}
-    for name in ("feature_service", "data_version", "release_id"):
-        if not trusted.metadata.get(name):
-            raise ServingError(f"{NAME} version {found.version} does not say its {name}: train it with `plumb train`")
-        names[name] = trusted.metadata[name]
-        if found.tags.get(name) not in (None, names[name]):
+    loaded = of_trusted(str(found.version), trusted_models.load(found))
+    for name in TRAINED:
+        if found.tags.get(name) not in (None, getattr(loaded, name)):
             raise Untrusted(
                 f"{NAME} version {found.version}: its tag {name} says {found.tags[name]!r}, "
-                f"its signed MLmodel {names[name]!r}; it is not loaded"
+                f"its signed MLmodel {getattr(loaded, name)!r}; it is not loaded"
             )
-    if not booster.feature_names:
-        raise ServingError(f"{NAME} version {found.version} names no features: train it on named columns")
-    return LoadedModel(str(found.version), booster, list(booster.feature_names), **names)
+    return loaded
+
+
+def of_trusted(version: str, trusted: TrustedModel) -> LoadedModel:
+    """A verified model with what its signed files say that it was trained on. Raises ServingError when they do not."""
+    for name in TRAINED:
+        if not trusted.metadata.get(name):
+            raise ServingError(f"{NAME} version {version} does not say its {name}: train it with `plumb train`")
+    if not trusted.booster.feature_names:
+        raise ServingError(f"{NAME} version {version} names no features: train it on named columns")
+    names = {name: trusted.metadata[name] for name in TRAINED}
+    return LoadedModel(version, trusted.booster, list(trusted.booster.feature_names), **names)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbline import clock
-from serving import registry
+from serving import model_folder, registry
 from serving.errors import ServingError
 from serving.features import FeatureRow, OnlineFeatures
 
@@ -44,12 +45,12 @@ class Scored:
 class Scorer:
     """A loaded model with its online features. Safe to use from several threads."""
 
-    def __init__(self, model: str) -> None:
-        """Loads the version that an alias or number names.
+    def __init__(self, model: str | Path) -> None:
+        """Loads the version that an alias or number names, or the model in a folder.
 
         Raises ServingError when it cannot be served, ServiceUnavailable when the registry or online store is away.
         """
-        self.model = registry.load(model)
+        self.model = model_folder.load(model) if isinstance(model, Path) else registry.load(model)
         self.features = OnlineFeatures(self.model.feature_service)
         absent = [name for name in self.model.features if name not in self.features.names]
         if absent:

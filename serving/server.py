@@ -9,39 +9,52 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from plumbline import clock, online_store, services
+from plumbline import clock, online_store, registered_models, services
 from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import declared, events, observed
 from plumbline.progress import say, warn
 from serving import registry
+from serving.track import CANARY, STABLE, Track
 
 GRACE = 10
 """Seconds that requests under way have after SIGTERM. One takes two at most: Redis has a second to answer."""
 
 
-def serve(port: int = 0, grpc_port: int = 0, model: str = "champion", host: str = services.HOST) -> None:
+def serve(
+    port: int = 0,
+    grpc_port: int = 0,
+    model: str = "champion",
+    host: str = services.HOST,
+    model_dir: Path | None = None,
+    canary: bool = False,
+) -> None:
     """Serves the model that an alias or version names until SIGTERM, then answers what is under way and returns.
 
-    Port 0 is a free one. Raises ServiceUnavailable when a port is taken or the registry or online store is away,
-    ServingError when there is no such model.
+    With `model_dir` it is the model in that folder, and no registry is asked. Port 0 is a free one. `canary` is the
+    track of a process that PLUMBLINE_TRACK_FILE does not tell. Raises ServiceUnavailable when a port is taken or the
+    registry or online store is away, ServingError when there is no such model, Untrusted when it is not what was
+    signed.
     """
     bound = _bind(host, port, "--port")
     if grpc_port:
         _bind(host, grpc_port, "--grpc-port").close()
     online_store.url()
     begun = clock.monotonic()
-    say(f"loading KServe, Feast and the model {model!r}")
-    from feature_repo.store import settle
+    say(f"loading KServe, Feast and the model {str(model_dir or model)!r}")
+    from feature_repo import store
 
-    settle()  # before KServe imports anything of Feast's
+    store.settle()  # before KServe imports anything of Feast's
+    if model_dir is not None:
+        store.apply()  # a pod's home is empty: its image has the definitions
     with _no_arguments():
         from serving.predictor import NAME, ChurnPredictor
     from serving.outcome_log import OutcomeLog
 
     log = OutcomeLog()
-    predictor = ChurnPredictor(model, log)
+    predictor = ChurnPredictor(model_dir or model, log, Track(without=CANARY if canary else STABLE))
     try:
         with observed.watching("serve") as watch:
             predictor.load()
@@ -63,7 +76,8 @@ def _opened(version: str) -> None:
     """Tells lineage what is served and from what; that it cannot know all of it is no reason not to serve."""
     online = None
     try:
-        champion, online = registry.find(registry.CHAMPION), online_store.online(online_store.client())
+        champion = registry.find(registry.CHAMPION) if registered_models.exist() else None
+        online = online_store.online(online_store.client())
         if champion is not None and str(champion.version) == version:
             observed.read(declared.CHAMPION, version)
     except Exception as error:

@@ -45,6 +45,12 @@ def build(release: int | None = None) -> dict[str, Any]:
         return {"state": "done", **found}
 
 
+def twin(honest: Dataset) -> Dataset:
+    """The twin of a dataset, in memory."""
+    rows = _newest(honest, int(str(honest.about["data_version"]).rpartition("=")[2]))
+    return Dataset({**honest.about, "content_hash": canonical.content_hash(rows)}, rows)
+
+
 def folder(release_id: int) -> Path:
     """Where the twin of a release's dataset is."""
     return settings().home / "training" / f"{release_id}-leaky"
@@ -68,17 +74,14 @@ def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
 
 
 def _build(honest: Dataset, number: int) -> dict[str, Any]:
-    version = int(str(honest.about["data_version"]).rpartition("=")[2])
-    rows = _newest(honest, version)
-    canonical.write(rows, folder(number) / "dataset.parquet")
-    digest = canonical.content_hash(rows)
-    twin = Dataset({**honest.about, "content_hash": digest}, rows)
-    scores = {"point_in_time": _scored(honest), "leaky_twin": _scored(twin)}
+    made = twin(honest)
+    canonical.write(made.rows, folder(number) / "dataset.parquet")
+    scores = {"point_in_time": _scored(honest), "leaky_twin": _scored(made)}
     dataset_id = f"{honest.about['dataset_id']}-leaky"
-    observed.wrote(declared.DATASET, dataset_id, len(rows))
+    observed.wrote(declared.DATASET, dataset_id, len(made.rows))
     aucs = [metrics["roc_auc"] for metrics in scores.values()]
     return {
-        **twin.about,
+        **made.about,
         "dataset_id": dataset_id,
         "twin_of": honest.about["content_hash"],
         "scores": scores,

@@ -81,7 +81,7 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
         **evaluate.metrics(churned, scores["BG/NBD"], "baseline_bgnbd_"),
         "base_rate": round(float(churned.mean()), 6),
     }
-    named = _names(data.about)
+    named = names(data.about)
     say("logging model, metrics and plots to MLflow")
     experiment = tracking.experiment_id(mlflow_client)
     run_name = f"{tracking.NAME}-r{data.about['release_id']}"
@@ -95,7 +95,7 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
         folder = dataset.folder(int(data.about["release_id"])) / "plots"
         plots.draw(folder, churned, scores, {str(k): _number(v) for k, v in gain.items()}, title)
         mlflow.log_artifacts(str(folder), "plots")
-        logged = _log_model(booster, test, data.features, named)
+        logged = log_model(booster, test, data.features, named)
     seen.wrote(declared.RUNS, run.info.run_id)
     return {
         "mlflow_run_id": run.info.run_id,
@@ -134,7 +134,8 @@ def _orders_known(pinned: str, observed: date) -> pd.DataFrame:
     return frame
 
 
-def _log_model(booster: xgboost.Booster, test: pd.DataFrame, features: list[str], named: dict[str, str]) -> Any:
+def log_model(booster: xgboost.Booster, test: pd.DataFrame, features: list[str], named: dict[str, str]) -> Any:
+    """Logs a model into the MLflow run that is open, in xgboost's own format, with a signature of its columns."""
     import mlflow.xgboost
     from mlflow.models import infer_signature
 
@@ -150,7 +151,7 @@ def _log_model(booster: xgboost.Booster, test: pd.DataFrame, features: list[str]
     )
 
 
-def _names(about: dict[str, Any]) -> dict[str, str]:
+def names(about: dict[str, Any]) -> dict[str, str]:
     """What a model was made from: the run's params and tags, and the tags of the registered version."""
     taken = ("data_version", "orders_version", "dataset_id", "cutoff", "release_id", "feature_service")
     return {

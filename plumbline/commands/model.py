@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -78,15 +79,25 @@ def serve(
     grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
     model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
+    model_dir: Annotated[
+        Path | None, typer.Option(help="A folder with the model's files instead of the registry, as in a pod.")
+    ] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Log and measure as the canary, where PLUMBLINE_TRACK_FILE does not say.")
+    ] = False,
 ) -> None:
     """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
 
     A champion that is unsigned or was altered is refused, and the previous one serves in its place: the log says
     REFUSED, the metric model_refused is 1, and answers carry refused_model_version. Another model is refused outright.
 
+    With --model-dir no registry is asked: PLUMBLINE_MODEL_VERSION says which version the folder holds, and
+    PLUMBLINE_MODEL_SIGNATURE must sign exactly what is in it.
+
     Example: plumb serve --port 8080
     """
-    room("serving.server:serve")(port=port, grpc_port=grpc_port, model=model, host=host)
+    given = {"port": port, "grpc_port": grpc_port, "model": model, "host": host}
+    room("serving.server:serve")(**given, model_dir=model_dir, canary=canary)
 
 
 @app.command(rich_help_panel="Features")

@@ -124,11 +124,32 @@ def test_the_table_is_made_by_its_first_rows_and_read_back_whole(
         "model_version": "1",
         "track": "stable",
         "score": 0.25,
+        "revision": "6d5f8c9b7",
     }
     append([row])
     append([row])
     assert lake.open_table(TABLE).to_pyarrow_table().to_pylist() == [row, row]
     assert lake.version(TABLE) == 1
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def test_a_table_from_before_revisions_takes_rows_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow as pa
+    from deltalake import write_deltalake
+
+    monkeypatch.setenv("PLUMBLINE_LAKE", str(tmp_path))
+    settings.cache_clear()
+    before = pa.schema([field for field in schema() if field.name != "revision"])
+    write_deltalake(lake.uri(TABLE), pa.Table.from_pylist([{"request_id": "old"}], schema=before))
+    append([{"request_id": "new", "revision": "6d5f8c9b7"}])
+    append([{"request_id": "outside a rollout"}])
+    read = lake.open_table(TABLE).to_pyarrow_table(columns=["request_id", "revision"]).to_pylist()
+    assert {row["request_id"]: row["revision"] for row in read} == {
+        "old": None,
+        "new": "6d5f8c9b7",
+        "outside a rollout": None,
+    }
     monkeypatch.undo()
     settings.cache_clear()
 

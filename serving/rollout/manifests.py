@@ -1,0 +1,199 @@
+"""The Rollout and the AnalysisTemplate as files, and what of them a laptop follows.
+
+The files are the ones that a cluster gets. A field that would change what a rollout does and that is not followed here
+is refused: a laptop that quietly does something else would prove nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plumbline.settings import ROOT
+from serving.rollout.conditions import Condition, condition
+from serving.rollout.errors import RolloutError
+
+BASE = ROOT / "k8s" / "churn" / "base"
+ROLLOUT, TEMPLATE, VIRTUAL_SERVICE = (
+    BASE / name for name in ("rollout.yaml", "analysis-template.yaml", "virtual-service.yaml")
+)
+ERRORS_IN_A_ROW = 4
+"""Argo's default of `consecutiveErrorLimit`."""
+
+HASHES = {"Latest": "canary", "Stable": "stable"}
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a template with its args filled in; times in seconds. `count` None measures until it is stopped."""
+
+    name: str
+    address: str
+    query: str
+    success: Condition | None
+    failure: Condition | None
+    initial_delay: float = 0.0
+    interval: float | None = None
+    count: int | None = 1
+    failure_limit: int = 0
+    inconclusive_limit: int = 0
+    error_limit: int = ERRORS_IN_A_ROW
+
+
+@dataclass(frozen=True)
+class SetWeight:
+    """So many of 100 requests go to the canary from now on."""
+
+    weight: int
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Seconds to wait, None until somebody promotes."""
+
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Templates by name, and the args that the step gives them: a value, or `canary` or `stable` for a revision."""
+
+    templates: tuple[str, ...]
+    values: Mapping[str, str]
+    hashes: Mapping[str, str]
+
+
+Step = SetWeight | Pause | Analysis
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the Rollout says. The delays before pods leave are not followed: they stand for proxies that learn of new
+    weights late, and the one proxy here says when it has them and when its last request is answered."""
+
+    name: str
+    stable: str
+    canary: str
+    route: str
+    steps: tuple[Step, ...]
+
+
+def rollout(path: Path = ROLLOUT) -> Rollout:
+    """Reads a Rollout. Raises RolloutError for what is not there or not followed here."""
+    made = read(path, "Rollout")
+    strategy = (made["spec"].get("strategy") or {}).get("canary")
+    if strategy is None:
+        raise RolloutError(f"{path}: spec.strategy.canary is missing; no other strategy is followed")
+    service = strategy.get("trafficRouting", {}).get("istio", {}).get("virtualService") or {}
+    steps = tuple(_step(path, step) for step in strategy.get("steps") or [])
+    if not steps:
+        raise RolloutError(f"{path}: no steps: all traffic would go over at once")
+    return Rollout(
+        name=made["metadata"]["name"],
+        stable=strategy["stableService"],
+        canary=strategy["canaryService"],
+        route=(service.get("routes") or ["primary"])[0],
+        steps=steps,
+    )
+
+
+def metrics(path: Path, args: Mapping[str, str]) -> list[Metric]:
+    """A template's metrics with `args` in place of its defaults. Raises RolloutError for an arg without a value, or
+    one that the template does not have."""
+    made = read(path, "AnalysisTemplate")
+    declared = {arg["name"]: arg.get("value") for arg in made["spec"].get("args") or []}
+    if unknown := set(args) - set(declared):
+        raise RolloutError(f"{path} has no arg {', '.join(sorted(unknown))}; it has {', '.join(sorted(declared))}")
+    given = {**declared, **args}
+    if absent := sorted(name for name, value in given.items() if value is None):
+        raise RolloutError(f"{path}: the args {', '.join(absent)} have no value")
+    return [_metric(path, _filled(path, metric, given)) for metric in made["spec"].get("metrics") or []]
+
+
+def defaults(path: Path = TEMPLATE) -> dict[str, str]:
+    """A template's args that have a value."""
+    args = read(path, "AnalysisTemplate")["spec"].get("args") or []
+    return {arg["name"]: str(arg["value"]) for arg in args if "value" in arg}
+
+
+def read(path: Path, kind: str) -> dict[str, Any]:
+    """The one object of that kind in a YAML file. Raises RolloutError."""
+    import yaml
+
+    try:
+        found = [made for made in yaml.safe_load_all(path.read_text()) if made and made.get("kind") == kind]
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise RolloutError(f"{path} cannot be read: {error}") from None
+    if len(found) != 1:
+        raise RolloutError(f"{path}: expected one {kind}, found {len(found)}")
+    whole: dict[str, Any] = found[0]
+    return whole
+
+
+def seconds(text: str | int | float) -> float:
+    """Kubernetes' durations, as in `1m30s`; a bare number is seconds. Raises RolloutError."""
+    if isinstance(text, int | float) or re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise RolloutError(f"{text!r} is no duration, expected one such as 30s or 1m30s")
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
+def _step(path: Path, step: Mapping[str, Any]) -> Step:
+    match step:
+        case {"setWeight": int(weight)}:
+            return SetWeight(weight)
+        case {"pause": pause}:
+            duration = (pause or {}).get("duration")
+            return Pause(None if duration is None else seconds(duration))
+        case {"analysis": {"templates": [*_]}}:
+            args: list[dict[str, Any]] = step["analysis"].get("args") or []
+            from_hash = {a["name"]: a["valueFrom"]["podTemplateHashValue"] for a in args if "valueFrom" in a}
+            return Analysis(
+                tuple(template["templateName"] for template in step["analysis"]["templates"]),
+                {arg["name"]: str(arg["value"]) for arg in args if "value" in arg},
+                {name: HASHES[which] for name, which in from_hash.items()},
+            )
+    raise RolloutError(f"{path}: the step {dict(step)!r} is not followed; known: setWeight, pause, analysis")
+
+
+def _filled(path: Path, given: Any, args: Mapping[str, Any]) -> Any:
+    if isinstance(given, dict):
+        return {name: _filled(path, item, args) for name, item in given.items()}
+    if isinstance(given, list):
+        return [_filled(path, item, args) for item in given]
+    if not isinstance(given, str):
+        return given
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in args:
+            raise RolloutError(f"{path} uses the arg {match[1]!r} and does not declare it")
+        return str(args[match[1]])
+
+    return re.sub(r"\{\{\s*args\.([\w-]+)\s*\}\}", value, given)
+
+
+def _metric(path: Path, given: Mapping[str, Any]) -> Metric:
+    provider = (given.get("provider") or {}).get("prometheus")
+    if provider is None:
+        raise RolloutError(f"{path}, metric {given.get('name')}: only the provider prometheus is followed")
+    interval = seconds(given["interval"]) if "interval" in given else None
+    count = int(given["count"]) if "count" in given else None
+    return Metric(
+        name=given["name"],
+        address=provider["address"],
+        query=provider["query"].strip(),
+        success=condition(given["successCondition"]) if given.get("successCondition") else None,
+        failure=condition(given["failureCondition"]) if given.get("failureCondition") else None,
+        initial_delay=seconds(given.get("initialDelay", 0)),
+        interval=interval,
+        count=1 if count is None and interval is None else count,
+        failure_limit=int(given.get("failureLimit", 0)),
+        inconclusive_limit=int(given.get("inconclusiveLimit", 0)),
+        error_limit=int(given.get("consecutiveErrorLimit", ERRORS_IN_A_ROW)),
+    )

@@ -1,0 +1,110 @@
+"""What a rollout is at, as a file: `<home>/rollouts/<number>.json`, whole at any moment; the newest is the current one.
+
+Only the driver writes it, and it holds a lock while it lives, which the kernel opens when it dies: so a rollout that
+says Progressing and whose lock is free was left by a killed driver. Others ask it for something by a file of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from plumbline import clock, files
+from plumbline.errors import Conflict
+from plumbline.settings import settings
+
+Phase = Literal["Progressing", "Paused", "Promoting", "Healthy", "Aborted"]
+ACTIVE: tuple[Phase, ...] = ("Progressing", "Paused", "Promoting")
+ABORT, PROMOTE, FULL, REPLACE = "abort", "promote", "full", "replace"
+"""What can be asked of a driver: weights back; go on from a pause; skip what is left; another version instead."""
+
+
+@dataclass
+class Status:
+    """One rollout. `samples` are what was seen each second or two, `measurements` what the analyses measured."""
+
+    number: int
+    stable: dict[str, str]
+    canary: dict[str, str]
+    steps: list[str]
+    args: dict[str, str]
+    begun_at: str = field(default_factory=lambda: clock.wall().isoformat())
+    ended_at: str | None = None
+    phase: Phase = "Progressing"
+    message: str = "starting the canary"
+    step: int = 0
+    weight: int = 0
+    exposed: int = 0
+    traffic: str | None = None
+    weights: list[dict[str, Any]] = field(default_factory=list)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def active(self) -> bool:
+        return self.phase in ACTIVE
+
+    def save(self) -> None:
+        """Writes it whole, in one step."""
+        files.write_whole(folder() / f"{self.number:04d}.json", files.dumps(asdict(self)))
+
+
+def folder() -> Path:
+    """Where rollouts are told of."""
+    return settings().home / "rollouts"
+
+
+def everyone() -> list[Status]:
+    """All rollouts of this home, oldest first."""
+    found = (files.read_json(path) for path in sorted(folder().glob("[0-9]*.json")))
+    return [Status(**told) for told in found if told is not None]
+
+
+def newest() -> Status | None:
+    """The current or last rollout, None before the first."""
+    paths = sorted(folder().glob("[0-9]*.json"))
+    told = files.read_json(paths[-1]) if paths else None
+    return Status(**told) if told is not None else None
+
+
+def next_number() -> int:
+    """One more than the newest."""
+    found = newest()
+    return found.number + 1 if found else 1
+
+
+def driving(wait: bool = False) -> Any:
+    """The lock that a driver holds for as long as it lives. Raises Conflict when another does."""
+    return files.locked(settings().home / "rollout" / "driver.lock", wait=wait, held="a rollout is under way")
+
+
+def driven() -> bool:
+    """Whether a driver lives."""
+    try:
+        with driving():
+            return False
+    except Conflict:
+        return True
+
+
+def ask(what: str, **more: str) -> None:
+    """Asks the living driver for something; it looks a few times a second."""
+    files.write_whole(_asked(), files.dumps({"what": what, **more}))
+
+
+def asked() -> dict[str, Any] | None:
+    """What was asked, once; None mostly."""
+    found = files.read_json(_asked())
+    if found is not None:
+        forget()
+    return found
+
+
+def forget() -> None:
+    """Drops what was asked of an earlier driver."""
+    _asked().unlink(missing_ok=True)
+
+
+def _asked() -> Path:
+    return settings().home / "rollout" / "asked.json"

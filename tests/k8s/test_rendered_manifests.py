@@ -1,0 +1,338 @@
+"""What Argo CD would apply: invariants over every object of every environment, as kustomize renders it."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jq
+import pytest
+import yaml
+
+from plumbline import manifests
+from plumbline.manifests import BadManifest
+from plumbline.settings import ROOT, Settings
+from serving.server import GRACE
+
+ENVIRONMENTS = ("dev", "staging", "prod")
+PREDICTOR = {"app": "isvc.churn-predictor", "track": "stable", "rollouts-pod-template-hash": "a1"}
+"""Labels that KServe and Argo Rollouts give to a predictor's pod."""
+
+Object = dict[str, Any]
+
+
+@cache
+def rendered(path: str) -> list[Object]:
+    return manifests.objects(path)
+
+
+def of(environment: str) -> list[Object]:
+    return rendered(f"k8s/churn/overlays/{environment}")
+
+
+def kind(objects: list[Object], name: str) -> list[Object]:
+    return [made for made in objects if made["kind"] == name]
+
+
+def one(objects: list[Object], what: str, name: str) -> Object:
+    (found,) = [made for made in kind(objects, what) if made["metadata"]["name"] == name]
+    return found
+
+
+def everything() -> Iterator[Object]:
+    for path in manifests.APPLIED:
+        yield from rendered(path)
+
+
+def pod_labels(objects: list[Object]) -> dict[str, dict[str, str]]:
+    """The labels of the pods that an environment runs."""
+    made = {
+        found["metadata"]["name"]: found["spec"]["template"]["metadata"]["labels"]
+        for found in [*kind(objects, "Deployment"), *kind(objects, "Job")]
+    }
+    return {**made, "predictor": {**one(objects, "ServingRuntime", "churn-predictor")["spec"]["labels"], **PREDICTOR}}
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of the manifests to change."""
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    return tmp_path
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_pods_are_restricted(environment: str) -> None:
+    runtime = one(of(environment), "ServingRuntime", "churn-predictor")["spec"]
+    service = one(of(environment), "InferenceService", "churn")["spec"]["predictor"]
+    pods = {
+        "predictor": {**service, **{key: runtime[key] for key in ("containers", "volumes")}},
+        **{
+            made["metadata"]["name"]: made["spec"]["template"]["spec"]
+            for made in [*kind(of(environment), "Deployment"), *kind(of(environment), "Job")]
+        },
+    }
+    assert len(pods) == 3
+    for name, pod in pods.items():
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] and security["runAsUser"] >= 10_000, name
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False and pod["serviceAccountName"] != "default", name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod), name
+        assert all(set(volume) & {"emptyDir", "downwardAPI", "configMap"} for volume in pod["volumes"]), name
+        for container in pod["containers"]:
+            inner = container["securityContext"]
+            assert inner["readOnlyRootFilesystem"] and inner["allowPrivilegeEscalation"] is False, name
+            assert inner["capabilities"] == {"drop": ["ALL"]}, name
+            for bound in ("requests", "limits"):
+                assert set(container["resources"][bound]) == {"cpu", "memory"}, name
+            mounted = {mount["name"] for mount in container["volumeMounts"]}
+            assert mounted == {volume["name"] for volume in pod["volumes"]}, name
+            if "churn-champion" not in name:
+                assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container), name
+    (predictor,) = runtime["containers"]
+    stays = predictor["lifecycle"]["preStop"]["sleep"]["seconds"]
+    proxy = yaml.safe_load(runtime["annotations"]["proxy.istio.io/config"])
+    assert stays + GRACE < int(proxy["terminationDrainDuration"].rstrip("s")) < service["terminationGracePeriodSeconds"]
+
+
+def test_images_are_named_by_digest_and_in_one_place_only() -> None:
+    images = [container["image"] for made in everything() for container in manifests.containers(made)]
+    assert len(images) == 10 and all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in images)
+    component = yaml.safe_load((ROOT / "k8s/images/kustomization.yaml").read_text())
+    ours = {f"{image['newName']}@{image['digest']}" for image in component["images"]}
+    assert set(images) == ours
+    named = {image["name"] for image in component["images"]}
+    for path in (ROOT / "k8s").rglob("*.yaml"):
+        if path.parent.name != "images" and "generated" not in path.parts:
+            used = re.findall(r"^\s*(?:- )?image: (\S+)", path.read_text(), re.MULTILINE)
+            assert set(used) <= named, f"{path} names an image that k8s/images does not"
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_a_promotion_changes_nothing_but_the_model(environment: str, copied: Path) -> None:
+    path = copied / "k8s/churn/overlays" / environment / "model.yaml"
+    found = yaml.safe_load(path.read_text())
+    for name in found["metadata"]["annotations"]:
+        found["metadata"]["annotations"][name] = "12"
+    found["spec"]["predictor"]["model"]["storageUri"] = "s3://elsewhere"
+    path.write_text(yaml.safe_dump(found))
+    promoted = manifests.objects(f"k8s/churn/overlays/{environment}", copied)
+
+    before, after = of(environment), [made for made in promoted if made["kind"] not in ("InferenceService", "Job")]
+    assert after == [made for made in before if made["kind"] not in ("InferenceService", "Job")]
+    (was,), (now,) = kind(before, "InferenceService"), kind(promoted, "InferenceService")
+    assert now["spec"]["predictor"]["model"].pop("storageUri") == "s3://elsewhere"
+    said = {name: now["metadata"]["annotations"].pop(name) for name in list(found["metadata"]["annotations"])}
+    assert set(said.values()) == {"12"} and len(said) == 4
+    expected = {**was["metadata"], "annotations": dict(was["metadata"]["annotations"])}
+    for name in said:
+        del expected["annotations"][name]
+    assert now["metadata"] == expected
+    assert now["spec"]["predictor"]["model"].items() <= was["spec"]["predictor"]["model"].items()
+    (job,) = kind(promoted, "Job")
+    assert job["metadata"]["name"] == "churn-champion-12", "a version's job is its own: a job cannot be changed"
+    (settle,) = job["spec"]["template"]["spec"]["containers"]
+    assert {"name": "MODEL_VERSION", "value": "12"} in settle["env"]
+    assert settle["args"] == ["rollout", "settle", "--version", "$(MODEL_VERSION)"]
+
+
+def test_changed_settings_are_rolled_out_as_a_model_is(copied: Path) -> None:
+    path = copied / "k8s/churn/overlays/dev/settings.env"
+    path.write_text(path.read_text().replace("s3://", "s3://other-"))
+    changed = manifests.objects("k8s/churn/overlays/dev", copied)
+
+    def settings(objects: list[Object]) -> str:
+        (container,) = one(objects, "ServingRuntime", "churn-predictor")["spec"]["containers"]
+        return str(container["envFrom"][0]["configMapRef"]["name"])
+
+    assert settings(changed) != settings(of("dev"))
+    for objects in (changed, of("dev")):
+        assert one(objects, "ConfigMap", settings(objects))["data"].keys() == {"PLUMBLINE_LAKE"}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_variables_are_settings(environment: str) -> None:
+    """A pod with a variable that the settings do not know would not start."""
+    known = {f"PLUMBLINE_{name.upper()}" for name in Settings.model_fields}
+    given = {
+        variable["name"]
+        for made in of(environment)
+        for container in manifests.containers(made)
+        for variable in container["env"]
+    }
+    given |= {name for made in kind(of(environment), "ConfigMap") for name in made["data"]}
+    assert {name for name in given if name.startswith("PLUMBLINE_")} <= known
+    assert {"PLUMBLINE_MODEL_VERSION", "PLUMBLINE_MODEL_SIGNATURE", "PLUMBLINE_REVISION"} <= given
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_selector_finds_a_pod(environment: str) -> None:
+    pods = list(pod_labels(of(environment)).values())
+    selectors = {
+        f"{made['kind']} {made['metadata']['name']}": selector
+        for made in of(environment)
+        if (selector := _selector(made))
+    }
+    assert len(selectors) == 13
+    for name, selector in selectors.items():
+        assert any(selector.items() <= labels.items() for labels in pods), f"{name} selects nothing: {selector}"
+
+
+def _selector(made: Object) -> dict[str, str]:
+    spec = made.get("spec", {})
+    found = spec.get("selector") or spec.get("podSelector") or {}
+    if made["kind"] == "ServiceMonitor":  # it selects Services by label, which ours share with their pods
+        return dict(found["matchLabels"])
+    return dict(found.get("matchLabels", found))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_nothing_is_open_but_what_is_listed(environment: str) -> None:
+    policies = kind(of(environment), "NetworkPolicy")
+    assert one(policies, "NetworkPolicy", "default-deny")["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+    }
+    for name, labels in pod_labels(of(environment)).items():
+        own = [made for made in policies if (found := _selector(made)) and found.items() <= labels.items()]
+        assert len(own) == 1, f"{name} has no policy of its own"
+    for made in policies:
+        for rule in [*made["spec"].get("ingress", []), *made["spec"].get("egress", [])]:
+            assert rule["ports"] and (rule.get("from") or rule.get("to")), f"{made['metadata']['name']} is open"
+    ports = {port["port"] for made in policies for rule in made["spec"].get("ingress", []) for port in rule["ports"]}
+    assert ports == {8080, 15020, 9103}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_rollout_alone_runs_the_pods(environment: str) -> None:
+    service = one(of(environment), "InferenceService", "churn")
+    assert service["spec"]["predictor"]["minReplicas"] == 0
+    assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
+    rollout = one(of(environment), "Rollout", "churn")["spec"]
+    assert rollout["workloadRef"]["scaleDown"] == "never" and rollout["selector"]["matchLabels"]
+    assert "replicas" not in rollout, "the autoscaler's"
+    assert one(of(environment), "HorizontalPodAutoscaler", "churn")["spec"]["scaleTargetRef"]["kind"] == "Rollout"
+    canary = rollout["strategy"]["canary"]
+    assert [step["setWeight"] for step in canary["steps"] if "setWeight" in step] == [10, 25, 50]
+    for ramp, analysis in zip(canary["steps"][::2], canary["steps"][1::2], strict=True):
+        assert "setWeight" in ramp and "analysis" in analysis, "no weight that is not earned"
+    (template,) = kind(of(environment), "AnalysisTemplate")
+    known = {arg["name"] for arg in template["spec"]["args"]}
+    needed = {arg["name"] for arg in template["spec"]["args"] if "value" not in arg}
+    for step in canary["steps"][1::2]:
+        assert needed <= {arg["name"] for arg in step["analysis"]["args"]} <= known
+        assert step["analysis"]["templates"] == [{"templateName": template["metadata"]["name"]}]
+    (route,) = one(of(environment), "VirtualService", "churn-model")["spec"]["http"]
+    assert {step["destination"]["host"]: step["weight"] for step in route["route"]} == {
+        canary["stableService"]: 100,
+        canary["canaryService"]: 0,
+    }
+    assert canary["trafficRouting"]["istio"]["virtualService"] == {"name": "churn-model", "routes": [route["name"]]}
+
+
+def test_the_judge_reads_the_very_template() -> None:
+    text = (ROOT / "k8s/churn/base/analysis-template.yaml").read_text()
+    judge = one(of("prod"), "Deployment", "churn-judge")["spec"]["template"]["spec"]
+    (mounted,) = [volume["configMap"]["name"] for volume in judge["volumes"] if "configMap" in volume]
+    assert one(of("prod"), "ConfigMap", mounted)["data"] == {"analysis-template.yaml": text}
+
+
+def test_argo_cd_ignores_what_a_rollout_owns_and_nothing_else() -> None:
+    (found,) = [made for made in kind(rendered("k8s/apps"), "ApplicationSet") if made["metadata"]["name"] == "churn"]
+    template = found["spec"]["template"]["spec"]
+    assert {"ServerSideApply=true", "RespectIgnoreDifferences=true"} <= set(template["syncPolicy"]["syncOptions"])
+    assert template["syncPolicy"]["automated"]["selfHeal"]
+    assert {(each["kind"], each["name"]) for each in template["ignoreDifferences"]} == {
+        ("VirtualService", "churn-model"),
+        ("Service", "churn-stable"),
+        ("Service", "churn-canary"),
+    }
+    for each in template["ignoreDifferences"]:
+        live = copy.deepcopy(one(of("prod"), each["kind"], each["name"]))
+        bare = copy.deepcopy(live)
+        if each["kind"] == "VirtualService":
+            other = {"name": "other", "route": [{"destination": {"host": "x"}, "weight": 100}]}
+            for made in (live, bare):
+                made["spec"]["http"].append(other)
+            for route in bare["spec"]["http"][0]["route"]:
+                del route["weight"]
+        else:
+            live["spec"]["selector"]["rollouts-pod-template-hash"] = "a1"
+        for expression in each["jqPathExpressions"]:  # Argo CD deletes what they name from both sides
+            live = jq.compile(f"del({expression})").input_value(live).first()
+        assert live == bare
+    elements = found["spec"]["generators"][0]["list"]["elements"]
+    assert [each["environment"] for each in elements] == list(ENVIRONMENTS)
+
+
+def test_the_project_lets_in_what_is_applied() -> None:
+    (project,) = kind(rendered("k8s/apps"), "AppProject")
+    allowed = {each["kind"] for each in project["spec"]["clusterResourceWhitelist"]}
+    applied = [made for path in manifests.APPLIED[1:] for made in rendered(path)]
+    cluster_wide = {made["kind"] for made in applied if "namespace" not in made["metadata"]}
+    assert cluster_wide == allowed
+    refused = {each["kind"] for each in project["spec"]["namespaceResourceBlacklist"]}
+    assert refused.isdisjoint(made["kind"] for made in applied), "a Secret in Git"
+    namespaces = {each["namespace"] for each in project["spec"]["destinations"]}
+    for made in applied:
+        wanted = made["metadata"].get("namespace", "monitoring")
+        assert wanted in namespaces or (wanted.startswith("churn-") and "churn-*" in namespaces)
+
+
+def test_waves_go_from_what_is_needed_to_what_needs_it() -> None:
+    waves: dict[str, int] = {}
+    for made in of("prod"):
+        about = made["metadata"].get("annotations", {})
+        if "argocd.argoproj.io/hook" in about:
+            assert made["kind"] == "Job" and about["argocd.argoproj.io/hook"] == "PostSync"
+        else:
+            waves[made["kind"]] = int(about.get("argocd.argoproj.io/sync-wave", 0))
+    order = ["Namespace", "NetworkPolicy", "ServingRuntime", "InferenceService", "Rollout"]
+    assert [waves[name] for name in order] == sorted({waves[name] for name in order})
+    judged_by = ("VirtualService", "AnalysisTemplate", "PodMonitor", "ServiceMonitor", "Deployment")
+    assert all(waves[name] < waves["Rollout"] for name in judged_by)
+    assert max(waves.values()) == waves["Rollout"], "nothing waits for the end of a canary but the hook"
+
+
+def test_pods_that_speak_mutual_tls_are_scraped_through_their_proxy() -> None:
+    (monitor,) = kind(of("prod"), "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    made = {rule["targetLabel"]: rule for rule in endpoint["relabelings"]}
+    assert made["__address__"]["replacement"] == "$1:15020"
+    assert made["revision"]["sourceLabels"] == ["__meta_kubernetes_pod_label_rollouts_pod_template_hash"]
+    (container,) = one(of("prod"), "ServingRuntime", "churn-predictor")["spec"]["containers"]
+    assert endpoint["port"] in {port["name"] for port in container["ports"]}
+    assert one(of("prod"), "PeerAuthentication", "default")["spec"]["mtls"]["mode"] == "STRICT"
+
+
+def test_all_of_it_is_what_the_schemas_say() -> None:
+    assert "are what Kubernetes v1.32.13 and v1.34.4 and the CRDs take" in manifests.check()
+
+
+@pytest.mark.parametrize(
+    ("what", "path", "value", "told"),
+    [
+        ("Rollout", ("spec", "strategy", "canary", "stableServce"), "x", "stableServce"),
+        ("InferenceService", ("spec", "predictor", "minReplicas"), "none", "minReplicas"),
+        ("VirtualService", ("spec", "http", 0, "route", 0, "wieght"), 1, "wieght"),
+        ("NetworkPolicy", ("spec", "podSelectr"), {}, "podSelectr"),
+        ("HorizontalPodAutoscaler", ("spec", "maxReplicas"), "six", "maxReplicas"),
+        ("Deployment", ("spec", "template", "spec", "containers", 0, "readOnly"), True, "readOnly"),
+        ("PodMonitor", ("spec", "podMetricsEndpoints", 0, "intervall"), "1s", "intervall"),
+        ("AnalysisTemplate", ("spec", "metrics", 0, "failureLimits"), 1, "failureLimits"),
+    ],
+)
+@pytest.mark.parametrize("version", ["v1.32.13", "v1.34.4"])
+def test_a_slip_in_any_kind_is_found(what: str, path: tuple[Any, ...], value: Any, told: str, version: str) -> None:
+    made = yaml.safe_load(yaml.safe_dump(kind(of("dev"), what)[0]))
+    inner = made
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
+    with pytest.raises(BadManifest, match=told):
+        manifests.conforms(yaml.safe_dump(made), version)

@@ -1,0 +1,223 @@
+"""Verdicts: determined by the log alone, blind to when it is read, to lateness, to drift, and to what came before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from plumbline import metrics
+from plumbline.settings import ROOT
+from serving.errors import ServingError
+from serving.judge import CELL, ENOUGH, KEPT, KPIS, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
+
+LEVELS = Levels(alpha=0.05, effect=0.1)
+START = 1_800_000_000.0
+Samples = dict[str, dict[tuple[str, ...], float]]
+Rate = Callable[[float], float]
+
+
+def stream(
+    requests: int = 4000,
+    seconds: float = 600.0,
+    share: Rate = lambda t: 0.2,
+    rate: Rate = lambda t: 0.25,
+    late: tuple[float, float] = (5.0, 5.0),
+    worse: float = 1.0,
+    canary: str = "new",
+    stable: str = "old",
+    seed: int = 1997,
+    start: float = START,
+) -> tuple[list[Answer], list[Outcome]]:
+    """A canary's log. `share` and `rate` are of time; `late` is when an event and its absence are known; `worse`
+    multiplies the canary's rate of calls."""
+    rng = np.random.default_rng(seed)
+    answers, outcomes = [], []
+    for number in range(requests):
+        at = number * seconds / requests
+        is_canary = rng.random() < share(at)
+        ordered = rng.random() < rate(at)
+        called = rng.random() < rate(at) * (worse if is_canary else 1.0)
+        name, side = f"{start:.0f}-{canary}-{number:06d}", ("canary", canary) if is_canary else ("stable", stable)
+        answers.append(Answer(name, start + at, side[1], side[0], rng.beta(2, 5)))
+        recorded = start + math.ceil((at + late[0 if called else 1]) / 5) * 5  # a commit every five seconds
+        outcomes.append(Outcome(name, recorded, (ordered, called)))
+    return answers, outcomes
+
+
+def judged(*streams: tuple[list[Answer], list[Outcome]]) -> Samples:
+    judge = Judge(LEVELS)
+    for answers, outcomes in streams:
+        judge.read(answers, outcomes)
+    return judge.samples()
+
+
+def pooled_z(answers: list[Answer], outcomes: list[Outcome], until: float, kpi: int) -> float:
+    """What a repeated comparison of everything known at a time would look at: z of the canary's rate above stable's."""
+    track = {row.request_id: row.track for row in answers}
+    known = [(track[row.request_id], row.events[kpi]) for row in outcomes if row.recorded <= until]
+    canary, stable = ([event for side, event in known if side == name] for name in ("canary", "stable"))
+    rate = (sum(canary) + sum(stable)) / len(known)
+    spread = math.sqrt(rate * (1 - rate) * (1 / len(canary) + 1 / len(stable)))
+    return (sum(canary) / len(canary) - sum(stable) / len(stable)) / spread
+
+
+def test_what_is_told_is_in_the_schema_with_its_labels() -> None:
+    found, known = judged(stream()), {metric.name: metric for metric in metrics.JUDGE}
+    assert set(found) == set(known)
+    for name, samples in found.items():
+        assert samples or name == "judge_failures_total"
+        assert all(len(labels) == len(known[name].labels) for labels in samples)
+    assert {labels[0] for labels in found["canary_kpi_p_value"]} == set(KPIS)
+    assert set(found["canary_kpi_p_value"]) == {(kpi, "new", "old") for kpi in KPIS}
+    assert set(found["canary_kpi_observations"]) == {(kpi, side) for kpi in KPIS for side in ("new", "old")}
+
+
+def test_a_worse_canary_is_told_by_the_kpi_that_is_worse() -> None:
+    p_values = judged(stream(worse=1.6))["canary_kpi_p_value"]
+    assert (
+        p_values["call_center_load", "new", "old"]
+        < LEVELS.level / 100
+        < 0.1
+        < p_values["conversion_rate", "new", "old"]
+    )
+    assert judged(stream(worse=0.5))["canary_kpi_p_value"]["call_center_load", "new", "old"] == 1
+
+
+@examples(max_examples=15, deadline=None)
+@given(st.lists(st.floats(0, 660), max_size=8))
+def test_when_the_log_is_read_changes_nothing(looks: list[float]) -> None:
+    answers, outcomes = stream(requests=1500, late=(6.0, 40.0), worse=1.3)
+    judge, before = Judge(LEVELS), -math.inf
+    for look in [*(START + at for at in sorted(looks)), math.inf]:
+        judge.read(
+            [row for row in answers if before < row.at + 5 <= look],  # written five seconds later
+            [row for row in outcomes if before < row.recorded <= look],
+        )
+        before = look
+    assert judge.samples() == judged((answers, outcomes))
+
+
+def test_an_outcome_may_be_recorded_before_its_prediction_is_logged() -> None:
+    answers, outcomes = stream(requests=2000)
+    judge = Judge(LEVELS)
+    for minute in range(12):
+        start = START + 60 * minute
+        judge.read([], [row for row in outcomes if start <= row.recorded < start + 60])
+        judge.read([row for row in answers if start <= row.at < start + 60], [])
+    counts = judge.samples()["canary_kpi_observations"]
+    assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] > 1900
+    assert len(judge._early) <= 2000 / 10
+
+
+def test_outcomes_that_are_late_on_one_side_of_the_answer_do_not_bias() -> None:
+    """Calls are known at once, their absence two minutes later; as its share grows, the canary's are the younger."""
+    answers, outcomes = stream(requests=12_000, share=lambda t: min(0.05 + t / 1000, 0.6), late=(1.0, 120.0))
+    assert pooled_z(answers, outcomes, START + 500, kpi=1) > 3, "else the log would bias nobody"
+    found = judged((answers, outcomes))
+    assert found["canary_kpi_p_value"]["call_center_load", "new", "old"] > 0.05
+    lower = found["canary_kpi_difference_lower"]["call_center_load", "new", "old"]
+    assert lower < 0 < found["canary_kpi_difference_upper"]["call_center_load", "new", "old"]
+
+
+def test_a_rate_that_drifts_while_the_weights_grow_does_not_bias() -> None:
+    answers, outcomes = stream(requests=12_000, share=lambda t: 0.1 if t < 300 else 0.5, rate=lambda t: 0.1 + t / 2000)
+    assert pooled_z(answers, outcomes, math.inf, kpi=1) > 4
+    assert judged((answers, outcomes))["canary_kpi_p_value"]["call_center_load", "new", "old"] > 0.05
+
+
+def test_a_request_counts_once_and_only_when_it_is_known() -> None:
+    answers, outcomes = stream(requests=500)
+    found = judged((answers, [*outcomes, *outcomes, Outcome("nobody's", START, (True, True))]))
+    counts = found["canary_kpi_observations"]
+    assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] == 500
+    assert judged((answers, outcomes))["canary_kpi_rate"] == found["canary_kpi_rate"]
+
+
+def test_a_cell_waits_for_its_outcomes_and_what_is_left_is_tested_later() -> None:
+    answers, outcomes = stream(requests=CELL + 7, seconds=10)
+    judge = Judge(LEVELS)
+    judge.read(answers, outcomes[: CELL - 1])
+    assert not judge.samples()["canary_kpi_observations"]
+    judge.read([], outcomes[CELL - 1 :])
+    counts = judge.samples()["canary_kpi_observations"]
+    assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] == CELL
+    later, known = stream(requests=1, start=START + 4 * WINDOW)
+    judge.read(later, known)
+    counts = judge.samples()["canary_kpi_observations"]
+    assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] == CELL + 7
+
+
+def test_without_a_canary_beside_stable_there_is_no_verdict() -> None:
+    assert not any(judged(stream(share=lambda t: 0.0)).values())
+    assert not any(judged(stream(share=lambda t: 1.0)).values())
+    assert not any(judged(stream(canary="same", stable="same")).values())
+    answers, outcomes = stream(share=lambda t: 1.0, start=START + 2 * WINDOW)
+    assert not any(judged(stream(share=lambda t: 0.0, seconds=60), (answers, outcomes)).values())
+
+
+def test_a_second_deploy_in_mid_canary_begins_with_no_evidence() -> None:
+    first, second = stream(worse=2.0), stream(canary="newer", start=START + 600, seed=2)
+    found = judged(first, second)["canary_kpi_p_value"]
+    assert found["call_center_load", "new", "old"] < 0.001
+    assert found["call_center_load", "newer", "old"] > 0.05
+    alone = judged(second)["canary_kpi_p_value"]
+    assert found["call_center_load", "newer", "old"] == alone["call_center_load", "newer", "old"]
+
+
+def test_a_promoted_canary_is_the_next_ones_stable() -> None:
+    found = judged(stream(), stream(canary="newer", stable="new", start=START + 660, seed=3))
+    assert {labels[1:] for labels in found["canary_kpi_p_value"]} == {Pair("new", "old"), Pair("newer", "new")}
+    assert found["canary_kpi_observations"]["conversion_rate", "new"] > 3000
+
+
+def test_the_shift_of_scores_needs_scores_and_tells_one_model_from_another() -> None:
+    def shift(requests: int, moved: float) -> float | None:
+        answers, outcomes = stream(requests=requests, share=lambda t: 0.5)
+        moving = [row._replace(score=row.score + moved * (row.track == "canary")) for row in answers]
+        return judged((moving, outcomes))["canary_score_psi"].get(("new", "old"))
+
+    assert shift(ENOUGH, 0.0) is None
+    same, other = shift(4000, 0.0), shift(4000, 0.2)
+    assert same is not None and same < 0.02 and other is not None and other > 0.5
+
+
+def test_an_hour_without_the_canary_ends_it_and_nothing_piles_up() -> None:
+    judge = Judge(LEVELS)
+    judge.read(*stream())
+    pairs = set(judge.samples()["canary_score_psi"])
+    for hour in range(1, 4):
+        answers, outcomes = stream(share=lambda t: 0.0, start=START + hour * KEPT, seconds=KEPT)
+        judge.read(answers, outcomes if hour > 2 else [])
+    assert pairs == {("new", "old")} and not any(judge.samples().values())
+    assert len(judge._windows) <= 4 and len(judge._waiting) < 300
+
+
+def test_the_template_says_alpha_and_effect() -> None:
+    found = levels(ROOT / "k8s/churn/base/analysis-template.yaml")
+    assert (found.alpha, found.effect, found.level) == (0.05, 0.1, 0.025)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "not an AnalysisTemplate with spec.args"),
+        ("spec: {args: [", "not an AnalysisTemplate with spec.args"),
+        ("spec: {args: [{name: alpha}, {name: effect, value: '0.1'}]}", "a number as the arg 'alpha', found None"),
+        ("spec: {args: [{name: alpha, value: '0.05'}]}", "a number as the arg 'effect', found None"),
+        ("spec: {args: [{name: alpha, value: '5'}, {name: effect, value: '0.1'}]}", "arg 'alpha' is 5.0, expected"),
+        ("spec: {args: [{name: alpha, value: nan}, {name: effect, value: '0.1'}]}", "arg 'alpha' is nan, expected"),
+    ],
+)
+def test_a_template_that_does_not_say_them_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "template.yaml").write_text(text)
+    with pytest.raises(ServingError, match=told):
+        levels(tmp_path / "template.yaml")
+    with pytest.raises(ServingError, match="No such file"):
+        levels(tmp_path / "none.yaml")
