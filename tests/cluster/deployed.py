@@ -15,7 +15,7 @@ from plumbline.settings import settings
 
 NAMESPACE = "churn-dev"
 ARGS = {"interval": "2s", "count": "3", "window": "10s", "min-requests": "10"}
-WARM_UPS = ("14s", "6s", "6s")
+WARM_UPS = ("18s", "6s", "6s")
 """What an analysis waits for here, where minutes would be hours of testing; the first until outcomes have come back.
 Thresholds stay as they are."""
 
@@ -101,7 +101,8 @@ class Deployed:
 
     def _adapted(self, wanted: Object, prometheus: str) -> Object:
         if wanted["kind"] == "ConfigMap" and wanted["metadata"]["name"].startswith("churn-settings"):
-            wanted["data"] |= {"PLUMBLINE_LAKE": settings().lake_uri, "PLUMBLINE_NOW": NOW.isoformat()}
+            lake = f"file://{settings().lake_uri}"  # an address, and no path in the pod
+            wanted["data"] |= {"PLUMBLINE_LAKE": lake, "PLUMBLINE_NOW": NOW.isoformat()}
         if wanted["kind"] == "Rollout":
             canary = wanted["spec"]["strategy"]["canary"]
             canary |= {"abortScaleDownDelaySeconds": DELAY, "scaleDownDelaySeconds": DELAY}

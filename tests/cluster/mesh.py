@@ -57,6 +57,7 @@ class Mesh(threading.Thread):
         self.port, self.admin = proxy.port, int(proxy.more["admin"])
         self.start_prometheus()
         self.start()
+        self.timeline.append(Weights(time.monotonic(), *self.weights()))
         threading.Thread(target=self._watch, name="weights", daemon=True).start()
 
     def start_prometheus(self) -> None:

@@ -74,6 +74,7 @@ def ship(deployed: Deployed, mesh: Mesh, callers: Callers, name: str, model: Mod
     phase = eventually(lambda: ended(deployed, last), 150, f"the rollout of version {last.version} ends")
     now = time.monotonic()
     time.sleep(AROUND)
+    print("TIMELINE", [(round(w.at-begun,1), w.canary, w.stable) for w in mesh.timeline])
     return Story(
         name,
         last.version,
