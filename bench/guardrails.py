@@ -46,8 +46,9 @@ PARTS = (*AS_GOOD, *KPIS)
 
 
 def measured_at() -> dict[str, str]:
-    """The args that the numbers depend on."""
-    return {name: args()[name] for name in ("alpha", "effect", "warm-up", "interval", "count", "min-requests")}
+    """What the numbers depend on: args of the template, and the Rollout's weights."""
+    found = {name: args()[name] for name in ("alpha", "effect", "warm-up", "interval", "count", "min-requests")}
+    return {**found, "weights": ", ".join(f"{share:.0%}" for share in RAMP)}
 
 
 def measure(part: str, runs: int | None = None) -> dict[str, Any]:

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 TEMPLATE = ROOT / "k8s" / "churn" / "base" / "analysis-template.yaml"
 
-RAMP = (0.10, 0.25, 0.50)
-"""The canary's share of the requests, step by step, as in the Rollout."""
-
 PER_SECOND = 12
 """Requests. At 10 % that is 144 in two minutes: just what the traffic's guardrail lets pass."""
 
@@ -46,6 +43,10 @@ METHODS = {
 }
 EPOCH, NEVER = date(1970, 1, 1), math.inf
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+RAMP = (0.10, 0.25, 0.50)
+"""The canary's share of the requests, step by step, as in the Rollout."""
 
 
 @dataclass(frozen=True)

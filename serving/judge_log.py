@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from plumbline import lake
-from serving import outcome_log, outcomes
+from plumbline import clock, lake
+from serving import outcome_log
 from serving.errors import ServingError
-from serving.judge import Answer, Outcome
+from serving.judge import WINDOW, Answer, Outcome
+from serving.outcomes import TABLE
+from serving.track import STABLE
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
 
 APPENDS = {"WRITE", "STREAMING UPDATE"}
@@ -51,11 +52,9 @@ class Tail:
 
     def _since_version(self, delta: DeltaTable, head: int) -> tuple[list[dict[str, Any]], set[str]]:
         if self._version < 0:
-            import pyarrow as pa
-
-            files = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
-            reach = {file["path"] for file in files if self._reaches(file.get(f"max.{self._stamp}"))}
-            return self._rows(delta, reach), {file["path"] for file in files}
+            added = _added(delta)
+            reach = {file["path"] for file in added if _utc(file.get(f"max.{self._stamp}"), self._since) >= self._since}
+            return self._rows(delta, reach), {file["path"] for file in added}
         commits = {int(commit["version"]): commit["operation"] for commit in delta.history(head - self._version)}
         if all(commits.get(version) in APPENDS for version in range(self._version + 1, head + 1)):
             files = _files(delta)
@@ -69,30 +68,25 @@ class Tail:
             seen = files
         return found, seen
 
-    def _reaches(self, newest: datetime | None) -> bool:
-        return newest is None or newest.replace(tzinfo=self._since.tzinfo) >= self._since
-
     def _rows(self, delta: DeltaTable, paths: set[str]) -> list[dict[str, Any]]:
         if not paths:
             return []
-        dataset = delta.to_pyarrow_dataset()
-        columns = [name for name in self._columns if name in dataset.schema.names]  # from before a column: null
-        read: list[pa.Table] = [
-            fragment.to_table(schema=dataset.schema, columns=columns)
-            for fragment in dataset.get_fragments()
-            if fragment.path in paths
-        ]
-        return [row for table in read for row in table.to_pylist()]
+        from pyarrow.dataset import FileSystemDataset
+
+        whole = delta.to_pyarrow_dataset()
+        files = [fragment for fragment in whole.get_fragments() if fragment.path in paths]
+        columns = [name for name in self._columns if name in whole.schema.names]  # a table from before a column
+        read = FileSystemDataset(files, whole.schema, files[0].format, files[0].filesystem).to_table(columns=columns)
+        rows: list[dict[str, Any]] = read.to_pylist()
+        return rows
 
 
 class Log:
-    """Both tables."""
+    """Both tables, from `since` on, or from the first canary since then: without one there is nothing to compare."""
 
     def __init__(self, since: datetime) -> None:
-        answered = ["request_id", "logged_at", "revision", "track", "score"]
-        known = ["request_id", "recorded_at", "ordered", "called_support"]
-        self._predictions = Tail(outcome_log.TABLE, answered, "logged_at", since)
-        self._outcomes = Tail(outcomes.TABLE, known, "recorded_at", since)
+        self._since = since
+        self._tails: tuple[Tail, Tail] | None = None
         self._held: list[Outcome] = []
 
     def read(self) -> tuple[list[Answer], list[Outcome]]:
@@ -100,20 +94,49 @@ class Log:
 
         Predictions of no rollout are left out. Raises what a Tail does; nothing is lost then.
         """
+        if self._tails is None:
+            self._tails = self._begun()
+        predictions, known = self._tails
         self._held += [
             Outcome(row["request_id"], row["recorded_at"].timestamp(), (row["ordered"], row["called_support"]))
-            for row in self._outcomes.read()
+            for row in known.read()
         ]
         answers = [
             Answer(row["request_id"], row["logged_at"].timestamp(), row["revision"], row["track"], row["score"])
-            for row in self._predictions.read()
+            for row in predictions.read()
             if row.get("revision")
         ]
-        known, self._held = self._held, []
-        return answers, known
+        outcomes, self._held = self._held, []
+        return answers, outcomes
+
+    def _begun(self) -> tuple[Tail, Tail]:
+        """The tails, from the first file since `since` whose statistics do not say that all of it is stable's."""
+        begin = clock.wall()
+        if lake.version(outcome_log.TABLE) is not None:
+            for file in _added(lake.opened(outcome_log.TABLE)):
+                first, last = (_utc(file.get(f"{end}.logged_at"), self._since) for end in ("min", "max"))
+                if last >= self._since and file.get("min.track") != STABLE:
+                    begin = min(begin, max(first, self._since))
+        begin -= timedelta(seconds=WINDOW)
+        answered = ["request_id", "logged_at", "revision", "track", "score"]
+        known = ["request_id", "recorded_at", "ordered", "called_support"]
+        return (
+            Tail(outcome_log.TABLE, answered, "logged_at", begin),
+            Tail(TABLE, known, "recorded_at", begin),
+        )
+
+
+def _added(delta: DeltaTable) -> list[dict[str, Any]]:
+    """The table's files, with their statistics."""
+    import pyarrow as pa
+
+    files: list[dict[str, Any]] = pa.table(delta.get_add_actions(flatten=True)).to_pylist()
+    return files
 
 
 def _files(delta: DeltaTable) -> set[str]:
-    import pyarrow as pa
+    return {file["path"] for file in _added(delta)}
 
-    return set(pa.table(delta.get_add_actions(flatten=True))["path"].to_pylist())
+
+def _utc(stamp: datetime | None, unknown: datetime) -> datetime:
+    return unknown if stamp is None else stamp.replace(tzinfo=UTC)

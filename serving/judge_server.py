@@ -24,7 +24,7 @@ EVERY = 2.0
 """Seconds from one look at the log to the next."""
 
 BACK = timedelta(hours=6)
-"""How far back a judge that starts reads: a rollout takes less. What it finds there, it judges as if it had been up."""
+"""How far back a judge that starts looks for a canary: a rollout takes less. It judges as if it had been up since."""
 
 BLIND = 10.0
 """Seconds without a log that can be read, after which nothing is told of it any more: old verdicts are none."""

@@ -152,7 +152,8 @@ def _half_cauchy(reach: int) -> NDArray[Any]:
 def _grid(reach: int, step: float) -> NDArray[Any]:
     import numpy as np
 
-    return np.arange(-2 * reach, 2 * reach + 1) * step
+    found: NDArray[Any] = np.arange(-2 * reach, 2 * reach + 1) * step
+    return found
 
 
 @lru_cache(maxsize=20_000)
@@ -164,8 +165,9 @@ def _log_mgf(canary: int, stable: int, events: int, reach: int, step: float) -> 
     ways = _log_choose(canary)[x] + _log_choose(stable)[events - x]
     terms = ways[None, :] + _grid(reach, step)[:, None] * x[None, :]
     top = terms.max(axis=1)
-    total: NDArray[Any] = top + np.log(np.exp(terms - top[:, None]).sum(axis=1))
-    return total - total[2 * reach]
+    total = top + np.log(np.exp(terms - top[:, None]).sum(axis=1))
+    found: NDArray[Any] = total - total[2 * reach]
+    return found
 
 
 @lru_cache(maxsize=2_000)

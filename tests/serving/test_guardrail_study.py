@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from bench import guardrails, rollouts
 from bench.rollouts import LONGEST, NEVER, PER_SECOND, RAMP, Scenario, step_seconds
 from plumbline import files
+from plumbline.settings import ROOT
 from serving.judge import KPIS
 
 COMMITTED: dict[str, Any] = files.read_json(guardrails.JSON) or {}
@@ -46,6 +48,15 @@ def test_larger_effects_are_found_sooner_and_the_largest_where_the_page_says(kpi
     assert until == sorted(until, reverse=True)
     assert (steps - 1) * step_seconds() * PER_SECOND < until[-1] < steps * step_seconds() * PER_SECOND
     assert rows[-1]["in_ramp"] == 1
+
+
+def test_the_ramp_is_the_rollouts() -> None:
+    rollout = ROOT / "k8s/churn/base/rollout.yaml"
+    if not rollout.exists():
+        pytest.skip("no Rollout in this tree")
+    steps = yaml.safe_load(rollout.read_text())["spec"]["strategy"]["canary"]["steps"]
+    weights = [step["setWeight"] for step in steps if "setWeight" in step]
+    assert [weight / 100 for weight in weights if weight < 100] == list(RAMP)
 
 
 def test_the_population_is_real_in_its_orders() -> None:

@@ -91,6 +91,20 @@ def test_the_first_read_begins_where_it_is_told() -> None:
     assert names(Tail(outcome_log.TABLE, COLUMNS, "logged_at", SINCE).read()) == ["new-2", "new-3"]
 
 
+def test_a_judge_that_starts_reads_from_the_first_canary_on() -> None:
+    now = clock.wall()
+    hours = {hour: now - timedelta(hours=hour) for hour in (8, 5, 3, 2)}
+    outcome_log.append(predictions(8, 1, hours[8]))
+    outcome_log.append(predictions(5, 1, hours[5], revision="old"))
+    outcome_log.append([*predictions(3, 1, hours[3]), *predictions(3, 1, hours[3], revision="old")])
+    outcome_log.append(predictions(2, 1, hours[2], revision="old"))
+    assert Log(now - timedelta(hours=1)).read()[0] == [], "no canary since: nothing to compare"
+    log = Log(now - judge_server.BACK)
+    assert sorted(row.request_id for row in log.read()[0]) == ["new-3", "old-2", "old-3"]
+    outcome_log.append(predictions(0, 1, clock.wall(), revision="old"))
+    assert [row.request_id for row in log.read()[0]] == ["old-0"]
+
+
 def test_a_log_from_before_revisions_has_no_canaries() -> None:
     import pyarrow as pa
     from deltalake import write_deltalake

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from made_up_customers import FULL
+from prometheus_client import REGISTRY
 
 from plumbline import clock
 from plumbline.settings import settings
@@ -57,3 +62,40 @@ def test_a_promoted_canary_is_stable_within_a_second(tmp_path: Path, ticking: li
     file.unlink()
     ticking[0] += SECONDS
     assert track() == "stable"
+
+
+@pytest.fixture
+def _canary(serving_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that is told its revision and that it is the canary."""
+    (tmp_path / "track").write_text("canary")
+    monkeypatch.setenv("PLUMBLINE_TRACK_FILE", str(tmp_path / "track"))
+    monkeypatch.setenv("PLUMBLINE_REVISION", "6d5f8c9b7")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("_canary")
+def test_an_answer_is_logged_and_measured_under_its_revision_and_track(tmp_path: Path, ticking: list[float]) -> None:
+    from serving.deploy import deploy
+    from serving.outcome_log import OutcomeLog
+    from serving.predictor import ChurnPredictor
+
+    def measured(track: str) -> float:
+        labels = {"model_version": predictor.scorer.model.version, "track": track}  # type: ignore[union-attr]
+        return REGISTRY.get_sample_value("pct_missing_features_count", labels) or 0.0
+
+    deploy()
+    logged: list[dict[str, Any]] = []
+    log = OutcomeLog(logged.extend, seconds=3600)
+    predictor = ChurnPredictor("champion", log)
+    predictor.load()
+    before = measured("canary"), measured("stable")
+    asyncio.run(predictor.predict({"instances": [FULL]}))
+    (tmp_path / "track").write_text("stable")
+    ticking[0] += SECONDS
+    asyncio.run(predictor.predict({"instances": [FULL]}))
+    predictor.close()
+    log.close()
+    assert [(row["revision"], row["track"]) for row in logged] == [("6d5f8c9b7", "canary"), ("6d5f8c9b7", "stable")]
+    assert (measured("canary"), measured("stable")) == (before[0] + 1, before[1] + 1)
