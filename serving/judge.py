@@ -41,7 +41,7 @@ KEPT = 3600.0
 SCORES = 2_000
 """Scores of a revision that are kept of a window, the first ones."""
 
-ENOUGH = 150
+ENOUGH = 120
 """Scores of either side before a shift is told: two samples of one distribution have a PSI of BINS / ENOUGH or so."""
 
 BINS = 10
