@@ -115,7 +115,7 @@ def demo_canary(
 
     Example: plumb demo-canary --bad slow
     """
-    found = room("plumbline.demo_canary:demo")(bad, good, per_second, keep)
+    found = room("plumbline.demo_canary:demo")(bad, good, per_second, keep, quiet=json)
     if json:
         show(found, True)
 

@@ -114,8 +114,9 @@ class Driver:
             self._end("Aborted", f"version {replaced.version} was asked for instead")
             return replaced.version
         except BaseException as error:
-            why = str(error) if isinstance(error, PlumblineError) else type(error).__name__
-            self._end("Aborted", why)
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            told = str(error) if isinstance(error, PlumblineError) else f"{type(error).__name__}: {error}"
+            self._end("Aborted", "its driver was interrupted" if interrupted else told)
             raise
         return None
 

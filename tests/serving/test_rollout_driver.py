@@ -142,6 +142,18 @@ def test_a_canary_that_dies_is_aborted(laptop: SmallLaptop, asked: Any) -> None:
     assert in_file(laptop)["churn-canary"] == 0
 
 
+def test_a_driver_that_is_interrupted_sends_the_traffic_back(laptop: SmallLaptop, registry: Registry) -> None:
+    def interrupt(status: state.Status, _: Any) -> None:
+        if status.weight == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Driver(laptop, {}, interrupt).run("2")
+    status = state.newest()
+    assert status and (status.phase, status.message) == ("Aborted", "its driver was interrupted")
+    assert in_file(laptop)["churn-canary"] == 0 and registry.champion == "1"
+
+
 def test_an_inconclusive_analysis_pauses_until_somebody_promotes(
     laptop: SmallLaptop, registry: Registry, asked: Any, tmp_path: Path
 ) -> None:
