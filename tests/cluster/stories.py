@@ -18,7 +18,7 @@ FINAL = ("Healthy", "Degraded")
 SETTLED = 1.0
 """Seconds after a change of weights until every request goes by it: poll, file, Envoy, and what was under way."""
 
-AROUND = 8.0
+AROUND = 6.0
 """Seconds before and after a canary that its requests are compared with."""
 
 
@@ -74,7 +74,6 @@ def ship(deployed: Deployed, mesh: Mesh, callers: Callers, name: str, model: Mod
     phase = eventually(lambda: ended(deployed, last), 150, f"the rollout of version {last.version} ends")
     now = time.monotonic()
     time.sleep(AROUND)
-    print("TIMELINE", [(round(w.at-begun,1), w.canary, w.stable) for w in mesh.timeline])
     return Story(
         name,
         last.version,
@@ -107,10 +106,8 @@ def verdicts(deployed: Deployed, model: Model) -> list[str]:
     for metric in runs[-1].get("status", {}).get("metricResults", []):
         if metric.get("phase") not in ("Successful", "Running", "Pending"):
             newest = metric.get("measurements", [{}])[-1]
-            told.append(
-                f"{metric['name']} {metric['phase']}: {newest.get('value') or newest.get('message') or '–'}"[:160]
-            )
-    return told
+            told.append(f"{metric['name']} {metric['phase'].lower()} ({_read(newest)})")
+    return sorted(told)
 
 
 def split_is_right(story: Story) -> None:
