@@ -20,7 +20,8 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 
 with DAG("sleeper", default_args={"retries": 1, "retry_delay": timedelta(seconds=1)}):
-    BashOperator(task_id="first", bash_command="sleep 6543") >> BashOperator(task_id="second", bash_command="sleep 6543")
+    first, second = (BashOperator(task_id=name, bash_command="sleep 6543") for name in ("first", "second"))
+    first >> second
 """
 RUN = "from pathlib import Path; from plumbline import airflow; list(airflow.run([('sleeper', None)], Path('.')))"
 

@@ -107,7 +107,7 @@ def test_every_alert_says_what_on_call_needs() -> None:
         if alert.name.startswith("Dataset"):
             affected = told["labels"]["affected"].split(", ")
             assert set(affected) == (set(downstream(alert.about["dataset"])) or {"nothing downstream"})
-            assert affected[0].startswith("endpoints.") or "endpoints." not in str(affected), "what customers feel first"
+            assert affected[0].startswith("endpoints.") or "endpoints." not in str(affected)
 
 
 def test_only_what_customers_feel_pages() -> None:
