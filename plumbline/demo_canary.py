@@ -21,8 +21,12 @@ BAD = ("leaky", "swapped", "slow", "features")
 SIMULATED = "simulated"
 
 
-def demo(bad: str = "leaky", good: bool = True, per_second: float = 120.0, keep: bool = False) -> list[dict[str, Any]]:
+def demo(
+    bad: str = "leaky", good: bool = True, per_second: float = 120.0, keep: bool = False, quiet: bool = False
+) -> list[dict[str, Any]]:
     """Rolls out a good model (unless not `good`), then the bad one or `all` of them; what became of each.
+
+    Prints it as a table too, unless `quiet`, and writes the rollouts' page.
 
     Raises DemoError for an unknown bad model, or when a good one is aborted or a bad one is not.
     """
@@ -41,7 +45,8 @@ def demo(bad: str = "leaky", good: bool = True, per_second: float = 120.0, keep:
             status = roll_out(made["version"], {}, per_second, refuse=False)
             ended.append(_told(made, status, clock.monotonic() - before))
         page = importlib.import_module("plumbline.rollout_page").write()
-        _show(ended, clock.monotonic() - begun, page)
+        if not quiet:
+            _show(ended, clock.monotonic() - begun, page)
     finally:
         if not keep:
             stopped = services.stop_all(keep=already_up)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 NOTABLE, LARGE = 0.1, 0.25
@@ -14,11 +15,13 @@ FLOOR = 1e-4
 """An empty bin counts as this share, so that one customer in a bin that was empty is not an infinite shift."""
 
 
-def psi(reference: NDArray[Any], current: NDArray[Any], bins: int = 10) -> float:
+def psi(
+    reference: NDArray[Any], current: NDArray[Any], bins: int = 10, ends: NDArray[np.float64] | None = None
+) -> float:
     """Population stability index of `current` against `reference`, both one column of numbers; 0 is no shift.
 
     Bins end at the reference's quantiles, so that a value which many rows share (zero orders) has a bin of its own;
-    what lies above all of them is one more bin, and missing values (NaN) are another.
+    what lies above all of them is one more bin, and missing values (NaN) are another. With `ends` they end there.
 
     Raises ValueError when either is empty.
     """
@@ -27,7 +30,8 @@ def psi(reference: NDArray[Any], current: NDArray[Any], bins: int = 10) -> float
     if not len(reference) or not len(current):
         raise ValueError(f"nothing to compare: {len(reference)} reference values, {len(current)} current ones")
     held = _finite(reference)
-    ends = np.unique(np.quantile(held, np.linspace(0, 1, bins + 1))) if len(held) else np.empty(0)
+    if ends is None:
+        ends = np.unique(np.quantile(held, np.linspace(0, 1, bins + 1))) if len(held) else np.empty(0)
     was, now = (np.maximum(_shares(values, ends), FLOOR) for values in (reference, current))
     return float(np.sum((now - was) * np.log(now / was)))
 

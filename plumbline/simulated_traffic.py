@@ -55,6 +55,7 @@ class Traffic:
     customers: Sequence[int] = ()
     answers: list[Answer] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
+    _answered: threading.Event = field(default_factory=threading.Event)
     _waiting: deque[dict[str, Any]] = field(default_factory=deque)
 
     def __enter__(self) -> Traffic:
@@ -71,8 +72,8 @@ class Traffic:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
+        for thread, over in zip(self._threads, (self._over, self._answered), strict=False):
+            over.set()  # outcomes of the last answers are recorded when all are there
             thread.join(timeout=2 * TIMEOUT)
 
     def statuses(self) -> Counter[int]:
@@ -123,7 +124,7 @@ class Traffic:
         table = importlib.import_module("serving.outcomes")
         last = False
         while not last:
-            last = self._over.wait(RECORDED_EVERY)
+            last = self._answered.wait(RECORDED_EVERY)
             rows = []
             while self._waiting:
                 asked = self._waiting.popleft()

@@ -30,7 +30,7 @@ def deploy(model: str | None = None) -> dict[str, Any]:
         if champion is None:
             return _recorded(registry.CHALLENGER if model is None else model, None)
         if model is None:
-            why = "there is a champion; `plumb rollout start` replaces it bit by bit, `plumb deploy --model` at once"
+            why = "there is a champion; `plumb rollout start` replaces it by a canary, `plumb deploy --model` at once"
             return {"state": "unchanged", "champion": str(champion.version), "why": why}
         if state.driven():
             raise Conflict("a rollout is under way: `plumb rollout abort` ends it, `plumb rollout status` shows it")

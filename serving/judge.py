@@ -41,10 +41,13 @@ KEPT = 3600.0
 SCORES = 2_000
 """Scores of a revision that are kept of a window, the first ones."""
 
-ENOUGH = 100
+ENOUGH = 120
 """Scores of either side before a shift is told: two samples of one distribution have a PSI of BINS / ENOUGH or so."""
 
-BINS = 5
+BINS = 10
+"""Of probabilities, equally wide. Not stable's quantiles: customers of one history share a score, on which a quantile
+falls, and a model that gives them a thousandth more would move them all into the next bin (between models that differ
+by their seed alone a PSI of 0.9 was seen)."""
 
 KPIS: dict[str, Harm] = {"conversion_rate": -1, "call_center_load": 1}
 """What is compared, and which way is worse."""
@@ -218,7 +221,7 @@ class Judge:
         canary, stable = ([score for scores in shared for score in scores[side]] for side in sides)
         if min(len(canary), len(stable)) < ENOUGH:
             return None
-        return psi(np.array(stable), np.array(canary), BINS)
+        return psi(np.array(stable), np.array(canary), ends=np.linspace(0, 1, BINS + 1)[1:])
 
     def _forget(self, now: float) -> None:
         """Drops windows of over KEPT ago, pairs that had their last there, and past windows that had no canary."""

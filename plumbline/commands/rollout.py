@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from plumbline.commands.base import HOUSE, Json, app, room, show
-
-if TYPE_CHECKING:
-    from serving.rollout.state import Status
 
 rollout = typer.Typer(no_args_is_help=True, help="Roll a model out by a canary: start, status, watch, promote, abort.")
 app.add_typer(rollout, name="rollout", rich_help_panel="The model")
@@ -118,7 +115,7 @@ def demo_canary(
 
     Example: plumb demo-canary --bad slow
     """
-    found = room("plumbline.demo_canary:demo")(bad, good, per_second, keep)
+    found = room("plumbline.demo_canary:demo")(bad, good, per_second, keep, quiet=json)
     if json:
         show(found, True)
 
@@ -133,7 +130,7 @@ def _pairs(given: list[str] | None) -> list[tuple[str, str]]:
     return pairs
 
 
-def _summary(status: Status | None) -> dict[str, object]:
+def _summary(status: Any) -> dict[str, object]:
     if status is None:
         return {"phase": "none", "message": "no rollout is under way"}
     told = ("number", "phase", "message", "weight", "exposed", "stable", "canary")

@@ -40,7 +40,7 @@ PAIRS = (
 LAPTOP = {"warm-up": "20s", "interval": "2s", "count": "5", "window": "12s", "min-requests": "30"}
 """Args of the template for one machine and minutes instead of a day: what is measured and its thresholds stay."""
 
-SCORES, LOGGED_WITHIN = 120, 8.0
+SCORES, LOGGED_WITHIN = 135, 8.0
 """What the judge wants to see of a canary before it says how far scores have shifted, with a margin, and the seconds
 that the outcome log and Prometheus take to show it."""
 
@@ -114,8 +114,9 @@ class Driver:
             self._end("Aborted", f"version {replaced.version} was asked for instead")
             return replaced.version
         except BaseException as error:
-            why = str(error) if isinstance(error, PlumblineError) else type(error).__name__
-            self._end("Aborted", why)
+            interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+            told = str(error) if isinstance(error, PlumblineError) else f"{type(error).__name__}: {error}"
+            self._end("Aborted", "its driver was interrupted" if interrupted else told)
             raise
         return None
 

@@ -36,7 +36,7 @@ spec:
     - {name: failures, value: "1"}
   metrics:
     - name: canary-traffic
-      initialDelay: 2s
+      initialDelay: 3500ms
       interval: 500ms
       count: "{{args.count}}"
       failureLimit: "{{args.failures}}"
@@ -45,9 +45,9 @@ spec:
       provider:
         prometheus:
           address: "{{args.prometheus}}"
-          query: sum(increase(istio_requests_total{destination_service_name="churn-canary"}[5s]))
+          query: sum(increase(istio_requests_total{destination_service_name="churn-canary"}[3s]))
     - name: error-rate
-      initialDelay: 2s
+      initialDelay: 3500ms
       interval: 500ms
       count: "{{args.count}}"
       failureLimit: "{{args.failures}}"
@@ -58,9 +58,9 @@ spec:
           address: "{{args.prometheus}}"
           query: >
             (
-              sum(rate(istio_requests_total{destination_service_name="churn-canary",response_code=~"5.."}[5s]))
+              sum(rate(istio_requests_total{destination_service_name="churn-canary",response_code=~"5.."}[3s]))
               or vector(0)
-            ) / sum(rate(istio_requests_total{destination_service_name="churn-canary"}[5s]))
+            ) / sum(rate(istio_requests_total{destination_service_name="churn-canary"}[3s]))
 """
 
 

@@ -13,6 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from plumbline import metrics
+from plumbline.distributions import psi
 from plumbline.settings import ROOT
 from serving.errors import ServingError
 from serving.judge import CELL, ENOUGH, KEPT, KPIS, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
@@ -186,6 +187,15 @@ def test_the_shift_of_scores_needs_scores_and_tells_one_model_from_another() -> 
     assert shift(ENOUGH, 0.0) is None
     same, other = shift(4000, 0.0), shift(4000, 0.2)
     assert same is not None and same < 0.02 and other is not None and other > 0.5
+
+
+def test_scores_that_many_customers_share_may_move_by_a_thousandth() -> None:
+    answers, outcomes = stream(requests=4000, share=lambda t: 0.5)
+    moved = [row._replace(score=0.731 if n % 3 else row.score) for n, row in enumerate(answers)]
+    moved = [row._replace(score=row.score + 0.001 * (row.track == "canary")) for row in moved]
+    shift = judged((moved, outcomes))["canary_score_psi"]["new", "old"]
+    sides = [np.array([row.score for row in moved if row.track == track]) for track in ("stable", "canary")]
+    assert shift < 0.05 < 0.25 < psi(*sides, bins=5)
 
 
 def test_an_hour_without_the_canary_ends_it_and_nothing_piles_up() -> None:

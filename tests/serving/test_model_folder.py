@@ -17,7 +17,7 @@ from made_up_customers import FULL, eventually
 
 from plumbline import services, signing
 from plumbline.errors import SettingsError
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from plumbline.signing import Untrusted
 from serving import model_folder, registry
 from serving.scorer import Scorer
@@ -133,16 +133,22 @@ def test_a_planted_pickle_is_never_read(folder: Path, given: Given, tmp_path: Pa
     assert not sung.exists(), "signed or not"
 
 
-def test_a_pod_s_predictor_needs_no_registry_and_no_home(folder: Path, given: Given, tmp_path: Path) -> None:
-    """The very arguments of the ServingRuntime, in an empty home: health, a score, SIGTERM."""
+def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
+    folder: Path, given: Given, tmp_path: Path
+) -> None:
+    """The very arguments of the ServingRuntime, in an empty home and on a read-only root: health, a score, SIGTERM."""
     from plumbline import online_store
 
     given()
-    env = {**os.environ, "PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_HOME": str(tmp_path / "pod")}
-    env["PLUMBLINE_VERIFY_KEY"] = str(settings().home / "keys" / "demo-verify.pem")
-    port = services.free_port()
-    command = [sys.executable, "-m", "plumbline.cli", "serve", "--model-dir", str(folder), "--port", str(port)]
-    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as pod:
+    home, tmp, port = tmp_path / "home", tmp_path / "tmp", services.free_port()
+    home.mkdir()
+    tmp.mkdir()
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_")}  # Feast's, here
+    env |= {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_HOME": str(home), "HOME": str(tmp)}
+    env |= {"PLUMBLINE_VERIFY_KEY": str(settings().home / "keys" / "demo-verify.pem"), "TMPDIR": str(tmp)}
+    env["PLUMBLINE_CACHE"] = str(tmp / "cache")
+    serve = [sys.executable, "-B", "-m", "plumbline.cli", "serve", "--model-dir", str(folder), "--port", str(port)]
+    with subprocess.Popen(read_only(serve, home, tmp), env=env, cwd="/", stderr=subprocess.PIPE) as pod:
         try:
             eventually(lambda: pod.poll() is not None or _ready(port), 60)
             assert pod.poll() is None, pod.stderr.read().decode()[-2000:] if pod.stderr else ""
@@ -154,7 +160,16 @@ def test_a_pod_s_predictor_needs_no_registry_and_no_home(folder: Path, given: Gi
         finally:
             pod.send_signal(signal.SIGTERM)
             pod.communicate(timeout=30)
-    assert not (tmp_path / "pod" / "mlflow").exists()
+    assert {path.name for path in home.iterdir()} == {"feast", "lake", "lineage.ndjson"}
+
+
+def read_only(command: list[str], *writable: Path) -> list[str]:
+    """The command where only these folders can be written to, as in a pod; as it is where no namespace can be made."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
+        return command
+    binds = [f"mount --bind {path} {path}" for path in writable]
+    script = " && ".join([*binds, "mount -o remount,ro,bind /", f"! touch {ROOT}/x 2>&-", 'exec "$@"'])
+    return ["unshare", "-m", "sh", "-c", script, "sh", *command]
 
 
 def _ready(port: int) -> bool:

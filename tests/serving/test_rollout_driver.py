@@ -114,7 +114,7 @@ def test_a_bad_version_is_aborted_at_the_first_step_and_the_champion_stays(
 
 
 def test_a_canary_that_nobody_asks_is_not_promoted(laptop: SmallLaptop) -> None:
-    with pytest.raises(Aborted, match=r"canary-traffic: (no data|0), expected|error-rate: NaN: no data"):
+    with pytest.raises(Aborted, match=r"canary-traffic: (no data|0), expected|error-rate: (no data|NaN)"):
         Driver(laptop, {}).run("2")
     assert state.newest().phase == "Aborted"  # type: ignore[union-attr]
 
@@ -140,6 +140,18 @@ def test_a_canary_that_dies_is_aborted(laptop: SmallLaptop, asked: Any) -> None:
     with pytest.raises(Aborted, match="the canary's process ended"):
         Driver(laptop, {}, killed).run("2")
     assert in_file(laptop)["churn-canary"] == 0
+
+
+def test_a_driver_that_is_interrupted_sends_the_traffic_back(laptop: SmallLaptop, registry: Registry) -> None:
+    def interrupt(status: state.Status, _: Any) -> None:
+        if status.weight == 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Driver(laptop, {}, interrupt).run("2")
+    status = state.newest()
+    assert status and (status.phase, status.message) == ("Aborted", "its driver was interrupted")
+    assert in_file(laptop)["churn-canary"] == 0 and registry.champion == "1"
 
 
 def test_an_inconclusive_analysis_pauses_until_somebody_promotes(
