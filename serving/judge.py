@@ -41,13 +41,13 @@ KEPT = 3600.0
 SCORES = 2_000
 """Scores of a revision that are kept of a window, the first ones."""
 
-ENOUGH = 120
+ENOUGH = 100
 """Scores of either side before a shift is told: two samples of one distribution have a PSI of BINS / ENOUGH or so."""
 
-BINS = 10
-"""Of probabilities, equally wide. Not stable's quantiles: customers of one history share a score, on which a quantile
-falls, and a model that gives them a thousandth more would move them all into the next bin (between models that differ
-by their seed alone a PSI of 0.9 was seen)."""
+BINS, GRID = 5, 0.05
+"""Bins end at stable's quantiles, taken to the next multiple of GRID. On a quantile lie customers of one history, who
+share a score: a model that gives them a thousandth more would move them all into the next bin (models that differed by
+their seed alone had a PSI of 0.9; so taken, 0.03, above 0.25 in under 1 of 500 samples of 100)."""
 
 KPIS: dict[str, Harm] = {"conversion_rate": -1, "call_center_load": 1}
 """What is compared, and which way is worse."""
@@ -221,7 +221,9 @@ class Judge:
         canary, stable = ([score for scores in shared for score in scores[side]] for side in sides)
         if min(len(canary), len(stable)) < ENOUGH:
             return None
-        return psi(np.array(stable), np.array(canary), ends=np.linspace(0, 1, BINS + 1)[1:])
+        inner = np.quantile(stable, np.linspace(0, 1, BINS + 1)[1:-1])
+        ends = np.unique(np.clip(np.round(inner / GRID), 1, 1 / GRID - 1)) * GRID
+        return psi(np.array(stable), np.array(canary), ends=ends)
 
     def _forget(self, now: float) -> None:
         """Drops windows of over KEPT ago, pairs that had their last there, and past windows that had no canary."""

@@ -40,7 +40,7 @@ PAIRS = (
 LAPTOP = {"warm-up": "20s", "interval": "2s", "count": "5", "window": "12s", "min-requests": "30"}
 """Args of the template for one machine and minutes instead of a day: what is measured and its thresholds stay."""
 
-SCORES, LOGGED_WITHIN = 135, 8.0
+SCORES, LOGGED_WITHIN = 120, 8.0
 """What the judge wants to see of a canary before it says how far scores have shifted, with a margin, and the seconds
 that the outcome log and Prometheus take to show it."""
 
