@@ -18,7 +18,7 @@ binaries: ## Prometheus and Alertmanager, without root where there is apt (nothi
 manifest-tools: setup ## kustomize, kubeconform and the schemas that manifests are held against (a minute, once)
 	@$(BIN)/python -m plumbline.manifest_tools
 
-cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing when it is there; 15 minutes, 170 MB)
+cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing when it is there; 900 CPU-seconds, 400 MB)
 	@$(BIN)/python -m plumbline.cluster_binaries
 
 demo: setup ## Real orders in, live churn predictions out, through every component

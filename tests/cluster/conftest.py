@@ -53,6 +53,7 @@ def cluster(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     """Version 1 serves, and callers ask for it."""
     world.make()
     first = world.publish("good")
+    world.prepare()
     kubelet = Kubelet(kube, tmp_path_factory.mktemp("pods"), bucket(world.bucket()))
     mesh = Mesh(kube, NAMESPACE)
     kubelet.start()

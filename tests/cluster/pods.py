@@ -1,7 +1,8 @@
 """One pod as a process of this machine: its environment, volumes, probes, restarts and end, as a kubelet does them.
 
 No isolation: a container's paths are folders of the pod's own (each argument or variable that begins with a mount's
-path is rewritten), its address is one of 127/8, and the image's entrypoint is this environment's `plumb`.
+path is rewritten), its address is one of 127/8, and the image's entrypoint is this environment's `plumb`. Limits, the
+security context and liveness probes are taken and not enforced.
 """
 
 from __future__ import annotations

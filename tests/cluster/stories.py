@@ -158,9 +158,18 @@ def _row(story: Story) -> str:
     ends = {"Healthy": "promoted", "Degraded": "aborted"}
     shares = ", ".join(f"{share:.0f} % at {weight}" for weight, share, _ in story.shares() if weight) or "–"
     weights = " → ".join(map(str, story.canary_weights))
-    found = "; ".join(story.verdicts) or "nothing"
+    found = "; ".join(_together(story.verdicts)) or "nothing"
     took = f"{ends[story.phase]} after {story.ended - story.begun:.0f} s"
     return f"| {story.name} (version {story.version}) | {took} | {weights} | {story.exposed:,} | {shares} | {found} |"
+
+
+def _together(verdicts: list[str]) -> list[str]:
+    """The verdicts, those of many guardrails that say the same as one."""
+    by: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        metric, _, told = verdict.partition(" ")
+        by.setdefault(told, []).append(metric)
+    return [f"{f'{len(of)} guardrails' if len(of) > 2 else ' and '.join(of)} {told}" for told, of in by.items()]
 
 
 def _load(story: Story) -> str:

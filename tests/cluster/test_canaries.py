@@ -41,7 +41,7 @@ def told(cluster: Cluster) -> Iterator[list[Story]]:
 
 
 def test_a_good_version_is_promoted_step_by_step(cluster: Cluster, told: list[Story]) -> None:
-    model = world.publish("good")
+    model = world.WAITING["good"].pop(0)
     story = _ship(cluster, told, "a good model", model)
     assert story.phase == "Healthy", story.verdicts
     assert story.canary_weights == [10, 25, 50, 100, 0]
@@ -64,7 +64,9 @@ def test_a_bad_version_is_stopped_at_ten_percent(
     cluster: Cluster, told: list[Story], kind: str, guardrails: set[str]
 ) -> None:
     good, champion = _serving(cluster), _champion()
-    story = _ship(cluster, told, f"a model that {kind}" if " " in kind else f"a {kind} model", world.publish(kind))
+    story = _ship(
+        cluster, told, f"a model that {kind}" if " " in kind else f"a {kind} model", world.WAITING[kind].pop(0)
+    )
     assert story.phase == "Degraded"
     assert story.canary_weights == [10, 0]
     assert guardrails & {verdict.split()[0] for verdict in story.verdicts}, story.verdicts
@@ -86,7 +88,7 @@ def test_without_prometheus_nothing_is_promoted(cluster: Cluster, told: list[Sto
         os.killpg(found.pid, signal.SIGKILL)
         return ["Prometheus was killed at weight 10"]
 
-    story = _ship(cluster, told, "a good model, Prometheus killed", world.publish("good"), kill)
+    story = _ship(cluster, told, "a good model, Prometheus killed", world.WAITING["good"].pop(0), kill)
     cluster.mesh.start_prometheus()
     assert story.phase == "Degraded"
     assert story.canary_weights == [10, 0]
@@ -114,7 +116,7 @@ def test_a_predictor_that_dies_is_not_promoted(cluster: Cluster, told: list[Stor
             f"the controller took the weight away {gone - moment:.1f} s after the first kill, the guardrails ended it",
         ]
 
-    story = _ship(cluster, told, "a good model, its predictor killed", world.publish("good"), kill)
+    story = _ship(cluster, told, "a good model, its predictor killed", world.WAITING["good"].pop(0), kill)
     assert story.phase == "Degraded"
     assert story.canary_weights == [10, 0]
     assert "canary-traffic" in {verdict.split()[0] for verdict in story.verdicts}
@@ -122,7 +124,7 @@ def test_a_predictor_that_dies_is_not_promoted(cluster: Cluster, told: list[Stor
 
 
 def test_a_second_deploy_starts_over_and_a_sync_leaves_the_weights(cluster: Cluster, told: list[Story]) -> None:
-    first, second = world.publish("good"), world.publish("good")
+    first, second = world.WAITING["good"].pop(0), world.WAITING["good"].pop(0)
 
     def again(begun: float) -> list[Any]:
         _at(cluster, 10, begun)

@@ -48,6 +48,11 @@ class Model:
 PUBLISHED: list[Model] = []
 """Every model so far."""
 
+WAITING: dict[str, list[Model]] = {}
+"""Those that are to be shipped, by kind."""
+
+TO_SHIP = ("worse", "slow", "loses features", *5 * ("good",))
+
 
 def leaves(customer: int) -> bool:
     """Whether a customer is about to leave: even ids are."""
@@ -104,6 +109,13 @@ def publish(kind: str) -> Model:
     model = Model(version, declared["spec"]["predictor"]["model"]["storageUri"], declared["metadata"]["annotations"])
     PUBLISHED.append(model)
     return model
+
+
+def prepare() -> None:
+    """Publishes all that is to be shipped, before there are callers whom the training would keep waiting."""
+    WAITING.clear()
+    for kind in TO_SHIP:
+        WAITING.setdefault(kind, []).append(publish(kind))
 
 
 def bucket() -> Path:

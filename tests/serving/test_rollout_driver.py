@@ -20,7 +20,7 @@ from rollout_world import TEMPLATE, Registry, SmallLaptop, callers, predictor, w
 from plumbline import services
 from plumbline.errors import Conflict
 from plumbline.settings import settings
-from serving import launch
+from serving import deploy, launch
 from serving.rollout import driver, envoy, manifests, prometheus, state
 from serving.rollout.driver import Aborted, Driver
 from serving.rollout.errors import RolloutError
@@ -195,13 +195,15 @@ def test_another_version_takes_the_canarys_place(first_step: SmallLaptop, regist
     assert registry.champion == "2"
 
 
-def test_asked_to_abort_it_aborts_and_a_second_driver_is_refused(laptop: SmallLaptop, asked: Any) -> None:
+def test_asked_to_abort_it_aborts_and_another_deployment_is_refused(laptop: SmallLaptop, asked: Any) -> None:
     refused: list[str] = []
 
     def other(status: state.Status, _: Any) -> None:
         if status.weight == 10:
             with pytest.raises(Conflict, match="a rollout is under way"):
                 Driver(laptop, {}).run("3")
+            with pytest.raises(Conflict, match="`plumb rollout abort` ends it"):
+                deploy.deploy("3")
             refused.append(status.phase)
             state.ask(state.ABORT, by="the test")
 
