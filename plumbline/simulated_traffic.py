@@ -27,6 +27,10 @@ RECORDED_EVERY = 1.5
 """Seconds between two appends to `serving.outcomes`."""
 
 TIMEOUT = 10.0
+HELD_UP = 0.1
+"""Seconds after which what this process was too busy to send is left out: customers do not come in a burst because of
+it. No answer is waited for, so a slow server cannot be the reason."""
+
 FAILED = 0
 """The status of a request that got no answer."""
 
@@ -95,6 +99,8 @@ class Traffic:
             while not self._over.is_set():
                 if (early := begun + number / self.per_second - clock.monotonic()) > 0:
                     await asyncio.sleep(early)
+                elif early < -HELD_UP:
+                    begun -= early
                 asking = self._ask(session, f"{self._run}{number:06d}", chosen.choice(self._customers))
                 task = asyncio.ensure_future(asking)
                 under_way.add(task)
