@@ -13,7 +13,8 @@ from kube import Kube
 from kubelet import Kubelet
 from mesh import Mesh
 from pods import bucket
-from traffic import Callers
+from stories import AROUND
+from traffic import RATE, Callers
 
 from plumbline import cluster_binaries, services
 from plumbline.services import HOST
@@ -66,6 +67,7 @@ def cluster(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
         callers = Callers(mesh.port)
         callers.start()
         try:
+            control_plane.eventually(lambda: len(callers.asked) > AROUND * RATE, 30, "version 1 is asked")
             yield Cluster(kube, kubelet, mesh, deployed, callers)
         finally:
             callers.stop()

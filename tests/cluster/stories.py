@@ -173,7 +173,8 @@ def _together(verdicts: list[str]) -> list[str]:
 
 
 def _load(story: Story) -> str:
-    timed = " | ".join(f"{traffic.p99(part):.0f} ms" for part in (story.before, story.asked, story.after))
+    p99s = [traffic.p99(part) for part in (story.before, story.asked, story.after)]
+    timed = " | ".join("–" if math.isnan(p99) else f"{p99:.0f} ms" for p99 in p99s)
     return f"| {story.name} | {len(story.asked) + len(story.after):,} | {story.failed} | {timed} |"
 
 
