@@ -189,7 +189,8 @@ def _bare(schema: dict[str, Any]) -> None:
 
 
 def _pin() -> str:
-    pinned = [TOOLS, KUBERNETES, cluster_binaries.MODULES, cluster_binaries.CRDS, WRITTEN]
+    """The folder is in it: schemas name each other by their place."""
+    pinned = [TOOLS, KUBERNETES, cluster_binaries.MODULES, cluster_binaries.CRDS, WRITTEN, str(folder())]
     return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()
 
 
