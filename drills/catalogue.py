@@ -85,9 +85,10 @@ DRILLS = [
         "One byte of the challenger's file changes",
         DISK,
         "deploy: exit code 3",
-        "`plumb train`, `plumb register` again",
+        "the day; `plumb train`, `plumb register` for its release again; deploy the new challenger",
         process_faults.altered_model,
         process_faults.deployed,
+        process_faults.trained_anew,
     ),
     Drill(
         "disk-full",

@@ -89,6 +89,13 @@ def deployed(drilling: Drilling) -> bool:
     return done.returncode == 0
 
 
+def trained_anew(drilling: Drilling) -> bool:
+    """The day's run; then the altered model's release is trained and registered again. True when what came serves."""
+    release = str(drilling.release)
+    again = (("train", "--release", release), ("register", "--release", release), ("deploy", "--model", "challenger"))
+    return ground.run() and all(_plumb(*command).returncode == 0 for command in again)
+
+
 def materialized_anew(drilling: Drilling) -> bool:
     """Somebody writes every row online again and compares both sides; True when they are equal."""
     return all(_plumb(command).returncode == 0 for command in ("materialize", "parity_check"))

@@ -14,8 +14,8 @@ from typing import Any
 from observability import house_rules, promises, slo_rules
 from observability.rule import RUNBOOKS, Alert, alerts
 from observability.stack import ALERTMANAGER
-from plumbline import clock, lake, ledger, provenance, registered_models, releases, services, what_changed
-from plumbline.errors import PlumblineError
+from plumbline import clock, lake, ledger, provenance, registered_models, releases, services, stage, what_changed
+from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lineage.declared import LOG
 from plumbline.releases import Release
 
@@ -33,6 +33,12 @@ WAYS_BACK = {
 }
 """Where what was published is good and only has to be brought up again."""
 
+BY_THE_BOOK = ("ConsumerLag", "DatasetUnknown", "ExporterBlind", "LateDaysSpent", "LineageNotSent", "OutcomesLost")
+"""Where no one command mends it and nothing is to be undone."""
+
+OF_STAGES = ("GateFailed", "StageFailed", "StageStuck")
+"""They may be of training or of a deployment, which no day's run brings back."""
+
 
 class IncidentError(PlumblineError):
     """There is no such alert."""
@@ -49,8 +55,12 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     dataset = dataset or next((a["labels"]["dataset"] for a in told if "dataset" in a["labels"]), None)
     alert = _named(known, name, dataset)
     unknown: list[str] = []
-    current = releases.in_force(PRODUCT)
-    good = last_good(current, doubted=name in DOUBTED_DATA)
+    numbers, known_releases = _releases(unknown)
+    current = known_releases[-1] if known_releases and known_releases[-1].release_id == numbers[-1] else None
+    broken: list[str] = []
+    events = list(ledger.events(PRODUCT, broken))
+    unknown += [f"cannot be read: {why}" for why in broken]
+    good = last_good(current, known_releases, events, doubted=name in DOUBTED_DATA)
     found: dict[str, Any] = {
         "alert": name,
         "severity": sorted({a.severity for a in known if a.name == name}),
@@ -68,8 +78,9 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     if firing is None:
         unknown.append("whether it fires: no Alertmanager of this home runs (`plumb up`)")
     if current is None:
-        unknown.append("what changed: nothing was ever released")
-    found["since_release"] = _since(current) if current else None
+        why = "the release in force cannot be read" if numbers else "nothing was ever released"
+        unknown.append(f"what changed: {why}")
+    found["since_release"] = _since(current, events) if current else None
     found["changed"], found["differs"] = None, None
     if current and good and good.release_id != current.release_id:
         found["differs"] = releases.diff(good, current)
@@ -77,25 +88,38 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
             found["changed"] = what_changed.what_changed(PRODUCT, str(good.release_id), str(current.release_id))
         except (PlumblineError, ValueError) as error:  # a table that is broken may not be comparable
             unknown.append(f"what changed in the rows: {error}")
-    found["models"] = [str(model) for model in registered_models.versions() if model.aliases]
-    found["predictions_exposed"] = _exposed(alert, current)
-    found["way_back"] = way_back(name, current, good, found["since_release"] or [])
+    models = registered_models.versions()
+    failed = [event["stage"] for event in found["since_release"] or [] if event["at"]]  # code has no time
+    found["models"] = [str(model) for model in models if model.aliases]
+    found["predictions_exposed"] = _exposed(alert, current, released=bool(numbers))
+    found["way_back"] = way_back(
+        name,
+        good,
+        found["since_release"] or [],
+        next((a["labels"]["stage"] for a in told if "stage" in a["labels"]), failed[-1] if failed else None),
+        released=bool(numbers),
+        previous=any(registered_models.PREVIOUS in model.aliases for model in models),
+    )
     found["unknown"] = unknown
     return found
 
 
-def last_good(current: Release | None, *, doubted: bool) -> Release | None:
-    """The newest release that was not undone and did not fail parity; `doubted`, one before that in force; or None."""
+def last_good(
+    current: Release | None, known: list[Release], events: list[dict[str, Any]], *, doubted: bool
+) -> Release | None:
+    """The newest release that was not undone and did not fail parity; `doubted`, one before that in force; or None.
+
+    `known` are the releases that can be read, oldest first. None when that in force cannot: it may undo any of them.
+    """
     if current is None:
         return None
-    known = [releases.read(PRODUCT, number) for number in reversed(releases.numbers(PRODUCT))]
     undone = {number for release in known for number in release.undoes}
     newest = {
-        event["release_id"]: event["state"]
-        for event in ledger.events(PRODUCT)
+        event.get("release_id"): event["state"]
+        for event in events
         if event["stage"] == "parity_check" and event["state"] != "START"
     }
-    for release in known:
+    for release in reversed(known):
         if doubted and release.tables == current.tables:
             continue
         if release.release_id not in undone and newest.get(release.release_id) != "GATE_FAILED":
@@ -103,24 +127,46 @@ def last_good(current: Release | None, *, doubted: bool) -> Release | None:
     return None
 
 
-def way_back(name: str, current: Release | None, good: Release | None, since: list[dict[str, Any]]) -> str:
-    """The exact command to undo, or, where nothing that was published is wrong, the one that goes on."""
+def way_back(
+    name: str,
+    good: Release | None,
+    since: list[dict[str, Any]],
+    at_fault: str | None,
+    *,
+    released: bool,
+    previous: bool,
+) -> str:
+    """The exact command to undo, or, where nothing that was published is wrong, the one that goes on.
+
+    Where no one command does either, the runbook. `since` is what did not go well, `at_fault` the stage that fires or
+    failed last, `released` whether anything ever was, `previous` whether there is a model with that alias.
+    """
     if name in WAYS_BACK:
         return WAYS_BACK[name]
+    by_the_book = f"nothing to undo: read {RUNBOOKS}/{name}.md"
     if name in DOUBTED_MODEL:
-        return "plumb deploy --model previous"
-    if current is None:
-        return "plumb demo"
-    if name in DOUBTED_DATA and good is not None:
-        return f'plumb releases undo --to {good.release_id} --why "{name}"'
+        return "plumb deploy --model previous" if previous else by_the_book
+    if not released and (name not in BY_THE_BOOK or name == "DatasetUnknown"):
+        return "plumb demo" if clock.is_replay() else "plumb ingest"
+    if name in DOUBTED_DATA:
+        return f'plumb releases undo --to {good.release_id} --why "{name}"' if good else by_the_book
+    if name in BY_THE_BOOK or (name in OF_STAGES and at_fault not in (None, *stage.STAGES[PRODUCT])):
+        return by_the_book
     kept = [event["quarantine"] for event in since if event.get("quarantine")]
-    return (
-        f"plumb quarantine show {kept[-1]}"
-        if kept
-        else "plumb replay --days 1"
-        if clock.is_replay()
-        else "plumb ingest"
-    )
+    if kept:
+        return f"plumb quarantine show {kept[-1]}"
+    return "plumb replay --days 1" if clock.is_replay() else "plumb ingest"
+
+
+def _releases(unknown: list[str]) -> tuple[list[int], list[Release]]:
+    """The numbers of all releases, and those that can be read, oldest first; `unknown` is told of the others."""
+    numbers, found = releases.numbers(PRODUCT), []
+    for number in numbers:
+        try:
+            found.append(releases.read(PRODUCT, number))
+        except Unreadable as error:
+            unknown.append(f"cannot be read: {error}")
+    return numbers, found
 
 
 def _named(known: list[Alert], name: str, dataset: str | None) -> Alert:
@@ -163,9 +209,8 @@ def _about(release: Release | None) -> dict[str, Any] | None:
     }
 
 
-def _since(current: Release) -> list[dict[str, Any]]:
+def _since(current: Release, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """What did not go well after the newest release was published, oldest first, and code that changed meanwhile."""
-    events = list(ledger.events(PRODUCT))
     published = max(
         (e["at"] for e in events if e.get("release_id") == current.release_id and e["stage"] in ("release", "undo")),
         default="",
@@ -188,11 +233,13 @@ def _since(current: Release) -> list[dict[str, Any]]:
     return told
 
 
-def _exposed(alert: Alert, current: Release | None) -> dict[str, Any]:
+def _exposed(alert: Alert, current: Release | None, *, released: bool) -> dict[str, Any]:
     """Customers scored from the release in force: all since it came, of a late day those after its deadline.
 
-    `rows` is None when the outcome log cannot be read.
+    `rows` is None when the outcome log or the release in force cannot be read.
     """
+    if current is None and released:
+        return {"rows": None, "of": "the release in force cannot be read"}
     if current is None:
         return {"rows": 0, "of": "nothing was released, nobody was answered"}
     import pyarrow.compute as pc

@@ -26,6 +26,10 @@ class GateFailed(PlumblineError):
     exit_code = 3
 
 
+class Unreadable(PlumblineError, ValueError):
+    """A file of the home does not hold what it must; the message names it."""
+
+
 class ServiceUnavailable(PlumblineError):
     """A service the command needs is not reachable (Spark, Redis, MLflow, the shop database)."""
 

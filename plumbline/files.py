@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plumbline.errors import Conflict
+from plumbline.errors import Conflict, Unreadable
 
 
 def dumps(value: object) -> str:
@@ -51,13 +51,15 @@ def _beside(path: Path, text: str, mode: int) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in `path`, or None when there is no such file."""
+    """The object in `path`, or None when there is no such file. Raises Unreadable, a ValueError, when it holds none."""
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except ValueError as error:  # no UTF-8 is one too
+        raise Unreadable(f"{path}: expected a JSON object, found no JSON: {error}") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected a JSON object, found {type(found).__name__}")
+        raise Unreadable(f"{path}: expected a JSON object, found {type(found).__name__}")
     return found
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from plumbline import clock, files
+from plumbline.errors import Unreadable
 from plumbline.settings import settings
 
 
@@ -26,10 +27,21 @@ def unended(product: str, stage: str) -> dict[str, Any] | None:
     return found if found and found["state"] == "START" else None
 
 
-def events(product: str) -> Iterator[dict[str, Any]]:
-    """All events of a product, oldest first."""
+def events(product: str, unreadable: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """All events of a product, oldest first.
+
+    Raises Unreadable for a file that is no JSON; with a list, what is no event is told there and left out instead.
+    """
     for path in sorted((settings().home / "ledger" / product).glob("*.json")):
-        found = files.read_json(path)
+        try:
+            found = files.read_json(path)
+            if found is not None and unreadable is not None and not found.keys() >= {"at", "stage", "state"}:
+                raise Unreadable(f"{path}: expected an event with at, stage and state, found {sorted(found)}")
+        except Unreadable as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+            continue
         if found is not None:
             yield found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from plumbline import files
-from plumbline.errors import Conflict, PlumblineError
+from plumbline.errors import Conflict, PlumblineError, Unreadable
 from plumbline.settings import settings
 
 
@@ -77,11 +77,16 @@ def required(product: str, number: int | None = None) -> Release:
 
 
 def read(product: str, number: int) -> Release:
-    """One release. Raises ReleaseError when it does not exist."""
+    """One release. Raises ReleaseError when it does not exist, Unreadable when its file holds none."""
     found = files.read_json(_path(product, number))
     if found is None:
         raise ReleaseError(f"{product} has no release {number}; it has {numbers(product) or 'none'}")
-    return Release(**{**found, "as_of": date.fromisoformat(found["as_of"])})
+    try:
+        return Release(**{**found, "as_of": date.fromisoformat(found["as_of"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable(
+            f"{_path(product, number)}: expected a release's manifest, found another object: {error}"
+        ) from None
 
 
 def publish(release: Release) -> None:

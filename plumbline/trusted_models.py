@@ -56,6 +56,12 @@ def sign(uri: str, what: str) -> tuple[Signed, bytes]:
         return signing.sign(folder), data.read_bytes()
 
 
+def stored(uri: str, what: str) -> bytes:
+    """The booster's bytes as MLflow holds them now, neither verified nor parsed. Raises Untrusted as `sign` does."""
+    with _fetched(uri) as folder:
+        return _data_file(folder, what).read_bytes()
+
+
 def load(version: ModelVersion) -> TrustedModel:
     """A registered version's booster, one thread. Raises Untrusted, naming the file, when it must not be loaded."""
     with _fetched(version.source) as folder:
@@ -144,5 +150,8 @@ def _data_file(folder: Path, what: str) -> Path:
 def _described(folder: Path) -> dict[str, Any]:
     import yaml
 
-    found = yaml.safe_load((folder / "MLmodel").read_text()) if (folder / "MLmodel").is_file() else None
+    try:
+        found = yaml.safe_load((folder / "MLmodel").read_text()) if (folder / "MLmodel").is_file() else None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return {}
     return found if isinstance(found, dict) else {}

@@ -1,6 +1,7 @@
 """Training: one model and two baselines on a release's dataset, everything about them in one MLflow run.
 
-`<home>/training/<release_id>/run.json` names the run. The same dataset and code again change nothing.
+`<home>/training/<release_id>/run.json` names the run. The same dataset and code again change nothing, unless MLflow no
+longer holds the booster that was trained.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files, lake, provenance, releases, stage
+from plumbline import clock, files, lake, provenance, releases, stage, trusted_models
 from plumbline.lineage import declared
 from plumbline.lineage import observed as seen
 from plumbline.progress import say
+from plumbline.signing import Untrusted
 from training import audit, baselines, dataset, evaluate, labels, model, plots, tracking
 from training.dataset import PRODUCT, Dataset
 from training.errors import TrainingError
@@ -44,7 +46,9 @@ def train(release: int | None = None) -> dict[str, Any]:
         mlflow_client = tracking.client()
         run = files.read_json(path(found.release_id))
         if run is not None and _current(run, data) and _exists(mlflow_client, run["mlflow_run_id"]):
-            return _told("unchanged", run)
+            if _whole(run):
+                return _told("unchanged", run)
+            say(f"{run['model_uri']} is not what was trained any more: training again")
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "train", "release_id": found.release_id}
         run = stage.recorded(PRODUCT, head, lambda: _train(mlflow_client, data))
         files.write_whole(path(found.release_id), files.dumps(run))
@@ -179,6 +183,17 @@ def _exists(mlflow_client: MlflowClient, run_id: str) -> bool:
         return bool(mlflow_client.get_run(run_id).info.status == "FINISHED")
     except MlflowException:
         return False
+
+
+def _whole(run: dict[str, Any]) -> bool:
+    """Whether MLflow still holds the booster that the run trained."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        data = trusted_models.stored(run["model_uri"], f"the model of run {run['mlflow_run_id']}")
+    except (Untrusted, MlflowException, OSError):  # whatever somebody put or left there
+        return False
+    return files.sha256(data) == str(run["model_sha256"])
 
 
 def _number(value: float | list[float]) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from plumbline.commands.base import DATA, Json, app, room, show
+from plumbline.errors import Unreadable
 
 shop = typer.Typer(help="The shop database that orders come from.", no_args_is_help=True)
 releases_app = typer.Typer(help="What is in force, and what was.", no_args_is_help=True)
@@ -26,17 +27,24 @@ def shop_load(json: Json = False) -> None:
 
 @releases_app.command("list")
 def releases_list(json: Json = False) -> None:
-    """All releases, oldest first.
+    """All releases, oldest first; exit code 1 when one of them cannot be read.
 
     Example: plumb releases list --json
     """
     from plumbline import releases
 
-    found = [asdict(releases.read("churn", number)) for number in releases.numbers("churn")]
+    found: list[dict[str, Any]] = []
+    for number in releases.numbers("churn"):
+        try:
+            found.append(asdict(releases.read("churn", number)))
+        except Unreadable as error:
+            found.append({"release_id": number, "unreadable": str(error)})
     if json:
         show(found, True)
-        return
-    for item in found:
+    for item in [] if json else found:
+        if "unreadable" in item:
+            print(f"{item['release_id']:>4}: cannot be read: {item['unreadable']}")
+            continue
         gates = ", ".join(
             f"{name} {'accepted' if 'accepted' in gate else gate['verdict']}" for name, gate in item["gates"].items()
         )
@@ -45,6 +53,8 @@ def releases_list(json: Json = False) -> None:
         print(
             f"{item['release_id']:>4}  as of {item['as_of']}  {undone}{gates}  code {item['code_sha'][:12]}  {tables}"
         )
+    if any("unreadable" in item for item in found):
+        raise typer.Exit(1)
 
 
 @releases_app.command("show")

@@ -11,9 +11,12 @@ import made_up_platform as platform
 import pytest
 from typer.testing import CliRunner
 
+from observability import house_rules, slo_rules
 from observability.incident import IncidentError, incident
-from plumbline import provenance, undo
+from observability.rule import alerts
+from plumbline import clock, provenance, registered_models, undo
 from plumbline.cli import app
+from plumbline.registered_models import Registered
 
 SUNDAY, MONDAY, TUESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30)
 
@@ -76,17 +79,90 @@ def test_a_late_day_exposes_those_who_asked_after_its_deadline(lived: Path) -> N
     assert incident("DatasetLate", "features.customers")["predictions_exposed"]["rows"] == 4
 
 
-@pytest.mark.parametrize(
-    ("alert", "way"),
-    [
-        ("ModelRefused", "plumb deploy --model previous"),
-        ("NotOnline", "plumb materialize"),
-        ("PredictorDown", "plumb up"),
-        ("StageFailed", "plumb replay --days 1"),
-    ],
-)
-def test_every_alert_has_a_way_back(alert: str, way: str, lived: Path) -> None:
+BOOK = "nothing to undo: read docs/runbooks/{}.md"
+DAY, UP, MODEL = "plumb replay --days 1", "plumb up", "plumb deploy --model previous"
+WAYS = {
+    "ConsumerLag": BOOK,
+    "DatasetIncomplete": 'plumb releases undo --to 2 --why "DatasetIncomplete"',
+    "DatasetLate": DAY,
+    "DatasetUnknown": BOOK,
+    "ExporterBlind": BOOK,
+    "ExporterDown": UP,
+    "GateFailed": DAY,
+    "LateDaysSpent": BOOK,
+    "LineageNotSent": BOOK,
+    "ModelRefused": MODEL,
+    "NotOnline": "plumb materialize",
+    "OutcomesLost": BOOK,
+    "ParityBroken": "plumb materialize && plumb parity_check",
+    "PredictorDown": UP,
+    "PredictorFailing": MODEL,
+    "PredictorSlow": MODEL,
+    "StageFailed": DAY,
+    "StageStuck": DAY,
+    "Watchdog": UP,
+}
+OLD_MODELS = [Registered("1", ["previous"], "", ""), Registered("2", ["champion"], "", "")]
+
+
+def test_the_ways_back_are_of_all_alerts() -> None:
+    assert set(WAYS) == {alert.name for alert in alerts([*slo_rules.groups(), *house_rules.groups()])}
+
+
+@pytest.mark.parametrize("alert", WAYS)
+def test_every_alert_has_a_way_back(alert: str, lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registered_models, "versions", lambda: OLD_MODELS)
+    assert incident(alert)["way_back"] == WAYS[alert].format(alert)
+    monkeypatch.setattr(registered_models, "versions", lambda: OLD_MODELS[1:])
+    assert incident(alert)["way_back"] == (BOOK if WAYS[alert] == MODEL else WAYS[alert]).format(alert)
+
+
+@pytest.mark.parametrize(("replay", "way"), [(True, "plumb demo"), (False, "plumb ingest")])
+@pytest.mark.parametrize("alert", ["DatasetLate", "DatasetUnknown", "StageFailed"])
+def test_the_way_to_a_first_release(
+    alert: str, replay: bool, way: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "is_replay", lambda: replay)
     assert incident(alert)["way_back"] == way
+
+
+def test_no_day_is_run_again_for_a_stage_of_training(lived: Path) -> None:
+    platform.event("train", "FAIL", TUESDAY, error="MemoryError: no room")
+    assert incident("StageFailed")["way_back"] == BOOK.format("StageFailed")
+    assert incident("DatasetLate")["way_back"] == DAY
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_told(lived: Path) -> None:
+    release, event = lived / "releases" / "churn" / "000002.json", lived / "ledger" / "churn" / "1-bad.json"
+    release.unlink()
+    release.write_text('{"release_id": 2')
+    event.write_text("no event")
+    beside = event.with_name("2-bad.json")
+    beside.write_text('{"at": "now"}')
+    found = incident("ExporterBlind")
+    assert numbers(found) == (3, 3)
+    assert numbers(incident("DatasetIncomplete", "features.customers")) == (3, 1)
+    told = [line for line in found["unknown"] if line.startswith("cannot be read: ")]
+    assert [str(path) in line for path, line in zip((release, event, beside), told, strict=True)] == [True] * 3
+    listed = CliRunner().invoke(app, ["releases", "list"])
+    assert listed.exit_code == 1
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["1", "2:", "3"]
+    assert f"   2: cannot be read: {release}: expected a JSON object, found no JSON" in listed.stdout
+    as_json = json.loads(CliRunner().invoke(app, ["releases", "list", "--json"]).stdout)
+    assert [("unreadable" in item, item["release_id"]) for item in as_json] == [(False, 1), (True, 2), (False, 3)]
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"release_id": 3}', '{"as_of": "June"}'])
+def test_a_release_in_force_that_cannot_be_read_is_not_replaced_by_an_older_one(content: str, lived: Path) -> None:
+    release = lived / "releases" / "churn" / "000003.json"
+    release.unlink()
+    release.write_text(content)
+    found = incident("DatasetUnknown")
+    assert numbers(found) == (None, None)
+    assert found["way_back"] == BOOK.format("DatasetUnknown")
+    assert found["predictions_exposed"]["rows"] is None
+    assert found["unknown"][0].startswith(f"cannot be read: {release}: expected ")
+    assert found["unknown"][-1] == "what changed: the release in force cannot be read"
 
 
 def test_code_that_changed_since_the_release_is_told(lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:

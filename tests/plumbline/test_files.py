@@ -52,3 +52,11 @@ def test_reading_what_is_not_there_gives_none(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(ValueError, match="expected a JSON object, found list"):
         files.read_json(tmp_path / "list.json")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff"])
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{bad}: expected a JSON object, found no JSON: "):
+        files.read_json(bad)

@@ -213,6 +213,32 @@ def test_a_champion_that_is_not_trusted_is_no_measure(shop: Shop, first: dict[st
     assert "is challenger: the champion is not trusted, so it is no measure: churn_xgb version 1 is not" in told["what"]
 
 
+@pytest.mark.parametrize(("fate", "number"), [("altered", 7), ("gone", 8), ("no model", 9)])
+def test_an_altered_model_is_trained_again_and_becomes_a_new_version(
+    shop: Shop, first: dict[str, Any], fate: str, number: int
+) -> None:
+    client = tracking.client()
+    shop(number)
+    train(number)
+    old, was = register.register(number)["versions"]["version"], training.load_run(number)
+    stored = next((settings().home / "mlflow").rglob(f"{was['model_id']}/artifacts/model.ubj"))
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 1
+    {"altered": lambda: stored.write_bytes(content), "gone": stored.unlink}.get(
+        fate, lambda: stored.with_name("MLmodel").write_text("{")
+    )()
+    assert train(number)["state"] == "done"
+    assert train(number)["state"] == "unchanged"
+    told = register.register(number)
+    assert told["state"] == "done" and int(told["versions"]["version"]) == int(old) + 1
+    now = client.get_model_version_by_alias(tracking.NAME, tracking.CHALLENGER)
+    assert str(now.version) == told["versions"]["version"]
+    assert trusted_models.load(now).run_id == training.load_run(number)["mlflow_run_id"] != was["mlflow_run_id"]
+    assert training.load_run(number)["model_sha256"] == was["model_sha256"]
+    with pytest.raises(Exception, match=r"after it was signed|model.ubj|expected"):
+        trusted_models.load(client.get_model_version(tracking.NAME, old))
+
+
 def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> None:
     with dataset.working("train"), pytest.raises(Conflict, match="another training of churn"):
         train()
