@@ -142,7 +142,7 @@ def _days(contract: Contract, table: str, affected: tuple[str, ...]) -> list[Rec
             f"{name}_late_days > {allowed:g}",
             "ticket",
             contract,
-            f"{table}: {{{{ $value }}}} late days in {promises.DAYS}, {allowed:g} are allowed",
+            f"{table}: {{{{ $value }}}} late days in {promises.DAYS}, allowed: {allowed:g}",
             affected,
             about={"dataset": table},
         ),

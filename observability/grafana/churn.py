@@ -22,6 +22,10 @@ EXPLAINED = " or ".join(
 """Late tables that are late because of another: Alertmanager silences them, and they are no trouble of their own."""
 
 TROUBLE = f"({FIRING} unless ({EXPLAINED}))"
+PAGES, TICKETS = (
+    f'count(ALERTS{{alertstate="firing", severity="{severity}"}} unless ({EXPLAINED})) or vector(0)'
+    for severity in ("page", "ticket")
+)
 SINCE = (
     f'label_join(1000 * ALERTS_FOR_STATE and ignoring (alertstate) {TROUBLE}, "about", " ", "dataset", "gate", "stage")'
 )
@@ -76,7 +80,8 @@ def _verdict() -> list[Panel]:
         ),
         number(
             "Gates failed",
-            "Did a gate stop the line? Gates whose newest verdict is a failure; nothing is published until it passes.",
+            "Did a gate stop the line? Gates whose newest verdict is a failure. What it guards does not go on "
+            "until it passes.",
             [Query("count(gate_passed == 0) or (0 * count(gate_passed))")],
             unit="none",
             limits=steps((1, BAD)),
@@ -148,10 +153,11 @@ def _alerts() -> list[Panel]:
         ),
         curve(
             "Alerts over time",
-            "Since when? How many alerts fire: `page` wakes somebody, `ticket` waits for the morning.",
+            "Since when? How many alerts fire: `page` wakes somebody, `ticket` waits for the morning. What is late "
+            "because of another is not counted.",
             [
-                Query('count(ALERTS{alertstate="firing", severity="page"}) or vector(0)', "page"),
-                Query('count(ALERTS{alertstate="firing", severity="ticket"}) or vector(0)', "ticket"),
+                Query(PAGES, "page"),
+                Query(TICKETS, "ticket"),
             ],
             unit="none",
             lowest=0,

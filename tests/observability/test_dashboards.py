@@ -49,6 +49,12 @@ def names(expr: str) -> set[str]:
     return set(re.findall(r"\b[A-Za-z_][A-Za-z0-9_]*\b", bare)) - PROMQL
 
 
+def test_the_page_counts_panels_and_queries() -> None:
+    shown = [panel for board in BOARDS.values() for panel in panels(board)]
+    asked = sum(len(panel["targets"]) for panel in shown)
+    assert f"the {asked} queries of the {len(shown)} panels" in (ROOT / "docs" / "dashboards.md").read_text()
+
+
 def test_what_is_committed_is_what_the_code_gives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert generate.stale() == []
     monkeypatch.setattr(generate, "FOLDER", ROOT / "observability" / "elsewhere")

@@ -73,6 +73,21 @@ def test_a_runbook_is_whole_and_its_commands_exist(path: Path) -> None:
         assert (path.parent / link).exists()
 
 
+@pytest.mark.parametrize("name", ["lineage.md", "observability.md"])
+def test_the_commands_of_the_pages_on_call_reads_exist(name: str) -> None:
+    found = commands((ROOT / "docs" / name).read_text())
+    assert found and {command: why for command in found if (why := refused(command))} == {}
+
+
+@pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
+def test_a_day_to_put_in_is_said_above_its_block(path: Path) -> None:
+    parts = re.split(r"(```sh\n.*?```)", path.read_text(), flags=re.DOTALL)
+    blocks = [(before, block) for before, block in zip(parts[::2], parts[1::2], strict=False) if "--as-of" in block]
+    for before, _ in blocks:
+        said = before.strip().rpartition("\n")[2]
+        assert said.startswith("Put in the day that ") and f"in force` in `plumb incident {path.stem}`" in said
+
+
 @pytest.mark.parametrize(
     "command", ["plumb undo", "plumb materialize --fast", "plumb ingest --as-of June", "make tea", "rm -r lake"]
 )
