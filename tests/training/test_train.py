@@ -224,9 +224,12 @@ def test_an_altered_model_is_trained_again_and_becomes_a_new_version(
     stored = next((settings().home / "mlflow").rglob(f"{was['model_id']}/artifacts/model.ubj"))
     content = bytearray(stored.read_bytes())
     content[len(content) // 2] ^= 1
-    {"altered": lambda: stored.write_bytes(content), "gone": stored.unlink}.get(
-        fate, lambda: stored.with_name("MLmodel").write_text("{")
-    )()
+    if fate == "altered":
+        stored.write_bytes(content)
+    elif fate == "gone":
+        stored.unlink()
+    else:
+        stored.with_name("MLmodel").write_text("{")
     assert train(number)["state"] == "done"
     assert train(number)["state"] == "unchanged"
     told = register.register(number)
