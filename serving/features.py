@@ -1,7 +1,7 @@
 """Online features of a batch of customers: one Feast call for the model's own feature service, and an honest no.
 
-Feast answers an unknown customer with nulls and ignores the view's ttl online (its issue 6821); both are told apart
-here: no row at all (unknown), a row older than the ttl (expired), a row with nulls (legitimate, `missing`).
+Feast answers an unknown customer with nulls and ignores the view's ttl online (feast-dev/feast#6821); both are told
+apart here: no row at all (unknown), a row older than the ttl (expired), a row with nulls (legitimate, `missing`).
 """
 
 from __future__ import annotations

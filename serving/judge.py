@@ -1,4 +1,4 @@
-"""Verdicts on a canary from the outcome log alone: the same log, the same numbers, whenever and however often it reads.
+"""Verdicts on a canary from the outcome log alone: the same log, the same numbers.
 
 A pair is a canary's revision and the stable one that answered beside it. Its KPIs are compared by `judge_stats`, in
 cells that the log itself determines: the requests of one minute, in the order in which their outcomes were recorded,

@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from plumbline import clock
+from plumbline import clock, services
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
 from serving import deploy, launch, registry
 from serving.errors import ServingError
-from serving.rollout import manifests, prometheus, state
+from serving.rollout import envoy, manifests, prometheus, state
 from serving.rollout.analysis import AnalysisRun, Phase
 from serving.rollout.errors import RolloutError
 from serving.rollout.laptop import Laptop
@@ -96,6 +96,7 @@ class Driver:
             raise RolloutError(f"{registry.NAME} has no {model if stable else registry.CHAMPION!r} to roll out")
         if stable.version == found.version:
             raise RolloutError(f"version {found.version} is champion already: there is nothing to roll out")
+        manifests.named(self.laptop.rollout, self.laptop.template)
         metrics = [self._metrics(step, {"canary": "", "stable": ""}) for step in self.laptop.rollout.steps]
         del metrics  # read before anything is started: a template that cannot be followed is refused here
         self.laptop.up()
@@ -127,8 +128,9 @@ class Driver:
             self.status.step = number
             try:
                 self._take(step)
-            except _Promoted:
-                break
+            except _Promoted as promoted:
+                if promoted.whole:
+                    break
         self._complete()
 
     def _take(self, step: Step) -> None:
@@ -241,7 +243,7 @@ class Driver:
         """Weights back first when it is aborted; then the file says how it ended."""
         self.status.message = message
         if phase == "Aborted":
-            if self.status.phase == "Promoting" and _champion() == self.status.canary["version"]:
+            if self.status.phase == "Promoting" and self._settled():
                 self.laptop.retire_stable()
                 phase = "Healthy"
             else:
@@ -252,16 +254,24 @@ class Driver:
         self.status.save()
         self.shown(self.status, self.laptop)
 
+    def _settled(self) -> bool:
+        """Whether the alias has moved. When the registry cannot say: stable still runs, and takes all traffic."""
+        with suppress(PlumblineError):
+            return _champion() == self.status.canary["version"]
+        return False
+
     def _back(self, why: str) -> None:
-        self.status.weight = 0
         try:
             self.laptop.weigh(0)
+            self.status.weight = 0
             self.status.weights.append({"at": _now(), "canary": 0, "why": why})
             self.status.phase = "Aborted"
             self.status.save()
             self.laptop.dismiss_canary()
         except RolloutError as error:
             self.status.message += f"; and {error}"
+            if services.find(envoy.NAME) is None:  # nobody can reach the canary any more
+                services.stop(launch.CANARY_NAME)
 
     def _metrics(self, step: Step, revisions: Mapping[str, str]) -> list[manifests.Metric]:
         if not isinstance(step, Analysis):

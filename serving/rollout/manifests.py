@@ -23,6 +23,35 @@ ROLLOUT, TEMPLATE, VIRTUAL_SERVICE = (
 ERRORS_IN_A_ROW = 4
 """Argo's default of `consecutiveErrorLimit`."""
 
+KNOWN = {
+    "strategy.canary": {
+        "stableService",
+        "canaryService",
+        "stableMetadata",
+        "canaryMetadata",
+        "trafficRouting",
+        "steps",
+        "scaleDownDelaySeconds",
+        "abortScaleDownDelaySeconds",
+    },
+    "analysis": {"templates", "args"},
+    "template": {"args", "metrics"},
+    "metric": {
+        "name",
+        "interval",
+        "initialDelay",
+        "count",
+        "successCondition",
+        "failureCondition",
+        "failureLimit",
+        "inconclusiveLimit",
+        "consecutiveErrorLimit",
+        "provider",
+    },
+    "provider.prometheus": {"address", "query"},
+}
+"""The fields that are followed, by where they stand; any other is refused."""
+
 HASHES = {"Latest": "canary", "Stable": "stable"}
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -88,6 +117,7 @@ def rollout(path: Path = ROLLOUT) -> Rollout:
     strategy = (made["spec"].get("strategy") or {}).get("canary")
     if strategy is None:
         raise RolloutError(f"{path}: spec.strategy.canary is missing; no other strategy is followed")
+    _followed(path, "strategy.canary", strategy)
     service = strategy.get("trafficRouting", {}).get("istio", {}).get("virtualService") or {}
     steps = tuple(_step(path, step) for step in strategy.get("steps") or [])
     if not steps:
@@ -105,6 +135,7 @@ def metrics(path: Path, args: Mapping[str, str]) -> list[Metric]:
     """A template's metrics with `args` in place of its defaults. Raises RolloutError for an arg without a value, or
     one that the template does not have."""
     made = read(path, "AnalysisTemplate")
+    _followed(path, "template", made["spec"])
     declared = {arg["name"]: arg.get("value") for arg in made["spec"].get("args") or []}
     if unknown := set(args) - set(declared):
         raise RolloutError(f"{path} has no arg {', '.join(sorted(unknown))}; it has {', '.join(sorted(declared))}")
@@ -112,6 +143,14 @@ def metrics(path: Path, args: Mapping[str, str]) -> list[Metric]:
     if absent := sorted(name for name, value in given.items() if value is None):
         raise RolloutError(f"{path}: the args {', '.join(absent)} have no value")
     return [_metric(path, _filled(path, metric, given)) for metric in made["spec"].get("metrics") or []]
+
+
+def named(steps: Rollout, path: Path) -> None:
+    """Raises RolloutError when a step names another template than the one in that file."""
+    name = read(path, "AnalysisTemplate")["metadata"]["name"]
+    asked = {template for step in steps.steps if isinstance(step, Analysis) for template in step.templates}
+    if other := sorted(asked - {name}):
+        raise RolloutError(f"the Rollout's steps name the template {', '.join(other)}; {path} is {name}")
 
 
 def defaults(path: Path = TEMPLATE) -> dict[str, str]:
@@ -144,14 +183,20 @@ def seconds(text: str | int | float) -> float:
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
 
+def _followed(path: Path, where: str, given: Mapping[str, Any]) -> None:
+    if other := sorted(set(given) - KNOWN[where]):
+        raise RolloutError(f"{path}, {where}: {', '.join(other)} is not followed here")
+
+
 def _step(path: Path, step: Mapping[str, Any]) -> Step:
-    match step:
+    match step if len(step) == 1 else {}:
         case {"setWeight": int(weight)}:
             return SetWeight(weight)
         case {"pause": pause}:
             duration = (pause or {}).get("duration")
             return Pause(None if duration is None else seconds(duration))
         case {"analysis": {"templates": [*_]}}:
+            _followed(path, "analysis", step["analysis"])
             args: list[dict[str, Any]] = step["analysis"].get("args") or []
             from_hash = {a["name"]: a["valueFrom"]["podTemplateHashValue"] for a in args if "valueFrom" in a}
             return Analysis(
@@ -182,6 +227,8 @@ def _metric(path: Path, given: Mapping[str, Any]) -> Metric:
     provider = (given.get("provider") or {}).get("prometheus")
     if provider is None:
         raise RolloutError(f"{path}, metric {given.get('name')}: only the provider prometheus is followed")
+    _followed(path, "metric", given)
+    _followed(path, "provider.prometheus", provider)
     interval = seconds(given["interval"]) if "interval" in given else None
     count = int(given["count"]) if "count" in given else None
     return Metric(

@@ -65,6 +65,7 @@ class Pod(threading.Thread):
         self._over.set()
         self._kill(signal.SIGKILL)
         self.join(10)
+        self._kill(signal.SIGKILL)  # what it may have started meanwhile
 
     @property
     def labels(self) -> dict[str, str]:

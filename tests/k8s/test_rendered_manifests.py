@@ -279,6 +279,7 @@ def test_the_project_lets_in_what_is_applied() -> None:
     refused = {each["kind"] for each in project["spec"]["namespaceResourceBlacklist"]}
     assert refused.isdisjoint(made["kind"] for made in applied), "a Secret in Git"
     namespaces = {each["namespace"] for each in project["spec"]["destinations"]}
+    assert "argocd" not in namespaces, "an overlay could lift itself out of the project"
     for made in applied:
         wanted = made["metadata"].get("namespace", "monitoring")
         assert wanted in namespaces or (wanted.startswith("churn-") and "churn-*" in namespaces)

@@ -26,7 +26,7 @@ from serving.rollout.laptop import Laptop
 TEMPLATE = """
 apiVersion: argoproj.io/v1alpha1
 kind: AnalysisTemplate
-metadata: {name: small}
+metadata: {name: churn-guardrails}
 spec:
   args:
     - {name: canary-hash}

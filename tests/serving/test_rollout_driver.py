@@ -18,7 +18,7 @@ from made_up_customers import eventually
 from rollout_world import TEMPLATE, Registry, SmallLaptop, callers, predictor, written
 
 from plumbline import services
-from plumbline.errors import Conflict
+from plumbline.errors import Conflict, ServiceUnavailable
 from plumbline.settings import settings
 from serving import deploy, launch
 from serving.rollout import driver, envoy, manifests, prometheus, state
@@ -160,6 +160,37 @@ def test_a_driver_that_is_interrupted_sends_the_traffic_back(laptop: SmallLaptop
     status = state.newest()
     assert status and (status.phase, status.message) == ("Aborted", "its driver was interrupted")
     assert in_file(laptop)["churn-canary"] == 0 and registry.champion == "1"
+
+
+def test_promoted_in_mid_analysis_it_goes_to_the_next_step_and_no_further(laptop: SmallLaptop, asked: Any) -> None:
+    told: list[int] = []
+
+    def answer(status: state.Status, _: Any) -> None:
+        if status.message.startswith("analysis") and not told:
+            told.append(status.weight)
+            state.ask(state.PROMOTE)
+
+    status = Driver(laptop, {}, answer).run("2")
+    assert (told, weights(status)) == ([10], [10, 25, 50, 100])
+
+
+def test_an_abort_goes_through_when_the_registry_cannot_be_asked(
+    laptop: SmallLaptop, asked: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise ServiceUnavailable("the registry is away")
+
+    def settle(version: str) -> None:
+        monkeypatch.setattr(driver.registry, "find", away)
+        away()
+
+    monkeypatch.setattr(driver, "settle", settle)
+    laptop.rollout = replace(laptop.rollout, steps=laptop.rollout.steps[:1])
+    with pytest.raises(ServiceUnavailable):
+        Driver(laptop, {}).run("2")
+    status = state.newest()
+    assert status and (status.phase, weights(status)) == ("Aborted", [10, 100, 0])
+    assert services.find(launch.CANARY_NAME) is None
 
 
 def test_an_inconclusive_analysis_pauses_until_somebody_promotes(

@@ -189,6 +189,10 @@ def test_what_envoy_would_do_otherwise_than_the_mesh_is_refused(virtual_service:
     [
         ({"steps": [{"setHeaderRoute": {}}]}, "is not followed; known: setWeight, pause, analysis"),
         ({"steps": []}, "no steps"),
+        ({"steps": [{"setWeight": 10, "pause": {}}]}, "is not followed; known: setWeight, pause, analysis"),
+        ({"steps": [{"analysis": {"templates": [], "dryRun": []}}]}, "analysis: dryRun is not followed"),
+        ({"dynamicStableScale": True}, "strategy.canary: dynamicStableScale is not followed"),
+        ({"analysis": {"templates": []}}, "strategy.canary: analysis is not followed"),
         (None, "spec.strategy.canary is missing"),
     ],
 )
@@ -201,6 +205,29 @@ def test_a_rollout_that_cannot_be_followed_is_refused(tmp_path: Path, change: An
     path.write_text(yaml.safe_dump(made))
     with pytest.raises(RolloutError, match=message):
         manifests.rollout(path)
+
+
+@pytest.mark.parametrize(
+    ("where", "field"), [("template", "dryRun"), ("metric", "consecutiveSuccessLimit"), ("provider", "rangeQuery")]
+)
+def test_a_template_that_cannot_be_followed_is_refused(tmp_path: Path, where: str, field: str) -> None:
+    made = manifests.read(manifests.TEMPLATE, "AnalysisTemplate")
+    metric = made["spec"]["metrics"][0]
+    {"template": made["spec"], "metric": metric, "provider": metric["provider"]["prometheus"]}[where][field] = {}
+    path = tmp_path / "template.yaml"
+    path.write_text(yaml.safe_dump(made))
+    with pytest.raises(RolloutError, match=f"{field} is not followed here"):
+        manifests.metrics(path, {"canary-hash": "a", "stable-hash": "b"})
+
+
+def test_another_template_than_the_one_at_hand_is_refused(tmp_path: Path) -> None:
+    made = manifests.read(manifests.TEMPLATE, "AnalysisTemplate")
+    manifests.named(manifests.rollout(), manifests.TEMPLATE)
+    made["metadata"]["name"] = "another"
+    path = tmp_path / "template.yaml"
+    path.write_text(yaml.safe_dump(made))
+    with pytest.raises(RolloutError, match=r"name the template churn-guardrails; .* is another"):
+        manifests.named(manifests.rollout(), path)
 
 
 def test_pauses_are_steps(tmp_path: Path) -> None:
