@@ -174,13 +174,13 @@ def _record(name: str) -> Path:
 
 
 def _start_time(pid: int) -> str | None:
-    """What tells a process from a later one with the same pid; None when it is gone or a zombie."""
+    """What tells a process from a later one with the same pid; None when its last thread is gone."""
     if Path("/proc/self/stat").exists():
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None
-        return None if fields[0] == "Z" else fields[19]
+        return None if fields[0] == "Z" and int(fields[17]) <= 1 else fields[19]
     found = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return found.stdout.strip() or None
 

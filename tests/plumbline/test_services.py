@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import stat
 import sys
@@ -43,6 +44,24 @@ def test_a_killed_server_is_not_taken_for_a_running_one(home: Path) -> None:
     assert services.find("toy") is None
     second = services.ensure(server())
     assert second.pid != first.pid
+
+
+LEADERLESS = """
+import ctypes, http.server, sys, threading
+threading.Thread(target=http.server.test, kwargs={"port": int(sys.argv[1]), "bind": "127.0.0.1"}).start()
+ctypes.CDLL(None).syscall(60, 0)  # exit: of this thread alone
+"""
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() != "x86_64", reason="a system call by its number"
+)
+def test_a_server_runs_until_its_last_thread_has_ended(home: Path) -> None:
+    first = services.ensure(server(script=LEADERLESS))
+    assert Path(f"/proc/{first.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    assert services.find("toy") == first
+    assert services.stop("toy", grace=5)
+    assert not services.listening(first.port)
 
 
 def test_a_reused_pid_is_not_our_server(home: Path) -> None:
