@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -87,7 +86,7 @@ def _given() -> Iterator[int]:
     )
     try:
         deadline = time.monotonic() + 60
-        while not _ready(port):
+        while not services.answers(f"http://{services.HOST}:{port}/v2/models/churn-predictor/ready", 2):
             if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the server with given features did not come up")
             time.sleep(0.2)
@@ -95,14 +94,6 @@ def _given() -> Iterator[int]:
     finally:
         server.terminate()
         server.wait(timeout=30)
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{services.HOST}:{port}/v2/models/churn-predictor/ready", timeout=2) as got:
-            return bool(got.status == 200)
-    except OSError:
-        return False
 
 
 def _serve_given(port: int) -> None:

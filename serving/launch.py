@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from plumbline import files, online_store, provenance, services
@@ -69,7 +67,7 @@ def _launch(name: str, version: str, track: str, port: int | None) -> services.L
     return services.Launch(
         name=name,
         command=command,
-        ready=lambda port, token: _ready(port),
+        ready=lambda port, token: services.answers(f"http://{services.HOST}:{port}{READY}", 2),
         port=port,
         # Feast, once imported here, names in the first two a folder that ends with this process.
         env=lambda port, token: {
@@ -84,11 +82,3 @@ def _launch(name: str, version: str, track: str, port: int | None) -> services.L
 
 def _track_file(revision: str) -> Path:
     return settings().home / "rollout" / "tracks" / revision
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://{services.HOST}:{port}{READY}", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

@@ -19,7 +19,7 @@ from plumbline import services, signing
 from plumbline.errors import SettingsError
 from plumbline.settings import ROOT, settings
 from plumbline.signing import Untrusted
-from serving import model_folder, registry
+from serving import launch, model_folder, registry
 from serving.scorer import Scorer
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
@@ -150,7 +150,8 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
     serve = [sys.executable, "-B", "-m", "plumbline.cli", "serve", "--model-dir", str(folder), "--port", str(port)]
     with subprocess.Popen(read_only(serve, home, tmp), env=env, cwd="/", stderr=subprocess.PIPE) as pod:
         try:
-            eventually(lambda: pod.poll() is not None or _ready(port), 60)
+            ready = f"http://{services.HOST}:{port}{launch.READY}"
+            eventually(lambda: pod.poll() is not None or services.answers(ready, 2), 60)
             assert pod.poll() is None, pod.stderr.read().decode()[-2000:] if pod.stderr else ""
             asked = json.dumps({"instances": [{"customer_id": FULL}]}).encode()
             url = f"http://127.0.0.1:{port}/v1/models/churn-predictor:predict"
@@ -170,11 +171,3 @@ def read_only(command: list[str], *writable: Path) -> list[str]:
     binds = [f"mount --bind {path} {path}" for path in writable]
     script = " && ".join([*binds, "mount -o remount,ro,bind /", f"! touch {ROOT}/x 2>&-", 'exec "$@"'])
     return ["unshare", "-m", "sh", "-c", script, "sh", *command]
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/models/churn-predictor/ready", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
