@@ -140,20 +140,13 @@ def _newest(stage: str, **about: Any) -> dict[str, Any]:
 
 
 def _version(model: str) -> ModelVersion:
-    from mlflow.exceptions import MlflowException
-
     if not registered_models.exist():
         raise NotPromoted("no model registry in this home yet: `plumb train`, then `plumb register`")
-    registry = registered_models.client()
-    try:
-        if model.isdecimal():
-            return registry.get_model_version(NAME, model)
-        return registry.get_model_version_by_alias(NAME, model)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-            known = ", ".join(found.version for found in registered_models.versions()) or "none"
-            raise NotPromoted(f"{NAME} has no version or alias {model!r}; versions are {known}") from None
-        raise registered_models.unanswered(error) from None
+    found = registered_models.find(model)
+    if found is None:
+        known = ", ".join(version.version for version in registered_models.versions()) or "none"
+        raise NotPromoted(f"{NAME} has no version or alias {model!r}; versions are {known}")
+    return found
 
 
 def _artifacts(version: ModelVersion) -> str:

@@ -16,6 +16,7 @@ from plumbline.settings import settings
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 NAME = "churn_xgb"
 """The experiment and the registered model."""
@@ -66,6 +67,24 @@ def unanswered(error: Exception) -> ServiceUnavailable:
     """What to raise when MLflow did not answer. The URL may hold a password: the setting is named, not its value."""
     why = getattr(error, "error_code", None) or type(error).__name__
     return ServiceUnavailable(f"MLflow (PLUMBLINE_MLFLOW_URL) does not answer: {why}")
+
+
+def find(model: str) -> ModelVersion | None:
+    """The version that an alias or a number names, None when there is none; only a registry that `exist` is asked.
+
+    Raises ServiceUnavailable.
+    """
+    registry = client()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if model.isdecimal():
+            return registry.get_model_version(NAME, model)
+        return registry.get_model_version_by_alias(NAME, model)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
+            return None
+        raise unanswered(error) from None
 
 
 def versions() -> list[Registered]:

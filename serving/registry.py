@@ -36,26 +36,17 @@ class LoadedModel:
 
 def client() -> MlflowClient:
     """A client of the registry in the settings. Raises ServingError when this home has none yet."""
-    if not registered_models.exist():
-        raise ServingError("no model registry in this home yet: `plumb train`, then `plumb register`")
+    _must_exist()
     return registered_models.client()
 
 
 def find(model: str) -> ModelVersion | None:
-    """The version that an alias or a number names, None when there is none. Raises ServiceUnavailable."""
-    from mlflow.exceptions import MlflowException
+    """The version that an alias or a number names, None when there is none.
 
-    registry = client()
-    try:
-        return (
-            registry.get_model_version(NAME, model)
-            if model.isdecimal()
-            else registry.get_model_version_by_alias(NAME, model)
-        )
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
-            return None
-        raise registered_models.unanswered(error) from None
+    Raises ServingError when this home has no registry yet, ServiceUnavailable when it does not answer.
+    """
+    _must_exist()
+    return registered_models.find(model)
 
 
 def load(model: str) -> LoadedModel:
@@ -87,3 +78,8 @@ def of_trusted(version: str, trusted: TrustedModel) -> LoadedModel:
         raise ServingError(f"{NAME} version {version} names no features: train it on named columns")
     names = {name: trusted.metadata[name] for name in TRAINED}
     return LoadedModel(version, trusted.booster, list(trusted.booster.feature_names), **names)
+
+
+def _must_exist() -> None:
+    if not registered_models.exist():
+        raise ServingError("no model registry in this home yet: `plumb train`, then `plumb register`")
