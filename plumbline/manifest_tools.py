@@ -135,14 +135,8 @@ def write_native(swagger: Path, to: Path) -> None:
 
 def write_crds(path: Path, to: Path) -> None:
     """One schema a kind and version that a file of CRDs defines, closed where Kubernetes drops an unknown field."""
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        """YAML in which `=` is a string, as the Prometheus operator means it."""
-
-    Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
-    for crd in yaml.load_all(path.read_text(), Loader):
-        if not crd or crd.get("kind") != "CustomResourceDefinition":
+    for crd in cluster_binaries.documents(path.read_text()):
+        if crd.get("kind") != "CustomResourceDefinition":
             continue
         for version in crd["spec"]["versions"]:
             schema = version["schema"]["openAPIV3Schema"]
