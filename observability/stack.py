@@ -40,8 +40,8 @@ def up(pace: Pace | None = None) -> dict[str, str]:
     if binaries.missing():
         return {**found, "prometheus": binaries.HOW}
     binaries.share(settings().home)
-    tells = _ensure(_alertmanager(pace))
-    watches = _ensure(_prometheus(pace, exporter, tells))
+    tells = services.ensure_configured(_alertmanager(pace))
+    watches = services.ensure_configured(_prometheus(pace, exporter, tells))
     told = sorted(_secrets())
     return {
         **found,
@@ -111,14 +111,6 @@ def _prometheus(pace: Pace, exporter: Service, tells: Service) -> Launch:
 
     made_of = files.sha256(repr(config).encode(), *(path.read_bytes() for path in _rule_files()))
     return Launch(PROMETHEUS, command, _ready, more=lambda: {"made_of": made_of})
-
-
-def _ensure(launch: Launch) -> Service:
-    """As services.ensure; one that runs with another configuration is stopped first."""
-    found = services.find(launch.name)
-    if found is not None and found.more != launch.more():
-        services.stop(launch.name)
-    return services.ensure(launch)
 
 
 def _rule_files() -> list[Path]:

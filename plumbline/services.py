@@ -72,6 +72,14 @@ def ensure(launch: Launch) -> Service:
         return _start(launch)
 
 
+def ensure_configured(launch: Launch) -> Service:
+    """As `ensure`; one that runs with another configuration, by what its record holds as `more`, is stopped first."""
+    found = find(launch.name)
+    if found is not None and found.more != launch.more():
+        stop(launch.name)
+    return ensure(launch)
+
+
 def _start(launch: Launch) -> Service:
     say(f"starting {launch.name}")
     port = launch.port or free_port()

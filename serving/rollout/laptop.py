@@ -42,11 +42,7 @@ class Laptop:
         judge = self._judge()
         self._targets()
         config = prometheus.scrape_config(f"{HOST}:{proxy.more['admin']}", self._target_file, f"{HOST}:{judge.port}")
-        wanted = prometheus.launch(config)
-        found = services.find(prometheus.NAME)
-        if found is not None and found.more != wanted.more():
-            services.stop(prometheus.NAME)
-        services.ensure(wanted)
+        services.ensure_configured(prometheus.launch(config))
         return self.addresses()
 
     def addresses(self) -> dict[str, str]:
