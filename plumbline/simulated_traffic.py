@@ -20,7 +20,7 @@ from typing import Any
 from plumbline import clock
 from plumbline.progress import warn
 from plumbline.simulated_responses import SEED
-from plumbline.simulation import MARK, known_customers, outcome, really_ordered
+from plumbline.simulation import known_customers, outcome, really_ordered, run_id
 
 PATH = "/v1/models/churn-predictor:predict"
 RECORDED_EVERY = 1.5
@@ -67,7 +67,7 @@ class Traffic:
         day = importlib.import_module("serving.outcomes").day(clock.now())
         asked = [{"customer_id": customer, "day": day} for customer in self._customers]
         self._really = dict(zip(self._customers, really_ordered(asked), strict=True)) if self.outcomes else {}
-        self._run = f"{MARK}{self.seed}-{clock.wall():%Y%m%dT%H%M%S}-"
+        self._run = run_id(self.seed)
         self._threads = [threading.Thread(target=lambda: asyncio.run(self._ask_all()), daemon=True)]
         if self.outcomes:
             self._threads.append(threading.Thread(target=self._record, daemon=True))

@@ -47,7 +47,7 @@ def traffic(requests: int, seed: int = SEED, seconds: float = 0.0) -> dict[str, 
     """
     customers = known_customers()
     chosen = random.Random(seed).choices(customers, k=requests)  # noqa: S311
-    run = f"{MARK}{seed}-{clock.wall():%Y%m%dT%H%M%S}-"
+    run = run_id(seed)
     say(f"simulated traffic: {requests:,} requests for {len(set(chosen)):,} of {len(customers):,} customers")
     statuses: Counter[int] = Counter()
     took: list[float] = []
@@ -67,6 +67,11 @@ def traffic(requests: int, seed: int = SEED, seconds: float = 0.0) -> dict[str, 
         "median_ms": round(statistics.median(took), 1),
         "request_ids": f"{run}…",
     }
+
+
+def run_id(seed: int) -> str:
+    """What the ids of the requests of a run that starts now begin with."""
+    return f"{MARK}{seed}-{clock.wall():%Y%m%dT%H%M%S}-"
 
 
 @contextmanager
