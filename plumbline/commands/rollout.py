@@ -97,7 +97,7 @@ def settle(
 
     Example: plumb rollout settle --version 4
     """
-    show(room("serving.rollout.driver:settle")(version), json)
+    show(room("serving.deploy:settle")(version), json)
 
 
 @app.command("demo-canary", rich_help_panel=HOUSE)

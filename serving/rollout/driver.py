@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from plumbline import clock, services
 from plumbline.errors import GateFailed, PlumblineError
@@ -97,8 +96,8 @@ class Driver:
         if stable.version == found.version:
             raise RolloutError(f"version {found.version} is champion already: there is nothing to roll out")
         manifests.named(self.laptop.rollout, self.laptop.template)
-        metrics = [self._metrics(step, {"canary": "", "stable": ""}) for step in self.laptop.rollout.steps]
-        del metrics  # read before anything is started: a template that cannot be followed is refused here
+        for step in self.laptop.rollout.steps:  # a template that cannot be followed is refused before anything starts
+            self._metrics(step, {"canary": "", "stable": ""})
         self.laptop.up()
         self.status = Status(
             number=state.next_number(),
@@ -307,14 +306,9 @@ def recover() -> Status | None:
         return found
 
 
-def settle(version: str) -> dict[str, Any]:
-    """Moves the alias `champion` to a version whose rollout completed, in the ledger and lineage as a deployment."""
-    return deploy.settle(version)
-
-
 def _settle(status: Status) -> None:
     try:
-        settle(status.canary["version"])
+        deploy.settle(status.canary["version"])
     except ServingError as error:
         raise Aborted(f"the model cannot be champion: {error}") from error
 

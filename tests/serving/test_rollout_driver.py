@@ -50,7 +50,7 @@ def registry(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
         services.stop(name)
     made = Registry()
     monkeypatch.setattr(driver.registry, "find", made.find)
-    monkeypatch.setattr(driver, "settle", made.settle)
+    monkeypatch.setattr(deploy, "settle", made.settle)
     monkeypatch.setattr(launch, "ensure", lambda: predictor(launch.NAME, made.champion, KINDS[made.champion]))
     monkeypatch.setattr(launch, "canary", lambda version: predictor(launch.CANARY_NAME, version, KINDS[version]))
     return made
@@ -184,7 +184,7 @@ def test_an_abort_goes_through_when_the_registry_cannot_be_asked(
         monkeypatch.setattr(driver.registry, "find", away)
         away()
 
-    monkeypatch.setattr(driver, "settle", settle)
+    monkeypatch.setattr(deploy, "settle", settle)
     laptop.rollout = replace(laptop.rollout, steps=laptop.rollout.steps[:1])
     with pytest.raises(ServiceUnavailable):
         Driver(laptop, {}).run("2")
