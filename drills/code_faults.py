@@ -49,19 +49,19 @@ def leaky_feature(drilling: Drilling) -> None:
         )
 
     ground.another_tree(drilling.folder, change)
-    if not ground.run(root=ground.tree(drilling.folder)):
+    if not drilling.run_changed():
         raise PlumblineError("the day with the new feature did not come to its end: the drill cannot begin")
     drilling.looked()
 
 
 def trained_on_it(drilling: Drilling) -> bool:
     """Training, with the changed code."""
-    return ground.run(ground.TRAINING, root=ground.tree(drilling.folder))
+    return drilling.run_changed(ground.TRAINING)
 
 
 def trained_without(drilling: Drilling) -> bool:
     """Training, with the change taken back."""
-    return ground.run(ground.TRAINING)
+    return drilling.run(ground.TRAINING)
 
 
 def other_rounding(drilling: Drilling) -> None:
@@ -87,4 +87,4 @@ def other_rounding(drilling: Drilling) -> None:
 
 def the_day_with_it(drilling: Drilling) -> bool:
     """The day's run, with the changed code."""
-    return ground.run(root=ground.tree(drilling.folder))
+    return drilling.run_changed()

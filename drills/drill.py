@@ -12,6 +12,7 @@ from typing import Any
 
 from drills import ground, shop_faults
 from plumbline import clock, demo, lake, ledger, releases
+from plumbline.airflow import Airflow
 from plumbline.progress import say
 
 STOPPED = ("GATE_FAILED", "FAIL", "KILLED")
@@ -25,6 +26,7 @@ class Drilling:
     """
 
     folder: Path
+    airflow: Airflow
     customer: int
     before: dict[str, Any]
     release: int
@@ -38,6 +40,15 @@ class Drilling:
         """Takes what is in force and answered now as what a fault must not change."""
         serve()
         self.before, self.release = answered(self.customer), releases.required(ground.PRODUCT).release_id
+
+    def run(self, dag: str = ground.DAILY, day: date | None = ground.DAY) -> bool:
+        """Runs a DAG in the drill's Airflow; True when it came to its end."""
+        return ground.run(dag, day, self.airflow)
+
+    def run_changed(self, dag: str = ground.DAILY) -> bool:
+        """Runs a DAG of the changed copy of the tree; True when it came to its end."""
+        with Airflow(ground.tree(self.folder)) as changed:
+            return ground.run(dag, within=changed)
 
     @property
     def home(self) -> Path:
@@ -59,8 +70,8 @@ class Drill:
     stopped_by: str
     recovery: str
     inject: Callable[[Drilling], None]
-    act: Callable[[Drilling], bool] = lambda drilling: ground.run()
-    recover: Callable[[Drilling], bool] = lambda drilling: ground.run()
+    act: Callable[[Drilling], bool] = lambda drilling: drilling.run()
+    recover: Callable[[Drilling], bool] = lambda drilling: drilling.run()
     goes_on: bool = False
     """A fault in a process: the run's own second try may already bring the day in."""
 
@@ -90,12 +101,13 @@ def perform(drill: Drill, folder: Path) -> Outcome:
     say(f"drill {drill.name}: {drill.fault}")
     started = clock.monotonic()
     ground.reset(folder, drill.name)
-    drilling = _before(folder)
-    try:
-        return _performed(drill, drilling, started)
-    finally:
-        for close in drilling.closing:
-            close()
+    with Airflow() as airflow:
+        drilling = _before(folder, airflow)
+        try:
+            return _performed(drill, drilling, started)
+        finally:
+            for close in drilling.closing:
+                close()
 
 
 def _performed(drill: Drill, drilling: Drilling, started: float) -> Outcome:
@@ -166,11 +178,11 @@ def serve() -> None:
     importlib.import_module("serving.launch").ensure()
 
 
-def _before(folder: Path) -> Drilling:
+def _before(folder: Path, airflow: Airflow) -> Drilling:
     ground.day_comes(ground.DAY)
     serve()
     customer = ground.customer()
-    return Drilling(folder, customer, answered(customer), releases.required(ground.PRODUCT).release_id)
+    return Drilling(folder, airflow, customer, answered(customer), releases.required(ground.PRODUCT).release_id)
 
 
 def _stop(events: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 
 from plumbline import airflow, clock, demo, files, provenance, releases, services, spark
+from plumbline.airflow import Airflow, AirflowError
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
 
@@ -77,12 +78,13 @@ def day_comes(day: date, orders: bool = True) -> None:
     demo.set_clock(clock.end_of(day))
 
 
-def run(dag: str = DAILY, day: date | None = DAY, root: Path = ROOT) -> bool:
-    """Runs a DAG with the code in `root`; True when it came to its end, False when a task stopped it."""
+def run(dag: str = DAILY, day: date | None = DAY, within: Airflow | None = None) -> bool:
+    """Runs a DAG, in that Airflow or in one of its own; True when it came to its end, False when a task stopped it."""
+    asked = [(dag, day.isoformat() if day and dag == DAILY else None)]
     try:
-        for _ in airflow.run([(dag, day.isoformat() if day and dag == DAILY else None)], root):
+        for _ in within.run(asked) if within else airflow.run(asked):
             pass
-    except airflow.AirflowError:
+    except AirflowError:
         return False
     return True
 

@@ -49,7 +49,7 @@ def at_the_moment(moment: Moment, strike: Callable[[], None]) -> Iterator[None]:
 def stage_killed(drilling: Drilling) -> bool:
     """The day's run, in which `plumb features` dies by SIGKILL with data files written and none committed."""
     with at_the_moment(new_file("lake-*/features/customers/**/[!_.]*.parquet"), lambda: _kill_command("features")):
-        return ground.run()
+        return drilling.run()
 
 
 def redis_killed(drilling: Drilling) -> bool:
@@ -59,7 +59,7 @@ def redis_killed(drilling: Drilling) -> bool:
         os.killpg(json.loads((drilling.home / "redis.json").read_text())["pid"], signal.SIGKILL)
 
     with at_the_moment(redis_writes(20_000), strike):
-        return ground.run()
+        return drilling.run()
 
 
 def two_runs(drilling: Drilling) -> bool:
@@ -70,7 +70,7 @@ def two_runs(drilling: Drilling) -> bool:
         drilling.seen = (clock.wall(), f"the second dbt_run: exit code {done.returncode} | {_last(done)}")
 
     with at_the_moment(started("dbt_run"), strike):
-        return ground.run()
+        return drilling.run()
 
 
 def altered_model(drilling: Drilling) -> None:
@@ -93,7 +93,7 @@ def trained_anew(drilling: Drilling) -> bool:
     """The day's run; then the altered model's release is trained and registered again. True when what came serves."""
     release = str(drilling.release)
     again = (("train", "--release", release), ("register", "--release", release), ("deploy", "--model", "challenger"))
-    return ground.run() and all(_plumb(*command).returncode == 0 for command in again)
+    return drilling.run() and all(_plumb(*command).returncode == 0 for command in again)
 
 
 def materialized_anew(drilling: Drilling) -> bool:
@@ -117,7 +117,7 @@ def weeks_pass(drilling: Drilling) -> bool:
 def catches_up(drilling: Drilling) -> bool:
     """One run over all the days."""
     ground.day_comes(drilling.day)
-    return ground.run(day=drilling.day)
+    return drilling.run(day=drilling.day)
 
 
 def disk_full(drilling: Drilling) -> None:

@@ -1,13 +1,12 @@
 """Runs of our DAGs without a scheduler: Airflow's own `dag.test`, several runs in one process.
 
 It is executed by the orchestration environment's Python (`python -m plumbline.airflow`); `run()` calls it from the
-pipeline's. Each task still is a `plumb` command of its own. A line `<dag> <task> <state> <seconds>` goes to standard
-output as each task ends.
+pipeline's. Each task still is a `plumb` command of its own. What each task came to goes to standard output in a line
+of JSON.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -15,12 +14,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from plumbline.errors import PlumblineError
 from plumbline.lineage import sending
 from plumbline.settings import ENVIRONMENTS, ROOT, settings
 
-RESULT = "task-ended "
+RESULT, OVER = "task-ended ", "runs-over "
 GRACE = 20
 """Seconds that a command under way has to write its end into the ledger."""
 
@@ -63,45 +63,65 @@ def lineage() -> dict[str, str]:
 
 
 def run(runs: list[tuple[str, str | None]], root: Path = ROOT) -> Iterator[tuple[str, str, str, float]]:
-    """Runs DAGs one after the other, given as (dag id, as_of or None); yields (dag, task, state, seconds) as they end.
+    """Runs DAGs in an Airflow of their own; see Airflow.run. `root` is the tree whose DAGs and rooms run."""
+    with Airflow(root) as airflow:
+        yield from airflow.run(runs)
 
-    `root` is the tree whose DAGs and rooms run, this one by default.
 
-    Raises AirflowError with the failed task and the log to read.
+class Airflow:
+    """An Airflow process for runs of the DAGs in `root`, with this process's settings as they are when it is made.
+
+    Its start takes seconds and goes on beside whoever made it. Left by an error, it ends with what it runs.
     """
-    home = settings().home
-    python = ENVIRONMENTS / "orchestration" / "bin" / "python"
-    log = home / "logs" / "airflow.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = [f"{dag}={as_of}" if as_of else dag for dag, as_of in runs]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [str(python), "-m", "plumbline.airflow", *arguments],
-            env={**os.environ, **environment(root)},
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-        )
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self.log = settings().home / "logs" / "airflow.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("")
+        with self.log.open("a") as output:
+            self._process = subprocess.Popen(
+                [str(ENVIRONMENTS / "orchestration" / "bin" / "python"), "-m", "plumbline.airflow"],
+                env={**os.environ, **environment(root)},
+                cwd=root,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, AirflowError) and self._process.poll() is None:
+            _end(self._process)
+        self._process.communicate()
+
+    def run(self, runs: list[tuple[str, str | None]]) -> Iterator[tuple[str, str, str, float]]:
+        """Runs DAGs one after the other, given as (dag id, as_of or None), up to one that fails.
+
+        Yields (dag, task, state, seconds) as they end. Raises AirflowError with the failed task and the log to read.
+        """
+        with suppress(BrokenPipeError):  # it ended: what it said is in its log
+            print(json.dumps(runs), file=self._process.stdin, flush=True)
         failed: list[str] = []
-        try:
-            for line in process.stdout or ():
+        with self.log.open("a") as output:
+            for line in self._process.stdout or ():
                 if line.startswith(RESULT):
                     dag, task, state, seconds = json.loads(line[len(RESULT) :])
                     if state not in ("success", "upstream_failed", "skipped"):
                         failed.append(f"{dag}.{task}")
                     yield dag, task, state, seconds
+                elif line.startswith(OVER):
+                    if json.loads(line[len(OVER) :]) and not failed:
+                        return
+                    break
                 else:
                     output.write(line)
                     output.flush()
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                _end(process)
-            code = process.wait()
-    if failed or code:
-        told = ", ".join(failed) or f"Airflow ended with {code}"
-        tail = "\n  ".join(line.strip()[:300] for line in log.read_text(errors="replace").splitlines()[-12:])
-        raise AirflowError(f"{told} failed; the end of {log}:\n  {tail}")
+        told = ", ".join(failed) or "Airflow"
+        tail = "\n  ".join(line.strip()[:300] for line in self.log.read_text(errors="replace").splitlines()[-12:])
+        raise AirflowError(f"{told} failed; the end of {self.log}:\n  {tail}")
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -118,28 +138,18 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def main() -> None:
-    """Runs each `DAG_ID[=AS_OF]` of the command line; exit code 1 when one does not succeed."""
-    parser = argparse.ArgumentParser(
-        description="Run DAGs without a scheduler.",
-        epilog="example: python -m plumbline.airflow retail_features=1998-06-30 ml_training_pipeline",
-    )
-    parser.add_argument("runs", nargs="+", metavar="DAG_ID[=AS_OF]")
-    sys.exit(0 if _run_all(parser.parse_args().runs) else 1)
-
-
-def _run_all(runs: list[str]) -> bool:
+    """Runs what each line of standard input asks for, as JSON: a list of (dag id, as_of or None)."""
     from airflow.dag_processing.dagbag import DagBag
 
+    lines = os.fdopen(os.dup(sys.stdin.fileno()))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())  # a task reads nothing of it
     _initialize()
     bag = DagBag(str(ROOT / "dags"))
     if bag.import_errors:
-        print(bag.import_errors, file=sys.stderr)
-        return False
-    for wanted in runs:
-        dag_id, _, as_of = wanted.partition("=")
-        if not _run_one(bag.dags[dag_id], as_of):
-            return False
-    return True
+        sys.exit(str(bag.import_errors))
+    for line in lines:
+        succeeded = all(_run_one(bag.dags[dag], as_of) for dag, as_of in json.loads(line))
+        print(OVER + json.dumps(succeeded), flush=True)
 
 
 def _initialize() -> None:
@@ -156,7 +166,7 @@ def _initialize() -> None:
         stamp.touch()
 
 
-def _run_one(dag, as_of: str) -> bool:  # type: ignore[no-untyped-def]
+def _run_one(dag, as_of: str | None) -> bool:  # type: ignore[no-untyped-def]
     done = dag.test(run_conf={"as_of": as_of} if as_of else None)
     ended = sorted(done.get_task_instances(), key=lambda task: (task.start_date is None, task.start_date))
     for task in ended:
