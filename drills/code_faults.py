@@ -9,7 +9,7 @@ from drills.drill import Drilling
 from plumbline.errors import PlumblineError
 
 SQL = "feature_repo/jobs/customers.sql"
-DEFINITIONS = "feature_repo/definitions.py"
+DATASET = "training/dataset.py"
 
 
 def edit(tree: Path, name: str, old: str, new: str) -> None:
@@ -21,7 +21,7 @@ def edit(tree: Path, name: str, old: str, new: str) -> None:
 
 
 def leaky_feature(drilling: Drilling) -> None:
-    """A feature that knows whether the customer ordered again, in SQL and in a new service; the day runs with it."""
+    """Somebody adds a feature that joins all orders, those behind the snapshot too."""
 
     def change(tree: Path) -> None:
         edit(
@@ -34,23 +34,21 @@ def leaky_feature(drilling: Drilling) -> None:
             "LEFT JOIN (SELECT customer_id, max(order_date) AS newest FROM {orders} GROUP BY customer_id) AS later\n"
             "    USING (customer_id)",
         )
-        field = (
-            '        Field(name="reason_for_cancellation", dtype=Int32, description="Whether the customer left."),\n'
-        )
-        edit(tree, DEFINITIONS, '        Field(name="release_id"', field + '        Field(name="release_id"')
-        edit(
-            tree,
-            DEFINITIONS,
-            "DEFINITIONS = [customer, customer_features, churn_recency, churn_v1]",
-            "names = [field.name for field in churn_v1.feature_view_projections[0].features]\n"
-            'churn_v2 = FeatureService(\n    name="churn_v2",\n'
-            '    features=[customer_features[[*names, "reason_for_cancellation"]], churn_recency],\n)\n\n'
-            "DEFINITIONS = [customer, customer_features, churn_recency, churn_v1, churn_v2]",
-        )
 
     ground.another_tree(drilling.folder, change)
-    if not drilling.run_changed():
-        raise PlumblineError("the day with the new feature did not come to its end: the drill cannot begin")
+
+
+def leaky_encoding(drilling: Drilling) -> None:
+    """Somebody encodes a feature by the label, over all rows, and trains; the day before it runs as it should."""
+
+    def change(tree: Path) -> None:
+        labelled = '    answer["churned"] = churned(orders_version, answer)\n'
+        encoded = '    answer["avg_ticket"] = answer.groupby("churned")["avg_ticket"].transform("mean")\n'
+        edit(tree, DATASET, labelled, labelled + encoded)
+
+    ground.another_tree(drilling.folder, change)
+    if not drilling.run():
+        raise PlumblineError("the day did not come to its end: the drill cannot begin")
     drilling.looked()
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from feature_repo.jobs import history
+from feature_repo.jobs import hindsight, history
 from plumbline import clock, contract_gate, files, lake, spark
 from plumbline.errors import PlumblineError
 from plumbline.lineage import observed
@@ -50,7 +50,8 @@ def compute(run: StageRun) -> str:
     """Appends the run's snapshots to `features.customers`, or writes all of them anew when their definition changed.
 
     Raises FeatureError when there are no orders at all, or Feast's view names a column that customers.sql does not
-    give; HistoryDiffers when a change that only adds columns moved others; ContractBroken when the table is not what
+    give; HistoryDiffers when a change that only adds columns moved others; KnowsTheFuture when an old snapshot holds
+    what was known only later; ContractBroken when the table is not what
     its contract promises.
     """
     session = spark.session(writer="features")
@@ -90,6 +91,8 @@ def compute(run: StageRun) -> str:
     compared = ""
     if released and carried is None:
         compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
+    if carried is None:
+        _judge_hindsight(session, run, version, [orders, customers], days)
     observed.made_by(TABLE, SQL.read_text(), names=NAMES)
     contract_gate.audit(run, TABLE, version)
     run.write(TABLE, version, lake.rows(TABLE, version) - kept)
@@ -162,17 +165,43 @@ def _compare(session: SparkSession, run: StageRun, until: date, version: int, ad
     say("comparing the new history with the released one, row by row")
     found = history.compare(session, run.pin(TABLE), version, until)
     verdict = history.judge(found, additive)
-    report = settings().home / "evidence" / run.candidate.run_id / "features_history.json"
-    files.write_whole(report, files.dumps(verdict))
-    run.gates["features_history"] = {**verdict, "report": str(report)}
+    _record(run, "features_history", verdict)
     if verdict["verdict"] == "failed":
         raise history.HistoryDiffers(
             f"{SQL.name} only adds columns ({', '.join(found.new_columns) or 'none'}), but the history that it gives "
             f"is {found.told()}. Nothing is published. A join that repeats or drops rows does this; so does a changed "
-            "analytics.orders under old snapshots. Mend it, or change the old expression openly."
+            f"analytics.orders under old snapshots. Mend it and run `plumb features --as-of {run.as_of}` again, or "
+            "change the old expression itself: what that moves is told, not refused."
         )
     told = [f"{what}: {', '.join(n)}" for what, n in (("new", found.new_columns), ("gone", found.lost_columns)) if n]
     return "; ".join(["", found.told(), *told])
+
+
+def _judge_hindsight(
+    session: SparkSession, run: StageRun, version: int, inputs: list[DataFrame], days: list[date]
+) -> None:
+    """Computes a few old days again without what came later; the verdict is a gate of the run."""
+    say("computing old days again without what was known later")
+
+    def compute(cut: list[DataFrame], day: list[date]) -> DataFrame:
+        return snapshots(session, cut[0], cut[1], None, None, day, release_id=0)
+
+    written = session.sql(f"SELECT * FROM {lake.at(TABLE, version)}")
+    verdict = hindsight.judge(session, written, inputs, days, compute)
+    report = _record(run, hindsight.GATE, verdict)
+    if verdict["verdict"] == "failed":
+        raise hindsight.KnowsTheFuture(
+            f"{SQL.name} gives snapshots that know the future, {verdict['told']}. Nothing is published. Cut every "
+            f"relation that it joins at the snapshot (`known_at < event_time`) and run `plumb features --as-of "
+            f"{run.as_of}` again.\n  Evidence: {report}"
+        )
+
+
+def _record(run: StageRun, gate: str, verdict: dict[str, Any]) -> Path:
+    report = settings().home / "evidence" / run.candidate.run_id / f"{gate}.json"
+    files.write_whole(report, files.dumps(verdict))
+    run.gates[gate] = {**verdict, "report": str(report)}
+    return report
 
 
 def _first_day(orders: DataFrame) -> date:

@@ -1,4 +1,4 @@
-"""A run of a DAG that is told to end: nothing of it goes on."""
+"""How runs of DAGs end: told to, nothing of them goes on; failed, the same Airflow runs again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from plumbline import airflow
 from plumbline.settings import ROOT
 
 DAG = """
@@ -30,12 +31,17 @@ def sleeping() -> list[psutil.Process]:
     return [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "6543"]]
 
 
+def tree(folder: Path, dag: str) -> Path:
+    shutil.copytree(ROOT / "plumbline", folder / "plumbline", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "dags").mkdir()
+    (folder / "dags" / "sleeper.py").write_text(dag)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
 def test_ended_in_mid_task_nothing_goes_on(how: signal.Signals, home: Path, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "plumbline", tmp_path / "plumbline", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "dags").mkdir()
-    (tmp_path / "dags" / "sleeper.py").write_text(DAG)
+    tree(tmp_path, DAG)
     ends = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
     running = subprocess.Popen([sys.executable, "-c", ends + RUN], cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
@@ -53,3 +59,20 @@ def test_ended_in_mid_task_nothing_goes_on(how: signal.Signals, home: Path, tmp_
         running.kill()
         for process in sleeping():
             process.kill()
+
+
+@pytest.mark.slow
+def test_one_airflow_runs_again_after_a_run_that_failed(home: Path, tmp_path: Path) -> None:
+    dag = DAG.replace("sleep 6543", f"cat {tmp_path}/mended").replace('"retries": 1', '"retries": 0')
+    with airflow.Airflow(tree(tmp_path, dag)) as ready:
+        with pytest.raises(airflow.AirflowError, match=r"sleeper\.first failed"):
+            list(ready.run([("sleeper", None)]))
+        (tmp_path / "mended").touch()
+        ended = [(task, state) for _, task, state, _ in ready.run([("sleeper", None)])]
+    assert ended == [("first", "success"), ("second", "success")]
+
+
+@pytest.mark.slow
+def test_a_broken_dag_file_is_named(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(airflow.AirflowError, match=r"(?s)Airflow failed.*sleeper\.py.*SyntaxError"):
+        list(airflow.run([("sleeper", None)], tree(tmp_path, "from airflow.sdk import DAG\nwith DAG(")))

@@ -11,7 +11,7 @@ import pytest
 from test_customers import FIRST, make_orders
 
 from feature_repo.jobs import customers as job
-from feature_repo.jobs import history
+from feature_repo.jobs import hindsight, history
 from plumbline import lake, ledger, releases, spark
 from plumbline.releases import Release
 from plumbline.stage import Candidate, StageRun
@@ -24,6 +24,11 @@ CHANGES = SQL.replace("date_sub(s.snapshot_date, 7)) AS orders_7d", "date_sub(s.
 REPEATS = ADDS.replace(
     "LEFT JOIN seen AS n",
     "LEFT JOIN (SELECT 1 AS twice UNION ALL SELECT 1) AS r ON c.customer_id = 1\n    LEFT JOIN seen AS n",
+)
+LEAKS = ADDS.replace(SHARE, "    CAST(coalesce(newest <= snapshot_date, true) AS INT) AS gone,\n").replace(
+    "FROM totals",
+    "FROM totals\nLEFT JOIN (SELECT customer_id, max(order_date) AS newest FROM {orders} GROUP BY 1) "
+    "USING (customer_id)",
 )
 DAYS = [FIRST + timedelta(days=d) for d in range(0, 15, 7)]
 RELEASED, NEXT = DAYS[-1], DAYS[-1] + timedelta(days=1)
@@ -91,6 +96,8 @@ def test_a_new_column_gets_its_whole_history_and_the_rest_stays_bit_for_bit(
     assert run.facts["snapshot_days"] == [*(str(day) for day in DAYS), str(NEXT)]
     assert run.gates["features_history"]["verdict"] == "passed"
     assert run.gates["features_history"]["new_columns"] == ["share_30d"]
+    assert run.gates[hindsight.GATE]["verdict"] == "passed"
+    assert run.gates[hindsight.GATE]["rows"] > 0
     assert run.gates["features_history"]["told"] == f"16 columns of {len(before)} released rows came out the same"
     pd.testing.assert_frame_equal(rows(released.version(job.TABLE)), before)  # the released version is as it was
     after = rows(run.wrote[job.TABLE])
@@ -125,6 +132,32 @@ def test_a_change_that_should_only_add_but_moves_other_rows_is_a_failed_gate(
     assert (run.wrote, run.gates["features_history"]["verdict"]) == ({}, "failed")
     evidence = json.loads((home / "evidence" / f"churn-{NEXT}" / "features_history.json").read_text())
     assert evidence["verdict"] == "failed"
+
+
+def test_a_feature_that_knows_the_future_is_not_published(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: Path
+) -> None:
+    change(monkeypatch, tmp_path, LEAKS)
+    run = run_of(NEXT, released)
+    told = (
+        r"know the future, on 1998.*: gone in [\d,]+ of [\d,]+ rows, such as customer \d+ on 1998-\S+: 0, and 1 by what"
+    )
+    with pytest.raises(hindsight.KnowsTheFuture, match=told) as raised:
+        job.compute(run)
+    assert raised.value.exit_code == 3
+    assert run.wrote == {}
+    assert run.gates["features_history"]["verdict"] == "passed", "the columns that were there did not move"
+    assert run.gates[hindsight.GATE]["verdict"] == "failed"
+    assert list(run.gates[hindsight.GATE]["differing"]) == ["gone"]
+    evidence = json.loads((home / "evidence" / f"churn-{NEXT}" / "features_knowable.json").read_text())
+    assert evidence["days"] == [str(day) for day in hindsight.days_to_judge([*DAYS, NEXT])]
+
+
+def test_the_days_to_judge_have_later_ones_behind_them() -> None:
+    assert hindsight.days_to_judge([FIRST]) == []
+    assert hindsight.days_to_judge(DAYS[:2]) == [FIRST]
+    year = [FIRST + timedelta(weeks=n) for n in range(41)]
+    assert hindsight.days_to_judge(year) == [year[10], year[20], year[30]]
 
 
 def test_a_changed_expression_is_announced_with_the_rows_that_it_moved(
