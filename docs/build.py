@@ -23,6 +23,9 @@ from plumbline.settings import ROOT, settings
 
 IMAGES = ROOT / "docs" / "images"
 FLOW = re.compile(r"(?<=<!-- flow: made by `make docs` -->\n).*?(?=\n<!-- end of flow -->)", re.DOTALL)
+ASSISTANT = 328
+"""Pixels that a panel of MLflow's own takes on the right of its pages."""
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -49,7 +52,8 @@ def main() -> None:
     before = services.running()
     try:
         address = demo.up()["mlflow"]
-        shoot(browser, address, "mlflow", 1280, 900)
+        shoot(browser, address, "mlflow", 1280 + ASSISTANT, 900)
+        _cut("mlflow", 1280, 900)
     finally:
         services.stop_all(keep=before)
 
@@ -66,6 +70,14 @@ def shoot(browser: str, url: str, name: str, width: int, height: int, *, dark: b
     if done.returncode or not target.exists():
         raise DocsError(f"{browser} made no picture of {url}: {done.stderr[-500:]}")
     say(f"{target.relative_to(ROOT)}")
+
+
+def _cut(name: str, width: int, height: int) -> None:
+    from PIL import Image
+
+    path = IMAGES / f"{name}.png"
+    with Image.open(path) as whole:
+        whole.crop((0, 0, width, height)).save(path)
 
 
 @contextmanager
