@@ -10,7 +10,7 @@ from plumbline.settings import ROOT
 
 def test_spark_s_jars_are_those_of_the_pinned_packages() -> None:
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["pipeline"]
-    pinned = dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?==(\S+)", each).groups() for each in group if "==" in each)  # type: ignore[union-attr]
+    pinned = dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?==(\S+)", each).groups() for each in group if "==" in each)
     lines = [line.split() for line in (ROOT / "requirements" / "jars.txt").read_text().splitlines() if line[0] != "#"]
     assert lines and all(re.fullmatch("[0-9a-f]{64}", digest) for _, digest in lines)
     delta = {name: version for org, name, version in (jar.split(":") for jar, _ in lines) if org == "io.delta"}
