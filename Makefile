@@ -1,5 +1,6 @@
 # One command for each thing. `make` alone lists them.
-PYTHON3 ?= python3
+# The first that starts: a version manager's stand-in is on PATH and may not. The last is tried anyway: it says what lacks.
+PYTHON3 ?= $(shell for p in python3.11 python3.12 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; done; echo $$p)
 HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
@@ -10,10 +11,10 @@ help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install everything under .plumbline/ (nothing when it is there already)
-	@$(PYTHON3) -P plumbline/bootstrap.py
+	@$(PYTHON3) -I plumbline/bootstrap.py
 
 binaries: ## Prometheus and Alertmanager, without root where there is apt (nothing when they are there)
-	@$(PYTHON3) -P plumbline/binaries.py
+	@$(PYTHON3) -I plumbline/binaries.py
 
 manifest-tools: setup ## kustomize, kubeconform and the schemas that manifests are held against (a minute, once)
 	@$(BIN)/python -m plumbline.manifest_tools
@@ -91,7 +92,7 @@ clean: down ## Remove all state, but not the environments and downloads
 	@cd $(HOME_DIR) 2>/dev/null && find . -mindepth 1 -maxdepth 1 ! -name cache ! -name venvs ! -name tools ! -name stamps -exec rm -rf {} + || true
 
 LOCK := $(UV) --cache-dir $(HOME_DIR)/cache/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
-lock: setup ## Write requirements/*.txt anew from pyproject.toml's groups
+lock: setup ## Write requirements/ pipeline.txt, orchestration.txt and dev.txt anew from pyproject.toml's groups
 	$(LOCK) --group pipeline -o requirements/pipeline.txt pyproject.toml
 	$(LOCK) --group orchestration -o requirements/orchestration.txt pyproject.toml
 	$(LOCK) -c requirements/pipeline.txt --group dev -o requirements/dev.txt pyproject.toml

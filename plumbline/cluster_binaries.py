@@ -21,9 +21,8 @@ from typing import Any
 
 from plumbline import binaries
 from plumbline.binaries import BinariesError
-from plumbline.go_modules import WHEEL, Go
+from plumbline.go_modules import Go
 
-GO_WHEEL = WHEEL
 KUBERNETES, ROLLOUTS, KSERVE = "k8s.io/kubernetes", "github.com/argoproj/argo-rollouts", "github.com/kserve/kserve"
 MODULES = {
     KUBERNETES: ("v1.34.4", "h1:Yy6R4QB8C9kJPp25GFqEvX5XQwY5qzKeqD0Xx6oAcmk="),
@@ -36,7 +35,7 @@ MODULES = {
         "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
     ),
 }
-"""What is built or read, by version and checksum. KServe 0.16.0 is the newest whose module can be had."""
+"""What is built or read, by version and checksum. No newer controller of KServe has been tried."""
 
 STAGING = "v0.34.4"
 """The version of Kubernetes' own libraries that belongs to its v1.34.4."""

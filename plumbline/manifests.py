@@ -27,7 +27,7 @@ APPLIED = (
 )
 """What Argo CD applies, each a kustomization."""
 
-BY_HAND = ("k8s/apps/root.yaml",)
+BY_HAND = ("k8s/argocd/argocd-cm.yaml", "k8s/apps/root.yaml")
 """What a person applies."""
 
 DOCKERFILES = ("docker/airflow.Dockerfile", "docker/pipeline.Dockerfile", "docker/predictor.Dockerfile")

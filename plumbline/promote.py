@@ -78,7 +78,8 @@ def promote(
     branch = f"promote-{environment}-{number}"
     commit = _committed(repository, branch, path, text, _message(environment, version))
     diff = _git(repository, "diff", f"{commit}~1", commit, "--", str(path))
-    told = {"state": "done", "version": number, "branch": branch, "commit": commit[:12], "gates": gates, "diff": diff}
+    told = {"state": "done", "version": number, "signed_by": version.tags.get(trusted_models.SIGNED_BY, "unknown")}
+    told |= {"branch": branch, "commit": commit[:12], "gates": gates, "diff": diff}
     return told | _next(repository, branch, push) | {"undo": f"git revert {commit[:12]}"}
 
 

@@ -31,6 +31,8 @@ GATE = "model_signature"
 
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 SIGNING, VERIFY = "PLUMBLINE_SIGNING_KEY", "PLUMBLINE_VERIFY_KEY"
+DEMO_KEY = "this home's demo key"
+"""How `Signed.by` begins when no key was set."""
 
 
 class Untrusted(GateFailed):
@@ -145,7 +147,7 @@ def _private_key() -> tuple[EllipticCurvePrivateKey, str]:
     with files.locked(path.with_suffix(".lock"), wait=True):
         if not path.exists():
             _make_demo_key(path)
-    return _load_private(path.read_bytes(), str(path)), "this home's demo key"
+    return _load_private(path.read_bytes(), str(path)), DEMO_KEY
 
 
 def _public_key() -> EllipticCurvePublicKey:

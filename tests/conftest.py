@@ -16,10 +16,12 @@ from plumbline.settings import ROOT, settings
 
 NOW = "1998-07-01T00:00:00Z"
 
+# Here and not in a fixture: hypothesis asks when a test module is collected, and would write into the repository.
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".plumbline" / "cache" / "hypothesis")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _shared_downloads() -> None:
-    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".plumbline" / "cache" / "hypothesis")
     os.environ.setdefault("PLUMBLINE_CACHE", str(ROOT / ".plumbline" / "cache"))
     for name in list(os.environ):
         if name.startswith("PLUMBLINE_") and name not in ("PLUMBLINE_CACHE", "PLUMBLINE_SPARK_MEMORY"):

@@ -25,8 +25,10 @@ def promote(
     syncs it. Undo is one `git revert`. Refused: a version whose files are not those that were signed or whose gates did
     not all pass (exit code 3), and a checkout with changes.
 
-    Example: plumb promote --env staging 2
+    Example: plumb promote --env dev 1
     """
+    from plumbline.signing import DEMO_KEY
+
     found = room("plumbline.promote:promote")(env, model, storage_uri, push)
     diff = found.pop("diff", "")
     if json:
@@ -36,3 +38,5 @@ def promote(
     show({name: ", ".join(told) if isinstance(told, list) else told for name, told in found.items()}, False)
     if 'storageUri: "file://' in diff:
         print("note: a file:// is fetched by pods of this machine only; --storage-uri names where a cluster finds it")
+    if str(found.get("signed_by", "")).startswith(DEMO_KEY):
+        print("note: a demo key says nothing about who signed: PLUMBLINE_SIGNING_KEY, then `plumb register` signs anew")

@@ -1,4 +1,7 @@
-"""The churn model in the cluster: the manifests of overlay dev, rendered, shortened for a test, and applied."""
+"""The churn model in the cluster: the manifests of overlay dev, rendered, shortened for a test, and applied.
+
+`overlay/` adds the job that moves the alias, which prod alone has.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ class Deployed:
 
     def __init__(self, kube: Kube, prometheus: str) -> None:
         self.kube = kube
-        found = [self._adapted(wanted, prometheus) for wanted in manifests.objects("k8s/churn/overlays/dev")]
+        found = [self._adapted(wanted, prometheus) for wanted in manifests.objects("tests/cluster/overlay")]
         self.objects = [wanted for wanted in found if wanted["kind"] != "Job"]
         (self._settle,) = (wanted for wanted in found if wanted["kind"] == "Job")
 

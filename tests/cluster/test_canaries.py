@@ -204,4 +204,4 @@ def _champion() -> str:
 
 
 def _cost(seconds: float) -> str:
-    return f"`make test-cluster` with the binaries there: {seconds:.0f} s for the canaries, on this machine's 2 cores"
+    return f"`make test-cluster` with the binaries there: {seconds:.0f} s for the canaries, on two cores"

