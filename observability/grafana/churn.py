@@ -29,9 +29,7 @@ PAGES, TICKETS = (
 SINCE = (
     f'label_join(1000 * ALERTS_FOR_STATE and ignoring (alertstate) {TROUBLE}, "about", " ", "dataset", "gate", "stage")'
 )
-ANSWERED = (
-    'sum(rate(predictions_total{status!~"5.."}[$__rate_interval])) / sum(rate(predictions_total[$__rate_interval]))'
-)
+ANSWERED = 'sum(rate(predictions_total{status!~"5.."}[5m])) / sum(rate(predictions_total[5m]))'
 SIMULATED = (
     "SIMULATED: requests and outcomes are made up from what CDNOW's customers really did; see docs/dashboards.md. "
 )
@@ -98,7 +96,7 @@ def _verdict() -> list[Panel]:
         ),
         number(
             "Requests answered",
-            f"Do callers get answers? Share of requests that were not refused with a 5xx; promised are {answered:.1%}.",
+            f"Do callers get answers? Requests of the last 5 minutes without a 5xx; promised are {answered:.1%}.",
             [Query(ANSWERED)],
             unit="percentunit",
             limits=steps((answered, GOOD), below=BAD),
