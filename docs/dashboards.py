@@ -8,6 +8,8 @@ the shop mends its orders and the day is run again. Requests and outcomes are si
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from time import sleep
@@ -114,6 +116,7 @@ def _wait(what: str, seen: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     try:
         main()
     except PlumblineError as error:
