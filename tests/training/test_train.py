@@ -105,10 +105,13 @@ def test_constraints_hold_and_name_known_features(shop_home: Path, first: dict[s
     one = rows.head(1)
     silent = one.loc[one.index.repeat(400)].assign(days_since_last_order=np.arange(400))
     assert (np.diff(model.probability(booster, silent)) >= 0).all()
-    with pytest.raises(TrainingError, match="constraints on days_since_last_order, orders_total"):
+    with pytest.raises(TrainingError, match=r"constraints on days_since_last_order, orders_total, .* out of MONOTONE"):
         model.fit(rows, ["orders_90d"], model.Params())
     with pytest.raises(TrainingError, match="lack the model inputs colour"):
         model.matrix(rows, ["colour"])
+    without = replace(data, about=data.about | {"features": ["orders_90d", "orders_total"]})
+    with pytest.raises(TrainingError, match="recency baseline needs days_since_last_order, which churn_v1 does not"):
+        training._scores(booster, without, rows, data.part(test=True))
 
 
 def test_the_rule() -> None:
