@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plumbline import files, trusted_models
 from plumbline.errors import Conflict
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from plumbline.signing import Untrusted
 from training import dataset, model, register, tracking
 from training import train as training
@@ -123,6 +123,12 @@ def test_the_rule() -> None:
     accepted, why = judge(0.3125, 0.31)
     assert not accepted
     assert why.endswith("worse by 0.0025, more than 0.002 is not accepted")
+
+
+@pytest.mark.parametrize("place", ["plumbline/commands/model.py", "docs/tutorials/add-a-feature.md"])
+def test_the_rule_is_told_as_it_is(place: str) -> None:
+    told = " ".join((ROOT / place).read_text().split())
+    assert f"at most {register.TOLERANCE} nats above the champion's on the same test rows" in told
 
 
 def test_a_run_is_registered_once_and_only_what_is_not_worse_challenges(
