@@ -1,7 +1,7 @@
 """What Feast knows of the churn product: entity, views and services. Features themselves are in jobs/customers.sql.
 
-A service is immutable: a model names the one it was trained on, and the predictor asks Feast for that one. A change
-of the set of features is a new service, `churn_v2`, beside the old.
+A service stays as it is, by convention: a model names the one it was trained on, and the predictor asks Feast for
+that one. A change of the set of features is a new service, `churn_v2`, beside the old; its name ends in `_vN`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from feast import Entity, FeatureService, FeatureView, Field, RequestSource, Val
 from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float32, Int32, Int64
+
+from plumbline.errors import PlumblineError
+
+
+class DefinitionError(PlumblineError):
+    """A definition is not named as it must be."""
+
 
 customer = Entity(
     name="customer",
@@ -113,6 +120,19 @@ DEFINITIONS = [customer, customer_features, churn_recency, churn_v1]
 
 
 def newest_service() -> FeatureService:
-    """The service with the highest number: what new models are trained on."""
+    """The service with the highest number: what new models are trained on.
+
+    Raises DefinitionError for a service whose name does not end in `_vN`.
+    """
     services = [made for made in DEFINITIONS if isinstance(made, FeatureService)]
-    return max(services, key=lambda service: int(service.name.rpartition("_v")[2]))
+    return max(services, key=_number)
+
+
+def _number(service: FeatureService) -> int:
+    name, _, number = service.name.rpartition("_v")
+    if not (name and number.isdecimal()):
+        raise DefinitionError(
+            f"feature_repo/definitions.py: the service {service.name!r} has no number to tell the newest by: "
+            "its name must end in _vN, as churn_v2 does"
+        )
+    return int(number)

@@ -29,11 +29,18 @@ class DemoError(PlumblineError):
 def demo(until: date | None = None, keep: bool = False) -> None:
     """Loads the shop, runs a backfill, a daily run and a training run through Airflow, serves, asks, sums up.
 
-    `until` takes only the orders up to that day. Servers are stopped at the end unless `keep`.
+    `until` takes only the orders up to that day. Servers are stopped at the end unless `keep`. A home whose release is
+    of a later day than `until` is refused with DemoError; where a replay went on, a demo of all orders stays there.
     """
     if settings().shop_url is not None:
         raise DemoError(
             "PLUMBLINE_SHOP_URL is set: the demo loads CDNOW into a shop of its own, not into yours; unset it"
+        )
+    held = releases.in_force(PRODUCT)
+    if until is not None and held is not None and held.as_of > until:
+        raise DemoError(
+            f"release {held.release_id} covers {held.as_of} already, its clock is not turned back to {until}: give the "
+            f"demo a home of its own, as in `PLUMBLINE_HOME={settings().home}/other plumb demo --until {until}`"
         )
     begun, already_up = clock.monotonic(), services.running()
     seen = len(list(ledger.events(PRODUCT)))
@@ -96,8 +103,11 @@ def _mlflow() -> services.Launch:
 
 
 def _load_shop(until: date | None) -> date:
+    """Loads the orders and sets the clock. The day it ends: the last order's, or the one that a replay has come to."""
     loaded = importlib.import_module("ingestion.shop").load(until=until)
     last = date.fromisoformat(str(loaded["last_order_date"]))
+    if (held := releases.in_force(PRODUCT)) is not None:
+        last = max(last, held.as_of)
     if "PLUMBLINE_NOW" not in os.environ:
         set_clock(clock.end_of(last))
     return last

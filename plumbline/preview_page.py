@@ -39,6 +39,8 @@ def show(made: Preview) -> None:
         f"\n[bold]{made.table}[/bold]: the working tree's code on {made.customers:,} customers "
         f"({100 * made.share:g} %), beside release {made.release_id} as of {made.as_of}"
     )
+    if made.limits:
+        console.print(f"  {made.limits}", soft_wrap=True)
     for error in made.errors:
         console.print(f"[red]{escape(error)}[/red]", soft_wrap=True)
     if diff := made.diff:

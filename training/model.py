@@ -69,7 +69,10 @@ def fit(rows: pd.DataFrame, features: Sequence[str], params: Params) -> xgboost.
 
     unknown = sorted(set(MONOTONE) - set(features))
     if unknown:
-        raise TrainingError(f"monotone constraints on {', '.join(unknown)}, which the feature service does not give")
+        raise TrainingError(
+            f"monotone constraints on {', '.join(unknown)}, which the feature service does not give; take "
+            "what is missing out of MONOTONE in training/model.py, or keep it in the service"
+        )
     data = xgboost.DMatrix(matrix(rows, features), label=rows["churned"].to_numpy(), nthread=1)
     return xgboost.train(params.booster(features), data, num_boost_round=params.rounds)
 

@@ -1,8 +1,8 @@
 """Which days customers are observed on, and which of them train and test.
 
-The test observation is the last weekly snapshot whose label window is whole. Training observations lie every fourth
-week before it, behind an embargo: no training label looks past the moment the test is observed, so that the model
-under test could really have been trained then.
+The test observation is the last weekly snapshot whose label window is whole; weeks are counted from the first
+snapshot. Training observations lie every fourth week before it, behind an embargo: no training label looks past the
+moment the test is observed, so that the model under test could really have been trained then.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from datetime import date, timedelta
 
 from training.errors import TrainingError
 from training.labels import HORIZON_DAYS, last_observable
-
-WEEKLY = 2
-"""Weekly snapshots are taken for Wednesdays (`date.weekday`); CDNOW begins on one, 1997-01-01."""
 
 EVERY = timedelta(weeks=4)
 WARM_UP = timedelta(days=90)
@@ -40,7 +37,8 @@ def choose(snapshots: Iterable[date], as_of: date) -> Observations:
 
     Raises TrainingError when there is no test day with a whole label window, or no training day behind the embargo.
     """
-    weekly = sorted(day for day in set(snapshots) if day.weekday() == WEEKLY)
+    days = sorted(set(snapshots))
+    weekly = [day for day in days if (day - days[0]).days % 7 == 0]
     last = last_observable(as_of)
     usable = [day for day in weekly if day <= last]
     if not usable:

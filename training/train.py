@@ -120,6 +120,11 @@ def _scores(
     observed = date.fromisoformat(data.about["observations"]["test"])
     orders = _orders_known(data.about["orders_version"], observed)
     days = "days_since_last_order"
+    if days not in data.features:
+        raise TrainingError(
+            f"the recency baseline needs {days}, which {data.about['feature_service']} does not give: keep it in the "
+            "service, the model is judged beside it"
+        )
     bgnbd, fitted = baselines.bgnbd(orders, observed, test["customer_id"].to_numpy(), labels.HORIZON_DAYS)
     recency = baselines.recency(training[days].to_numpy(), training["churned"].to_numpy(), test[days].to_numpy())
     return {"model": model.probability(booster, test), "BG/NBD": bgnbd, "recency": recency}, fitted

@@ -320,6 +320,8 @@ def _finding(
 def _refusal(broken: list[Finding], as_of: date, evidence: str) -> str:
     gates = sorted({finding.gate for finding in broken})
     accept = "; ".join(f"`plumb gate accept {gate} --as-of {as_of} --why …`" for gate in gates)
+    if any(finding.table == FEATURES for finding in broken):
+        accept += "; a changed definition in customers.sql does this too"
     return (
         f"{len(broken)} limits of {', '.join(gates)} are broken, nothing is published:\n  "
         + "\n  ".join(finding.told for finding in broken)

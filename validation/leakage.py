@@ -120,7 +120,9 @@ def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
         lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(gates[name]["failed"]))
         raise GateFailed(
             f"{', '.join(failed)} failed on {about['dataset_id']}, nothing is trained on it:\n  {lines}\n"
-            f"  Evidence: {evidence}. Mend the feature's definition or the split, then `{place.command}` again."
+            f"  Evidence: {evidence}. Mend the split, the service or the on-demand function, then `{place.command}` "
+            "again. A stored feature is in the release: mend customers.sql, let the next daily run publish, and take "
+            "that release's dataset."
         )
     looked = sum(len(findings) for findings in found.values())
     return {"message": f"{about['dataset_id']}: {looked} checks of {len(found)} leakage gates hold", **verdict}

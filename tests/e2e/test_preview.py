@@ -12,7 +12,7 @@ import pytest
 from feature_repo.jobs import customers as job
 from ingestion import shop
 from plumbline import preview as module
-from plumbline import transform
+from plumbline import preview_page, transform
 from plumbline.preview import PreviewError, changed, preview
 from tests.e2e.test_whole_path import plumb
 
@@ -34,7 +34,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 @pytest.mark.slow
 def test_a_preview_shows_what_changed_and_touches_nothing(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.load(until=date(1997, 1, 19))
     for stage in ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release"):
@@ -77,6 +77,10 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
     failed = [test for test in mart.tests if test["status"] != "pass"]
     assert [(test["rows"], test["file"]) for test in failed] == [(dear, "models/marts/orders.yml")]
     assert mart.failed
+    assert (mart.limits, features.limits) == (module.OLD_ORDERS, "")
+    assert module.OLD_ORDERS in Path(mart.page).read_text()
+    preview_page.show(mart)
+    assert module.OLD_ORDERS in capsys.readouterr().out
     assert any("feature job" in reader for reader in mart.readers)
     assert list(features.diff["columns"]["added"]) == ["share_7d"]
     assert features.diff["each"]["spend_cents_total"]["changed"] > 0, "features see the model as it would be"

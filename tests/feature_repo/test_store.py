@@ -180,6 +180,24 @@ def test_the_store_names_its_features_once(home: Path) -> None:
         assert field.name in sql, f"{field.name} is declared to Feast but not computed"
 
 
+def test_the_newest_service_is_told_by_its_number(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feature_store.settle()
+    from feast import FeatureService
+
+    from feature_repo import definitions
+
+    def defined(*names: str) -> None:
+        made = [FeatureService(name=name, features=[definitions.churn_recency]) for name in names]
+        monkeypatch.setattr(definitions, "DEFINITIONS", [definitions.customer, *made])
+
+    defined("churn_v9", "churn_v10", "churn_v2")
+    assert feature_store.service_name() == "churn_v10"
+    for name in ("churn_two", "_v3", "churn_v2b"):
+        defined("churn_v1", name)
+        with pytest.raises(definitions.DefinitionError, match=f"the service '{name}' has no number.* in _vN"):
+            feature_store.service_name()
+
+
 @pytest.mark.usefixtures("with_spark")
 def test_going_back_takes_away_whom_only_the_newer_release_knows(home: Path) -> None:
     first = write_snapshot(LAST - timedelta(days=1), 1)

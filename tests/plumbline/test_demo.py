@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import clock, demo
+from plumbline import clock, demo, releases
 from plumbline.demo import DemoError
+from plumbline.releases import Release
 from plumbline.settings import settings, settings_file
 
 
@@ -29,6 +30,19 @@ def test_the_clock_follows_the_loaded_orders_and_other_settings_stay(
 def test_a_clock_that_the_environment_sets_is_left_alone(home: Path) -> None:
     demo._load_shop(date(1997, 1, 5))
     assert not settings_file().exists()
+
+
+def test_a_clock_that_a_replay_moved_on_is_not_turned_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLUMBLINE_NOW")
+    releases.publish(Release(1, "churn", date(1997, 1, 7), None, {}, {}, "code", "lock", "run", "now"))
+    with pytest.raises(DemoError, match="release 1 covers 1997-01-07 already.* a home of its own.*PLUMBLINE_HOME="):
+        demo.demo(until=date(1997, 1, 5))
+    assert not (home / "shop.sqlite").exists()
+    assert not settings_file().exists()
+    for until, day in ((date(1997, 1, 5), date(1997, 1, 7)), (date(1997, 1, 8), date(1997, 1, 8))):
+        settings.cache_clear()
+        assert demo._load_shop(until) == day
+        assert clock.now() == clock.end_of(day)
 
 
 def test_the_demo_does_not_load_into_your_shop(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,8 @@ def test_a_reason_for_cancellation_is_named(shop: ModuleType, share: float) -> N
     told = str(failing("reason_for_cancellation", "target_leakage"))
     assert ("reason_for_cancellation alone ranks churn with ROC-AUC 1.000, at most 0.9" in told) == (share == 1)
     assert "orders_total" not in told
-    assert "Mend the feature's definition or the split, then `plumb dataset --release 1` again" in told
+    assert "Mend the split, the service or the on-demand function, then `plumb dataset --release 1` again" in told
+    assert "A stored feature is in the release: mend customers.sql, let the next daily run publish" in told
 
 
 def test_a_reason_in_words_is_named_and_no_model_takes_words(shop: ModuleType) -> None:

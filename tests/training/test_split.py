@@ -35,7 +35,17 @@ def test_no_training_label_reaches_past_the_test_observation(weeks: int, extra: 
     assert observed.test + timedelta(days=90) <= as_of
     assert all(day + timedelta(days=90) <= observed.test for day in observed.train)
     assert all(later - earlier == timedelta(weeks=4) for earlier, later in pairwise(observed.train))
-    assert all(day.weekday() == split.WEEKLY for day in observed.days)
+    assert all((day - FIRST).days % 7 == 0 for day in observed.days)
+
+
+@pytest.mark.parametrize("later", range(7))
+def test_a_shop_may_open_on_any_day_of_the_week(later: int) -> None:
+    """The same days, all of them later: weeks go by the first snapshot. Daily ones at the end change nothing."""
+    move = timedelta(days=later)
+    cdnow = split.choose(WEEKLY, date(1998, 6, 30))
+    daily = [date(1998, 6, 24) + timedelta(days=day) for day in range(7)]
+    moved = split.choose([day + move for day in (*daily, *WEEKLY)], date(1998, 6, 30) + move)
+    assert moved.days == tuple(day + move for day in cdnow.days)
 
 
 def test_daily_snapshots_at_the_end_change_nothing() -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plumbline import files, trusted_models
 from plumbline.errors import Conflict
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from plumbline.signing import Untrusted
 from training import dataset, model, register, tracking
 from training import train as training
@@ -105,10 +105,13 @@ def test_constraints_hold_and_name_known_features(shop_home: Path, first: dict[s
     one = rows.head(1)
     silent = one.loc[one.index.repeat(400)].assign(days_since_last_order=np.arange(400))
     assert (np.diff(model.probability(booster, silent)) >= 0).all()
-    with pytest.raises(TrainingError, match="constraints on days_since_last_order, orders_total"):
+    with pytest.raises(TrainingError, match=r"constraints on days_since_last_order, orders_total, .* out of MONOTONE"):
         model.fit(rows, ["orders_90d"], model.Params())
     with pytest.raises(TrainingError, match="lack the model inputs colour"):
         model.matrix(rows, ["colour"])
+    without = replace(data, about=data.about | {"features": ["orders_90d", "orders_total"]})
+    with pytest.raises(TrainingError, match="recency baseline needs days_since_last_order, which churn_v1 does not"):
+        training._scores(booster, without, rows, data.part(test=True))
 
 
 def test_the_rule() -> None:
@@ -120,6 +123,12 @@ def test_the_rule() -> None:
     accepted, why = judge(0.3125, 0.31)
     assert not accepted
     assert why.endswith("worse by 0.0025, more than 0.002 is not accepted")
+
+
+@pytest.mark.parametrize("place", ["plumbline/commands/model.py", "docs/tutorials/add-a-feature.md"])
+def test_the_rule_is_told_as_it_is(place: str) -> None:
+    told = " ".join((ROOT / place).read_text().split())
+    assert f"at most {register.TOLERANCE} nats above the champion's on the same test rows" in told
 
 
 def test_a_run_is_registered_once_and_only_what_is_not_worse_challenges(

@@ -41,10 +41,12 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(tree: Path, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The copy's code in this tree's environments, with a home of its own; what was started is stopped."""
+def environment(tree: Path) -> Iterator[dict[str, str]]:
+    """The copy's code in this tree's environments, in the page's home; what was started is stopped."""
+    assert 'export PLUMBLINE_HOME="$PWD/.plumbline/tutorial"\n' in TUTORIAL.read_text(), "each block has its own bash"
     path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
-    given = {"PLUMBLINE_HOME": str(tmp_path / "home"), "PYTHONPATH": str(tree), "PATH": path}
+    home = tree / ".plumbline" / "tutorial"
+    given = {"PLUMBLINE_HOME": str(home), "PYTHONPATH": str(tree), "PATH": path}
     environment = {**inherited(), **given}
     environment.pop("PLUMBLINE_NOW", None)
     yield environment

@@ -207,6 +207,7 @@ def test_each_fault_stops_the_line_and_is_named(
     for gate in gates:
         assert f"`plumb gate accept {gate} --as-of 1998-06-24 --why …`" in message
     assert "start over with `plumb ingest --as-of 1998-06-24`" in message
+    assert ("a changed definition in customers.sql does this too" in message) == (features is not same)
     event = list(ledger.events("churn"))[-1]
     assert (event["state"], event["stage"]) == ("GATE_FAILED", "distribution_check")
     assert {name for name, verdict in event["gates"].items() if verdict["verdict"] == "failed"} == gates
