@@ -150,13 +150,16 @@ def days_of(version: int) -> list[date]:
 
 def _check_served(columns: list[str]) -> None:
     """Before anything is written: what Feast would ask of the table must be there."""
+    from feature_repo import store
+
+    store.settle()
     from feature_repo.definitions import customer_features
 
     absent = [field.name for field in customer_features.schema if field.name not in {*columns, "customer_id"}]
     if absent:
         raise FeatureError(
             f"feature_repo/definitions.py names {', '.join(absent)}, which {SQL.name} does not give; nothing was "
-            "written. A service that a model was trained on is immutable: its features must stay"
+            "written. A service that a model was trained on keeps its features: they must stay"
         )
 
 
