@@ -203,7 +203,8 @@ def _judge_hindsight(
 def _record(run: StageRun, gate: str, verdict: dict[str, Any]) -> Path:
     report = settings().home / "evidence" / run.candidate.run_id / f"{gate}.json"
     files.write_whole(report, files.dumps(verdict))
-    run.gates[gate] = {**verdict, "report": str(report)}
+    failed = [verdict["told"]] if verdict["verdict"] == "failed" else []
+    run.gates[gate] = {**verdict, "failed": failed, "report": str(report)}
     return report
 
 

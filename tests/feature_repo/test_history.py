@@ -98,6 +98,8 @@ def test_a_new_column_gets_its_whole_history_and_the_rest_stays_bit_for_bit(
     assert run.gates["features_history"]["new_columns"] == ["share_30d"]
     assert run.gates[hindsight.GATE]["verdict"] == "passed"
     assert run.gates[hindsight.GATE]["rows"] > 0
+    shown = {"verdict", "expectations", "failed", "report"}
+    assert all(shown <= set(gate) for gate in run.gates.values()), "what the report's page reads of a gate"
     assert run.gates["features_history"]["told"] == f"16 columns of {len(before)} released rows came out the same"
     pd.testing.assert_frame_equal(rows(released.version(job.TABLE)), before)  # the released version is as it was
     after = rows(run.wrote[job.TABLE])
@@ -149,6 +151,7 @@ def test_a_feature_that_knows_the_future_is_not_published(
     assert run.gates["features_history"]["verdict"] == "passed", "the columns that were there did not move"
     assert run.gates[hindsight.GATE]["verdict"] == "failed"
     assert list(run.gates[hindsight.GATE]["differing"]) == ["gone"]
+    assert run.gates[hindsight.GATE]["failed"] == [run.gates[hindsight.GATE]["told"]]
     evidence = json.loads((home / "evidence" / f"churn-{NEXT}" / "features_knowable.json").read_text())
     assert evidence["days"] == [str(day) for day in hindsight.days_to_judge([*DAYS, NEXT])]
 
