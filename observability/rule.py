@@ -37,8 +37,8 @@ class Alert:
     """An alert. `page`: customers are about to feel it, or nobody would know if they did; `ticket`: it can wait;
     `none`: a sign of life, for the watchdog alone.
 
-    `affected` is what is downstream, `seconds` how long the expression holds before it fires; `about` are labels that
-    tell one such alert from another.
+    `affected` is what is downstream, `seconds` how long the expression holds before it fires, `kept` how long it fires
+    after that; `about` are labels that tell one such alert from another.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Alert:
     affected: tuple[str, ...] = ()
     seconds: int = 0
     about: dict[str, str] = field(default_factory=dict)
+    kept: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a rules file; the contract says whose it is and where it is told."""
@@ -63,6 +64,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr,
             **({"for": f"{self.seconds}s"} if self.seconds else {}),
+            **({"keep_firing_for": f"{self.kept}s"} if self.kept else {}),
             "labels": labels,
             "annotations": {"summary": self.summary, "runbook": f"{RUNBOOKS}/{self.name}.md"},
         }

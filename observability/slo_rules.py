@@ -27,6 +27,10 @@ DAY = 86_400
 GRACE = "15m"
 """How long its tables may be late after a late source has landed: a day's run takes three minutes, and two tries."""
 
+KEPT = 5
+"""For how many seconds more, so for one evaluation at least, a source that has landed silences what was late by it:
+both are over in the same evaluation, but Alertmanager hears of one before it hears of the other."""
+
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 BURNS: tuple[tuple[Severity, float, str, str], ...] = (
     ("page", 14.4, "1h", "5m"),
@@ -117,6 +121,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
             f"{table}: yesterday is not there, it was due at {at}",
             affected,
             about=about,
+            kept=KEPT if table.startswith("raw.") else 0,
         ),
         Alert(
             "DatasetUnknown",
