@@ -1,4 +1,4 @@
-"""`make docs`: the README's picture of the flow and the screenshots in docs/images, from a finished demo.
+"""`make docs`: the README's picture of the flow and the screenshots in docs/images, from a finished demo and its canaries.
 
 Everything shown is what the demo in this home left: nothing is drawn by hand. Screenshots need Chromium or Chrome on
 PATH; without one the flow is written and the rest says so.
@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from plumbline import demo, files, flow, report, report_page, services
+from plumbline import demo, files, flow, report, report_page, rollout_page, services
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
 
 IMAGES = ROOT / "docs" / "images"
 FLOW = re.compile(r"(?<=<!-- flow: made by `make docs` -->\n).*?(?=\n<!-- end of flow -->)", re.DOTALL)
-ASSISTANT = 328
+ASSISTANT = 440
 """Pixels that a panel of MLflow's own takes on the right of its pages."""
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -48,7 +48,11 @@ def main() -> None:
     shoot(browser, newest.as_uri(), "report-dark", 1280, 1700, dark=True)
     shoot(browser, newest.as_uri(), "report-narrow", 420, 1700)
     with _terminal() as page:
-        shoot(browser, page.as_uri(), "demo", 1500, 1330)
+        shoot(browser, page.as_uri(), "demo", 1500, 1500)
+    if list((settings().home / "rollouts").glob("*.json")):
+        shoot(browser, rollout_page.write().as_uri(), "rollouts", 1280, 1700)
+    else:
+        say("no rollouts.png: no canary was rolled out in this home: `make demo-canary`")
     before = services.running()
     try:
         address = demo.up()["mlflow"]
