@@ -1,4 +1,4 @@
-"""`make docs`: the README's picture of the flow and the screenshots in docs/images, from a finished demo and its canaries.
+"""`make docs`: the README's picture of the flow and the screenshots in docs/images, from a finished demo and canaries.
 
 Everything shown is what the demo in this home left: nothing is drawn by hand. Screenshots need Chromium or Chrome on
 PATH; without one the flow is written and the rest says so.
