@@ -60,7 +60,7 @@ def test_each_rollout_is_shown_with_its_verdict_and_where_it_fell(page: str) -> 
 
 
 def test_a_guardrails_bad_readings_are_counted(page: str) -> None:
-    assert page.count('<td>error-rate</td><td class="n">2</td><td class="n bad">1</td>') == 3
+    assert page.count('<td><code>error-rate</code></td><td class="n">2</td><td class="n bad">1</td>') == 3
 
 
 def test_simulated_numbers_say_so(page: str) -> None:
