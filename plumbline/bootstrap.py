@@ -85,13 +85,15 @@ def install(name: str, locks: list[Path]) -> None:
 
 
 def interpreter() -> str:
-    """A Python between OLDEST and NEWEST: $PYTHON, this one, one on PATH, else a version for uv to find or fetch."""
+    """A Python between OLDEST and NEWEST: $PYTHON, this one, one on PATH that starts (a version manager's stand-in may
+    not), else a version for uv to find or fetch."""
     if asked := os.environ.get("PYTHON"):
         return asked
     if OLDEST <= sys.version_info[:2] <= NEWEST:
         return sys.executable
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
-        if found := shutil.which(f"python3.{minor}"):
+        found = shutil.which(f"python3.{minor}")
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
             return found
     return ".".join(map(str, NEWEST))
 
