@@ -11,16 +11,16 @@ help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install everything under .plumbline/ (nothing when it is there already)
-	@$(PYTHON3) -I plumbline/bootstrap.py
+	@$(PYTHON3) -I toolchain/bootstrap.py
 
 binaries: ## Prometheus and Alertmanager, without root where there is apt (nothing when they are there)
-	@$(PYTHON3) -I plumbline/binaries.py
+	@$(PYTHON3) -I toolchain/binaries.py
 
 manifest-tools: setup ## kustomize, kubeconform and the schemas that manifests are held against (a minute, once)
-	@$(BIN)/python -m plumbline.manifest_tools
+	@$(BIN)/python -m toolchain.manifest_tools
 
 cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing when it is there; 900 CPU-seconds, 400 MB)
-	@$(BIN)/python -m plumbline.cluster_binaries
+	@$(BIN)/python -m toolchain.cluster_binaries
 
 demo: setup ## Real orders in, live churn predictions out, through every component
 	@$(BIN)/plumb demo
@@ -66,7 +66,7 @@ lint: setup manifest-tools ## ruff, mypy, import rules between rooms, contracts,
 	@$(BIN)/plumb contract check
 	@$(BIN)/python -m observability --check
 	@$(BIN)/python -m observability.grafana --check
-	@$(BIN)/python -m plumbline.manifests
+	@$(BIN)/python -m toolchain.manifests
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
 docs: setup ## The README's flow and the screenshots, from this home's demo

@@ -16,10 +16,14 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from plumbline import clock, lake, ledger, releases, services, stage
+from plumbline import clock
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
 from plumbline.progress import say
-from plumbline.releases import Release
+from plumbline.servers import services
 from plumbline.settings import settings
+from plumbline.state import ledger, releases
+from plumbline.state.releases import Release
 
 RELEASES, SCRAPES, PRODUCT = 1_000, 30, "churn"
 FIRST = date(1995, 1, 1)
@@ -44,7 +48,7 @@ def _measured(home: Path) -> dict[str, Any]:
     exporter = services.ensure(
         services.Launch(
             "exporter",
-            lambda port, token: [sys.executable, "-m", "plumbline.cli", "exporter", "--port", str(port)],
+            lambda port, token: [sys.executable, "-m", "plumb", "exporter", "--port", str(port)],
             lambda port, token: services.listening(port),
         )
     )

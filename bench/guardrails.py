@@ -29,11 +29,12 @@ from bench.rollouts import (
     run,
     step_seconds,
 )
-from plumbline import clock, figures, files
+from plumb.demo.simulated_responses import SEED
+from plumbline import clock, files
+from plumbline.display import figures
 from plumbline.progress import say
 from plumbline.settings import ROOT
-from plumbline.simulated_responses import SEED
-from serving.judge import BINS, ENOUGH, KPIS
+from serving.judge.verdicts import BINS, ENOUGH, KPIS
 
 JSON, PAGE = ROOT / "docs" / "guardrails.json", ROOT / "docs" / "guardrails.md"
 PICTURE = ROOT / "docs" / "images" / "guardrails.svg"

@@ -14,8 +14,8 @@ from datetime import date, timedelta
 from typing import Any
 
 from bench import measured
-from plumbline import acceptances
-from plumbline.stage import STAGES
+from plumbline.pipeline.stage import STAGES
+from plumbline.state import acceptances
 
 TIMES = (1, 4, 16)
 PERIOD = timedelta(days=546)
@@ -69,10 +69,10 @@ def _fill(times: int) -> int:
     """Puts the orders into the home's shop database; gives how many."""
     import sqlalchemy as sa
 
-    from ingestion import shop
+    from ingestion.database import source
 
-    tables = shop.schema()
-    with shop.connected(shop.engine()) as connection:
+    tables = source.schema()
+    with source.connected(source.engine()) as connection:
         tables.create_all(connection)
         orders = list(_orders(times))
         first: dict[int, dict[str, Any]] = {}
@@ -90,7 +90,7 @@ def _fill(times: int) -> int:
 
 
 def _orders(times: int) -> Iterator[dict[str, Any]]:
-    from ingestion import shop
+    from ingestion.churn import cdnow as shop
 
     for order in shop.read(shop.packaged()):
         if order.customer_id % SHARE:

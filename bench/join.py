@@ -22,7 +22,8 @@ def measure() -> dict[str, Any]:
     """Seconds of each, warm: from the lake's Delta table to a frame in this process."""
     shutil.rmtree(measured.HOME / "join", ignore_errors=True)
     with measured.home("join", LAST):
-        from plumbline import lake, spark
+        from plumbline.lake import spark
+        from plumbline.lake import tables as lake
 
         version = _write()
         entity_uri = str(measured.HOME / "join" / "lake" / "asked")
@@ -55,8 +56,9 @@ def _write() -> int:
     from deltalake import write_deltalake
     from feast.types import from_feast_to_pyarrow_type
 
-    from feature_repo.definitions import customer_features
-    from plumbline import lake, releases
+    from feature_repo.churn.definitions import customer_features
+    from plumbline.lake import tables as lake
+    from plumbline.state import releases
 
     random = np.random.default_rng(7)
     n, day = CUSTOMERS * DAYS, 86_400_000_000
@@ -89,7 +91,7 @@ def _write() -> int:
 
 def _feast(version: int) -> Any:
     from feature_repo import store as feature_store
-    from plumbline import releases
+    from plumbline.state import releases
     from training import point_in_time
 
     store = feature_store.at_release(releases.required("churn"))

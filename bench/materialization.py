@@ -18,7 +18,9 @@ def measure() -> dict[str, Any]:
     with measured.home("demo", stages.LAST):
         from feature_repo import materialize as ours
         from feature_repo import store as feature_store
-        from plumbline import clock, online_store, releases
+        from plumbline import clock
+        from plumbline.servers import online_store
+        from plumbline.state import releases
 
         client: Any = online_store.client()
         release = releases.required("churn")

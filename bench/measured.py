@@ -14,7 +14,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from plumbline import clock, services
+from plumbline import clock
+from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 
 HOME = ROOT / ".plumbline" / "bench"

@@ -55,7 +55,8 @@ def _reader(path: str) -> Callable[[list[int]], object]:
         import feast  # noqa: F401  # as it is: imported by our store it loses its type checks, and is faster
 
     from feature_repo import store as feature_store
-    from plumbline import clock, online_store
+    from plumbline import clock
+    from plumbline.servers import online_store
 
     if path == "predictor":
         from serving.features import OnlineFeatures

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from plumbline import figures, files
+from plumbline import files
+from plumbline.display import figures
 from plumbline.settings import ROOT
 
 JSON = ROOT / "docs" / "benchmarks.json"

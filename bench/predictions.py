@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from bench import measured, stages
-from plumbline import services
+from plumbline.servers import services
 from plumbline.settings import ROOT
 
 CONNECTIONS = {1: 1000, 8: 3000, 32: 3000}
@@ -98,7 +98,8 @@ def _given() -> Iterator[int]:
 
 def _serve_given(port: int) -> None:
     """The predictor, its online reads answered by a table in memory: everything else is the same."""
-    from serving import scorer, server
+    from serving import server
+    from serving.churn import scorer
     from serving.features import FeatureRow, OnlineFeatures
 
     class Given(OnlineFeatures):

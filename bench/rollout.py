@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bench import measured
+from plumb.demo.simulated_traffic import Answer, Traffic
+from plumb.demo.simulation import known_customers
 from plumbline import clock, files
 from plumbline.settings import ROOT
-from plumbline.simulated_traffic import Answer, Traffic
-from plumbline.simulation import known_customers
 
 if TYPE_CHECKING:
     from serving.rollout.driver import Driver
@@ -48,7 +48,7 @@ def _rolled_out(kind: str) -> dict[str, Any]:
     from serving.rollout.driver import Aborted, Driver, paced
     from serving.rollout.laptop import Laptop
     from serving.rollout.manifests import rollout
-    from training import variants
+    from training.churn import variants
 
     version = variants.register(kind)["version"]
     laptop = Laptop(rollout())

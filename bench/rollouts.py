@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from plumb.demo.simulated_responses import SEED, respond
 from plumbline.settings import ROOT
-from plumbline.simulated_responses import SEED, respond
-from serving.judge import KPIS, WINDOW, Answer, Judge, Outcome, levels
+from serving.judge.verdicts import KPIS, WINDOW, Answer, Judge, Outcome, levels
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -110,8 +110,8 @@ def population() -> NDArray[Any]:
     """
     import numpy as np
 
-    from ingestion import shop
-    from training import labels
+    from ingestion.churn import cdnow as shop
+    from training.churn import labels
 
     orders = list(shop.read(shop.packaged()))
     days = np.array([(order.order_date - EPOCH).days for order in orders])

@@ -11,8 +11,8 @@ from datetime import date
 from typing import Any
 
 from bench import measured
-from plumbline import ledger
 from plumbline.settings import settings
+from plumbline.state import ledger
 
 LAST = date(1998, 6, 30)
 RUNS = {"churn-1998-06-29": "backfill", "churn-1998-06-30": "daily"}

@@ -16,10 +16,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from plumbline import demo, files, flow, report, report_page, rollout_page, services
+from plumb.demo import up
+from plumb.reports import flow, report, report_page
+from plumbline import files
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
+from plumbline.servers import services
 from plumbline.settings import ROOT, settings
+from serving.rollout import page as rollout_page
 
 IMAGES = ROOT / "docs" / "images"
 FLOW = re.compile(r"(?<=<!-- flow: made by `make docs` -->\n).*?(?=\n<!-- end of flow -->)", re.DOTALL)
@@ -55,7 +59,7 @@ def main() -> None:
         say("no rollouts.png: no canary was rolled out in this home: `make demo-canary`")
     before = services.running()
     try:
-        address = demo.up()["mlflow"]
+        address = up.up()["mlflow"]
         shoot(browser, address, "mlflow", 1280 + ASSISTANT, 900)
         _cut("mlflow", 1280, 900)
     finally:

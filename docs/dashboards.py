@@ -19,10 +19,14 @@ from observability import stack
 from observability.grafana import generate
 from observability.grafana.answers import Window, answers, panels
 from observability.grafana.drawing.draw import bundled, draw
-from plumbline import binaries, business, clock, demo, services, simulation
+from plumb.demo import demo, simulation, up
+from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
+from plumbline.servers import services
 from plumbline.settings import ROOT
+from toolchain import binaries
+from transform import business_kpis as business
 
 IMAGES = ROOT / "docs" / "images"
 SCRAPE = 2.0
@@ -44,7 +48,7 @@ def main() -> None:
     bundled()
     with ground.taken() as folder:
         ground.reset(folder, "dashboards")
-        demo.up()
+        up.up()
         stack.up(stack.Pace(interval=f"{SCRAPE:.0f}s"))
         simulation.traffic(300)
         simulation.outcomes()
@@ -60,7 +64,7 @@ def main() -> None:
                 raise DashboardsError(f"orders of {ground.DAY} without a customer were let through")
         demo.set_clock(clock.end_of(ground.DAY) + timedelta(minutes=10))
         services.stop("predictor")  # its clock is that of its start: features of the new day would lie in its future
-        demo.up()
+        up.up()
         with simulation.callers():
             _wait("the alerts", lambda: _shown("Alerts firing") >= 1)
             sleep(QUIET)

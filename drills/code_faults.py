@@ -8,8 +8,8 @@ from drills import ground
 from drills.drill import Drilling
 from plumbline.errors import PlumblineError
 
-SQL = "feature_repo/jobs/customers.sql"
-DATASET = "training/dataset.py"
+SQL = "feature_repo/churn/jobs/customers.sql"
+DATASET = "training/churn/dataset.py"
 
 
 def edit(tree: Path, name: str, old: str, new: str) -> None:

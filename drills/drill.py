@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from drills import ground, shop_faults
-from plumbline import clock, demo, lake, ledger, releases
-from plumbline.airflow import Airflow
+from plumbline import clock
+from plumbline.lake import tables as lake
+from plumbline.orchestration.airflow import Airflow
 from plumbline.progress import say
+from plumbline.state import ledger, releases
+from serving import client, launch
 
 STOPPED = ("GATE_FAILED", "FAIL", "KILLED")
 
@@ -166,7 +168,7 @@ def orders_lost() -> int:
 
 def answered(customer: int) -> dict[str, Any]:
     """The running predictor's word on a customer: status, score, release."""
-    status, answer = demo.ask(customer)
+    status, answer = client.ask(customer)
     if status != 200:
         return {"status": status, "told": answer.get("error")}
     found = answer["predictions"][0]
@@ -175,7 +177,7 @@ def answered(customer: int) -> dict[str, Any]:
 
 def serve() -> None:
     """Starts the predictor on this home, or finds it."""
-    importlib.import_module("serving.launch").ensure()
+    launch.ensure()
 
 
 def _before(folder: Path, airflow: Airflow) -> Drilling:

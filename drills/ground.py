@@ -7,7 +7,6 @@ second one's as challenger, everything online. The drills' day is the Tuesday af
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import subprocess
@@ -16,10 +15,17 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from plumbline import airflow, clock, demo, files, provenance, releases, services, spark
-from plumbline.airflow import Airflow, AirflowError
+from ingestion.churn import cdnow
+from plumb.demo import demo
+from plumbline import clock, files, provenance
+from plumbline.lake import spark
+from plumbline.orchestration import airflow
+from plumbline.orchestration.airflow import Airflow, AirflowError
 from plumbline.progress import say
+from plumbline.servers import services
 from plumbline.settings import ROOT, settings
+from plumbline.state import releases
+from serving import client
 
 BACKFILL, EVE, DAY = date(1997, 10, 5), date(1997, 10, 6), date(1997, 10, 7)
 DAILY, TRAINING = "retail_features", "ml_training_pipeline"
@@ -74,7 +80,7 @@ def reset(ground: Path, name: str) -> None:
 def day_comes(day: date, orders: bool = True) -> None:
     """The shop has the real orders up to that day, and the clock stands at its end."""
     if orders:
-        importlib.import_module("ingestion.shop").load(until=day)
+        cdnow.load(until=day)
     demo.set_clock(clock.end_of(day))
 
 
@@ -104,7 +110,7 @@ def _prepare(ground: Path) -> None:
             for dag in (DAILY, TRAINING):
                 if not run(dag, day):
                     demo.raise_what_failed()
-                    raise demo.DemoError(f"{dag} did not come to its end: see {settings().home}/logs/airflow.log")
+                    raise client.DemoError(f"{dag} did not come to its end: see {settings().home}/logs/airflow.log")
     services.stop_all()
     shutil.copytree(ground / "home", ground / "baseline")
     files.write_whole(stamp, made_by)
@@ -133,7 +139,7 @@ def another_tree(ground: Path, change: Callable[[Path], None]) -> None:
 
 def customer() -> int:
     """A customer of the baseline whose features are all there: the one with most orders."""
-    from plumbline import lake
+    from plumbline.lake import tables as lake
 
     release = releases.required(PRODUCT)
     orders = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pandas()

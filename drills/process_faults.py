@@ -17,8 +17,9 @@ from pathlib import Path
 from drills import ground
 from drills.drill import Drilling, answered, serve
 from drills.striking import PLUMB, Moment, new_file, redis_writes, started
-from plumbline import clock, services
+from plumbline import clock
 from plumbline.errors import PlumblineError
+from plumbline.servers import services
 from plumbline.settings import settings
 
 TRIES = 0.005

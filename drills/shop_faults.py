@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 from drills.ground import DAY
+from ingestion.churn import cdnow
+from ingestion.database import source
 
 Mend = Callable[[], None]
 FEW = 3
@@ -18,9 +19,8 @@ def sql(*statements: str) -> list[Any]:
     """Runs statements in the shop's database in one transaction; the rows of the last one."""
     import sqlalchemy as sa
 
-    shop = importlib.import_module("ingestion.shop")
     found: list[Any] = []
-    with shop.connected(shop.engine()) as connection:
+    with source.connected(source.engine()) as connection:
         for statement in statements:
             done = connection.execute(sa.text(statement))
             found = list(done.all()) if done.returns_rows else []
@@ -97,7 +97,7 @@ def _mending(statement: str) -> Mend:
 
 
 def _load() -> None:
-    importlib.import_module("ingestion.shop").load(until=DAY)
+    cdnow.load(until=DAY)
 
 
 def _changed(column: str, to: str, most: int = 1_000_000) -> Mend:

@@ -76,7 +76,7 @@ def show_list() -> None:
 
 def show(outcomes: list[Outcome]) -> None:
     """The table in the terminal."""
-    from plumbline import terminal
+    from plumbline.display import terminal
 
     made = terminal.table(
         "Drills", "drill", "put into", "stopped by", "after", "lost", "seconds", "", right={"after", "lost", "seconds"}

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feature_repo import store
-from feature_repo.jobs.customers import SQL, TABLE
-from plumbline import clock, column_lineage, lake, registered_models, releases
-from plumbline.distributions import describe, psi
+from feature_repo.churn.jobs.customers import SQL, TABLE
+from plumbline import clock
 from plumbline.errors import PlumblineError
-from plumbline.releases import Release
+from plumbline.lake import tables as lake
+from plumbline.lake.distributions import describe, psi
+from plumbline.lineage import column_lineage
+from plumbline.registry import registered_models
 from plumbline.settings import ROOT
+from plumbline.state import releases
+from plumbline.state.releases import Release
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,7 +55,7 @@ def features() -> list[Feature]:
     from feast import FeatureView
     from feast.on_demand_feature_view import OnDemandFeatureView
 
-    from feature_repo.definitions import DEFINITIONS
+    from feature_repo.churn.definitions import DEFINITIONS
 
     services = store.features_by_service()
     found = []
@@ -177,7 +181,7 @@ def _trace(name: str) -> column_lineage.Step:
 
 def _on_demand(feature: Feature) -> tuple[str, list[column_lineage.Step]]:
     """The function's text, and the lineage of the stored columns that it names."""
-    from feature_repo import definitions
+    from feature_repo.churn import definitions
 
     view = getattr(definitions, feature.view)
     text: str = view.feature_transformation.udf_string

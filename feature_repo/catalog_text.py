@@ -7,8 +7,8 @@ from typing import Any
 from rich.markup import escape
 from rich.tree import Tree
 
-from plumbline import terminal
-from plumbline.page import number
+from plumbline.display import terminal
+from plumbline.display.page import number
 
 
 def show_list(found: list[dict[str, Any]]) -> None:

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 
 from feature_repo import online_keys
 from feature_repo import store as feature_store
-from plumbline import clock, lake, online_store, releases, stage
+from plumbline import clock, declared, observed
 from plumbline.errors import PlumblineError
-from plumbline.lineage import declared, observed
-from plumbline.online_store import ONLINE, online
+from plumbline.lake import tables as lake
+from plumbline.pipeline import leases, stage
 from plumbline.progress import say
-from plumbline.releases import Release
+from plumbline.servers import online_store
+from plumbline.servers.online_store import ONLINE, online
+from plumbline.state import releases
+from plumbline.state.releases import Release
 
 if TYPE_CHECKING:
     import redis
@@ -39,7 +42,7 @@ def materialize(number: int | None = None) -> dict[str, object]:
     Raises MaterializeError when Redis does not hold a row for every customer of the release's newest snapshot.
     """
     release = releases.required("churn", number)
-    with stage.lease("churn", "materialize", "materialization"):
+    with leases.lease("churn", "materialize", "materialization"):
         client = online_store.client()
         held = online(client)
         if held is not None and held[0] == release.release_id:

@@ -24,7 +24,7 @@ class OnlineRows:
     def __init__(self) -> None:
         """Raises feast's FeatureViewNotFoundException when the definitions were never applied."""
         feature_store.settle()
-        from feature_repo.definitions import customer_features
+        from feature_repo.churn.definitions import customer_features
 
         store = feature_store.open_store()
         self._view = store.get_feature_view(feature_store.VIEW)
@@ -80,7 +80,7 @@ def on_demand(rows: list[Row], request_times: list[int]) -> list[Row]:
     from feast.on_demand_feature_view import OnDemandFeatureView
     from feast.type_map import python_values_to_proto_values
 
-    from feature_repo.definitions import DEFINITIONS
+    from feature_repo.churn.definitions import DEFINITIONS
 
     given: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
     given["request_time"] = request_times

@@ -10,16 +10,19 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, lake, online_store, services, spark
+from plumbline import files
 from plumbline.errors import ServiceUnavailable
-from plumbline.releases import Release
+from plumbline.lake import spark
+from plumbline.lake import tables as lake
+from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
+from plumbline.state.releases import Release
 
 if TYPE_CHECKING:
     import pandas as pd
     from feast import FeatureStore, FeatureView
 
-REPO = ROOT / "feature_repo"
+REPO = ROOT / "feature_repo" / "churn"
 VIEW = "customer_features"
 
 NO_REDIS = f"{services.HOST}:1"
@@ -29,7 +32,7 @@ NO_REDIS = f"{services.HOST}:1"
 def service_name() -> str:
     """The FeatureService that new models are trained on: the newest in definitions.py. A model in use names its own."""
     settle()
-    from feature_repo.definitions import newest_service
+    from feature_repo.churn.definitions import newest_service
 
     return str(newest_service().name)
 
@@ -37,7 +40,7 @@ def service_name() -> str:
 def service_inputs() -> tuple[list[str], list[str]]:
     """The newest service's features: those that the table stores, and those computed when the question is asked."""
     settle()
-    from feature_repo.definitions import newest_service
+    from feature_repo.churn.definitions import newest_service
 
     projections = newest_service().feature_view_projections
     stored = [field.name for p in projections if p.name == VIEW for field in p.features]
@@ -49,7 +52,7 @@ def features_by_service() -> dict[str, list[str]]:
     settle()
     from feast import FeatureService
 
-    from feature_repo.definitions import DEFINITIONS
+    from feature_repo.churn.definitions import DEFINITIONS
 
     return {
         made.name: [field.name for p in made.feature_view_projections for field in p.features]
@@ -63,7 +66,7 @@ def on_demand(rows: pd.DataFrame) -> pd.DataFrame:
     settle()
     from feast.on_demand_feature_view import OnDemandFeatureView
 
-    from feature_repo.definitions import DEFINITIONS, newest_service
+    from feature_repo.churn.definitions import DEFINITIONS, newest_service
 
     wanted = {projection.name for projection in newest_service().feature_view_projections}
     asked = rows["event_time"].astype("datetime64[us, UTC]").astype("int64") // 1_000_000
@@ -101,7 +104,7 @@ def at_release(release: Release) -> FeatureStore:
     pinned = _registry().with_name(f"release-{release.release_id:06d}.db")
     shutil.copyfile(_registry(), pinned)
     store = open_store(pinned)
-    from feature_repo.definitions import customers_source
+    from feature_repo.churn.definitions import customers_source
 
     view = store.get_feature_view(VIEW)
     view.batch_source = customers_source(_relation(view, release.version("features.customers")))
@@ -132,7 +135,7 @@ def apply() -> bool:
         if stamp.exists() and stamp.read_text() == digest:
             return False
         settle()
-        from feature_repo.definitions import DEFINITIONS
+        from feature_repo.churn.definitions import DEFINITIONS
 
         open_store().apply(DEFINITIONS)
         files.write_whole(stamp, digest)

@@ -13,18 +13,24 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from observability import dataset_metrics
 from observability.airflow_metrics import AirflowMetrics
 from observability.lake_facts import LakeFacts
 from observability.late_days import late_days
 from observability.ledger_tail import STATES, LedgerTail, Told, running_seconds
 from observability.promises import deadline
-from plumbline import clock, contracts, lake, metrics, registered_models, releases, stage
-from plumbline.contracts import Contract
+from plumbline import clock
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import Contract
+from plumbline.declared import KPIS
+from plumbline.lake import tables as lake
 from plumbline.lineage import sending
-from plumbline.lineage.declared import KPIS
+from plumbline.pipeline import stage
 from plumbline.progress import warn
-from plumbline.releases import Release
+from plumbline.registry import registered_models
 from plumbline.settings import settings, settings_file
+from plumbline.state import releases
+from plumbline.state.releases import Release
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
@@ -38,7 +44,7 @@ class Scrape:
     """The samples of one scrape, each held against the schema, in which these contracts' datasets are."""
 
     def __init__(self, contracted: list[Contract]) -> None:
-        self._schema = metrics.known(contracted)
+        self._schema = dataset_metrics.known(contracted)
         self._families: dict[str, Family] = {}
 
     def add(self, name: str, value: float, **labels: str) -> None:
@@ -87,7 +93,7 @@ class Exporter:
                 self._try("releases", lambda p=product, t=told, r=release: self._release(scrape, p, t, r))  # type: ignore[misc]
                 for contract in contracted:
                     self._try(
-                        metrics.table_of(contract),
+                        dataset_metrics.table_of(contract),
                         lambda c=contract, t=told, r=release: self._dataset(scrape, c, t, r),  # type: ignore[misc]
                     )
             self._try(KPIS, lambda: self._business(scrape))
@@ -123,7 +129,7 @@ class Exporter:
 
     def _contracts(self) -> list[Contract]:
         """The contracts that can be read."""
-        names = self._try("contracts", metrics.contracted) or []
+        names = self._try("contracts", dataset_metrics.contracted) or []
         found = [self._try("contracts", lambda n=name: contracts.load(n)) for name in names]  # type: ignore[misc]
         return [contract for contract in found if contract is not None]
 
@@ -189,8 +195,8 @@ class Exporter:
             scrape.add("materialization_lag_seconds", max(0, (clock.wall() - published).total_seconds()), **head)
 
     def _dataset(self, scrape: Scrape, contract: Contract, told: Told, release: Release | None) -> None:
-        table = metrics.table_of(contract)
-        name = metrics.prefix(table)
+        table = dataset_metrics.table_of(contract)
+        name = dataset_metrics.prefix(table)
         stamp = next((c.name for c in contract.columns.values() if c.kind == "timestamp"), "")
         base: int | None = None
         version: int | None = None
@@ -224,7 +230,7 @@ class Exporter:
         known = [r for (product, _), r in sorted(self._releases.items()) if product == release.product]
         published = [(datetime.fromisoformat(r.published_at), r.as_of) for r in known if contract.dataset in r.tables]
         due, late = late_days(published, clock.now(), promised)
-        name = metrics.prefix(contract.dataset)
+        name = dataset_metrics.prefix(contract.dataset)
         scrape.add(f"{name}_due_days", due)
         scrape.add(f"{name}_late_days", len(late))
 

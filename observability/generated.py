@@ -13,13 +13,14 @@ from typing import Any
 
 from observability import alertmanager, house_rules, kubernetes, slo_rules
 from observability.rule import Group
-from plumbline import binaries, files
+from plumbline import files
 from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT
+from toolchain import binaries
 
 RULES = "observability/prometheus/rules"
 CONFIG = "observability/alertmanager/alertmanager.yml"
-DASHBOARDS = "observability/grafana/dashboards"
+DASHBOARDS = "observability/grafana/dashboards/churn"
 CLUSTER = "k8s/platform/monitoring/generated"
 HEADER = "# Generated from {source}\n# by `make generate`. Do not edit: `make lint` compares.\n"
 

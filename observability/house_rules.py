@@ -5,8 +5,8 @@ from __future__ import annotations
 from observability import promises
 from observability.rule import EXPORTER, PREDICTOR, WATCHDOG, Alert, Group
 from observability.slo_rules import CUSTOMERS
-from plumbline import contracts
-from plumbline.lineage.declared import LOG
+from plumbline.contracts import contract as contracts
+from plumbline.declared import LOG
 from plumbline.lineage.expected import downstream
 
 STUCK = 3_600

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from plumbline import lake
+from plumbline.lake import tables as lake
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from plumbline import contracts
-from plumbline.contracts import Contract, ContractError, Level
-from plumbline.lineage.declared import LOG
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import Contract, ContractError, Level
+from plumbline.declared import LOG
 
 DAYS = 200
 """The window of a daily promise: the shortest in which one late day is what 99.5% allow."""

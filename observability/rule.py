@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from plumbline.contracts import Contract
+from plumbline.contracts.contract import Contract
 
 EXPORTER, PREDICTOR = "exporter", "predictor"
 """Prometheus' jobs, by which rules tell whose target is down."""

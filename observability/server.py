@@ -11,9 +11,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from observability import airflow_metrics
 from observability.exporter import Exporter
 from observability.rule import PREDICTOR
-from plumbline import services
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say
+from plumbline.servers import services
 
 PORT = 9102
 

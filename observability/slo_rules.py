@@ -13,11 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from observability import promises
+from observability import dataset_metrics, promises
 from observability.promises import Ratio
 from observability.rule import EXPORTER, Alert, Group, Recording, Severity
-from plumbline import metrics
-from plumbline.contracts import Contract
+from plumbline.contracts.contract import Contract
 from plumbline.lineage.expected import downstream
 
 CUSTOMERS = "customers"
@@ -46,7 +45,7 @@ def groups() -> list[Group]:
 
     Deadlines are evaluated together, so that Alertmanager knows a late source no later than what it silences.
     """
-    contracted = list(metrics.datasets())
+    contracted = list(dataset_metrics.datasets())
     found = [
         Group("deadlines", tuple(rule for contract in contracted for rule in _deadline(contract))),
         *(Group(f"promises of {contract.dataset}", _of(contract)) for contract in contracted),
@@ -56,8 +55,8 @@ def groups() -> list[Group]:
 
 
 def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
-    table = metrics.table_of(contract)
-    name, affected = metrics.prefix(table), downstream(table)
+    table = dataset_metrics.table_of(contract)
+    name, affected = dataset_metrics.prefix(table), downstream(table)
     rules: list[Recording | Alert] = []
     if promises.deadline(contract) is not None:
         rules += _days(contract, table, affected)
@@ -81,8 +80,8 @@ def _due(contract: Contract) -> timedelta | None:
     """When a day must be there: as promised, or, for what promises no time, when the first of its downstream is due."""
     if (own := promises.deadline(contract)) is not None:
         return own
-    below = downstream(metrics.table_of(contract))
-    others = (c for c in metrics.datasets() if metrics.table_of(c) in below)
+    below = downstream(dataset_metrics.table_of(contract))
+    others = (c for c in dataset_metrics.datasets() if dataset_metrics.table_of(c) in below)
     return min((due for c in others if (due := promises.deadline(c)) is not None), default=None)
 
 
@@ -95,8 +94,8 @@ def _limit(contract: Contract) -> int | None:
 def _landed_just_now(table: str) -> str:
     """That a raw table which this one is made from was late and has landed: the run that follows needs some time."""
     found = ""
-    for source in metrics.datasets():
-        raw, limit = metrics.table_of(source), _limit(source)
+    for source in dataset_metrics.datasets():
+        raw, limit = dataset_metrics.table_of(source), _limit(source)
         if raw.startswith("raw.") and limit is not None and table in downstream(raw):
             age = f"{raw.replace('.', '_')}_freshness_seconds"
             found += f" unless on() (max_over_time({age}[{GRACE}]) > {limit} and {age} <= {limit})"
@@ -104,10 +103,10 @@ def _landed_just_now(table: str) -> str:
 
 
 def _deadline(contract: Contract) -> list[Recording | Alert]:
-    limit, table = _limit(contract), metrics.table_of(contract)
+    limit, table = _limit(contract), dataset_metrics.table_of(contract)
     if limit is None:
         return []
-    name, affected, seconds = metrics.prefix(table), downstream(table), limit - DAY
+    name, affected, seconds = dataset_metrics.prefix(table), downstream(table), limit - DAY
     at = f"{seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
     unknown = f'absent({name}_freshness_seconds) and on() (up{{job="{EXPORTER}"}} == 1)'
     about = {"dataset": table}
@@ -137,7 +136,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
 
 
 def _days(contract: Contract, table: str, affected: tuple[str, ...]) -> list[Recording | Alert]:
-    name, slo = metrics.prefix(table), f"{table}-on-time"
+    name, slo = dataset_metrics.prefix(table), f"{table}-on-time"
     allowed = promises.late_days_allowed(contract)
     return [
         Recording("slo:late_days:ratio", f"{name}_late_days / ({name}_due_days > 0)", {"slo": slo}),
@@ -191,7 +190,9 @@ def felt(affected: tuple[str, ...]) -> bool:
 
 def explained() -> dict[str, tuple[str, ...]]:
     """Late tables that explain other late tables: table → those of its downstream that have a deadline."""
-    late = sorted(metrics.table_of(contract) for contract in metrics.datasets() if _limit(contract) is not None)
+    late = sorted(
+        dataset_metrics.table_of(contract) for contract in dataset_metrics.datasets() if _limit(contract) is not None
+    )
     below = {table: tuple(sorted(set(downstream(table)) & set(late))) for table in late}
     return {table: tables for table, tables in below.items() if tables}
 

@@ -14,9 +14,11 @@ from typing import Any
 from observability import alertmanager, generated
 from observability.alertmanager import Waits
 from observability.rule import EXPORTER, PREDICTOR
-from plumbline import binaries, files, services
-from plumbline.services import HOST, Launch, Service
+from plumbline import files
+from plumbline.servers import services
+from plumbline.servers.services import HOST, Launch, Service
 from plumbline.settings import ROOT, settings, settings_file
+from toolchain import binaries
 
 PROMETHEUS, ALERTMANAGER = "prometheus", "alertmanager"
 
@@ -74,7 +76,7 @@ def exporter_server() -> Launch:
     """The exporter alone: it needs no binary of others."""
 
     def command(port: int, token: str) -> list[str]:
-        return [sys.executable, "-m", "plumbline.cli", "exporter", "--port", str(port)]
+        return [sys.executable, "-m", "plumb", "exporter", "--port", str(port)]
 
     def env(port: int, token: str) -> dict[str, str | None]:
         # A replay moves the clock in the settings file; a copy in the environment would hold it where it is.

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from plumbline import online_store, services, signing, stage
+from plumbline import declared, observed
 from plumbline.errors import Conflict
-from plumbline.lineage import declared, observed
-from plumbline.signing import Untrusted
-from serving import launch, registry, shadow
+from plumbline.pipeline import leases, stage
+from plumbline.registry import signing
+from plumbline.registry.signing import Untrusted
+from plumbline.servers import online_store, services
+from serving import launch
+from serving import loaded_model as registry
+from serving.churn import shadow
 from serving.errors import ServingError
 from serving.rollout import state
 
@@ -25,7 +29,7 @@ def deploy(model: str | None = None) -> dict[str, Any]:
     Raises Untrusted when the model's signature does not hold, ServingError when there is no such model, nothing is
     materialized, or the shadow check finds against it; Refused when it cannot score; Conflict in mid-rollout.
     """
-    with stage.lease(PRODUCT, "deploy", "deployment"):
+    with leases.lease(PRODUCT, "deploy", "deployment"):
         champion = registry.find(registry.CHAMPION)
         if champion is None:
             return _recorded(registry.CHALLENGER if model is None else model, None)
@@ -42,7 +46,7 @@ def settle(version: str) -> dict[str, Any]:
 
     Who answers is not touched: a rollout has seen to that. Raises Untrusted, ServingError when there is no such model.
     """
-    with stage.lease(PRODUCT, "deploy", "deployment"):
+    with leases.lease(PRODUCT, "deploy", "deployment"):
         champion = registry.find(registry.CHAMPION)
         return _recorded(version, str(champion.version) if champion else None, rolled_out=True)
 
@@ -82,7 +86,7 @@ def _trusted(version: str, gates: dict[str, Any]) -> None:
 
 def _tried(version: str) -> dict[str, Any]:
     """One real customer scored by a model that takes over without another to compare it with."""
-    from serving.scorer import Scorer
+    from serving.churn.scorer import Scorer
 
     if online := online_store.online(online_store.client()):
         observed.read(declared.ONLINE, online[0])

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, online_store
+from plumbline import clock
 from plumbline.errors import PlumblineError
-from plumbline.online_store import ONLINE
+from plumbline.servers import online_store
+from plumbline.servers.online_store import ONLINE
 from serving.errors import Refused, ServingError
 from serving.service_read import ServiceRead
 

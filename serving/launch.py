@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from plumbline import files, online_store, provenance, services
+from plumbline import files, provenance
+from plumbline.servers import online_store, services
 from plumbline.settings import settings
-from serving import registry
+from serving import loaded_model as registry
 from serving.errors import ServingError
 from serving.track import CANARY, STABLE
 
@@ -62,7 +63,7 @@ def _launch(name: str, version: str, track: str, port: int | None) -> services.L
     def command(port: int, token: str) -> list[str]:
         tell(called, track)
         given = {"--port": str(port), "--grpc-port": str(grpc_port), "--model": version}
-        return [sys.executable, "-m", "plumbline.cli", "serve", *(part for pair in given.items() for part in pair)]
+        return [sys.executable, "-m", "plumb", "serve", *(part for pair in given.items() for part in pair)]
 
     return services.Launch(
         name=name,

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from plumbline import signing, trusted_models
 from plumbline.errors import SettingsError
-from plumbline.registered_models import NAME
+from plumbline.registry import signing, trusted_models
+from plumbline.registry.registered_models import NAME
+from plumbline.registry.signing import Untrusted
 from plumbline.settings import settings
-from plumbline.signing import Untrusted
-from serving import registry
-from serving.registry import LoadedModel
+from serving import loaded_model as registry
+from serving.loaded_model import LoadedModel
 
 
 def load(folder: Path) -> LoadedModel:

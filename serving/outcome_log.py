@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, lake
+from plumbline import clock
+from plumbline.lake import tables as lake
 from plumbline.metrics import instrument
 from plumbline.progress import warn
 

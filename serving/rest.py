@@ -21,7 +21,8 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from plumbline.metrics import instrument
-from serving import errors, requests
+from serving import errors
+from serving.churn import requests
 from serving.errors import Refused
 
 LOG = logging.getLogger("plumbline.serving")

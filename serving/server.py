@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plumbline import clock, online_store, registered_models, services
+from plumbline import clock, declared, observed
 from plumbline.errors import ServiceUnavailable
-from plumbline.lineage import declared, events, observed
+from plumbline.lineage import events
 from plumbline.progress import say, warn
-from serving import registry
+from plumbline.registry import registered_models
+from plumbline.servers import online_store, services
+from serving import loaded_model as registry
 from serving.track import CANARY, STABLE, Track
 
 GRACE = 10
@@ -50,7 +52,7 @@ def serve(
     if model_dir is not None:
         store.apply()  # a pod's home is empty: its image has the definitions
     with _no_arguments():
-        from serving.predictor import NAME, ChurnPredictor
+        from serving.churn.predictor import NAME, ChurnPredictor
     from serving.outcome_log import OutcomeLog
 
     log = OutcomeLog()

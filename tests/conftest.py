@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from plumbline import services, spark
+from plumbline.lake import spark
+from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 
 NOW = "1998-07-01T00:00:00Z"

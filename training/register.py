@@ -4,7 +4,7 @@ Champion and candidate are scored on the same test rows, those of the candidate'
 its own FeatureService at this release. A champion trained at a later release (after an undo) may have seen them: the
 comparison then favours the champion, which is the safe side.
 
-Its files are signed before it is a version (`plumbline.signing`), if they hold the very model that was trained. A
+Its files are signed before it is a version (signing.py), if they hold the very model that was trained. A
 champion whose signature does not hold is not loaded, so there is nothing to compare with.
 
 The rule: the candidate's mean log loss may exceed the champion's by at most TOLERANCE. Log loss, because what is
@@ -16,14 +16,18 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, releases, signing, stage, trusted_models
-from plumbline.lineage import declared, observed
-from plumbline.signing import Untrusted
-from plumbline.trusted_models import SIGNED_BY
-from training import dataset, evaluate, model, point_in_time, tracking
-from training.dataset import PRODUCT, Dataset
+from plumbline import declared, files, observed
+from plumbline.pipeline import stage
+from plumbline.registry import signing, trusted_models
+from plumbline.registry.signing import Untrusted
+from plumbline.registry.trusted_models import SIGNED_BY
+from plumbline.state import releases
+from training import datasets, evaluate, point_in_time, tracking
+from training.churn import model
+from training.churn.dataset import PRODUCT
+from training.churn.train import load_run
+from training.datasets import Dataset
 from training.errors import TrainingError
-from training.train import load_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +59,8 @@ def register(release: int | None = None) -> dict[str, Any]:
     Raises TrainingError when nothing was trained, or the dataset has changed since.
     """
     found = releases.required(PRODUCT, release)
-    with dataset.working("register"):
-        run, data = load_run(found.release_id), dataset.load(found.release_id)
+    with datasets.working("register"):
+        run, data = load_run(found.release_id), datasets.load(found.release_id)
         if run["dataset_hash"] != data.about["content_hash"]:
             raise TrainingError(
                 f"the model of release {found.release_id} was trained on {run['dataset_id']}, the dataset is "

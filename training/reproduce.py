@@ -15,11 +15,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, lake, stage
+from plumbline import files
+from plumbline.lake import tables as lake
+from plumbline.pipeline import leases, stage
 from plumbline.progress import say
 from plumbline.settings import settings
-from training import canonical, model, rebuild, tracking
-from training.dataset import ORDERS, PRODUCT, Dataset
+from training import canonical, rebuild, tracking
+from training.churn import model
+from training.churn.dataset import ORDERS, PRODUCT
+from training.datasets import Dataset
 from training.errors import TrainingError
 from training.point_in_time import FEATURES
 from training.rebuild import Rebuild, RebuildError
@@ -106,7 +110,7 @@ def reproduce(run: str, keep: bool = False) -> dict[str, Any]:
     """
     mlflow_client = tracking.client()
     recorded = recover(mlflow_client, run)
-    with stage.lease(PRODUCT, "reproduce", "reproduction"):
+    with leases.lease(PRODUCT, "reproduce", "reproduction"):
         head = {"run_id": f"reproduce-{recorded.run_id}", "stage": "reproduce"}
         return stage.recorded(PRODUCT, head, lambda: _reproduce(recorded, keep))
 
@@ -135,7 +139,7 @@ def recover(mlflow_client: MlflowClient, run: str) -> Recorded:
 
 def tell(found: dict[str, Any]) -> None:
     """Prints the links as a table, and what is broken."""
-    from plumbline import terminal
+    from plumbline.display import terminal
 
     console = terminal.console(150)
     told = terminal.table(f"Run {found['mlflow_run_id']} made again", "link", "recorded", "rebuilt", "same")

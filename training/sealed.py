@@ -39,7 +39,7 @@ def main() -> None:
     if not os.path.realpath(str(plumbline.__file__)).startswith(os.path.realpath(code) + os.sep):
         sys.exit(f"sealed: plumbline is {plumbline.__file__}, expected it below {code}")
     sys.argv = ["plumb", *rest[at + 1 :]]
-    runpy.run_module("plumbline.cli", run_name="__main__")
+    runpy.run_module("plumb", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plumbline import registered_models
-from plumbline.registered_models import CHALLENGER, CHAMPION, NAME
+from plumbline.registry import registered_models
+from plumbline.registry.registered_models import CHALLENGER, CHAMPION, NAME
 from plumbline.settings import settings
 
 if TYPE_CHECKING:

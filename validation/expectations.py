@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.settings import settings
-from validation.suites import Check
+from validation.churn.suites import Check
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

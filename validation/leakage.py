@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, provenance, releases, stage
+from plumbline import declared, files, observed, provenance
 from plumbline.errors import GateFailed
-from plumbline.lineage import declared, observed
+from plumbline.pipeline import leases, stage
 from plumbline.progress import say
 from plumbline.settings import settings
-from validation import split_contamination, target_leakage, temporal_leakage
+from plumbline.state import releases
+from validation import split_contamination
+from validation.churn import target_leakage, temporal_leakage
 from validation.leakage_findings import Audited, Finding
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ def check(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     Raises GateFailed when a gate fails, with each finding, its rows and some keys; PlumblineError without a dataset.
     """
     place = Place(releases.required(PRODUCT, release).release_id, leaky)
-    with stage.lease(PRODUCT, STAGE, "training"):
+    with leases.lease(PRODUCT, STAGE, "training"):
         digest = _file_digest(place)
         verdict = files.read_json(place.folder / VERDICT)
         if verdict is not None and verdict["verdict"] == "passed" and _same(verdict, digest):

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from plumbline import files, provenance, releases, stage
+from plumbline import files, provenance
 from plumbline.errors import GateFailed
 from plumbline.lineage import expected
 from plumbline.lineage.expected import Edge
 from plumbline.lineage.runs import EventFile, Events, Port, Run
+from plumbline.pipeline import leases, stage
 from plumbline.progress import say
-from plumbline.releases import Release
 from plumbline.settings import settings
+from plumbline.state import releases
+from plumbline.state.releases import Release
 
 PRODUCT, STAGE = "churn", "lineage_check"
 GATE = "lineage_completeness"
@@ -36,7 +38,7 @@ def check(release: int | None = None, events: Events | None = None) -> dict[str,
     Raises GateFailed that names each hole, ReleaseError when there is no such release.
     """
     found = releases.required(PRODUCT, release)
-    with stage.lease(PRODUCT, STAGE, "training"):
+    with leases.lease(PRODUCT, STAGE, "training"):
         edges = wanted()
         say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
         holes = judge(found, (events or EventFile()).runs(None), edges)

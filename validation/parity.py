@@ -17,16 +17,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from plumbline import clock, files, online_store, releases, stage
+from plumbline import clock, declared, files, observed
 from plumbline.errors import GateFailed, PlumblineError
-from plumbline.lineage import declared, observed
+from plumbline.pipeline import leases, stage
 from plumbline.progress import say
-from plumbline.releases import Release
+from plumbline.servers import online_store
 from plumbline.settings import settings
-from validation import answers, point_in_time
-from validation.answers import OnDemand, Replayed
+from plumbline.state import releases
+from plumbline.state.releases import Release
+from validation import point_in_time
+from validation import served_answers as answers
 from validation.mismatch import Mismatch, told
 from validation.point_in_time import TABLE, Row, same
+from validation.served_answers import OnDemand, Replayed
 
 GATE, STAGE, PRODUCT = "parity", "parity_check", "churn"
 KEPT = 1_000
@@ -77,7 +80,7 @@ def check(opened: Callable[[], Online], on_demand: OnDemand, asked: Asked) -> di
     Raises GateFailed naming features, customers, both values and the release; ParityError when no release is online;
     Conflict while a materialization is at work. Evidence is in `<home>/evidence/<run_id>/parity_check.json`.
     """
-    with stage.lease(PRODUCT, STAGE, "materialization"):
+    with leases.lease(PRODUCT, STAGE, "materialization"):
         held = online_store.online(online_store.client())
         if held is None:
             raise ParityError("no release is whole in the online store: run `plumb materialize`, then check it")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from plumbline import lake
+from plumbline.lake import tables as lake
 
 if TYPE_CHECKING:
     import pyarrow as pa

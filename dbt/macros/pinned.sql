@@ -1,6 +1,6 @@
 {#-
     A source table at the version that this run pinned, instead of whatever is newest.
-    It comes from plumbline.transform in PLUMB_PINS, one JSON object {"raw.orders": "delta.`…` VERSION AS OF 12", …};
+    It comes from transform.build in PLUMB_PINS, one JSON object {"raw.orders": "delta.`…` VERSION AS OF 12", …};
     batches that a gate rejected are left out there.
 -#}
 {% macro pinned(schema, table) -%}

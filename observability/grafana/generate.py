@@ -9,12 +9,12 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from observability.grafana.churn import churn
-from observability.grafana.pipeline import pipeline
+from observability.grafana.churn.board import churn
+from observability.grafana.churn.pipeline import pipeline
 from plumbline import files
 from plumbline.settings import ROOT
 
-FOLDER = Path(__file__).parent / "dashboards"
+FOLDER = Path(__file__).parent / "dashboards" / "churn"
 BOARDS = {"churn.json": churn, "pipeline.json": pipeline}
 
 

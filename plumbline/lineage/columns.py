@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from plumbline.column_lineage import DIALECT
+from plumbline.lineage.column_lineage import DIALECT
 
 Columns = dict[str, list[tuple[str, str]]]
 """A column → the (table, column) that it is computed from."""

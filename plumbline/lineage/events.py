@@ -16,10 +16,11 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import __version__, clock, lake
+from plumbline import __version__, clock
+from plumbline.declared import LAKE, LOG, NAMESPACE, PARENT, job
+from plumbline.lake import tables as lake
 from plumbline.lineage import client, columns, sending
-from plumbline.lineage.declared import LAKE, LOG, NAMESPACE, PARENT, job
-from plumbline.lineage.observed import Assertion, Watch
+from plumbline.observed import Assertion, Watch
 from plumbline.settings import settings
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plumbline.lineage.declared import BY_HAND, STAGES, job
+from plumbline.declared import BY_HAND, STAGES, job
 from plumbline.settings import ROOT
 
 DBT = ROOT / "dbt"
 APART = "business"
 """The folder of models that are no part of the daily run: `plumb kpis` builds them, and declares what from."""
 
-DEFINITIONS = ROOT / "feature_repo" / "definitions.py"
+DEFINITIONS = ROOT / "feature_repo" / "churn" / "definitions.py"
 REFERENCE = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")
 SOURCE = re.compile(r"\b(?:source|pinned|landed_before)\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
 CONFIG = re.compile(r"\b(alias|schema|materialized)\s*=\s*['\"](\w+)['\"]")

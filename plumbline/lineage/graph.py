@@ -13,10 +13,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from plumbline import releases
-from plumbline.lineage import declared, expected
-from plumbline.lineage.declared import CHAMPION, MODELS, STAGES
+from plumbline import declared
+from plumbline.declared import CHAMPION, MODELS, STAGES
+from plumbline.lineage import expected
 from plumbline.lineage.runs import Events, LineageError, Port, Run
+from plumbline.state import releases
 
 PRODUCT = "churn"
 LATEST = {"champion": CHAMPION, "challenger": MODELS, "churn_xgb": MODELS, "endpoint": declared.ENDPOINT}

@@ -15,9 +15,9 @@ import urllib.request
 from typing import Any
 from urllib.parse import quote
 
+from plumbline.declared import NAMESPACE, STAGES
 from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import runs
-from plumbline.lineage.declared import NAMESPACE, STAGES
 from plumbline.lineage.runs import LineageError, Port, Run
 
 API = "/api/v1"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plumbline import page
+from plumbline.display import page
 from plumbline.lineage import text
 from plumbline.lineage.graph import Graph
 from plumbline.settings import settings

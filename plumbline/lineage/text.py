@@ -7,7 +7,7 @@ from datetime import datetime
 from rich.markup import escape
 from rich.tree import Tree
 
-from plumbline import terminal
+from plumbline.display import terminal
 from plumbline.lineage.graph import Graph
 from plumbline.lineage.runs import Run
 

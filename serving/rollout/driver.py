@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from plumbline import clock, services
+from plumbline import clock
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
-from serving import deploy, launch, registry
+from plumbline.servers import services
+from serving import deploy, launch
+from serving import loaded_model as registry
 from serving.errors import ServingError
 from serving.rollout import envoy, manifests, prometheus, state
 from serving.rollout.analysis import AnalysisRun, Phase

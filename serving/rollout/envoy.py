@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plumbline import files, services
-from plumbline.services import HOST
+from plumbline import files
+from plumbline.servers import services
+from plumbline.servers.services import HOST
 from serving.rollout.errors import RolloutError
 
 NAME = "envoy"

@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline import files, services
-from plumbline.services import HOST, Launch, Service
+from plumbline import files
+from plumbline.servers import services
+from plumbline.servers.services import HOST, Launch, Service
 from plumbline.settings import settings
 from serving import launch
 from serving.rollout import envoy, manifests, prometheus
@@ -152,7 +153,7 @@ class Laptop:
     def _judge(self) -> Service:
         def command(port: int, token: str) -> list[str]:
             given = ["--template", str(self.template), "--port", str(port), "--every", str(JUDGE_EVERY)]
-            return [sys.executable, "-m", "plumbline.cli", "judge", *given]
+            return [sys.executable, "-m", "plumb", "judge", *given]
 
         return services.ensure(
             Launch(JUDGE, command, lambda port, token: services.answers(f"http://{HOST}:{port}/metrics", 2))

@@ -16,10 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plumbline import binaries, files, services
-from plumbline.services import HOST
+from plumbline import files
+from plumbline.servers import services
+from plumbline.servers.services import HOST
 from plumbline.settings import settings
 from serving.rollout.errors import RolloutError
+from toolchain import binaries
 
 NAME = "rollout-prometheus"
 ENVOY, PREDICTOR, JUDGE = "envoy", "predictor", "judge"

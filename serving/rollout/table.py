@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, terminal
+from plumbline import clock
+from plumbline.display import terminal
 from plumbline.progress import say
 from serving.rollout.driver import Shown
 from serving.rollout.laptop import Laptop

@@ -16,9 +16,10 @@ from pods import bucket
 from stories import AROUND
 from traffic import RATE, Callers
 
-from plumbline import cluster_binaries, services
-from plumbline.services import HOST
+from plumbline.servers import services
+from plumbline.servers.services import HOST
 from plumbline.settings import settings
+from toolchain import cluster_binaries
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """A real control plane on loopback: etcd, API server, controllers of Kubernetes, Argo Rollouts and KServe.
 
-Everything listens on a free port of 127.0.0.1 and in a session of its own, by `plumbline.services`: its record and log
+Everything listens on a free port of 127.0.0.1 and in a session of its own, by `services`: its record and log
 lie in the home, and `stop` leaves no process behind. The API server's token is random.
 """
 
@@ -20,9 +20,11 @@ from typing import Any
 import yaml
 from kube import Kube
 
-from plumbline import cluster_binaries, files, manifests, services
-from plumbline.services import HOST
+from plumbline import files
+from plumbline.servers import services
+from plumbline.servers.services import HOST
 from plumbline.settings import settings
+from toolchain import cluster_binaries, manifests
 
 CONTROLLERS = (
     "deployment-controller",

@@ -13,8 +13,9 @@ from control_plane import eventually
 from kube import Kube, Object
 from world import NOW, Model, verify_key
 
-from plumbline import manifests, online_store
+from plumbline.servers import online_store
 from plumbline.settings import settings
+from toolchain import manifests
 
 NAMESPACE = "churn-dev"
 ARGS = {"interval": "2s", "count": "3", "window": "10s", "min-requests": "10", "latency-slack": "150"}

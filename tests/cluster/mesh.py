@@ -15,8 +15,9 @@ import httpx
 from kube import Kube, Object, Refused
 from pods import local
 
-from plumbline import files, services
-from plumbline.services import HOST
+from plumbline import files
+from plumbline.servers import services
+from plumbline.servers.services import HOST
 from plumbline.settings import settings
 from serving.rollout import envoy, prometheus
 

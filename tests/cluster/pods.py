@@ -167,7 +167,7 @@ class Pod(threading.Thread):
         }
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "plumbline.cli", *words],
+                [sys.executable, "-m", "plumb", *words],
                 env=environment,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

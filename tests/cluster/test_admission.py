@@ -9,7 +9,7 @@ import yaml
 from control_plane import eventually
 from kube import Kube, Refused
 
-from plumbline import manifests
+from toolchain import manifests
 
 pytestmark = pytest.mark.cluster
 

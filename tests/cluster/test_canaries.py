@@ -17,10 +17,13 @@ from control_plane import eventually
 from stories import Story, ship, split_is_right
 from world import Model
 
-from plumbline import cluster_binaries, files, registered_models, services
+from plumbline import files
+from plumbline.registry import registered_models
+from plumbline.servers import services
 from plumbline.settings import ROOT
-from serving import registry
+from serving import loaded_model as registry
 from serving.rollout import prometheus
+from toolchain import cluster_binaries
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

@@ -9,8 +9,8 @@ import yaml
 from control_plane import eventually
 from kube import Kube, Object, Refused
 
-from plumbline import manifests
 from plumbline.settings import ROOT
+from toolchain import manifests
 
 pytestmark = pytest.mark.cluster
 

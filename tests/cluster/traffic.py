@@ -1,6 +1,6 @@
 """Steady simulated callers through Envoy, and what the customers did afterwards, simulated from what they are.
 
-The campaign acts on a score, never on a version: `plumbline.simulated_responses` answers, and the outcomes are appended
+The campaign acts on a score, never on a version: `simulated_responses` answers, and the outcomes are appended
 to the table that the judge reads.
 """
 
@@ -17,11 +17,12 @@ from typing import Any
 import httpx
 from world import CUSTOMERS, NOW, leaves
 
-from plumbline import clock, lake
-from plumbline.services import HOST
-from plumbline.simulated_responses import SEED, respond
-from plumbline.simulation import MARK
-from serving import outcomes
+from plumb.demo.simulated_responses import SEED, respond
+from plumb.demo.simulation import MARK
+from plumbline import clock
+from plumbline.lake import tables as lake
+from plumbline.servers.services import HOST
+from serving.churn import outcomes
 
 RATE = 30.0
 """Requests a second."""

@@ -1,7 +1,7 @@
 """What predictors need, made up: customers in Redis through Feast, models in a registry and a bucket. No Spark.
 
 Half of the customers are about to leave: those who have not ordered for long. What a customer really does is that, so
-that a model can be right or wrong, and support and sales feel it (`plumbline.simulated_responses`).
+that a model can be right or wrong, and support and sales feel it (`plumb.demo.simulated_responses`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import Any
 
 import yaml
 
-from plumbline import online_store, promote, registered_models, trusted_models
+from plumbline.registry import registered_models, trusted_models
+from plumbline.servers import online_store
 from plumbline.settings import settings
+from serving import promote
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
 TODAY = 10408

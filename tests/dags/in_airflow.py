@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from plumbline import airflow
+from plumbline.orchestration import airflow
 from plumbline.settings import ENVIRONMENTS, ROOT
 
 PYTHON = ENVIRONMENTS / "orchestration" / "bin" / "python"

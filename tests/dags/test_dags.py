@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plumbline.stage import STAGES
+from plumbline.pipeline.stage import STAGES
 from tests.dags import in_airflow
 
 SCRIPT = """
@@ -93,7 +93,7 @@ def test_a_gate_is_not_asked_a_second_time_and_all_else_is(tmp_path: Path, code:
     (folder / "one.py").write_text("""
 from datetime import timedelta
 from airflow.sdk import DAG
-from plumbline.tasks import plumb_task
+from plumbline.orchestration.tasks import plumb_task
 with DAG("one", schedule=None) as dag:
     plumb_task("features", retry_delay=timedelta(seconds=0))
 """)

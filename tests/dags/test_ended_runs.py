@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from plumbline import airflow
+from plumbline.orchestration import airflow
 from plumbline.settings import ROOT
 
 DAG = """
@@ -24,7 +24,10 @@ with DAG("sleeper", default_args={"retries": 1, "retry_delay": timedelta(seconds
     first, second = (BashOperator(task_id=name, bash_command="sleep 6543") for name in ("first", "second"))
     first >> second
 """
-RUN = "from pathlib import Path; from plumbline import airflow; list(airflow.run([('sleeper', None)], Path('.')))"
+RUN = (
+    "from pathlib import Path; from plumbline.orchestration import airflow; "
+    "list(airflow.run([('sleeper', None)], Path('.')))"
+)
 
 
 def sleeping() -> list[psutil.Process]:

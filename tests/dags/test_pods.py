@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from plumbline.errors import SettingsError
+from plumbline.pipeline.stage import STAGES
 from plumbline.settings import settings
-from plumbline.stage import STAGES
 from tests.dags import in_airflow
 
 IMAGE = f"registry.internal/plumbline@sha256:{'a1' * 32}"

@@ -3,7 +3,6 @@ asked, on a good day and on a broken one."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import time
 from datetime import timedelta
@@ -12,8 +11,14 @@ from typing import Any
 from observability import stack
 from observability.grafana import generate
 from observability.grafana.answers import Window, answers, panels
-from plumbline import business, clock, demo, lake, ledger, services, simulation
-from plumbline.lineage.declared import LOG
+from plumb.demo import demo, simulation
+from plumbline import clock
+from plumbline.declared import LOG
+from plumbline.lake import tables as lake
+from plumbline.servers import services
+from plumbline.state import ledger
+from serving import launch
+from transform import business_kpis as business
 
 EMPTY_WHEN_WELL = {"Firing now"}
 AGE = "Features' age, at most 24.1 h"
@@ -25,7 +30,7 @@ Shown = dict[str, list[list[dict[str, Any]]]]
 
 def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     """Leaves the home's clock a day later, and a failed gate in its ledger."""
-    importlib.import_module("serving.launch").ensure()
+    launch.ensure()
     stack.up(stack.Pace(interval="1s"))
     asked = simulation.traffic(60, seconds=6)
     assert asked["answers"] == {"200": 60}

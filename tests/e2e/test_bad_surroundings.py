@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from drills.striking import PLUMB, started
-from ingestion import shop
-from plumbline import lake, ledger, releases
+from ingestion.churn import cdnow as shop
+from plumbline.lake import tables as lake
+from plumbline.state import ledger, releases
 from tests.conftest import use_home
 from tests.e2e.test_whole_path import plumb
 

@@ -20,9 +20,11 @@ import pytest
 
 from drills import striking
 from drills.striking import Kill, commit, data_file, in_mlflow, new_file, redis_writes, rewritten, started, then
-from ingestion import shop
-from plumbline import lake, ledger, online_store, releases, services
+from ingestion.churn import cdnow as shop
+from plumbline.lake import tables as lake
+from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
+from plumbline.state import ledger, releases
 from tests.conftest import use_home
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(3600)]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from feature_repo.jobs import customers as job
-from ingestion import shop
-from plumbline import preview as module
-from plumbline import preview_page, transform
-from plumbline.preview import PreviewError, changed, preview
+from feature_repo.churn.jobs import customers as job
+from ingestion.churn import cdnow as shop
+from plumb.reports.preview import page as preview_page
+from plumb.reports.preview import preview as module
+from plumb.reports.preview.preview import PreviewError, changed, preview
 from tests.e2e.test_whole_path import plumb
+from transform import build as transform
 
 DAY = "1997-01-19"
 UNTOUCHED = ("lake", "ledger", "releases", "runs", "evidence", "feast", "mlflow", "training", "dbt", "shop.sqlite")
@@ -40,7 +41,7 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
     for stage in ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release"):
         done = plumb(stage, "--as-of", DAY)
         assert done.returncode == 0, done.stderr
-    project, sql = tmp_path / "tree" / "dbt", tmp_path / "tree" / "feature_repo" / "jobs" / "customers.sql"
+    project, sql = tmp_path / "tree" / "dbt", tmp_path / "tree" / "feature_repo" / "churn" / "jobs" / "customers.sql"
     shutil.copytree(transform.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     sql.parent.mkdir(parents=True)
     shutil.copyfile(job.SQL, sql)
@@ -94,5 +95,5 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
     mart, features = preview()
     assert "models/marts/orders.sql" in mart.errors[0] and "no_such_column" in mart.errors[0]
     line = next(n for n, text in enumerate(sql.read_text().splitlines(), 1) if "orders_8d" in text)
-    assert f"feature_repo/jobs/customers.sql:{line}: " in features.errors[0] and "orders_8d" in features.errors[0]
+    assert f"feature_repo/churn/jobs/customers.sql:{line}: " in features.errors[0] and "orders_8d" in features.errors[0]
     assert contents(home) == before

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from ingestion import shop
-from plumbline import lake, releases
+from ingestion.churn import cdnow as shop
+from ingestion.database import source
+from plumbline.lake import tables as lake
+from plumbline.state import releases
 from tests.e2e.test_whole_path import plumb
 
 DAY = "1997-01-20"
@@ -19,9 +21,9 @@ BAD, UNKNOWN = 900_001, 999_999
 
 
 def set_order(cents: int, day: date = date(1997, 1, 19), customer: int = 1) -> None:
-    orders = shop.schema().tables["orders"]
+    orders = source.schema().tables["orders"]
     row = {"order_id": BAD, "customer_id": customer, "order_date": day, "units": 1, "total_cents": cents}
-    with shop.connected(shop.engine()) as connection:
+    with source.connected(source.engine()) as connection:
         connection.execute(sa.delete(orders).where(orders.c.order_id == BAD))
         connection.execute(sa.insert(orders), [{**row, "recorded_at": datetime(1997, 1, 20, 9)}])
 

@@ -12,14 +12,16 @@ from typing import Any
 
 import pytest
 
-from ingestion import shop
+from ingestion.churn import cdnow as shop
 from observability import stack
-from plumbline import releases, scheduler, services
+from plumbline.orchestration import scheduler
+from plumbline.servers import services
 from plumbline.settings import settings
+from plumbline.state import releases
 from tests.conftest import use_home
 
 LAST = date(1997, 9, 30)
-"""The first day on which a model can be trained: 90 days of warm-up and two label windows of 90 (training/split.py)."""
+"""The first day on which a model can be trained: 90 days of warm-up and two label windows of 90 (split.py)."""
 
 
 class Airflow:

@@ -12,11 +12,15 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from plumbline import demo, flow, lake, ledger, online_store, releases, services
+from plumb.reports import flow
+from plumbline.lake import tables as lake
 from plumbline.lineage import expected, graph, sending
 from plumbline.lineage.runs import EventFile
-from plumbline.releases import Release
+from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
+from plumbline.state import ledger, releases
+from plumbline.state.releases import Release
+from serving import client
 from tests.conftest import use_home
 from tests.e2e.panels import assert_every_panel_answers_and_tells_a_broken_day
 from tests.plumbline import openlineage_rules
@@ -122,7 +126,7 @@ def assert_an_undo_is_answered(release: Release) -> None:
     launch.ensure()
 
     def answered() -> list[tuple[int, float]]:
-        found = [demo.ask(customer) for customer in todays]
+        found = [client.ask(customer) for customer in todays]
         assert {status for status, _ in found} == {200}
         shown = [answer["predictions"][0] for _, answer in found]
         return [(one["release_id"], one["churn_probability"]) for one in shown]

@@ -12,8 +12,9 @@ from deltalake import write_deltalake
 
 from feature_repo import catalog
 from feature_repo.catalog import CatalogError
-from plumbline import lake, releases
-from plumbline.releases import Release
+from plumbline.lake import tables as lake
+from plumbline.state import releases
+from plumbline.state.releases import Release
 
 DAYS = [date(1998, 6, 29), date(1998, 6, 30)]
 N = 200

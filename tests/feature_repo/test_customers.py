@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from feature_repo.jobs import customers as job
-from plumbline import clock, spark
+from feature_repo.churn.jobs import customers as job
+from plumbline import clock
+from plumbline.lake import spark
 
 FIRST = date(1998, 1, 1)
 

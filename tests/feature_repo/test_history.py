@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 from test_customers import FIRST, make_orders
 
-from feature_repo.jobs import customers as job
-from feature_repo.jobs import hindsight, history
-from plumbline import lake, ledger, releases, spark
-from plumbline.releases import Release
-from plumbline.stage import Candidate, StageRun
+from feature_repo.churn.jobs import customers as job
+from feature_repo.churn.jobs import hindsight, history
+from plumbline.lake import spark
+from plumbline.lake import tables as lake
+from plumbline.pipeline.stage import StageRun
+from plumbline.state import ledger, releases
+from plumbline.state.candidates import Candidate
+from plumbline.state.releases import Release
 
 SQL = job.SQL.read_text()
 LAST_COLUMN = "    CAST(last_order_day AS INT) AS last_order_day\n"
@@ -41,7 +44,7 @@ def run_of(day: date, base: Release | None) -> StageRun:
 
 
 def compute(day: date, base: Release | None) -> StageRun:
-    """The stage, and its entry in the ledger as `plumbline.stage` makes it."""
+    """The stage, and its entry in the ledger as `plumbline.pipeline.stage` makes it."""
     run = run_of(day, base)
     message = job.compute(run)
     ledger.record(

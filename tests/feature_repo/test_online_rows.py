@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from feature_repo import online_rows
-from plumbline import clock, online_store
+from plumbline import clock
+from plumbline.servers import online_store
 from tests.validation import parity_world as world
 from tests.validation.parity_world import DAYS, NULLS, N
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from feature_repo import online_rows
 from feature_repo import store as feature_store
-from plumbline import lake, releases, spark
-from plumbline.releases import Release
+from plumbline.lake import spark
+from plumbline.lake import tables as lake
+from plumbline.state import releases
+from plumbline.state.releases import Release
 from training import point_in_time
 from training.errors import TrainingError
 from validation import point_in_time as gate
@@ -94,7 +96,7 @@ def table(rows: list[Row]) -> pa.Table:
     }
     from feast.types import from_feast_to_pyarrow_type
 
-    from feature_repo.definitions import customer_features
+    from feature_repo.churn.definitions import customer_features
 
     for field in customer_features.schema:
         kind = from_feast_to_pyarrow_type(field.dtype)
@@ -189,7 +191,7 @@ def test_what_happens_after_an_observation_never_changes_it(drawn: Any, later: l
 @few
 @given(drawn=worlds())
 def test_the_parity_gates_join_gives_what_feasts_gives(drawn: Any) -> None:
-    from feature_repo.definitions import customer_features
+    from feature_repo.churn.definitions import customer_features
 
     rows, asked = drawn
     answer = point_in_time.aligned(*joined(rows, asked))

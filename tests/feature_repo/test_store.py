@@ -13,8 +13,11 @@ import pytest
 from feature_repo import materialize as module
 from feature_repo import store as feature_store
 from feature_repo.materialize import MaterializeError, materialize
-from plumbline import clock, lake, online_store, spark
-from plumbline.releases import Release, publish
+from plumbline import clock
+from plumbline.lake import spark
+from plumbline.lake import tables as lake
+from plumbline.servers import online_store
+from plumbline.state.releases import Release, publish
 
 TABLE = "features.customers"
 N = 200
@@ -83,7 +86,7 @@ def two_releases(with_spark: str, home: Path) -> tuple[pd.DataFrame, pd.DataFram
 def test_online_equals_offline_for_every_customer_and_reads_stay_at_their_release(
     two_releases: tuple[pd.DataFrame, pd.DataFrame],
 ) -> None:
-    from plumbline import releases
+    from plumbline.state import releases
 
     asked = int(clock.now().timestamp())
     for number, snapshot in enumerate(two_releases, start=1):
@@ -171,7 +174,7 @@ def test_rows_of_the_release_before_do_not_pass_for_this_ones(
 
 
 def test_the_store_names_its_features_once(home: Path) -> None:
-    from feature_repo.definitions import churn_v1, customer_features
+    from feature_repo.churn.definitions import churn_v1, customer_features
 
     served = {feature.name for projection in churn_v1.feature_view_projections for feature in projection.features}
     assert served <= {field.name for field in customer_features.schema} | {"days_since_last_order"}
@@ -184,7 +187,7 @@ def test_the_newest_service_is_told_by_its_number(home: Path, monkeypatch: pytes
     feature_store.settle()
     from feast import FeatureService
 
-    from feature_repo import definitions
+    from feature_repo.churn import definitions
 
     def defined(*names: str) -> None:
         made = [FeatureService(name=name, features=[definitions.churn_recency]) for name in names]

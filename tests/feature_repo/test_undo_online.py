@@ -11,8 +11,11 @@ from deltalake import write_deltalake
 from test_store import LAST, TABLE, release, write_snapshot
 
 from feature_repo.materialize import materialize
-from plumbline import clock, lake, online_store, spark
-from plumbline.undo import undo
+from plumbline import clock
+from plumbline.lake import spark
+from plumbline.lake import tables as lake
+from plumbline.pipeline.undo import undo
+from plumbline.servers import online_store
 
 DAY_BEFORE = LAST - timedelta(days=1)
 NEWCOMERS = 5

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from plumbline import services
+from plumbline.servers import services
 from plumbline.settings import settings
 
 PASSWORD = f"pw-{secrets.token_hex(8)}"

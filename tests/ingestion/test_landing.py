@@ -9,11 +9,14 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from ingestion import landing, shop
-from ingestion.shop import ShopError
-from plumbline import lake, stage
-from plumbline.releases import Release, publish
-from plumbline.stage import Candidate, StageRun
+from ingestion.churn import cdnow as shop
+from ingestion.database import landing, source
+from ingestion.database.source import ShopError
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
+from plumbline.pipeline.stage import StageRun
+from plumbline.state.candidates import Candidate
+from plumbline.state.releases import Release, publish
 
 FIRST = date(1997, 1, 5)
 SECOND = date(1997, 1, 6)
@@ -48,8 +51,8 @@ def shop_orders(until: date) -> int:
 
 def insert(order_id: int, order_date: date, recorded_at: datetime) -> None:
     row = {"order_id": order_id, "customer_id": 1, "order_date": order_date, "units": 1, "total_cents": 500}
-    with shop.connected(shop.engine()) as connection:
-        connection.execute(sa.insert(shop.schema().tables["orders"]), [{**row, "recorded_at": recorded_at}])
+    with source.connected(source.engine()) as connection:
+        connection.execute(sa.insert(source.schema().tables["orders"]), [{**row, "recorded_at": recorded_at}])
 
 
 def test_a_window_lands_whole_with_its_stamps() -> None:
@@ -96,13 +99,13 @@ def test_an_order_that_shows_up_behind_a_landed_window_lands_and_was_not_known_b
 
 
 def test_a_shop_without_orders_says_what_to_do(home: Path) -> None:
-    with shop.connected(shop.engine()) as connection:
-        shop.schema().drop_all(connection)
+    with source.connected(source.engine()) as connection:
+        source.schema().drop_all(connection)
     run = StageRun("ingest", FIRST, Candidate("test", "churn", FIRST, None), None)
     with pytest.raises(ShopError, match="lacks .*`plumb shop load`"):
         landing.land(run)
-    with shop.connected(shop.engine()) as connection:
-        shop.schema().create_all(connection)
+    with source.connected(source.engine()) as connection:
+        source.schema().create_all(connection)
     with pytest.raises(ShopError, match="no orders and no customers"):
         landing.land(run)
 

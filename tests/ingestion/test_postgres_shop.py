@@ -12,9 +12,12 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from ingestion import landing, shop
-from plumbline import lake, services, stage
+from ingestion.churn import cdnow as shop
+from ingestion.database import landing, source
 from plumbline.errors import GateFailed, ServiceUnavailable
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
+from plumbline.servers import services
 from plumbline.settings import settings
 from tests.ingestion.conftest import PASSWORD, use_shop
 
@@ -32,7 +35,7 @@ def land() -> dict[str, pd.DataFrame]:
 
 
 def execute(*statements: str) -> None:
-    with shop.connected(shop.engine()) as connection:
+    with source.connected(source.engine()) as connection:
         for statement in statements:
             connection.execute(sa.text(statement))
 
@@ -133,7 +136,7 @@ def test_a_server_that_never_answers_is_given_up_on(postgres_shop: sa.URL, monke
     with socket.socket() as silent:
         silent.bind((services.HOST, 0))
         silent.listen()
-        monkeypatch.setattr(shop, "TIMEOUT", 2)
+        monkeypatch.setattr(source, "TIMEOUT", 2)
         use_shop(postgres_shop.set(port=silent.getsockname()[1]), monkeypatch)
         with pytest.raises(ServiceUnavailable, match="timeout"):
             land()

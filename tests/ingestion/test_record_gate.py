@@ -13,11 +13,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from ingestion import landing, landing_gates, quarantine, replay, shop
-from ingestion.quarantine import QuarantineError
-from plumbline import files, lake, ledger, stage
+from ingestion.churn import cdnow as shop
+from ingestion.database import landing, landing_gates, quarantine, source
+from ingestion.database import quarantine_replay as replay
+from ingestion.database.quarantine import QuarantineError
+from plumbline import files
 from plumbline.errors import GateFailed
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
 from plumbline.settings import settings
+from plumbline.state import ledger
 
 DAY = date(1997, 1, 3)
 BAD = 900_001
@@ -37,8 +42,8 @@ def _three_days(home: Path) -> None:
 
 
 def put(**wrong: object) -> None:
-    orders = shop.schema().tables["orders"]
-    with shop.connected(shop.engine()) as connection:
+    orders = source.schema().tables["orders"]
+    with source.connected(source.engine()) as connection:
         connection.execute(sa.delete(orders).where(orders.c.order_id == BAD))
         connection.execute(sa.insert(orders), [GOOD | wrong])
 
@@ -104,7 +109,7 @@ def test_other_rows_for_the_same_window_are_kept_beside_the_first() -> None:
 def test_a_bad_row_that_the_shop_deleted_stays_in_quarantine_and_is_counted() -> None:
     put(total_cents=-1)
     stopped()
-    with shop.connected(shop.engine()) as connection:
+    with source.connected(source.engine()) as connection:
         connection.execute(sa.text(f"DELETE FROM orders WHERE order_id = {BAD}"))
     event = land()
     assert event["quarantined"]["orders"] == 1
@@ -123,7 +128,7 @@ def test_what_a_later_gate_set_aside_is_listed_and_comes_back_though_the_shop_de
     path = settings().home / "rejected" / "churn" / f"{batch}.json"
     files.create_once(path, files.dumps({"batch_id": batch, "run_id": "churn-1997-01-03", "why": "a mean too high"}))
     (settings().home / "runs" / "churn" / f"{DAY}.json").unlink()
-    with shop.connected(shop.engine()) as connection:
+    with source.connected(source.engine()) as connection:
         connection.execute(sa.text(f"DELETE FROM orders WHERE order_id = {BAD}"))
     assert replay.replay(batch)["from_quarantine"] == {"orders": 1, "customers": 0}
     event = land()

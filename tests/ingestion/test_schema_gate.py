@@ -13,12 +13,17 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
-from ingestion import landing, quarantine, replay, shop, source_schema
-from plumbline import contracts, lake, ledger, stage
-from plumbline.contracts import NOTICE
+from ingestion.churn import cdnow as shop
+from ingestion.database import landing, quarantine, source, source_schema
+from ingestion.database import quarantine_replay as replay
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import NOTICE
 from plumbline.errors import GateFailed
-from plumbline.releases import Release, publish
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
 from plumbline.settings import ROOT, settings
+from plumbline.state import ledger
+from plumbline.state.releases import Release, publish
 
 FIRST, SECOND = date(1997, 1, 5), date(1997, 1, 6)
 
@@ -52,7 +57,7 @@ def release(day: date, number: int) -> None:
 
 
 def change(*statements: str) -> None:
-    with shop.connected(shop.engine()) as connection:
+    with source.connected(source.engine()) as connection:
         for statement in statements:
             connection.execute(sa.text(statement))
 
@@ -116,7 +121,7 @@ def test_a_break_keeps_the_batch_whole_and_the_release_stays(home: Path, kind: s
     pd.testing.assert_frame_equal(raw(), before)
     batch = quarantine.read(event["quarantine"])
     kept = batch.table("orders")
-    with shop.connected(shop.engine()) as connection:
+    with source.connected(source.engine()) as connection:
         columns = {column["name"] for column in sa.inspect(connection).get_columns("orders")}
     assert set(kept.column_names) == columns, "all columns, as they are in the shop"
     assert batch.kind == "schema" and json.loads(
@@ -198,7 +203,7 @@ def test_an_added_column_lands_and_is_told_once(home: Path, capsys: pytest.Captu
 
 
 def test_a_column_that_may_be_null_now_is_a_break(request: pytest.FixtureRequest) -> None:
-    if shop.engine().dialect.name == "sqlite":
+    if source.engine().dialect.name == "sqlite":
         made = "order_id BIGINT PRIMARY KEY, customer_id BIGINT NOT NULL, order_date DATE NOT NULL, units BIGINT, "
         change(
             "ALTER TABLE orders RENAME TO before",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ingestion import shop
-from ingestion.shop import ShopError
+from ingestion.churn import cdnow as shop
+from ingestion.database import source
+from ingestion.database.source import ShopError
 from plumbline.errors import ServiceUnavailable, SettingsError
 from plumbline.settings import settings
 
@@ -80,5 +81,5 @@ def test_a_url_that_cannot_be_used_is_a_setting_to_mend(
     monkeypatch.setenv("PLUMBLINE_SHOP_URL", url)
     settings.cache_clear()
     with pytest.raises(SettingsError, match=told) as error:
-        shop.engine()
+        source.engine()
     assert "pw" not in str(error.value)

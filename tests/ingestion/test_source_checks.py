@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ingestion import landing, shop
-from plumbline import lake, stage
+from ingestion.churn import cdnow as shop
+from ingestion.database import landing
 from plumbline.errors import GateFailed, ServiceUnavailable
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
 
 DAY = date(1997, 1, 3)
 TABLES = {

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ingestion import landing, shop
-from plumbline import lake, ledger, releases, stage
+from ingestion.churn import cdnow as shop
+from ingestion.database import landing
 from plumbline.errors import Conflict
-from plumbline.releases import Release, ReleaseError
-from plumbline.undo import undo
+from plumbline.lake import tables as lake
+from plumbline.pipeline import leases, stage
+from plumbline.pipeline.undo import undo
+from plumbline.state import candidates, ledger, releases
+from plumbline.state.releases import Release, ReleaseError
 
 DAYS = [date(1997, 1, 4), date(1997, 1, 5), date(1997, 1, 6)]
 
@@ -35,7 +38,7 @@ def land(day: date) -> int:
 def publish(day: date, number: int) -> None:
     """What a whole run would have published, with what it left out."""
     tables = {name: lake.version(name) or 0 for name in ("raw.orders", "raw.customers")}
-    left_out = stage.rejected("churn")
+    left_out = candidates.rejected("churn")
     made = Release(number, "churn", day, number - 1 or None, tables, {}, "code", "lock", "t", "now", left_out)
     releases.publish(made)
 
@@ -120,7 +123,7 @@ def test_what_cannot_be_undone_is_said() -> None:
         undo("churn", to=9, why="x")
     with pytest.raises(ReleaseError, match="holds the tables of release 3 already: nothing was changed"):
         undo("churn", to=3, why="x")
-    with stage.lease("churn", "ingest"):
+    with leases.lease("churn", "ingest"):
         with pytest.raises(Conflict, match="another run of churn is at work"):
             undo("churn", why="x")
     assert releases.numbers("churn") == [1, 2, 3]

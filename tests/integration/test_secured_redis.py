@@ -19,8 +19,9 @@ from urllib.parse import quote
 import pytest
 
 from feature_repo.materialize import materialize
-from plumbline import clock, online_store, services
+from plumbline import clock
 from plumbline.errors import ServiceUnavailable
+from plumbline.servers import online_store, services
 from plumbline.settings import settings
 from tests.conftest import use_home
 from tests.feature_repo.test_store import LAST, release, write_snapshot

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import manifests
-from plumbline.manifests import BadManifest
 from plumbline.settings import ROOT
+from toolchain import manifests
+from toolchain.manifests import BadManifest
 
 USER = 10_001
 PREFIXES = ("FROM", "ARG", "USER", "RUN", "COPY", "ENTRYPOINT")
@@ -66,9 +66,9 @@ def test_what_goes_into_an_image_is_enough(tmp_path: Path) -> None:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
     asked = (
-        "import plumbline, serving.server, observability.exporter, training.train, ingestion; "
-        "from plumbline.settings import ROOT; from plumbline import cli; "
-        "assert (ROOT / 'feature_repo/feature_store.yaml').exists() and (ROOT / 'dbt/dbt_project.yml').exists(); "
+        "import plumbline, serving.server, observability.exporter, training.churn.train, ingestion; "
+        "from plumbline.settings import ROOT; from plumb import main; "
+        "assert (ROOT / 'feature_repo/churn/feature_store.yaml').exists() and (ROOT / 'dbt/dbt_project.yml').exists(); "
         "print(plumbline.__file__)"
     )
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "PLUMBLINE_HOME": str(tmp_path / "home")}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from plumbline import manifest_tools
-from plumbline.binaries import BinariesError
+from toolchain import manifest_tools
+from toolchain.binaries import BinariesError
 
 CRD = {
     "kind": "CustomResourceDefinition",

@@ -15,10 +15,11 @@ import jq
 import pytest
 import yaml
 
-from plumbline import manifests, online_store
-from plumbline.manifests import BadManifest
+from plumbline.servers import online_store
 from plumbline.settings import ROOT, Settings
 from serving.server import GRACE
+from toolchain import manifests
+from toolchain.manifests import BadManifest
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 PREDICTOR = {"app": "isvc.churn-predictor", "track": "stable", "rollouts-pod-template-hash": "a1"}
@@ -104,14 +105,14 @@ def test_pods_are_restricted(environment: str) -> None:
 def test_images_are_named_by_digest_and_in_one_place_only() -> None:
     images = [container["image"] for made in everything() for container in manifests.containers(made)]
     assert len(images) == 8 and all(re.search(r"@sha256:[0-9a-f]{64}$", image) for image in images)
-    component = yaml.safe_load((ROOT / "k8s/images/kustomization.yaml").read_text())
+    component = yaml.safe_load((ROOT / "k8s/image-digests/kustomization.yaml").read_text())
     ours = {f"{image['newName']}@{image['digest']}" for image in component["images"]}
     assert set(images) == ours
     named = {image["name"] for image in component["images"]}
     for path in (ROOT / "k8s").rglob("*.yaml"):
         if path.parent.name != "images" and "generated" not in path.parts:
             used = re.findall(r"^\s*(?:- )?image: (\S+)", path.read_text(), re.MULTILINE)
-            assert set(used) <= named, f"{path} names an image that k8s/images does not"
+            assert set(used) <= named, f"{path} names an image that k8s/image-digests does not"
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import binaries
+from toolchain import binaries
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,12 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from plumbline import clock, files, lake, ledger, metrics, releases
-from plumbline.contracts import Contract
-from plumbline.releases import Release
+from observability import dataset_metrics
+from plumbline import clock, files
+from plumbline.contracts.contract import Contract
+from plumbline.lake import tables as lake
+from plumbline.state import ledger, releases
+from plumbline.state.releases import Release
 
 PRODUCT = "churn"
 TABLES = ("raw.orders", "raw.customers", "analytics.orders", "analytics.customers", "features.customers")
@@ -58,8 +61,8 @@ def refused(day: date, rows: int = 10) -> None:
 def publish(day: date, rows: int = 10, nulls: int = 0) -> Release:
     """A day's release, online: `rows` more in each table, of which `nulls` lack their required columns."""
     before = releases.in_force(PRODUCT)
-    for contract in metrics.datasets():
-        if (table := metrics.table_of(contract)) in TABLES:
+    for contract in dataset_metrics.datasets():
+        if (table := dataset_metrics.table_of(contract)) in TABLES:
             write_deltalake(lake.uri(table), made(contract, rows, nulls, day), mode="append")
     number = before.release_id + 1 if before else 1
     versions = {table: version for table in TABLES if (version := lake.version(table)) is not None}
@@ -111,7 +114,7 @@ def train(version: str = "1") -> None:
 
 def answer(rows: int, at: datetime, release: int = 1) -> None:
     """Rows of the outcome log."""
-    contract = next(c for c in metrics.datasets() if c.dataset == "serving.predictions")
+    contract = next(c for c in dataset_metrics.datasets() if c.dataset == "serving.predictions")
     table = made(contract, rows, 0)
     for name, value in (("at", at), ("logged_at", at), ("release_id", release)):
         where = table.schema.get_field_index(name)

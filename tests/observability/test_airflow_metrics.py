@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from observability import server
-from plumbline import scheduler, services
-from plumbline.services import Service
+from plumbline.orchestration import scheduler
+from plumbline.servers import services
+from plumbline.servers.services import Service
 from plumbline.settings import ENVIRONMENTS
 
 SENDS = """

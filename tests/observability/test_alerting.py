@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 
 from observability import stack
 from observability.alertmanager import Waits
-from plumbline import services
-from plumbline.cli import app
+from plumb.main import app
+from plumbline.servers import services
 from plumbline.settings import settings
 
 SUNDAY, MONDAY, TUESDAY, WEDNESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30), date(1998, 7, 1)

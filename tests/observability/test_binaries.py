@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import binaries
-from plumbline.binaries import BinariesError
+from toolchain import binaries
+from toolchain.binaries import BinariesError
 
 PACKAGE = "prometheus_2.42.0+ds-5+deb12u1_amd64.deb"
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
-from observability.grafana import generate, promises
+from observability import dataset_metrics
+from observability.grafana import generate
+from observability.grafana import limits as promises
 from observability.grafana.answers import panels
-from plumbline import metrics
 from plumbline.settings import ROOT, settings
 
 BOARDS = {path.name: json.loads(path.read_text()) for path in generate.rendered()}
@@ -63,7 +64,7 @@ def test_what_is_committed_is_what_the_code_gives(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_every_query_reads_metrics_of_the_schema(board: dict[str, Any]) -> None:
-    known = metrics.series()
+    known = dataset_metrics.series()
     for expr in queries(board):
         assert names(expr), expr
         assert names(expr) <= known, f"{expr}: {names(expr) - known} is not in plumbline.metrics"
@@ -99,7 +100,7 @@ def test_every_kpi_says_that_it_is_simulated() -> None:
             assert "simulated" in panel["title"]
             assert panel["description"].startswith("SIMULATED")
     assert shown == kpis
-    assert all("Simulated" in metrics.known()[name].help for name in kpis)
+    assert all("Simulated" in dataset_metrics.known()[name].help for name in kpis)
 
 
 def test_limits_come_from_the_contracts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +114,8 @@ def test_limits_come_from_the_contracts(tmp_path: Path, monkeypatch: pytest.Monk
     try:
         assert (promises.oldest(), promises.late_days()) == (timedelta(hours=30, minutes=30), 2.0)
         assert generate.stale() == [
-            "observability/grafana/dashboards/churn.json",
-            "observability/grafana/dashboards/pipeline.json",
+            "observability/grafana/dashboards/churn/churn.json",
+            "observability/grafana/dashboards/churn/pipeline.json",
         ]
     finally:
         monkeypatch.undo()

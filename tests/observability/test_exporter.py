@@ -14,12 +14,14 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from observability import exporter, server
+from observability import dataset_metrics, exporter, server
 from observability.exporter import Exporter, Scrape
-from plumbline import files, lake, metrics, releases
+from plumbline import files, metrics
 from plumbline.errors import ServiceUnavailable
+from plumbline.lake import tables as lake
 from plumbline.lineage import sending
 from plumbline.settings import settings
+from plumbline.state import releases
 
 MONDAY, TUESDAY = date(1998, 6, 29), date(1998, 6, 30)
 Samples = dict[str, float]
@@ -100,7 +102,7 @@ def test_every_metric_of_the_schema_is_shown_by_somebody(lived: Path) -> None:
     write_deltalake(lake.uri(exporter.KPIS), pa.table(kpis))
     (lived / "ledger" / platform.PRODUCT / "zzz.json").write_text("{")
     shown = {family.name for family in Exporter().collect()}
-    wanted = {name.removesuffix("_total") for name in metrics.known()} - {
+    wanted = {name.removesuffix("_total") for name in dataset_metrics.known()} - {
         m.name.removesuffix("_total") for m in (*metrics.PREDICTOR, *metrics.JUDGE, *metrics.AIRFLOW)
     }
     assert shown == wanted

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from observability import alertmanager, generated, house_rules, slo_rules, stack
+from observability import alertmanager, dataset_metrics, generated, house_rules, slo_rules, stack
 from observability.rule import Recording, alerts
-from plumbline import contracts, metrics
+from plumbline.contracts import contract as contracts
 from plumbline.lineage.expected import downstream
 from plumbline.settings import ROOT, settings
 
@@ -59,8 +59,8 @@ def test_a_file_that_was_edited_fails_the_check(monkeypatch: pytest.MonkeyPatch,
 def test_rules_read_only_what_the_schema_names() -> None:
     recorded = {rule.record for group in all_groups() for rule in group.rules if isinstance(rule, Recording)}
     read = {name for group in all_groups() for rule in group.rules for name in names(rule.expr)}
-    assert read <= metrics.series() | recorded
-    assert recorded.isdisjoint(metrics.series())
+    assert read <= dataset_metrics.series() | recorded
+    assert recorded.isdisjoint(dataset_metrics.series())
 
 
 def test_a_name_outside_the_schema_is_found() -> None:
@@ -69,12 +69,12 @@ def test_a_name_outside_the_schema_is_found() -> None:
 
 def test_code_makes_only_what_the_schema_names() -> None:
     made: dict[str, Path] = {}
-    for room in ("observability", "plumbline", "serving", "training", "ingestion", "validation"):
+    for room in ("observability", "plumb", "plumbline", "serving", "training", "transform", "ingestion", "validation"):
         for path in (ROOT / room).rglob("*.py"):
             found = re.findall(r'\b(?:instrument|scrape\.add)\(\s*"([^"]+)"', path.read_text())
             made |= dict.fromkeys(found, path)
     assert len(made) > 20
-    assert {name: path for name, path in made.items() if name not in metrics.known()} == {}
+    assert {name: path for name, path in made.items() if name not in dataset_metrics.known()} == {}
 
 
 def test_a_new_contract_brings_its_metrics_and_its_alerts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_a_new_contract_brings_its_metrics_and_its_alerts(tmp_path: Path, monkey
     monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder))
     settings.cache_clear()
     try:
-        assert "features_shops_freshness_seconds" in metrics.known()
+        assert "features_shops_freshness_seconds" in dataset_metrics.known()
         of = {
             (a.name, a.about["dataset"])
             for a in alerts(slo_rules.groups())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from plumbline import metrics
+from observability import dataset_metrics
 from plumbline.settings import ROOT
 
 Tool = Callable[[str], Path]
@@ -45,9 +45,9 @@ def test_a_guardrail_reads_names_and_labels_of_the_schema(name: str) -> None:
     expr = query(name)
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]', " ", expr)
     read = set(re.findall(r"[A-Za-z_]\w*", bare)) - FUNCTIONS
-    assert read == {series for series, _ in selectors(expr)} and read <= metrics.series()
+    assert read == {series for series, _ in selectors(expr)} and read <= dataset_metrics.series()
     for series, labels in selectors(expr):
-        ours = metrics.known().get(series)
+        ours = dataset_metrics.known().get(series)
         targets = {"namespace", "revision"} if series.startswith("pct_missing") else {"namespace"}
         istio = {"destination_service_name", "destination_service_namespace", "response_code"}
         assert set(labels) <= (istio if series.startswith("istio") else targets | set(ours.labels if ours else ()))

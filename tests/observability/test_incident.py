@@ -12,11 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from observability import house_rules, slo_rules
-from observability.incident import IncidentError, incident
 from observability.rule import alerts
-from plumbline import clock, provenance, registered_models, undo
-from plumbline.cli import app
-from plumbline.registered_models import Registered
+from plumb.main import app
+from plumb.reports.incident import IncidentError, incident
+from plumbline import clock, provenance
+from plumbline.pipeline import undo
+from plumbline.registry import registered_models
+from plumbline.registry.registered_models import Registered
 
 SUNDAY, MONDAY, TUESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30)
 

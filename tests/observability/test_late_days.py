@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from observability import promises
 from observability.late_days import late_days
-from plumbline import clock, contracts
-from plumbline.contracts import ContractError
+from plumbline import clock
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import ContractError
 
 FIRST = date(1998, 1, 1)
 DEADLINE = timedelta(minutes=5)

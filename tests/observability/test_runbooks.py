@@ -12,9 +12,9 @@ import typer
 
 from drills.catalogue import DRILLS
 from observability import house_rules, slo_rules
-from observability.incident import WAYS_BACK
 from observability.rule import RUNBOOKS, alerts
-from plumbline.cli import app
+from plumb.main import app
+from plumb.reports.incident import WAYS_BACK
 from plumbline.settings import ROOT
 
 ALERTS = {alert.name for alert in alerts([*slo_rules.groups(), *house_rules.groups()])}

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from plumbline import lake, publish, stage
-from plumbline.lineage import declared, observed
-from plumbline.lineage.observed import Assertion
-from plumbline.stage import StageRun
+from plumbline import declared, observed
+from plumbline.lake import tables as lake
+from plumbline.observed import Assertion
+from plumbline.pipeline import publish, stage
+from plumbline.pipeline.stage import StageRun
 
 DAY, NEXT = date(1998, 6, 28), date(1998, 6, 29)
 ORDERS = pa.table({"order_id": [1, 2], "customer_id": [7, 8], "total_cents": [100, 250]})

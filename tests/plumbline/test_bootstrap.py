@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from plumbline import bootstrap
+from toolchain import bootstrap
 
 
 def _program(path: Path, code: int) -> Path:

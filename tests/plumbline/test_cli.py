@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from plumbline import cli
+from plumb import main as cli
 
 PLUMB = Path(sys.prefix) / "bin" / "plumb"
 
@@ -32,7 +32,7 @@ def test_every_command_says_what_it_does_with_an_example(name: str, command: typ
 
 
 def test_help_imports_nothing_heavy(home: Path) -> None:
-    script = "import sys; from plumbline import cli; print(sorted({m.split('.')[0] for m in sys.modules}))"
+    script = "import sys; from plumb import main; print(sorted({m.split('.')[0] for m in sys.modules}))"
     told = subprocess.run([PLUMB.with_name("python"), "-c", script], capture_output=True, text=True, check=True).stdout
     for heavy in ("pyspark", "pandas", "numpy", "feast", "mlflow", "dlt", "sqlalchemy", "pydantic", "redis"):
         assert f"'{heavy}'" not in told
@@ -40,7 +40,7 @@ def test_help_imports_nothing_heavy(home: Path) -> None:
 
 def test_sigterm_lets_a_command_clean_up(home: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from plumbline import cli; from plumbline.commands import house\n"
+        "import sys, time; from pathlib import Path; from plumb import main; from plumb.commands import house\n"
         f"def work(**_):\n    try:\n        print('at work', flush=True); time.sleep(60)\n"
         f"    finally:\n        Path({str(tmp_path / 'cleaned')!r}).touch()\n"
         "house.room = lambda path: work\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import cluster_binaries, go_modules
-from plumbline.binaries import BinariesError
-from plumbline.go_modules import Go
+from toolchain import cluster_binaries, go_modules
+from toolchain.binaries import BinariesError
+from toolchain.go_modules import Go
 
 
 @pytest.fixture

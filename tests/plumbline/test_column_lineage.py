@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import column_lineage
-from plumbline.column_lineage import Model
+from plumbline.lineage import column_lineage
+from plumbline.lineage.column_lineage import Model
 
 QUERY = """WITH recent AS (
     SELECT o.customer_id, sum(o.cents) AS spent

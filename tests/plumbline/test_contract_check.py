@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import column_lineage, contract_check, contract_docs, contracts
-from plumbline.contracts import ContractError
+from plumbline.contracts import check as contract_check
+from plumbline.contracts import contract as contracts
+from plumbline.contracts import docs as contract_docs
+from plumbline.contracts.contract import ContractError
+from plumbline.lineage import column_lineage
 from plumbline.settings import ROOT, settings
 
 REPEATED = (
     "contracts",
     "dbt/models",
-    "feature_repo/jobs/customers.sql",
-    "feature_repo/definitions.py",
+    "feature_repo/churn/jobs/customers.sql",
+    "feature_repo/churn/definitions.py",
     "docs/contracts.md",
 )
 
@@ -76,25 +79,25 @@ def test_the_tree_as_it_is_says_what_the_contracts_say(tree: Path) -> None:
             "stg_orders.yml: has coupon, which contract",
         ),
         (
-            "feature_repo/jobs/customers.sql",
+            "feature_repo/churn/jobs/customers.sql",
             "AS orders_7d,\n    CAST(orders_30d",
             "AS x7,\n    CAST(orders_30d",
             "has x7, which",
         ),
         (
-            "feature_repo/jobs/customers.sql",
+            "feature_repo/churn/jobs/customers.sql",
             "CAST(spend_cents_7d AS BIGINT)",
             "CAST(spend_cents_7d AS INT)",
             "customers.sql: spend_cents_7d is int, contract features.customers says bigint",
         ),
         (
-            "feature_repo/definitions.py",
+            "feature_repo/churn/definitions.py",
             '"orders_7d", dtype=Int32',
             '"orders_7d", dtype=Int64',
             "orders_7d is Int64, contract",
         ),
         (
-            "feature_repo/definitions.py",
+            "feature_repo/churn/definitions.py",
             "Orders known so far.",
             "All orders.",
             "orders_total: description 'All orders.'",

@@ -11,10 +11,14 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from plumbline import contract_diff, contract_gate, contracts, lake
-from plumbline.contract_gate import ContractBroken
-from plumbline.releases import Release, publish
-from plumbline.stage import Candidate, StageRun
+from plumbline.contracts import contract as contracts
+from plumbline.contracts import diff as contract_diff
+from plumbline.lake import tables as lake
+from plumbline.pipeline import contract_gate
+from plumbline.pipeline.contract_gate import ContractBroken
+from plumbline.pipeline.stage import StageRun
+from plumbline.state.candidates import Candidate
+from plumbline.state.releases import Release, publish
 
 TABLE = "analytics.customers"
 DAY = date(1997, 1, 2)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from plumbline import contracts
-from plumbline.contracts import ContractError
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import ContractError
 from plumbline.settings import ROOT, settings
 
 Document = dict[str, Any]

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import clock, demo, releases
-from plumbline.demo import DemoError
-from plumbline.releases import Release
+from plumb.demo import demo
+from plumbline import clock
 from plumbline.settings import settings, settings_file
+from plumbline.state import releases
+from plumbline.state.releases import Release
+from serving.client import DemoError
 
 
 def test_the_clock_follows_the_loaded_orders_and_other_settings_stay(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from plumbline import distributions
+from plumbline.lake import distributions
 
 
 @pytest.fixture

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import flow, ledger, releases
-from plumbline.flow import FlowError
-from plumbline.releases import Release
+from plumb.reports import flow
+from plumb.reports.flow import FlowError
+from plumbline.state import ledger, releases
+from plumbline.state.releases import Release
 
 RUN = "churn-1998-06-29"
 

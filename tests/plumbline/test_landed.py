@@ -9,8 +9,10 @@ import pytest
 import yaml
 from deltalake import write_deltalake
 
-from plumbline import lake, landed, spark
+from plumbline.lake import spark
+from plumbline.lake import tables as lake
 from plumbline.settings import ROOT, settings
+from transform import landed
 
 BATCHES = pa.array(["good", "good", "bad"])
 RAW: dict[str, dict[str, Any]] = {

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from plumbline import lake, ledger, stage
+from plumbline import declared, observed
 from plumbline.errors import GateFailed
-from plumbline.lineage import declared, events, observed, sending
-from plumbline.lineage.observed import UndeclaredRead
-from plumbline.stage import StageRun
+from plumbline.lake import tables as lake
+from plumbline.lineage import events, sending
+from plumbline.observed import UndeclaredRead
+from plumbline.pipeline import stage
+from plumbline.pipeline.stage import StageRun
+from plumbline.state import ledger
 from tests.plumbline import made_up_day, openlineage_rules
 from tests.plumbline.made_up_day import DAY, NEXT
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from plumbline.declared import LAKE, STAGES
 from plumbline.lineage import expected
-from plumbline.lineage.declared import LAKE, STAGES
+from plumbline.pipeline.stage import STAGES as DAILY
 from plumbline.settings import ROOT
-from plumbline.stage import STAGES as DAILY
 
 
 def test_the_way_from_the_shop_to_the_features() -> None:
@@ -33,7 +33,7 @@ def test_what_a_late_table_reaches() -> None:
 
 
 def test_every_stage_of_the_dags_is_declared() -> None:
-    named = re.findall(r'plumb_task\(f?"(\w+)', "".join(p.read_text() for p in (ROOT / "dags").glob("*.py")))
+    named = re.findall(r'plumb_task\(f?"(\w+)', "".join(p.read_text() for p in (ROOT / "dags").glob("*/*.py")))
     assert set(named) <= set(STAGES)
     assert [stage for stage in STAGES if stage in DAILY["churn"]] == list(DAILY["churn"])
 
@@ -42,7 +42,7 @@ def test_feasts_views_read_the_tables_that_its_definitions_name() -> None:
     from feature_repo import store
 
     store.settle()
-    from feature_repo.definitions import DEFINITIONS
+    from feature_repo.churn.definitions import DEFINITIONS
 
     views = {made.name: made.batch_source.query for made in DEFINITIONS if getattr(made, "batch_source", None)}
     assert {name: f"SELECT * FROM {table}" for name, table in expected.feast_tables().items()} == views

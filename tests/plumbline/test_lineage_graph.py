@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from plumbline import cli, lake, undo
+from plumb import main as cli
+from plumbline.lake import tables as lake
 from plumbline.lineage import graph, page
 from plumbline.lineage.graph import Graph
 from plumbline.lineage.runs import EventFile, LineageError, Port, Run
+from plumbline.pipeline import undo
 from tests.plumbline import made_up_day
 from tests.plumbline.made_up_day import DAY, NEXT
 

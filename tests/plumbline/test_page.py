@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from plumbline import figures, page
+from plumbline.display import figures, page
 
 
 def test_what_goes_into_a_page_is_escaped(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

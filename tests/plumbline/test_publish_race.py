@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from plumbline import releases
 from plumbline.settings import settings
+from plumbline.state import releases
 
 ROUNDS, RUNNERS = 25, 3
 SCRIPT = """
@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from plumbline import releases
 from plumbline.errors import Conflict
-from plumbline.releases import Release
+from plumbline.state.releases import Release
 
 name, rounds, runners, meet = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 for number in range(1, rounds + 1):

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ingestion import shop
-from plumbline import airflow, clock, demo, lake, online_store, releases, replay
-from plumbline.replay import ReplayError
+from ingestion.churn import cdnow as shop
+from plumb.demo import demo, replay
+from plumb.demo.replay import ReplayError
+from plumbline import clock
+from plumbline.lake import tables as lake
+from plumbline.orchestration import airflow
+from plumbline.servers import online_store
 from plumbline.settings import settings
+from plumbline.state import releases
 from tests.e2e.test_scheduler import some_orders
 
 FIRST = date(1997, 2, 1)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import clock, files, ledger, releases, report_page
-from plumbline.releases import Release
+from plumb.reports import report_page
+from plumbline import clock, files
+from plumbline.state import ledger, releases
+from plumbline.state.releases import Release
 
 
 def _event(run_id: str, stage: str, state: str = "COMPLETE", **more: object) -> None:

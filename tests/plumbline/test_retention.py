@@ -12,11 +12,15 @@ from deltalake import DeltaTable, write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from plumbline import files, lake, ledger, registered_models, releases, retention, stage
+from plumbline import files
 from plumbline.errors import Conflict
-from plumbline.releases import Release
-from plumbline.retention import RetentionError, vacuum
+from plumbline.lake import tables as lake
+from plumbline.pipeline import leases, retention
+from plumbline.pipeline.retention import RetentionError, vacuum
+from plumbline.registry import registered_models
 from plumbline.settings import settings as house
+from plumbline.state import candidates, ledger, releases
+from plumbline.state.releases import Release
 
 TABLE = "features.customers"
 
@@ -55,7 +59,7 @@ def test_what_a_release_a_run_a_dataset_or_a_model_names_still_reads_and_the_res
         write(value)
     write(0, "analytics.orders")
     publish(1, 1)
-    stage.Candidate("churn-1998-06-30", "churn", date(1998, 6, 30), 1, {TABLE: 2}).save()
+    candidates.Candidate("churn-1998-06-30", "churn", date(1998, 6, 30), 1, {TABLE: 2}).save()
     files.write_whole(home / "training" / "1" / "dataset.json", files.dumps({"data_version": f"delta:{TABLE}@v=3"}))
     (home / "mlflow").mkdir()
     register(4)
@@ -144,7 +148,7 @@ def test_a_vacuum_that_would_take_what_is_named_deletes_nothing(home: Path, monk
 def test_while_a_run_is_at_work_nothing_is_vacuumed(home: Path) -> None:
     write(0)
     publish(1, 0)
-    with stage.lease("churn", "features"), pytest.raises(Conflict, match="another run of churn is at work"):
+    with leases.lease("churn", "features"), pytest.raises(Conflict, match="another run of churn is at work"):
         vacuum("churn", 0)
 
 

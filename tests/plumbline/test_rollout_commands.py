@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from plumbline import cli, demo_canary
-from plumbline.demo import DemoError
-from plumbline.releases import ReleaseError
+from plumb import main as cli
+from plumb.demo import canary as demo_canary
+from plumbline.state.releases import ReleaseError
+from serving.client import DemoError
 
 
 def told(*arguments: str) -> tuple[int, str]:

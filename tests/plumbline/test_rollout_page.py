@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from plumbline import clock, files, rollout_page
+from plumbline import clock, files
+from serving.rollout import page as rollout_page
 
 AT = "2026-01-05T10:00:{:02d}.000000+00:00"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import online_store, services
 from plumbline.errors import ServiceUnavailable, SettingsError
+from plumbline.servers import online_store, services
 from plumbline.settings import settings
 
 

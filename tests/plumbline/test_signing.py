@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from plumbline import signing
 from plumbline.errors import SettingsError
+from plumbline.registry import signing
+from plumbline.registry.signing import Untrusted
 from plumbline.settings import settings
-from plumbline.signing import Untrusted
 
 FILES = {"MLmodel": b"flavors: {}\n", "model.ubj": b"{" + bytes(range(200)), "requirements.txt": b"mlflow==3\n"}
 

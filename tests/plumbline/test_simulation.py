@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ingestion import shop
-from plumbline import clock, lake, simulation
+from ingestion.churn import cdnow as shop
+from plumb.demo import simulation
+from plumb.demo.simulated_responses import CALLS, WON_BACK, respond
+from plumb.demo.simulation import SimulationError
+from plumbline import clock
+from plumbline.lake import tables as lake
 from plumbline.settings import settings
-from plumbline.simulated_responses import CALLS, WON_BACK, respond
-from plumbline.simulation import SimulationError
-from serving import outcome_log, outcomes
+from serving import outcome_log
+from serving.churn import outcomes
 
 LATE, EARLY = datetime(1998, 7, 1, tzinfo=UTC), datetime(1997, 10, 1, 9, 30, tzinfo=UTC)
 CUSTOMERS = range(1, 301)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import services, spark
 from plumbline.errors import ServiceUnavailable
+from plumbline.lake import spark
+from plumbline.servers import services
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import ledger, provenance, releases, stage
+from plumbline import provenance
 from plumbline.causes import DiskTrouble
 from plumbline.errors import Conflict, GateFailed
-from plumbline.releases import Release, ReleaseError
+from plumbline.pipeline import stage
+from plumbline.pipeline.stage import StageError, StageRun
 from plumbline.settings import settings
-from plumbline.stage import StageError, StageRun
+from plumbline.state import candidates, ledger, releases
+from plumbline.state.releases import Release, ReleaseError
 
 DAY = date(1998, 6, 29)
 NEXT = date(1998, 6, 30)
@@ -134,15 +136,15 @@ def test_a_kill_while_a_batch_is_set_aside_does_not_stop_the_next_try(monkeypatc
     def fails(run: StageRun) -> str:
         raise GateFailed("an amount of 200,000 dollars")
 
-    def killed(self: stage.Candidate) -> None:
+    def killed(self: candidates.Candidate) -> None:
         raise KeyboardInterrupt
 
     stage.perform("toy", "ingest", DAY, lands)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_reset", lambda candidate, name: patch.setattr(stage.Candidate, "save", killed))
+        patch.setattr(stage, "_reset", lambda candidate, name: patch.setattr(candidates.Candidate, "save", killed))
         with pytest.raises(KeyboardInterrupt):
             stage.perform("toy", "check", DAY, fails)
-    assert stage.rejected("toy") == ["batch 1"]
+    assert candidates.rejected("toy") == ["batch 1"]
     with pytest.raises(GateFailed):
         stage.perform("toy", "check", DAY, fails)
     with pytest.raises(StageError, match="ingest comes first"):
@@ -203,7 +205,8 @@ def test_a_killed_stage_left_no_entry_and_is_run_again() -> None:
 
 def test_a_stage_that_was_killed_for_good_has_an_end_once_it_is_run_again() -> None:
     script = (
-        "import os, signal; from datetime import date; from plumbline import stage; stage.STAGES['toy'] = ('ingest',); "
+        "import os, signal; from datetime import date; from plumbline.pipeline import stage; "
+        "stage.STAGES['toy'] = ('ingest',); "
         "stage.perform('toy', 'ingest', date(1998, 6, 29), lambda run: os.kill(os.getpid(), signal.SIGKILL))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plumbline.table_diff import compare
+from plumbline.lake.table_diff import compare
 
 TYPES = {"id": "bigint", "a": "int", "b": "string", "day": "date"}
 

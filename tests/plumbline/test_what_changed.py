@@ -12,9 +12,13 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from plumbline import lake, ledger, registered_models, releases, version_diff, what_changed_page
-from plumbline.releases import Release, ReleaseError
-from plumbline.what_changed import WhatChangedError, page_path, side, what_changed
+from plumb.reports import what_changed_page
+from plumb.reports.what_changed import WhatChangedError, page_path, side, what_changed
+from plumbline.lake import tables as lake
+from plumbline.lake import version_diff
+from plumbline.registry import registered_models
+from plumbline.state import ledger, releases
+from plumbline.state.releases import Release, ReleaseError
 
 FEATURES, ORDERS, RAW = "features.customers", "analytics.orders", "raw.orders"
 FIRST, SECOND = date(1998, 6, 29), date(1998, 6, 30)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from made_up_customers import NOW, apply_definitions, publish_release, put_online, register_model
 
-from plumbline import online_store, services
+from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
 
 

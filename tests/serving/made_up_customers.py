@@ -7,8 +7,11 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from plumbline import lake, online_store, registered_models, releases, trusted_models
+from plumbline.lake import tables as lake
+from plumbline.registry import registered_models, trusted_models
+from plumbline.servers import online_store
 from plumbline.settings import settings
+from plumbline.state import releases
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
 TTL = timedelta(days=14)

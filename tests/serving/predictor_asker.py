@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from plumbline import services
+from plumbline.servers import services
 
 V1 = "/v1/models/churn-predictor:predict"
 V2 = "/v2/models/churn-predictor/infer"

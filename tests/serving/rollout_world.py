@@ -18,8 +18,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from plumbline import services
-from plumbline.services import HOST, Launch, Service
+from plumbline.servers import services
+from plumbline.servers.services import HOST, Launch, Service
 from serving import launch
 from serving.rollout.laptop import Laptop
 

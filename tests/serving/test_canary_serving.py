@@ -11,10 +11,15 @@ import pytest
 import yaml
 from made_up_customers import KNOWN, NOW, apply_definitions, publish_release, put_online, register_model
 
-from plumbline import lake, ledger, online_store, registered_models, services
+from plumb.demo.simulated_traffic import Traffic
+from plumbline.lake import tables as lake
+from plumbline.registry import registered_models
+from plumbline.servers import online_store, services
 from plumbline.settings import settings
-from plumbline.simulated_traffic import Traffic
-from serving import launch, outcome_log, outcomes, registry
+from plumbline.state import ledger
+from serving import launch, outcome_log
+from serving import loaded_model as registry
+from serving.churn import outcomes
 from serving.rollout import driver, manifests
 from serving.rollout.driver import Driver, paced
 from serving.rollout.laptop import Laptop

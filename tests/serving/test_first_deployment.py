@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from made_up_customers import FULL, RELEASE, mark_online
 
-from plumbline import ledger, online_store
+from plumbline.servers import online_store
 from plumbline.settings import settings
-from serving import registry
+from plumbline.state import ledger
+from serving import loaded_model as registry
 from serving.deploy import deploy
 from serving.errors import ServingError
 

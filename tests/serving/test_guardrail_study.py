@@ -13,7 +13,7 @@ from bench import guardrails, rollouts
 from bench.rollouts import LONGEST, NEVER, PER_SECOND, RAMP, Scenario, step_seconds
 from plumbline import files
 from plumbline.settings import ROOT
-from serving.judge import KPIS
+from serving.judge.verdicts import KPIS
 
 COMMITTED: dict[str, Any] = files.read_json(guardrails.JSON) or {}
 population = cache(rollouts.population)

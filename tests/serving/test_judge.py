@@ -13,10 +13,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from plumbline import metrics
-from plumbline.distributions import psi
+from plumbline.lake.distributions import psi
 from plumbline.settings import ROOT
 from serving.errors import ServingError
-from serving.judge import CELL, ENOUGH, KEPT, KPIS, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
+from serving.judge.verdicts import CELL, ENOUGH, KEPT, KPIS, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
 
 LEVELS = Levels(alpha=0.05, effect=0.1)
 START = 1_800_000_000.0

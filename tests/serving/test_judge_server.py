@@ -18,12 +18,15 @@ import pytest
 from deltalake import DeltaTable
 from made_up_customers import eventually
 
-from plumbline import clock, lake, metrics
+from plumbline import clock, metrics
+from plumbline.lake import tables as lake
 from plumbline.settings import ROOT, settings
-from serving import judge_server, outcome_log, outcomes
-from serving.judge import Levels
-from serving.judge_log import Log, Rewound, Tail
-from serving.judge_server import Bench, now
+from serving import outcome_log
+from serving.churn import outcomes
+from serving.judge import server as judge_server
+from serving.judge.log import Log, Rewound, Tail
+from serving.judge.server import Bench, now
+from serving.judge.verdicts import Levels
 
 TEMPLATE = ROOT / "k8s/churn/base/analysis-template.yaml"
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -175,7 +178,7 @@ def test_one_look_gives_the_verdicts_as_they_are() -> None:
 
 
 def test_the_command_serves_what_the_schema_names_and_survives_a_missing_log(home: Path) -> None:
-    command = [sys.executable, "-m", "plumbline.cli", "judge", "--port", "0", "--every", "0.2"]
+    command = [sys.executable, "-m", "plumb", "judge", "--port", "0", "--every", "0.2"]
     environment = {**os.environ, "PLUMBLINE_HOME": str(home)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -205,7 +208,7 @@ def test_a_template_that_says_nothing_is_an_error_with_its_name(home: Path, temp
     file = home / "template.yaml"
     if template is not None:
         file.write_text(template)
-    command = [sys.executable, "-m", "plumbline.cli", "judge", "--template", str(file), "--once", "--json"]
+    command = [sys.executable, "-m", "plumb", "judge", "--template", str(file), "--once", "--json"]
     environment = {**os.environ, "PLUMBLINE_HOME": str(home)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith(f"plumb: {file}: ")

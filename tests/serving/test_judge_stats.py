@@ -11,7 +11,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy import stats
 
-from serving.judge_stats import FARTHEST, Harm, SequentialTest
+from serving.judge.stats import FARTHEST, Harm, SequentialTest
 
 LEVEL, EFFECT = 0.025, 0.1
 HARMS: list[Harm] = [-1, 1]

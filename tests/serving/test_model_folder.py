@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 from made_up_customers import FULL, eventually
 
-from plumbline import services, signing
 from plumbline.errors import SettingsError
+from plumbline.registry import signing
+from plumbline.registry.signing import Untrusted
+from plumbline.servers import services
 from plumbline.settings import ROOT, settings
-from plumbline.signing import Untrusted
-from serving import launch, model_folder, registry
-from serving.scorer import Scorer
+from serving import launch, model_folder
+from serving import loaded_model as registry
+from serving.churn.scorer import Scorer
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 
@@ -137,7 +139,7 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
     folder: Path, given: Given, tmp_path: Path
 ) -> None:
     """The very arguments of the ServingRuntime, in an empty home and on a read-only root: health, a score, SIGTERM."""
-    from plumbline import online_store
+    from plumbline.servers import online_store
 
     given()
     home, tmp, port = tmp_path / "home", tmp_path / "tmp", services.free_port()
@@ -147,7 +149,7 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
     env |= {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_HOME": str(home), "HOME": str(tmp)}
     env |= {"PLUMBLINE_VERIFY_KEY": str(settings().home / "keys" / "demo-verify.pem"), "TMPDIR": str(tmp)}
     env["PLUMBLINE_CACHE"] = str(tmp / "cache")
-    serve = [sys.executable, "-B", "-m", "plumbline.cli", "serve", "--model-dir", str(folder), "--port", str(port)]
+    serve = [sys.executable, "-B", "-m", "plumb", "serve", "--model-dir", str(folder), "--port", str(port)]
     with subprocess.Popen(read_only(serve, home, tmp), env=env, cwd="/", stderr=subprocess.PIPE) as pod:
         try:
             ready = f"http://{services.HOST}:{port}{launch.READY}"

@@ -26,7 +26,7 @@ from made_up_customers import (
     put_online,
 )
 
-from plumbline import online_store, services
+from plumbline.servers import online_store, services
 from serving.errors import Refused, ServingError
 
 pytestmark = pytest.mark.usefixtures("_home_settings")

@@ -13,7 +13,8 @@ import pytest
 from made_up_customers import eventually
 from prometheus_client import REGISTRY
 
-from plumbline import contracts, lake
+from plumbline.contracts import contract as contracts
+from plumbline.lake import tables as lake
 from plumbline.settings import settings
 from serving.outcome_log import TABLE, OutcomeLog, append, schema
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import requests
+from serving.churn import requests
 from serving.errors import Refused
 
 

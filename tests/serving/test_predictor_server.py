@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, eventually, mark_online
 from predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 
-from plumbline import lake, online_store, services
+from plumbline.lake import tables as lake
 from plumbline.lineage import sending
+from plumbline.servers import online_store, services
 from serving import launch
 from serving.deploy import deploy
 
@@ -68,7 +69,7 @@ def test_the_score_is_the_boosters_own(predictor: Asker) -> None:
     import pandas as pd
     import xgboost
 
-    from serving.scorer import Scorer
+    from serving.churn.scorer import Scorer
 
     scorer = Scorer("champion")
     values = [row.values for row in scorer.features.read([FULL, SPARSE])]
@@ -293,9 +294,9 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
 
 
 def test_a_predictor_without_its_model_refuses(serving_home: Path) -> None:
+    from serving.churn.predictor import ChurnPredictor
     from serving.errors import Refused
     from serving.outcome_log import OutcomeLog
-    from serving.predictor import ChurnPredictor
 
     log = OutcomeLog()
     unloaded = ChurnPredictor("champion", log)
@@ -319,7 +320,7 @@ def test_a_server_that_cannot_start_says_why(serving_home: Path, arguments: list
     redis = services.find("redis")
     assert redis is not None
     given = [part.format(taken=redis.port) for part in arguments]
-    command = [sys.executable, "-m", "plumbline.cli", "serve", *given]
+    command = [sys.executable, "-m", "plumb", "serve", *given]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == code
     assert told.format(taken=redis.port) in ended.stderr

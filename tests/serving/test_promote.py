@@ -14,12 +14,14 @@ import yaml
 from made_up_customers import RELEASE
 from typer.testing import CliRunner
 
-from plumbline import ledger, promote, registered_models, releases, signing, trusted_models
-from plumbline.cli import app
+from plumb.main import app
 from plumbline.errors import GateFailed
-from plumbline.promote import NotPromoted
+from plumbline.registry import registered_models, signing, trusted_models
+from plumbline.registry.signing import Untrusted
 from plumbline.settings import ROOT, settings
-from plumbline.signing import Untrusted
+from plumbline.state import ledger, releases
+from serving import promote
+from serving.promote import NotPromoted
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

@@ -27,8 +27,8 @@ class Broken:
 @pytest.fixture
 def predictor(serving_home: Path) -> Iterator[Any]:
     deploy()
+    from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
-    from serving.predictor import ChurnPredictor
 
     log = OutcomeLog()
     made = ChurnPredictor("champion", log)
@@ -95,7 +95,7 @@ def test_however_often_it_is_asked_one_customer_is_scored(predictor: Any, monkey
 
 
 def test_a_probe_is_made_again_after_a_while(predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving import predictor as module
+    from serving.churn import predictor as module
 
     assert ready(predictor)
     break_model(predictor)
@@ -136,8 +136,8 @@ def test_a_customer_whose_row_is_expired_is_passed_over(predictor: Any, monkeypa
 
 
 def test_one_without_its_model_is_not_ready(serving_home: Path) -> None:
+    from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
-    from serving.predictor import ChurnPredictor
 
     log = OutcomeLog()
     unloaded = ChurnPredictor("champion", log)

@@ -17,8 +17,8 @@ import rollout_world as world
 from made_up_customers import eventually
 from rollout_world import TEMPLATE, Registry, SmallLaptop, callers, predictor, written
 
-from plumbline import services
 from plumbline.errors import Conflict, ServiceUnavailable
+from plumbline.servers import services
 from plumbline.settings import settings
 from serving import deploy, launch
 from serving.rollout import driver, envoy, manifests, prometheus, state

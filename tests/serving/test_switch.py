@@ -12,11 +12,13 @@ import pytest
 import xgboost
 from made_up_customers import FULL, KNOWN, NOW, SPARSE
 
-from plumbline import ledger
-from serving import outcome_log, registry, shadow
+from plumbline.state import ledger
+from serving import loaded_model as registry
+from serving import outcome_log
+from serving.churn import shadow
+from serving.churn.scorer import Scorer
 from serving.deploy import deploy
 from serving.errors import ServingError
-from serving.scorer import Scorer
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 
@@ -36,7 +38,7 @@ def newer(serving_home: Path) -> Iterator[str]:
     from feast import FeatureService
 
     from feature_repo import store as feature_store
-    from feature_repo.definitions import churn_recency, customer_features
+    from feature_repo.churn.definitions import churn_recency, customer_features
 
     two = customer_features[["orders_total", "avg_ticket_30d", "last_order_day"]]
     feature_store.open_store().apply([FeatureService(name="churn_v2", features=[two, churn_recency])])

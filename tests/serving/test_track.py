@@ -77,9 +77,9 @@ def _canary(serving_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("_canary")
 def test_an_answer_is_logged_and_measured_under_its_revision_and_track(tmp_path: Path, ticking: list[float]) -> None:
+    from serving.churn.predictor import ChurnPredictor
     from serving.deploy import deploy
     from serving.outcome_log import OutcomeLog
-    from serving.predictor import ChurnPredictor
 
     def measured(track: str) -> float:
         labels = {"model_version": predictor.scorer.model.version, "track": track}  # type: ignore[union-attr]

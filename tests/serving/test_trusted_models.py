@@ -15,11 +15,12 @@ import pytest
 import xgboost
 from made_up_customers import FULL
 
-from plumbline import ledger, registered_models, trusted_models
 from plumbline.metrics import instrument
+from plumbline.registry import registered_models, trusted_models
+from plumbline.registry.signing import Untrusted
 from plumbline.settings import settings
-from plumbline.signing import Untrusted
-from serving import registry
+from plumbline.state import ledger
+from serving import loaded_model as registry
 from serving.deploy import deploy
 from serving.errors import ServingError
 
@@ -135,8 +136,8 @@ def test_a_flavor_that_runs_code_is_not_signed(made: str, flavors: str, match: s
 @pytest.fixture
 def predictor() -> Iterator[Callable[[str], Any]]:
     """Makes a predictor of a model, not loaded yet; its threads end with the test."""
+    from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
-    from serving.predictor import ChurnPredictor
 
     made = []
 

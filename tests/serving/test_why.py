@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from made_up_customers import EXPIRED, FULL, KNOWN, NOW, RELEASE, SPARSE, UNKNOWN
 
-from plumbline import clock, ledger, why, why_text
-from plumbline.why import WhyError
+from plumb.reports import why, why_text
+from plumb.reports.why import WhyError
+from plumbline import clock
+from plumbline.state import ledger
 from serving import outcome_log
 from serving.deploy import deploy
 
@@ -22,7 +24,7 @@ REQUEST, LATER = "the request", "12345"
 
 def log(request_id: str, *customers: int, **other: Any) -> None:
     """Logs an answer as the predictor does."""
-    from serving.scorer import Scorer
+    from serving.churn.scorer import Scorer
 
     scored = Scorer("champion").score(list(customers))
     rows = [

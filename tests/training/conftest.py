@@ -10,7 +10,7 @@ import made_up_shop
 import pytest
 
 from plumbline.settings import settings
-from training import split
+from training.churn import split
 from validation import leakage
 
 

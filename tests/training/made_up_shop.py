@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files, lake, provenance, releases
-from plumbline.releases import Release
-from training import canonical, dataset, labels, split
+from plumbline import clock, files, provenance
+from plumbline.lake import tables as lake
+from plumbline.state import releases
+from plumbline.state.releases import Release
+from training import canonical, datasets
+from training.churn import labels, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +134,7 @@ def write_dataset(release_id: int, orders: pd.DataFrame) -> dict[str, Any]:
     frame["is_test"] = day - 1 == days_since_1970(observed.test)
     names = ("tenure_months", "orders_90d", "orders_total", "days_between_orders", "days_since_last_order")
     rows = canonical.table(frame, canonical.schema({name: pa.float32() for name in names}))
-    canonical.write(rows, dataset.folder(release_id) / "dataset.parquet")
+    canonical.write(rows, datasets.folder(release_id) / "dataset.parquet")
     about = {
         "dataset_id": f"churn-r{release_id}-test",
         "content_hash": canonical.content_hash(rows),
@@ -148,5 +151,5 @@ def write_dataset(release_id: int, orders: pd.DataFrame) -> dict[str, Any]:
         "lock_hash": provenance.lock_hash(),
         "seconds": 0.0,
     }
-    files.write_whole(dataset.folder(release_id) / "dataset.json", files.dumps(about))
+    files.write_whole(datasets.folder(release_id) / "dataset.json", files.dumps(about))
     return about

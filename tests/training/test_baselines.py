@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from made_up_shop import simulate_orders
 
-from training import baselines
-from training.baselines import BgNbd
+from training.churn import baselines
+from training.churn.baselines import BgNbd
 from training.errors import TrainingError
 
 CDNOW = BgNbd(r=0.27, alpha=41.6, a=0.46, b=1.92)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from made_up_shop import WEEKLY, publish, simulate_orders, write_lake
 
-from plumbline import ledger
-from training import canonical, dataset
+from plumbline.state import ledger
+from training import canonical, datasets
+from training.churn import dataset
 from training.errors import TrainingError
 
 
@@ -22,7 +23,7 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loa
     first = dataset.build()
     assert first["state"] == "done"
     assert first["versions"]["data_version"] == f"delta:features.customers@v={release.version('features.customers')}"
-    data = dataset.load(1)
+    data = datasets.load(1)
     assert data.about["observations"]["test"] == "1998-04-01"
     assert data.about["rows"] == {"train": 360, "test": 120}
     assert data.about["feature_service"] == "churn_v1"
@@ -41,7 +42,7 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loa
     assert pc.sum(data.rows["is_test"]).as_py() == 120
 
     assert dataset.build()["state"] == "unchanged"
-    (dataset.folder(1) / "dataset.json").unlink()
+    (datasets.folder(1) / "dataset.json").unlink()
     again = dataset.build()
     assert again["state"] == "done"
     assert again["versions"]["content_hash"] == first["versions"]["content_hash"]
@@ -52,18 +53,18 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loa
 
 def test_a_missing_dataset_says_which_command_makes_it(home: Path) -> None:
     with pytest.raises(TrainingError, match="run `plumb dataset --release 4` first"):
-        dataset.load(4)
+        datasets.load(4)
 
 
 def test_a_dataset_that_was_tampered_with_is_refused(shop, shop_home: Path) -> None:  # type: ignore[no-untyped-def]
     import pyarrow as pa
 
     shop(1)
-    rows = dataset.load(1).rows
+    rows = datasets.load(1).rows
     flipped = [not value for value in rows["churned"].to_pylist()]
     place = rows.schema.get_field_index("churned")
     canonical.write(
-        rows.set_column(place, rows.schema.field("churned"), pa.array(flipped)), dataset.folder(1) / "dataset.parquet"
+        rows.set_column(place, rows.schema.field("churned"), pa.array(flipped)), datasets.folder(1) / "dataset.parquet"
     )
     with pytest.raises(TrainingError, match=r"is not the dataset that dataset\.json describes"):
-        dataset.load(1)
+        datasets.load(1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training import labels
+from training.churn import labels
 
 T = 10_000
 

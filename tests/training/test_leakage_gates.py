@@ -13,12 +13,15 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from plumbline import clock, files, lake, ledger, provenance
+from plumbline import clock, files, provenance
 from plumbline.errors import GateFailed
-from plumbline.releases import ReleaseError
-from training import audit, canonical, dataset, leaky, split
+from plumbline.lake import tables as lake
+from plumbline.state import ledger
+from plumbline.state.releases import ReleaseError
+from training import audit, canonical, datasets
+from training.churn import leaky, split
+from training.churn.train import train
 from training.errors import TrainingError
-from training.train import train
 from validation import leakage
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
@@ -37,20 +40,20 @@ def shop(home: Path) -> ModuleType:
 
 def rewrite(change: Change, *more: str, kind: pa.DataType | None = None) -> None:
     """Writes the dataset anew with changed rows, and with features `more`, as a buggy dataset stage would leave it."""
-    data = dataset.load(1)
+    data = datasets.load(1)
     kinds = {name: data.rows.schema.field(name).type for name in data.features}
     kinds |= dict.fromkeys(more, kind or pa.float32())
     rows = canonical.table(change(data.rows.to_pandas()), canonical.schema(kinds))
-    canonical.write(rows, dataset.folder(1) / "dataset.parquet")
+    canonical.write(rows, datasets.folder(1) / "dataset.parquet")
     about = {**data.about, "content_hash": canonical.content_hash(rows), "features": list(kinds)}
-    files.write_whole(dataset.folder(1) / "dataset.json", files.dumps(about))
+    files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
 
 
 def failing(match: str, *gates: str) -> GateFailed:
     """The check fails with these gates and no other, here and in the ledger; nothing is trained after it."""
     with pytest.raises(GateFailed, match=match) as told:
         leakage.check(1)
-    verdict = files.read_json(dataset.folder(1) / "leakage.json") or {}
+    verdict = files.read_json(datasets.folder(1) / "leakage.json") or {}
     assert [name for name, gate in verdict["gates"].items() if gate["verdict"] == "failed"] == list(gates)
     event = [event for event in ledger.events("churn") if event["stage"] == "leakage_check"][-1]
     assert (event["state"], event["gates"]) == ("GATE_FAILED", verdict["gates"])
@@ -67,7 +70,7 @@ def test_clean_data_passes_and_is_judged_once(shop: ModuleType, home: Path) -> N
     looked = {finding["what"] for finding in evidence["findings"]["temporal_leakage"]}
     assert {"label", "orders_90d: as stored", "orders_90d: as knowable", "days_since_last_order: as knowable"} <= looked
     assert leakage.check(1)["state"] == "unchanged"
-    assert audit.require_passed(1)["content_hash"] == dataset.load(1).about["content_hash"]
+    assert audit.require_passed(1)["content_hash"] == datasets.load(1).about["content_hash"]
 
 
 def test_training_takes_no_dataset_that_was_not_looked_at_as_it_is(
@@ -165,15 +168,15 @@ def test_a_late_order_counts_from_when_it_was_known(shop: ModuleType) -> None:
     write_deltalake(lake.uri("analytics.orders"), pa.Table.from_pandas(table, schema=kinds, preserve_index=False),
                     mode="overwrite")  # fmt: skip
     version = lake.version("analytics.orders")
-    about = dataset.load(1).about | {"orders_version": f"delta:analytics.orders@v={version}"}
-    files.write_whole(dataset.folder(1) / "dataset.json", files.dumps(about))
+    about = datasets.load(1).about | {"orders_version": f"delta:analytics.orders@v={version}"}
+    files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
     told = str(failing("known only later", "temporal_leakage"))
     assert "customer " in told and "orders_total" in told
 
 
 @pytest.mark.parametrize(("shift", "what"), [(-30, "overlaps the features"), (30, "another label than the orders")])
 def test_a_label_window_in_the_wrong_place(shop: ModuleType, shift: int, what: str) -> None:
-    from training import labels
+    from training.churn import labels
 
     table = lake.open_table("analytics.orders").to_pyarrow_table().to_pandas()
     ordered = pd.to_datetime(table["order_date"]).astype("datetime64[s]").astype("int64").to_numpy() // 86_400
@@ -189,7 +192,7 @@ def test_a_label_window_in_the_wrong_place(shop: ModuleType, shift: int, what: s
 
 def test_labels_that_end_where_no_orders_are_known(shop: ModuleType) -> None:
     files.write_whole(
-        dataset.folder(1) / "dataset.json", files.dumps(dataset.load(1).about | {"labels_until": "1998-06-01"})
+        datasets.folder(1) / "dataset.json", files.dumps(datasets.load(1).about | {"labels_until": "1998-06-01"})
     )
     failing("a label window .* that ends behind 1998-06-01, where the orders end", "temporal_leakage")
 
@@ -210,8 +213,10 @@ def test_a_feature_with_another_definition_is_not_judged_by_the_plain_one(shop: 
     write_deltalake(lake.uri("features.customers"), table.set_column(at, table.schema.field(at), tens),
                     mode="overwrite", partition_by=["snapshot_date"])  # fmt: skip
     rewrite(lambda rows: rows.assign(orders_90d=rows["orders_90d"] * 10 + 1))
-    about = dataset.load(1).about | {"data_version": f"delta:features.customers@v={lake.version('features.customers')}"}
-    files.write_whole(dataset.folder(1) / "dataset.json", files.dumps(about))
+    about = datasets.load(1).about | {
+        "data_version": f"delta:features.customers@v={lake.version('features.customers')}"
+    }
+    files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
     assert leakage.check(1)["verdict"] == "passed"
     evidence = (leakage.settings().home / "evidence" / "churn-training-1" / "leakage_check.json").read_text()
     assert "orders_90d has another definition than the plain one" in evidence
@@ -251,7 +256,7 @@ def test_rows_copied_over_the_split_and_customers_on_both_sides(shop: ModuleType
 
 def test_near_duplicates_of_other_customers_count_by_their_share(shop: ModuleType) -> None:
     def twins(rows: pd.DataFrame) -> pd.DataFrame:
-        features = dataset.load(1).features
+        features = datasets.load(1).features
         test = rows[rows["is_test"]].head(100)
         taken = rows[~rows["is_test"]].index[: len(test)]
         rows.loc[taken, features] = test[features].to_numpy()
@@ -300,7 +305,7 @@ def test_the_leaky_twin_scores_better_and_is_rejected(
 
 def _ordered_more(shop: ModuleType) -> int:
     """A customer with an order between June and the end of the year, known before June."""
-    rows = dataset.load(1).rows.to_pandas()
+    rows = datasets.load(1).rows.to_pandas()
     total = rows.pivot(index="customer_id", columns="event_timestamp", values="orders_total")
     june, december = pd.Timestamp("1997-06-19", tz="UTC"), pd.Timestamp("1998-01-01", tz="UTC")
     more: Any = total[total[june] < total[december]].index

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from plumbline import services
 from plumbline.errors import ServiceUnavailable
+from plumbline.servers import services
 from plumbline.settings import settings
-from serving import registry
-from training import dataset, model, register, tracking
-from training.train import load_run, train
+from serving import loaded_model as registry
+from training import datasets, register, tracking
+from training.churn import model
+from training.churn.train import load_run, train
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_a_model_is_tracked_registered_and_loaded_through_the_server(
     champion = register.champion_of(tracking.client())
     assert champion is not None and str(champion.version) == "1"
 
-    loaded, data = registry.load(registry.CHAMPION), dataset.load(1)
+    loaded, data = registry.load(registry.CHAMPION), datasets.load(1)
     assert (loaded.version, loaded.release_id, loaded.features) == ("1", "1", data.features)
     rows = data.part(test=True)
     scores = loaded.booster.predict(xgboost.DMatrix(model.matrix(rows, data.features)))
@@ -106,7 +107,7 @@ def test_a_server_that_is_away_is_unavailable_within_seconds(shop_home: Path, mo
 def test_what_mlflow_raises_in_mid_command_is_one_line_and_exit_code_4(shop_home: Path) -> None:
     url = f"http://app:hunter2@{services.HOST}:{services.free_port()}"
     script = (
-        "import sys; from plumbline import cli; from plumbline.commands import model; from serving import registry\n"
+        "import sys; from plumb import main; from plumb.commands import model; from serving import registry\n"
         "model.room = lambda path: lambda *_: registry.client().search_registered_models()\n"
         "sys.argv = ['plumb', 'deploy']; cli.main()"
     )

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from plumbline import files, lake, provenance
+from plumbline import files, provenance
+from plumbline.lake import tables as lake
 from plumbline.settings import ROOT, settings
-from training import canonical, model, rebuild, reproduce, sealed, tracking
-from training import train as training
+from training import canonical, rebuild, reproduce, sealed, tracking
+from training.churn import model
+from training.churn import train as training
 from training.errors import TrainingError
 from training.rebuild import Rebuild
 from training.reproduce import Chain, Recorded
@@ -29,7 +31,7 @@ def run_id(shop: Callable[[int], dict[str, Any]]) -> str:
     from training import register
 
     shop(1)
-    trained = training.train(1)["versions"]["mlflow_run_id"]
+    trained = training.churn.train(1)["versions"]["mlflow_run_id"]
     register.register(1)
     return str(trained)
 
@@ -192,9 +194,9 @@ def test_another_value_in_the_dataset_is_found_by_its_hash(recorded: Recorded, m
 
 
 def test_another_model_is_found_by_its_bytes_and_by_what_it_says(recorded: Recorded, made: Rebuild) -> None:
-    from training import dataset
+    from training import datasets
 
-    data = dataset.load(1)
+    data = datasets.load(1)
     other = model.fit(data.part(test=False), data.features, model.Params(seed=3))
     other.save_model(made.home / "mlflow" / "model.ubj")
     run = files.read_json(made.home / "training" / "1" / "run.json") or {}
@@ -212,10 +214,12 @@ def test_sealed_folders_cannot_be_opened_and_the_code_is_the_right_one(tmp_path:
     closed, code = tmp_path / "closed", tmp_path / "code"
     (code / "plumbline").mkdir(parents=True)
     (code / "plumbline" / "__init__.py").touch()
+    (code / "plumb").mkdir()
+    (code / "plumb" / "__init__.py").touch()
     closed.mkdir()
     (closed / "secret").write_text("the answer")
     (tmp_path / "link").symlink_to(closed / "secret")
-    (code / "plumbline" / "cli.py").write_text(
+    (code / "plumb" / "__main__.py").write_text(
         "import os, pathlib, sqlite3, sys\n"
         "closed = pathlib.Path(sys.argv[1])\n"
         "tries = {'open': lambda: (closed / 'secret').read_text(), 'fd': lambda: os.open(closed / 'secret', 0),\n"

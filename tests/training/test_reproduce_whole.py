@@ -12,10 +12,10 @@ from typing import Any
 import made_up_shop as made
 import pytest
 
-from plumbline import lake
+from plumbline.lake import tables as lake
 from plumbline.settings import ROOT
 from tests.conftest import inherited
-from training import split
+from training.churn import split
 
 WHO = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
 
@@ -47,7 +47,7 @@ class Tree:
 
     def plumb(self, *command: str, code: int = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "plumbline.cli", *command],
+            [sys.executable, "-m", "plumb", *command],
             cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=500,
         )  # fmt: skip
         assert done.returncode == code, done.stderr[-4000:] + done.stdout[-2000:]
@@ -80,7 +80,7 @@ def test_last_weeks_run_is_made_again_byte_for_byte(tree: Tree, home: Path) -> N
     features = made.snapshot_table(late, near)
     write_deltalake(lake.uri("features.customers"), features, mode="overwrite", partition_by=["snapshot_date"])
     made.publish(2)
-    path = tree.folder / "training" / "model.py"
+    path = tree.folder / "training" / "churn" / "model.py"
     path.write_text(path.read_text().replace("rounds: int = 150", "rounds: int = 7"))
     assert tree.commit("Another model") != trained
     # What is stored is not what the rebuild starts from.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training import split
+from training.churn import split
 from training.errors import TrainingError
 
 FIRST = date(1997, 1, 1)

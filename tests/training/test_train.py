@@ -9,15 +9,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from plumbline import files, trusted_models
+from plumbline import files
 from plumbline.errors import Conflict
+from plumbline.registry import trusted_models
+from plumbline.registry.signing import Untrusted
 from plumbline.settings import ROOT, settings
-from plumbline.signing import Untrusted
-from training import dataset, model, register, tracking
-from training import train as training
+from training import datasets, register, tracking
+from training.churn import model
+from training.churn import train as training
+from training.churn.train import train
 from training.errors import TrainingError
 from training.register import judge
-from training.train import train
 
 Shop = Callable[[int], dict[str, Any]]
 
@@ -30,7 +32,7 @@ def first(shop: Shop) -> dict[str, Any]:
 
 
 def test_without_a_dataset_nothing_is_trained(shop: Shop, first: dict[str, Any]) -> None:
-    about = dataset.folder(1) / "dataset.json"
+    about = datasets.folder(1) / "dataset.json"
     kept = about.read_text()
     about.unlink()
     with pytest.raises(TrainingError, match="run `plumb dataset --release 1` first"):
@@ -40,7 +42,7 @@ def test_without_a_dataset_nothing_is_trained(shop: Shop, first: dict[str, Any])
 
 def test_a_run_names_what_it_was_made_from(shop_home: Path, first: dict[str, Any]) -> None:
     assert first["state"] == "done"
-    about = dataset.load(1).about
+    about = datasets.load(1).about
     run = tracking.client().get_run(first["versions"]["mlflow_run_id"])
     named = ("data_version", "dataset_id", "cutoff", "feature_service", "lock_hash", "code_sha")
     assert {name: run.data.params[name] for name in named} == {name: about[name] for name in named}
@@ -76,7 +78,7 @@ def test_the_logged_model_gives_the_same_probabilities(shop_home: Path, first: d
     import numpy as np
 
     run = training.load_run(1)
-    data = dataset.load(1)
+    data = datasets.load(1)
     served = mlflow.pyfunc.load_model(run["model_uri"])
     rows = model.matrix(data.part(test=True), data.features)
     booster = model.fit(data.part(test=False), data.features, model.Params())
@@ -99,7 +101,7 @@ def test_again_changes_nothing_and_anew_gives_the_same_bytes(shop_home: Path, fi
 def test_constraints_hold_and_name_known_features(shop_home: Path, first: dict[str, Any]) -> None:
     import numpy as np
 
-    data = dataset.load(1)
+    data = datasets.load(1)
     rows = data.part(test=False)
     booster = model.fit(rows, data.features, model.Params())
     one = rows.head(1)
@@ -125,7 +127,7 @@ def test_the_rule() -> None:
     assert why.endswith("worse by 0.0025, more than 0.002 is not accepted")
 
 
-@pytest.mark.parametrize("place", ["plumbline/commands/model.py", "docs/tutorials/add-a-feature.md"])
+@pytest.mark.parametrize("place", ["plumb/commands/model.py", "docs/tutorials/add-a-feature.md"])
 def test_the_rule_is_told_as_it_is(place: str) -> None:
     told = " ".join((ROOT / place).read_text().split())
     assert f"at most {register.TOLERANCE} nats above the champion's on the same test rows" in told
@@ -201,13 +203,13 @@ def test_a_version_is_signed_by_the_key_of_the_day_and_only_if_it_is_what_was_tr
         trusted_models.load(version)
     assert register.register(5)["signed_by"].startswith("key ")
     version = client.get_model_version(tracking.NAME, version.version)
-    assert trusted_models.load(version).booster.feature_names == dataset.load(5).features
+    assert trusted_models.load(version).booster.feature_names == datasets.load(5).features
 
     # What lies in MLflow is another model than the one that was trained: the next key does not vouch for it.
     monkeypatch.delenv("PLUMBLINE_SIGNING_KEY")
     settings.cache_clear()
     stored = next((settings().home / "mlflow").rglob(f"{training.load_run(5)['model_id']}/artifacts/model.ubj"))
-    rows = dataset.load(5)
+    rows = datasets.load(5)
     model.fit(rows.part(test=False), rows.features, model.Params(rounds=2)).save_model(stored)
     with pytest.raises(TrainingError, match="was altered in MLflow and is not signed"):
         register.register(5)
@@ -252,5 +254,5 @@ def test_an_altered_model_is_trained_again_and_becomes_a_new_version(
 
 
 def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> None:
-    with dataset.working("train"), pytest.raises(Conflict, match="another training of churn"):
+    with datasets.working("train"), pytest.raises(Conflict, match="another training of churn"):
         train()

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from plumbline import releases
-from training import labels, trial
+from plumbline.state import releases
+from training.churn import labels
+from training.churn import preview_model as trial
 from training.errors import TrainingError
 
 

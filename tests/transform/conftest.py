@@ -6,9 +6,10 @@ from datetime import date
 
 import pytest
 
-from plumbline import lake
-from plumbline.releases import Release
-from plumbline.stage import Candidate, StageRun
+from plumbline.lake import tables as lake
+from plumbline.pipeline.stage import StageRun
+from plumbline.state.candidates import Candidate
+from plumbline.state.releases import Release
 
 MARTS = ("analytics.orders", "analytics.customers")
 SOURCES = ("raw.orders", "raw.customers")
@@ -17,7 +18,7 @@ SOURCES = ("raw.orders", "raw.customers")
 @pytest.fixture
 def spark(spark_lake: None) -> object:
     """The shared Spark session, with no mart in its catalog."""
-    from plumbline.spark import session
+    from plumbline.lake.spark import session
 
     found = session()
     for table in MARTS:

@@ -6,11 +6,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from plumbline import business, clock, lake, ledger, transform
+from plumbline import clock
 from plumbline.errors import GateFailed
+from plumbline.lake import tables as lake
+from plumbline.lake.spark import session
 from plumbline.settings import settings
-from plumbline.spark import session
-from serving import outcome_log, outcomes
+from plumbline.state import ledger
+from serving import outcome_log
+from serving.churn import outcomes
+from transform import build as transform
+from transform import business_kpis as business
 
 pytestmark = pytest.mark.usefixtures("spark")
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import lake, services, transform
 from plumbline.errors import GateFailed
+from plumbline.lake import tables as lake
+from plumbline.lake.spark import session
+from plumbline.servers import services
 from plumbline.settings import settings
-from plumbline.spark import session
+from transform import build as transform
 
 pytestmark = pytest.mark.usefixtures("spark")
 

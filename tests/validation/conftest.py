@@ -12,7 +12,7 @@ def first_week() -> list[dict]:
     """The real orders of the shop's first seven days, as rows of the mart."""
     from datetime import UTC, datetime, time
 
-    from ingestion.shop import packaged, read
+    from ingestion.churn.cdnow import packaged, read
 
     rows = []
     for order in read(packaged()):

@@ -14,8 +14,11 @@ from deltalake import write_deltalake
 
 from feature_repo import online_rows
 from feature_repo import store as feature_store
-from plumbline import clock, lake, ledger, online_store, releases
+from plumbline import clock
+from plumbline.lake import tables as lake
+from plumbline.servers import online_store
 from plumbline.settings import settings
+from plumbline.state import ledger, releases
 from serving import outcome_log
 from validation import parity
 
@@ -45,7 +48,7 @@ def snapshot(day: date, number: int) -> pa.Table:
     """The day's rows of all customers, with floats that rounding would change."""
     from feast.types import from_feast_to_pyarrow_type
 
-    from feature_repo.definitions import customer_features
+    from feature_repo.churn.definitions import customer_features
 
     random = np.random.default_rng(number)
     customers = [c for c in range(1, N + 1) if c != EXPIRED]

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from ingestion.shop import packaged, read
+from ingestion.churn.cdnow import packaged, read
 
 FIRST, LAST = date(1997, 1, 1), date(1998, 6, 30)
 

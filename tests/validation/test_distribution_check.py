@@ -15,14 +15,16 @@ import pytest
 import real_shop
 from deltalake import write_deltalake
 
-from plumbline import acceptances, lake, ledger, publish, releases, stage
-from plumbline.acceptances import AcceptanceError, accept
 from plumbline.errors import Conflict, GateFailed
+from plumbline.lake import tables as lake
+from plumbline.pipeline import publish, stage
+from plumbline.pipeline.stage import StageRun
 from plumbline.settings import settings
-from plumbline.stage import StageRun
+from plumbline.state import acceptances, candidates, ledger, releases
+from plumbline.state.acceptances import AcceptanceError, accept
 from tests.conftest import use_home
-from validation import distribution_check
-from validation.distribution_check import FEATURES, GATES, ORDERS
+from validation.churn import distribution_check
+from validation.churn.distribution_check import FEATURES, GATES, ORDERS
 
 DAY = date(1998, 6, 24)
 BASE = DAY - timedelta(days=1)
@@ -211,7 +213,7 @@ def test_each_fault_stops_the_line_and_is_named(
     event = list(ledger.events("churn"))[-1]
     assert (event["state"], event["stage"]) == ("GATE_FAILED", "distribution_check")
     assert {name for name, verdict in event["gates"].items() if verdict["verdict"] == "failed"} == gates
-    assert stage.rejected("churn") == ["batch 1"]
+    assert candidates.rejected("churn") == ["batch 1"]
     assert releases.numbers("churn") == [1]
     if orders is not none:
         assert "such as order_id " in message or "such as customer_id " in message

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import files, ledger, releases, undo
+from plumbline import files
 from plumbline.errors import GateFailed
 from plumbline.lineage import sending
+from plumbline.pipeline import undo
 from plumbline.settings import settings
+from plumbline.state import ledger, releases
 from tests.plumbline import made_up_day
 from tests.plumbline.made_up_day import DAY, NEXT
 from training import audit

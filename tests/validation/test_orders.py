@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from plumbline import lake
 from plumbline.errors import GateFailed
-from plumbline.releases import Release
+from plumbline.lake import tables as lake
+from plumbline.pipeline.stage import StageRun
 from plumbline.settings import settings
-from plumbline.stage import Candidate, StageRun
-from validation import orders, suites
+from plumbline.state.candidates import Candidate
+from plumbline.state.releases import Release
+from validation.churn import orders, suites
 
 pytestmark = pytest.mark.usefixtures("spark_lake")
 

@@ -12,9 +12,13 @@ import pyarrow as pa
 import pytest
 
 from feature_repo import online_rows
-from plumbline import clock, lake, ledger, online_store, services, stage
+from plumbline import clock
 from plumbline.errors import Conflict, GateFailed
+from plumbline.lake import tables as lake
+from plumbline.pipeline import leases
+from plumbline.servers import online_store, services
 from plumbline.settings import settings
+from plumbline.state import ledger
 from serving.errors import Refused
 from serving.features import OnlineFeatures
 from tests.conftest import use_home
@@ -132,7 +136,7 @@ def test_a_row_within_the_ttl_that_is_expired_online(online: dict[int, pa.Table]
 
 
 def test_a_ttl_that_is_not_the_definitions(online: dict[int, pa.Table], monkeypatch: pytest.MonkeyPatch) -> None:
-    from feature_repo.definitions import customer_features
+    from feature_repo.churn.definitions import customer_features
 
     monkeypatch.setattr(customer_features, "ttl", TTL + timedelta(days=1))
     assert "the view's ttl: online 14 days, 0:00:00, offline 15 days" in failure()
@@ -175,7 +179,7 @@ def test_nothing_online_is_not_a_pass(online: dict[int, pa.Table]) -> None:
 
 
 def test_it_waits_for_no_materialization(online: dict[int, pa.Table]) -> None:
-    with stage.lease("churn", "materialize", "materialization"):
+    with leases.lease("churn", "materialize", "materialization"):
         with pytest.raises(Conflict, match="another materialization"):
             world.check()
 
@@ -201,7 +205,7 @@ def test_an_on_demand_function_that_rounds_otherwise_is_found(
     online: dict[int, pa.Table], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The predictor computed by the registry's function; here definitions.py has another one by now."""
-    from feature_repo.definitions import churn_recency
+    from feature_repo.churn.definitions import churn_recency
 
     world.answer([1, 2])
     world.check()

@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import real_shop
 
-from plumbline.distributions import psi
 from plumbline.errors import SettingsError
-from validation import shifts, thresholds, volume
-from validation.distribution_check import KEY_COLUMNS, judge
+from plumbline.lake.distributions import psi
+from validation import shifts
+from validation.churn import thresholds, volume
+from validation.churn.distribution_check import KEY_COLUMNS, judge
 
 LIMITS = thresholds.load()
 FIRST, WEEK = real_shop.FIRST, timedelta(days=7)

@@ -1,0 +1,138 @@
+"""What Feast knows of the churn product: entity, views and services. Features themselves are in jobs/customers.sql.
+
+A service stays as it is, by convention: a model names the one it was trained on, and the predictor asks Feast for
+that one. A change of the set of features is a new service, `churn_v2`, beside the old; its name ends in `_vN`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from feast import Entity, FeatureService, FeatureView, Field, RequestSource, ValueType
+from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import SparkSource
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.types import Float32, Int32, Int64
+
+from plumbline.errors import PlumblineError
+
+
+class DefinitionError(PlumblineError):
+    """A definition is not named as it must be."""
+
+
+customer = Entity(
+    name="customer",
+    join_keys=["customer_id"],
+    value_type=ValueType.INT64,
+    description="A customer of the shop.",
+)
+
+
+def customers_source(relation: str = "features.customers") -> SparkSource:
+    """Where `customer_features` is read offline: by name in the registry, at one Delta version in a release's store."""
+    return SparkSource(
+        name="features_customers",
+        query=f"SELECT * FROM {relation}",
+        timestamp_field="event_time",
+        created_timestamp_column="created_at",
+        description="One row per customer and snapshot day; event_time is when it was knowable.",
+    )
+
+
+customer_features = FeatureView(
+    name="customer_features",
+    entities=[customer],
+    ttl=timedelta(days=14),
+    source=customers_source(),
+    online=True,
+    schema=[
+        Field(name="tenure_months", dtype=Int32, description="Whole months since the customer signed up."),
+        Field(name="avg_ticket", dtype=Float32, description="Cents per order, over all orders."),
+        Field(
+            name="avg_ticket_30d", dtype=Float32, description="Cents per order dated in the last 30 days, else null."
+        ),
+        Field(name="orders_7d", dtype=Int32, description="Orders dated in the last 7 days."),
+        Field(name="orders_30d", dtype=Int32, description="Orders dated in the last 30 days."),
+        Field(name="orders_90d", dtype=Int32, description="Orders dated in the last 90 days."),
+        Field(name="spend_cents_7d", dtype=Int64, description="Cents spent in the last 7 days."),
+        Field(name="spend_cents_30d", dtype=Int64, description="Cents spent in the last 30 days."),
+        Field(name="spend_cents_90d", dtype=Int64, description="Cents spent in the last 90 days."),
+        Field(name="orders_total", dtype=Int32, description="Orders known so far."),
+        Field(name="spend_cents_total", dtype=Int64, description="Cents spent in all."),
+        Field(name="units_total", dtype=Int32, description="CDs bought in all."),
+        Field(name="days_between_orders", dtype=Float32, description="Mean gap in days; null below two orders."),
+        Field(name="first_order_day", dtype=Int32, description="Date of the first order, in days since 1970-01-01."),
+        Field(name="last_order_day", dtype=Int32, description="Date of the newest order, in days since 1970-01-01."),
+        Field(name="release_id", dtype=Int64, description="The release that wrote the row."),
+    ],
+    description="Customer snapshots, one a day.",
+)
+
+request = RequestSource(
+    name="request",
+    schema=[Field(name="request_time", dtype=Int64)],
+    description="When the question is asked, in seconds since 1970-01-01 UTC.",
+)
+
+
+@on_demand_feature_view(  # type: ignore[untyped-decorator]
+    sources=[customer_features, request],
+    schema=[Field(name="days_since_last_order", dtype=Int64)],
+    mode="python",
+    description="Whole days from the newest order's date to the request; null without orders.",
+)
+def churn_recency(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "days_since_last_order": [
+            None if day is None or day != day else int(asked) // 86400 - int(day)
+            for day, asked in zip(inputs["last_order_day"], inputs["request_time"], strict=True)
+        ]
+    }
+
+
+churn_v1 = FeatureService(
+    name="churn_v1",
+    features=[
+        customer_features[
+            [
+                "tenure_months",
+                "avg_ticket",
+                "avg_ticket_30d",
+                "orders_7d",
+                "orders_30d",
+                "orders_90d",
+                "spend_cents_7d",
+                "spend_cents_30d",
+                "spend_cents_90d",
+                "orders_total",
+                "spend_cents_total",
+                "units_total",
+                "days_between_orders",
+            ]
+        ],
+        churn_recency,
+    ],
+    description="What the first churn model reads.",
+)
+
+DEFINITIONS = [customer, customer_features, churn_recency, churn_v1]
+
+
+def newest_service() -> FeatureService:
+    """The service with the highest number: what new models are trained on.
+
+    Raises DefinitionError for a service whose name does not end in `_vN`.
+    """
+    services = [made for made in DEFINITIONS if isinstance(made, FeatureService)]
+    return max(services, key=_number)
+
+
+def _number(service: FeatureService) -> int:
+    name, _, number = service.name.rpartition("_v")
+    if not (name and number.isdecimal()):
+        raise DefinitionError(
+            f"feature_repo/churn/definitions.py: the service {service.name!r} has no number to tell the newest by: "
+            "its name must end in _vN, as churn_v2 does"
+        )
+    return int(number)

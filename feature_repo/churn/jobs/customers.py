@@ -1,0 +1,220 @@
+"""The job that writes `features.customers`: one row per customer and snapshot day, defined in customers.sql.
+
+A run computes its own day, carrying totals on from the base release's newest snapshot, so its cost does not grow
+with history; days before it that have no snapshot get weekly ones (the first run: all of history). Written snapshots
+never change: an order that comes late counts from the next snapshot on. When customers.sql changed, the run computes
+all snapshots anew, as a new version of the table (jobs/history.py): a new feature needs a past to be trained on.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feature_repo.churn.jobs import hindsight, history
+from plumbline import clock, files, observed
+from plumbline.errors import PlumblineError
+from plumbline.lake import spark
+from plumbline.lake import tables as lake
+from plumbline.pipeline import contract_gate
+from plumbline.pipeline.stage import StageRun
+from plumbline.progress import say
+from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+TABLE = "features.customers"
+SQL = Path(__file__).with_suffix(".sql")
+NAMES = {"orders": "analytics.orders", "customers": "analytics.customers", "base": TABLE, "snapshots": "snapshots"}
+"""What customers.sql's placeholders stand for in lineage."""
+
+WEEK = timedelta(days=7)
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class FeatureError(PlumblineError):
+    """The feature job cannot compute what it was asked for."""
+
+
+def snapshot_days(after: date | None, first: date, as_of: date) -> list[date]:
+    """The days to compute: weekly ones after the newest snapshot (or from the first order on), and `as_of` itself."""
+    day = after + WEEK if after else first
+    days = []
+    while day < as_of:
+        days.append(day)
+        day += WEEK
+    return [*days, as_of]
+
+
+def compute(run: StageRun) -> str:
+    """Appends the run's snapshots to `features.customers`, or writes all of them anew when their definition changed.
+
+    Raises FeatureError when there are no orders at all, or Feast's view names a column that customers.sql does not
+    give; HistoryDiffers when a change that only adds columns moved others; KnowsTheFuture when an old snapshot holds
+    what was known only later; ContractBroken when the table is not what
+    its contract promises.
+    """
+    session = spark.session(writer="features")
+    orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
+    customers = session.sql(f"SELECT * FROM {lake.at('analytics.customers', run.pin('analytics.customers'))}")
+    released = run.base if run.base and TABLE in run.base.tables else None
+    definition = run.facts["definition"] = history.definition(SQL.read_text())
+    before = history.recorded(released) if released else None
+    carried = released.as_of if released and before == definition else None
+    days = snapshot_days(released.as_of, run.as_of, run.as_of) if released else []
+    if released and carried is None:
+        say("customers.sql is not what the released snapshots were made with: computing all of them anew")
+        days = [*days_of(released.version(TABLE)), *days]
+    elif released is None:
+        days = snapshot_days(None, _first_day(orders), run.as_of)
+    say(f"computing {len(days)} snapshot day{'s' if len(days) > 1 else ''} up to {run.as_of}")
+    release_id = (run.candidate.base or 0) + 1
+    frame = snapshots(session, orders, customers, _base(session, run, carried), carried, days, release_id)
+    writer = frame.write.format("delta").partitionBy("snapshot_date")
+    if carried is None:
+        _check_served(frame.columns)
+        writer = writer.mode("overwrite").option("overwriteSchema", "true")
+    else:
+        lake.restore(session, run.released(TABLE))
+        writer = writer.mode("append")
+    head = lake.version(TABLE)
+    writer.save(lake.uri(TABLE))
+    version, expected = lake.version(TABLE), 0 if head is None else head + 1
+    if version != expected:  # what a killed run left at work on a server can still commit: appended to, rows are twice
+        raise FeatureError(
+            f"{TABLE} is at version {version} after the write, expected {expected}: something else writes to "
+            f"{lake.uri(TABLE)}. Nothing is published; when it is over, run `plumb features --as-of {run.as_of}` again."
+        )
+    kept = lake.rows(TABLE, released.version(TABLE)) if released and carried else 0
+    run.facts["snapshot_days"] = [day.isoformat() for day in days]
+    told = f"{len(days)} snapshot days, {days[0]} to {days[-1]}" if len(days) > 1 else f"the snapshot of {days[0]}"
+    compared = ""
+    if released and carried is None:
+        compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
+    if carried is None:
+        _judge_hindsight(session, run, version, [orders, customers], days)
+    observed.made_by(TABLE, SQL.read_text(), names=NAMES)
+    contract_gate.audit(run, TABLE, version)
+    run.write(TABLE, version, lake.rows(TABLE, version) - kept)
+    return f"{run.rows[TABLE]:,} rows for {told}{compared}"
+
+
+def snapshots(
+    session: SparkSession,
+    orders: DataFrame,
+    customers: DataFrame,
+    base: DataFrame | None,
+    base_day: date | None,
+    days: list[date],
+    release_id: int,
+) -> DataFrame:
+    """customers.sql over these relations: one row per customer known by then and day, sorted by day and customer.
+
+    `base` holds the snapshot of `base_day`; None computes from the first order on, which gives the same rows.
+    """
+    base_time = clock.end_of(base_day) if base_day else BEGINNING
+    wanted = session.createDataFrame(
+        [(day, clock.end_of(day), base_time, clock.now(), release_id) for day in days],
+        "snapshot_date DATE, event_time TIMESTAMP, base_time TIMESTAMP, created_at TIMESTAMP, release_id BIGINT",
+    )
+    if base is None:
+        base = session.createDataFrame(
+            [],
+            "customer_id BIGINT, orders_total INT, spend_cents_total BIGINT, units_total INT, "
+            "first_order_day INT, last_order_day INT",
+        )
+    # The same condition as the join's, for the earliest day, told to the scan so that it skips files of old orders.
+    recent = f"known_at >= TIMESTAMP '{base_time:%Y-%m-%d %H:%M:%S}' OR order_date > date_sub(DATE '{days[0]}', 90)"
+    computed = session.sql(
+        SQL.read_text(),
+        snapshots=wanted,
+        orders=orders.where(recent),
+        customers=customers,
+        base=base,
+    )
+    return computed.sort("snapshot_date", "customer_id")
+
+
+def _base(session: SparkSession, run: StageRun, day: date | None) -> DataFrame | None:
+    if day is None:
+        return None
+    return session.sql(f"SELECT * FROM {lake.at(TABLE, run.pin(TABLE))} WHERE snapshot_date = DATE '{day}'")
+
+
+def days_of(version: int) -> list[date]:
+    """The days that a version has snapshots for, from the log alone."""
+    return sorted(
+        {date.fromisoformat(str(part["snapshot_date"])) for part in lake.open_table(TABLE, version).partitions()}
+    )
+
+
+def _check_served(columns: list[str]) -> None:
+    """Before anything is written: what Feast would ask of the table must be there."""
+    from feature_repo import store
+
+    store.settle()
+    from feature_repo.churn.definitions import customer_features
+
+    absent = [field.name for field in customer_features.schema if field.name not in {*columns, "customer_id"}]
+    if absent:
+        raise FeatureError(
+            f"feature_repo/churn/definitions.py names {', '.join(absent)}, which {SQL.name} does not give; nothing was "
+            "written. A service that a model was trained on keeps its features: they must stay"
+        )
+
+
+def _compare(session: SparkSession, run: StageRun, until: date, version: int, additive: bool) -> str:
+    """Holds the new history against the released one; the verdict is a gate of the run."""
+    say("comparing the new history with the released one, row by row")
+    found = history.compare(session, run.pin(TABLE), version, until)
+    verdict = history.judge(found, additive)
+    _record(run, "features_history", verdict)
+    if verdict["verdict"] == "failed":
+        raise history.HistoryDiffers(
+            f"{SQL.name} only adds columns ({', '.join(found.new_columns) or 'none'}), but the history that it gives "
+            f"is {found.told()}. Nothing is published. A join that repeats or drops rows does this; so does a changed "
+            f"analytics.orders under old snapshots. Mend it and run `plumb features --as-of {run.as_of}` again, or "
+            "change the old expression itself: what that moves is told, not refused."
+        )
+    told = [f"{what}: {', '.join(n)}" for what, n in (("new", found.new_columns), ("gone", found.lost_columns)) if n]
+    return "; ".join(["", found.told(), *told])
+
+
+def _judge_hindsight(
+    session: SparkSession, run: StageRun, version: int, inputs: list[DataFrame], days: list[date]
+) -> None:
+    """Computes a few old days again without what came later; the verdict is a gate of the run."""
+    say("computing old days again without what was known later")
+
+    def compute(cut: list[DataFrame], day: list[date]) -> DataFrame:
+        return snapshots(session, cut[0], cut[1], None, None, day, release_id=0)
+
+    written = session.sql(f"SELECT * FROM {lake.at(TABLE, version)}")
+    verdict = hindsight.judge(session, written, inputs, days, compute)
+    report = _record(run, hindsight.GATE, verdict)
+    if verdict["verdict"] == "failed":
+        raise hindsight.KnowsTheFuture(
+            f"{SQL.name} gives snapshots that know the future, {verdict['told']}. Nothing is published. Cut every "
+            f"relation that it joins at the snapshot (`known_at < event_time`) and run `plumb features --as-of "
+            f"{run.as_of}` again.\n  Evidence: {report}"
+        )
+
+
+def _record(run: StageRun, gate: str, verdict: dict[str, Any]) -> Path:
+    report = settings().home / "evidence" / run.candidate.run_id / f"{gate}.json"
+    files.write_whole(report, files.dumps(verdict))
+    failed = [verdict["told"]] if verdict["verdict"] == "failed" else []
+    run.gates[gate] = {**verdict, "failed": failed, "report": str(report)}
+    return report
+
+
+def _first_day(orders: DataFrame) -> date:
+    from pyspark.sql import functions as F
+
+    found = orders.agg(F.to_date(F.min("known_at"))).first()
+    if found is None or found[0] is None:
+        raise FeatureError("analytics.orders is empty: there is nothing to compute features from")
+    day: date = found[0]
+    return day

@@ -1,0 +1,113 @@
+"""The shop database: CDNOW's real orders, loaded as a shop would hold them.
+
+Source: the CDNOW master data set (Fader and Hardie; 69,659 orders of 23,570 customers who first bought in the first
+quarter of 1997, up to June 1998), as carried by the `lifetimes` wheel (MIT licence). It has days but no times of day,
+so an order is recorded at noon UTC of its day by convention. 255 rows repeat another in every field: they are
+separate orders, told apart by their place in the file, which is the order id.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal, InvalidOperation
+from importlib.metadata import files as wheel_files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingestion.database.source import ShopError, connected, engine, schema
+
+if TYPE_CHECKING:
+    pass
+
+WHEEL = "lifetimes"
+FILE = "CDNOW_master.txt"
+COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order as the shop records it; money in integer cents."""
+
+    order_id: int
+    customer_id: int
+    order_date: date
+    units: int
+    total_cents: int
+
+
+def load(path: Path | None = None, until: date | None = None) -> dict[str, object]:
+    """Loads the orders (those dated up to `until`) and their customers; what is there already stays as it is."""
+    import sqlalchemy as sa
+
+    orders = [order for order in read(path or packaged()) if until is None or order.order_date <= until]
+    first: dict[int, date] = {}
+    for order in orders:
+        first[order.customer_id] = min(order.order_date, first.get(order.customer_id, order.order_date))
+    database = engine()
+    tables = schema()
+    with connected(database) as connection:
+        tables.create_all(connection)
+        order_table, customer_table = tables.tables["orders"], tables.tables["customers"]
+        known_orders = set(connection.scalars(sa.select(order_table.c.order_id)))
+        known_customers = set(connection.scalars(sa.select(customer_table.c.customer_id)))
+        new_customers = [
+            {"customer_id": c, "signed_up_at": noon(day), "recorded_at": noon(day)}
+            for c, day in sorted(first.items())
+            if c not in known_customers
+        ]
+        new_orders = [
+            {**order.__dict__, "recorded_at": noon(order.order_date)}
+            for order in orders
+            if order.order_id not in known_orders
+        ]
+        if new_customers:
+            connection.execute(sa.insert(customer_table), new_customers)
+        if new_orders:
+            connection.execute(sa.insert(order_table), new_orders)
+    return {
+        "orders_loaded": len(new_orders),
+        "customers_loaded": len(new_customers),
+        "orders": len(known_orders) + len(new_orders),
+        "customers": len(known_customers) + len(new_customers),
+        "last_order_date": max(order.order_date for order in orders).isoformat(),
+    }
+
+
+def read(path: Path) -> Iterator[Order]:
+    """The orders in a file of CDNOW's format: a header, then customer, yyyymmdd, units, dollars. Raises ShopError."""
+    with path.open(newline="") as file:
+        lines = csv.reader(file, delimiter=" ", skipinitialspace=True)
+        next(lines, None)
+        for ordinal, fields in enumerate(lines, start=1):
+            yield _order(path, ordinal, [field for field in fields if field])
+
+
+def _order(path: Path, ordinal: int, fields: list[str]) -> Order:
+    where = f"{path.name}, row {ordinal}"
+    if len(fields) != COLUMNS:
+        raise ShopError(f"{where}: expected customer, yyyymmdd, units, dollars; found {fields}. Nothing was loaded.")
+    try:
+        cents = Decimal(fields[3]) * 100
+        order_date = date(int(fields[1][:4]), int(fields[1][4:6]), int(fields[1][6:]))
+        order = Order(ordinal, int(fields[0]), order_date, int(fields[2]), int(cents))
+    except (ValueError, InvalidOperation) as error:
+        raise ShopError(f"{where}: {fields}: {error}. Nothing was loaded.") from None
+    if order.total_cents != cents or order.total_cents < 0:
+        raise ShopError(f"{where}: amount {fields[3]!r}: expected dollars of 0 or more with two decimals at most.")
+    return order
+
+
+def packaged() -> Path:
+    """The data set inside the wheel, found without importing the package."""
+    for file in wheel_files(WHEEL) or []:
+        if file.name == FILE:
+            return Path(str(file.locate()))
+    raise ShopError(f"the {WHEEL} wheel does not carry {FILE}: run `make setup` again")
+
+
+def noon(day: date) -> datetime:
+    """When an order of that day counts as recorded, UTC without a zone, as shop databases store it."""
+    return datetime.combine(day, time(12))

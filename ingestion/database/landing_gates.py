@@ -1,0 +1,239 @@
+"""The gates at landing: the shop's schema and its rows against the shop's contracts, and the count of what was sent.
+
+`schema_contract` and `record_contract` stop a batch before anything of it lands, and put it into quarantine whole.
+`landing_complete` holds what came in against what was sent. A column that the contract does not name is no break: it
+lands, is told, and is noted in the ledger and in `<home>/schema_changes`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ingestion.database import quarantine, source_checks, source_schema
+from ingestion.database import quarantine_replay as replay
+from ingestion.database.source_checks import LOOKBACK, Window
+from plumbline import clock, files
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import RECORDED
+from plumbline.contracts.diff import Difference
+from plumbline.errors import GateFailed
+from plumbline.pipeline.stage import StageRun
+from plumbline.progress import say
+from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from sqlalchemy.types import TypeEngine
+
+SCHEMA, RECORDS, COMPLETE = "schema_contract", "record_contract", "landing_complete"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a shop declares: as seen, its name for each of the contracts' columns, and the types by its names."""
+
+    seen: source_schema.Seen
+    names: dict[str, dict[str, str]]
+    types: dict[str, dict[str, TypeEngine[Any]]]
+
+
+def look(connection: sa.Connection) -> Shown:
+    """The schema of the tables that land. Raises ShopError when there is none of them."""
+    seen = source_schema.seen(connection)
+    return Shown(
+        seen,
+        {table: source_schema.names(table, seen) for table in seen},
+        {table: {name: kind for name, (kind, _) in columns.items()} for table, columns in seen.items()},
+    )
+
+
+def hold_to_contract(
+    run: StageRun, connection: sa.Connection, shown: Shown, start: datetime, end: datetime
+) -> sa.Engine | None:
+    """The gates before anything is read. Gives a database with the rows that are let in from quarantine, if any are.
+
+    Raises GateFailed when the schema or a row breaks a contract; the batch is in quarantine then.
+    """
+    differences = source_schema.differences(shown.seen, source_schema.seen_before(run.candidate.product))
+    broken = [difference.told for difference in differences if difference.breaking]
+    promised = sum(len(contracts.shop(table).columns) for table in contracts.SHOP)
+    _judge(run, SCHEMA, promised, broken, [difference.as_dict() for difference in differences])
+    if broken:
+        told = "the shop's schema is not what its contract says:"
+        mend = (
+            "Mend the shop, or announce the change in its contract (docs/contracts-and-quarantine.md), and run "
+            f"`plumb ingest --as-of {run.as_of}`."
+        )
+        raise GateFailed(_kept_out(run, connection, shown, start, end, "schema", broken, told, mend))
+    run.facts["schema_changes"] = _announce(run, differences)
+    window = Window(start - LOOKBACK, end, run.as_of)
+    found = [
+        b for t in contracts.SHOP for b in source_checks.breaches(connection, t, shown.names[t], shown.types[t], window)
+    ]
+    _judge(run, RECORDS, _rules(), [breach.told for breach in found], [vars(breach) for breach in found])
+    if found:
+        told = "the shop holds rows that cannot be read as what they should be:"
+        mend = "Nothing was landed. Mend them in the shop and run the same again."
+        raise GateFailed(_kept_out(run, connection, shown, start, end, "records", [b.told for b in found], told, mend))
+    run.facts["shop_schema"] = source_schema.stated(shown.seen)
+    return _let_in(run, connection, shown, window)
+
+
+def count(run: StageRun, sent: dict[str, set[int]], landed: dict[str, set[int]], batch: str, start: datetime) -> int:
+    """The gate `landing_complete`: each key that the shop showed is in raw now. How many rows stay in quarantine.
+
+    `sent` has the keys that the shop showed before it was read, `landed` those that raw has now, each by table.
+    Raises GateFailed that names tables and keys of rows that got lost on the way; run again, they land.
+    """
+    facts: dict[str, dict[str, int]] = {"sent": {}, "landed": {}, "quarantined": {}}
+    lost: dict[str, list[int]] = {}
+    for table, asked in sent.items():
+        rows = run.rows[f"raw.{table}"]
+        kept = quarantine.held_count(table, start, asked | landed[table])
+        lost[table] = sorted(asked - landed[table])
+        facts["landed"][table], facts["quarantined"][table] = rows, kept
+        facts["sent"][table] = rows + kept + len(lost[table])
+    run.facts |= facts
+    broken = [
+        f"{table}: {len(found):,} of {facts['sent'][table]:,} rows sent are neither in raw.{table} nor in quarantine, "
+        f"such as {', '.join(map(str, found[:5]))}"
+        for table, found in lost.items()
+        if found
+    ]
+    _judge(run, COMPLETE, len(sent), broken, [facts])
+    if broken:
+        raise GateFailed(
+            f"landing {batch} lost rows on the way:\n  "
+            + "\n  ".join(broken)
+            + f"\n  What landed stays. Run `plumb ingest --as-of {run.as_of}` again: it lands the rest."
+        )
+    return sum(facts["quarantined"].values())
+
+
+def rows_to_keep(
+    connection: sa.Connection, table: str, shown: Shown, start: datetime, end: datetime
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """All columns of the rows that a landing would take, as the driver gives them.
+
+    Where the shop shows no time to choose by, all rows that have not landed; where it shows no key, landed ones too.
+    """
+    import sqlalchemy as sa
+
+    columns = list(shown.types[table])
+    chosen: list[sa.ColumnElement[Any]] = [
+        sa.literal_column(connection.dialect.identifier_preparer.quote(name)).label(name) for name in columns
+    ]
+    query = sa.select(*chosen).select_from(sa.table(table))
+    kind = shown.types[table].get(RECORDED)
+    if kind is not None and kind._type_affinity is sa.DateTime:
+        stamp: sa.ColumnElement[Any] = sa.column(RECORDED)
+        unreadable: sa.ColumnElement[bool] = stamp.is_(None)
+        if connection.dialect.name == "sqlite":
+            unreadable = sa.or_(unreadable, sa.func.datetime(stamp).is_(None))
+        query = query.where(sa.or_(source_checks.in_window(kind, RECORDED, start - LOOKBACK, end), unreadable))
+    rows = [tuple(row) for row in connection.execute(query)]
+    key = contracts.shop(table).key[0]
+    if key in columns:
+        landed, position = set(quarantine.landed_keys(table).to_pylist()), columns.index(key)
+        rows = [row for row in rows if row[position] not in landed]
+    return columns, rows
+
+
+def _kept_out(
+    run: StageRun,
+    connection: sa.Connection,
+    shown: Shown,
+    start: datetime,
+    end: datetime,
+    kind: str,
+    broken: list[str],
+    told: str,
+    mend: str,
+) -> str:
+    """Puts the batch into quarantine and says so."""
+    tables = {table: rows_to_keep(connection, table, shown, start, end) for table in shown.seen}
+    reason = {
+        "kind": kind,
+        "broke": broken,
+        "run_id": run.candidate.run_id,
+        "as_of": run.as_of.isoformat(),
+        "start": start.isoformat(),
+        "end": end.isoformat(),
+        "contracts": {c.dataset: c.version for c in map(contracts.shop, contracts.SHOP)},
+    }
+    window = f"{start.date()}..{run.as_of}"
+    batch_id, kept = quarantine.put(window, run.candidate.rejected, tables, reason)
+    sent = {table: len(rows) for table, (_, rows) in tables.items()}
+    run.facts |= {"sent": sent, "landed": dict.fromkeys(sent, 0), "quarantined": kept["rows"], "quarantine": batch_id}
+    counted = " and ".join(f"{rows:,} {table}" for table, rows in kept["rows"].items())
+    return "\n  ".join(
+        [
+            told,
+            *broken,
+            f"The batch is in quarantine, whole: {counted}, all that was sent. See `plumb quarantine show {batch_id}`; "
+            f"the rows are in {quarantine.folder(batch_id)}.",
+            "The release in force stays. " + mend if kind == "schema" else mend,
+        ]
+    )
+
+
+def _judge(run: StageRun, gate: str, checked: int, broken: list[str], findings: list[dict[str, Any]]) -> None:
+    evidence = settings().home / "evidence" / run.candidate.run_id / f"{gate}.json"
+    verdict = {
+        "verdict": "failed" if broken else "passed",
+        "expectations": checked,
+        "failed": broken,
+        "report": str(evidence),
+        "contracts": {c.dataset: c.version for c in map(contracts.shop, contracts.SHOP)},
+    }
+    run.gates[gate] = verdict
+    head = {"run_id": run.candidate.run_id, "as_of": run.as_of, "at": clock.now().isoformat()}
+    files.write_whole(evidence, files.dumps({**head, **verdict, "findings": findings}))
+
+
+def _announce(run: StageRun, differences: list[Difference]) -> list[dict[str, Any]]:
+    """Notes each additive difference once, in `<home>/schema_changes`, and tells it every time."""
+    found = []
+    for difference in differences:
+        say(difference.told)
+        told = {**difference.as_dict(), "run_id": run.candidate.run_id, "first_seen": clock.now().isoformat()}
+        path = settings().home / "schema_changes" / run.candidate.product
+        with suppress(FileExistsError):
+            files.create_once(path / f"{difference.dataset}.{difference.column}.json", files.dumps(told))
+        found.append(
+            {"table": difference.dataset, "change": "added", "column": difference.column, "told": difference.told}
+        )
+    return found
+
+
+def _rules() -> int:
+    """How many rules the shop's contracts have for rows: a kind for each column, ranges, one key a table."""
+    columns = [column for table in contracts.SHOP for column in contracts.shop(table).columns.values()]
+    limits = [[c.minimum is not None, c.maximum is not None, c.not_after_run] for c in columns]
+    return len(columns) + sum(map(sum, limits)) + len(contracts.SHOP)
+
+
+def _let_in(run: StageRun, connection: sa.Connection, shown: Shown, window: Window) -> sa.Engine | None:
+    if not (marked := quarantine.marked()):
+        return None
+    found = replay.missing_rows(connection, marked, shown.types, window)
+    if not any(len(rows) for rows in found.values()):
+        return None
+    database = replay.database(found)
+    if broken := replay.broken(database, window):
+        run.gates[RECORDS]["verdict"] = "failed"
+        raise GateFailed(_not_let_in([batch.batch_id for batch in marked], broken))
+    run.facts["let_in"] = {"batches": [b.batch_id for b in marked], "rows": {t: len(r) for t, r in found.items()}}
+    return database
+
+
+def _not_let_in(batches: list[str], broken: list[str]) -> str:
+    return (
+        f"rows of {', '.join(batches)} were asked back from quarantine and do not keep the contract:\n  "
+        + "\n  ".join(broken)
+        + "\n  They stay there, and nothing was landed. Mend the contract, or replay each again, "
+        "which takes the request back."
+    )

@@ -1,0 +1,48 @@
+"""What the contracts promise, as the limits that panels show."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from observability import promises
+from observability.dataset_metrics import datasets, table_of
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import Contract
+
+FEATURES = "features.customers"
+ORDER = ("raw", "analytics", "features", "serving")
+"""The lake's schemas, in the order in which data moves."""
+
+
+def tables() -> dict[str, Contract]:
+    """The lake's table of every contracted dataset, in the order in which data moves."""
+    found = {table_of(contract): contract for contract in datasets()}
+    return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0].partition(".")[0]), item[0])))
+
+
+def daily_tables() -> list[str]:
+    """Those that a day brings anew: all but the log of what was served."""
+    return [table for table in tables() if not table.startswith("serving.")]
+
+
+def oldest() -> timedelta:
+    """How old the features in force may be: a day, and the time of day by which the next ones are promised."""
+    promised = promises.deadline(contracts.load(FEATURES))
+    return timedelta(days=1) + (promised or timedelta(days=1))
+
+
+def late_days() -> float:
+    """Of the last `promises.DAYS` days, how many may be late."""
+    return promises.late_days_allowed(contracts.load(FEATURES))
+
+
+def complete_columns() -> dict[str, tuple[str, ...]]:
+    """The columns of each table that its contract promises to be there."""
+    found = {table: promises.complete(contract) for table, contract in tables().items()}
+    return {table: promised[1] for table, promised in found.items() if promised is not None}
+
+
+def incomplete() -> float:
+    """The smallest share of records that any contract lets lack such a column."""
+    found = [promises.complete(contract) for contract in datasets()]
+    return min(promised[0].budget for promised in found if promised is not None)

@@ -1,0 +1,1 @@
+"""The roof: what a person asks for. Commands, the demo, reports."""

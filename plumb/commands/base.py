@@ -1,0 +1,76 @@
+"""What every command is made of: the app, the options they share, and how a result is shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plumbline.errors import EXIT_CODES
+
+if TYPE_CHECKING:
+    from plumbline.pipeline.stage import Result, StageRun
+
+DAILY = "The daily run, stage by stage"
+MODEL = "The model"
+DATA = "Data"
+HOUSE = "The house"
+
+app = typer.Typer(
+    help="Plumbline: training and serving read the same tested truth.",
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsOf = Annotated[
+    datetime | None,
+    typer.Option(
+        "--as-of",
+        formats=["%Y-%m-%d"],
+        metavar="DATE",
+        help="The last day covered, YYYY-MM-DD; default: the last day that is over.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+ReleaseId = Annotated[int | None, typer.Option("--release", help="A release's number; default: the one in force.")]
+
+
+def stage_command(
+    product: str, name: str, work: Callable[[StageRun], str], as_of: datetime | None, as_json: bool
+) -> None:
+    from plumbline.pipeline import stage
+
+    _tell(stage.perform(product, name, day(as_of), work), as_json)
+
+
+def show(value: object, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(value, default=str))
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            print(f"{name}: {item}")
+    else:
+        print(value)
+
+
+def day(as_of: datetime | None) -> date:
+    from plumbline import clock
+
+    return as_of.date() if as_of else clock.last_whole_day()
+
+
+def _tell(result: Result, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(result), default=str))
+        return
+    print(f"{result.stage} {result.as_of}: {result.state} ({result.seconds:.1f} s) {result.message}")
+    for table, rows in result.rows.items():
+        pinned = f" @v{result.tables[table]}" if table in result.tables else ""
+        print(f"    {table}{pinned}: {rows:,} rows")

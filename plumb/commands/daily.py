@@ -1,0 +1,149 @@
+"""The daily run, stage by stage, and what there is to know of features."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from plumb.commands.base import DAILY, AsOf, Json, ReleaseId, app, show, stage_command
+
+features_app = typer.Typer(invoke_without_command=True)
+app.add_typer(features_app, name="features", rich_help_panel=DAILY)
+
+
+@app.command(rich_help_panel=DAILY)
+def ingest(as_of: AsOf = None, json: Json = False) -> None:
+    """Land what the shop recorded since the last run, up to the end of a day.
+
+    Example: plumb ingest --as-of 1998-06-30
+    """
+
+    from ingestion.database import landing
+
+    stage_command("churn", "ingest", landing.land, as_of, json)
+
+
+@app.command("dbt_run", rich_help_panel=DAILY)
+def dbt_run(as_of: AsOf = None, json: Json = False) -> None:
+    """Build staging views and marts with dbt on Spark, and run the tests beside the models.
+
+    Example: plumb dbt_run --as-of 1998-06-30
+    """
+
+    from transform import build
+
+    stage_command("churn", "dbt_run", build.build, as_of, json)
+
+
+@app.command("ge_check", rich_help_panel=DAILY)
+def ge_check(as_of: AsOf = None, json: Json = False) -> None:
+    """Gate: Great Expectations over analytics.orders. Exit code 3 stops the line.
+
+    Example: plumb ge_check --as-of 1998-06-30
+    """
+
+    from validation.churn import orders
+
+    stage_command("churn", "ge_check", orders.check, as_of, json)
+
+
+@features_app.callback()
+def features(context: typer.Context, as_of: AsOf = None, json: Json = False) -> None:
+    """Compute customer snapshots for a day, and weekly ones for the days before it that have none; or look at features.
+
+    When customers.sql changed, all snapshots are computed anew, as a new version beside the released one.
+
+    Example: plumb features --as-of 1998-06-30
+    """
+
+    if context.invoked_subcommand is None:
+        from feature_repo.churn.jobs import customers
+
+        stage_command("churn", "features", customers.compute, as_of, json)
+
+
+@features_app.command("list")
+def features_list(json: Json = False) -> None:
+    """Every feature: type, services, missing share and age at the release in force.
+
+    Example: plumb features list
+    """
+
+    from feature_repo import catalog, catalog_text
+
+    found = catalog.listed()
+    show(found, True) if json else catalog_text.show_list(found)
+
+
+@features_app.command("show")
+def features_show(name: Annotated[str, typer.Argument()], json: Json = False) -> None:
+    """One feature: its definition, who uses it, its SQL, and its lineage back to raw columns with file and line.
+
+    Example: plumb features show avg_ticket_30d
+    """
+
+    from feature_repo import catalog, catalog_text
+
+    found = catalog.shown(name)
+    show(found, True) if json else catalog_text.show_one(found)
+
+
+@features_app.command("history")
+def features_history(
+    name: Annotated[str, typer.Argument()],
+    customer: Annotated[int | None, typer.Option(help="This customer's values by snapshot instead.")] = None,
+    last: Annotated[int, typer.Option(help="How many releases back.")] = 10,
+    json: Json = False,
+) -> None:
+    """A feature over the releases (rows, missing, mean, quantiles, PSI), and the commits that changed its SQL.
+
+    Example: plumb features history orders_90d --customer 1
+    """
+
+    from feature_repo import catalog, catalog_text
+
+    if customer is not None:
+        rows = catalog.of_customer(name, customer)
+        show(rows, True) if json else catalog_text.show_customer(name, customer, rows)
+        return
+    found = catalog.history(name, last)
+    show(found, True) if json else catalog_text.show_history(found)
+
+
+@app.command("distribution_check", rich_help_panel=DAILY)
+def distribution_check(as_of: AsOf = None, json: Json = False) -> None:
+    """Gates: new orders and features against the last good releases (volume, missing, PSI, KS). Exit code 3 stops.
+
+    Limits and reasons: validation/churn/thresholds.yaml. What is odd and real: `plumb gate accept`.
+
+    Example: plumb distribution_check --as-of 1998-06-30
+    """
+
+    from validation.churn import distribution_check
+
+    stage_command("churn", "distribution_check", distribution_check.check, as_of, json)
+
+
+@app.command(rich_help_panel=DAILY)
+def release(as_of: AsOf = None, json: Json = False) -> None:
+    """Publish what the run wrote and the gates passed, as one numbered release.
+
+    Example: plumb release --as-of 1998-06-30
+    """
+
+    from plumbline.pipeline import publish
+
+    stage_command("churn", "release", publish.publish, as_of, json)
+
+
+@app.command(rich_help_panel=DAILY)
+def materialize(release: ReleaseId = None, json: Json = False) -> None:
+    """Bring a release's features into Redis through Feast.
+
+    Example: plumb materialize
+    """
+
+    from feature_repo import materialize
+
+    show(materialize.materialize(release), json)

@@ -1,0 +1,86 @@
+"""Where data comes from and what is in force."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from plumb.commands.base import DATA, Json, app, show
+from plumbline.errors import Unreadable
+
+shop = typer.Typer(help="The shop database that orders come from.", no_args_is_help=True)
+releases_app = typer.Typer(help="What is in force, and what was.", no_args_is_help=True)
+app.add_typer(shop, name="shop", rich_help_panel=DATA)
+app.add_typer(releases_app, name="releases", rich_help_panel=DATA)
+
+
+@shop.command("load")
+def shop_load(json: Json = False) -> None:
+    """Load CDNOW's 69,659 real orders into the shop database. Loading twice changes nothing.
+
+    Example: plumb shop load
+    """
+
+    from ingestion.churn import cdnow
+
+    show(cdnow.load(), json)
+
+
+@releases_app.command("list")
+def releases_list(json: Json = False) -> None:
+    """All releases, oldest first; exit code 1 when one of them cannot be read.
+
+    Example: plumb releases list --json
+    """
+    from plumbline.state import releases
+
+    found: list[dict[str, Any]] = []
+    for number in releases.numbers("churn"):
+        try:
+            found.append(asdict(releases.read("churn", number)))
+        except Unreadable as error:
+            found.append({"release_id": number, "unreadable": str(error)})
+    if json:
+        show(found, True)
+    for item in [] if json else found:
+        if "unreadable" in item:
+            print(f"{item['release_id']:>4}: cannot be read: {item['unreadable']}")
+            continue
+        gates = ", ".join(
+            f"{name} {'accepted' if 'accepted' in gate else gate['verdict']}" for name, gate in item["gates"].items()
+        )
+        tables = " ".join(f"{name}@v{version}" for name, version in item["tables"].items())
+        undone = f"undoes {', '.join(map(str, item['undoes']))}: {item['why']}  " if item["undoes"] else ""
+        print(
+            f"{item['release_id']:>4}  as of {item['as_of']}  {undone}{gates}  code {item['code_sha'][:12]}  {tables}"
+        )
+    if any("unreadable" in item for item in found):
+        raise typer.Exit(1)
+
+
+@releases_app.command("show")
+def releases_show(number: Annotated[int | None, typer.Argument()] = None, json: Json = False) -> None:
+    """One release, by default the one in force.
+
+    Example: plumb releases show 2
+    """
+    from plumbline.state import releases
+
+    show(asdict(releases.required("churn", number)), json)
+
+
+@app.command(
+    rich_help_panel=DATA,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def dbt(context: typer.Context) -> None:
+    """Any dbt command on the project, with its profile and the released versions set up.
+
+    Example: plumb dbt docs generate
+    """
+
+    from transform import build
+
+    build.run_dbt(context.args)

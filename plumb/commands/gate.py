@@ -1,0 +1,58 @@
+"""What to do about a gate whose finding is odd and real."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from plumb.commands.base import DAILY, AsOf, Json, app, day, show
+
+gate_app = typer.Typer(help="Accept what a distribution gate found, when it is real.", no_args_is_help=True)
+app.add_typer(gate_app, name="gate", rich_help_panel=DAILY)
+
+Why = Annotated[str, typer.Option("--why", help="The reason, as its release will name it.")]
+
+
+@gate_app.command("accept")
+def accept(
+    gate: Annotated[str, typer.Argument(help="A distribution gate: see `plumb gate list`.")],
+    why: Why,
+    as_of: AsOf = None,
+    by: Annotated[str | None, typer.Option("--by", help="Who says so; default: the user who runs this.")] = None,
+    json: Json = False,
+) -> None:
+    """Let a day through that a distribution gate stops, because it really is so. Structural gates cannot be accepted.
+
+    It holds for the next run of that day, and its release names it. The limits stay as they are.
+
+    Example: plumb gate accept orders_volume --as-of 1997-07-26 --why "the summer sale"
+    """
+    from plumbline.state import acceptances
+
+    made = acceptances.accept("churn", gate, day(as_of), why, by)
+    if json:
+        show(asdict(made), True)
+    else:
+        print(f"accepted by {made.by}: {made.gate} of {made.as_of}: {made.why}")
+        print(f"now run that day: plumb ingest --as-of {made.as_of}, and the stages after it")
+
+
+@gate_app.command("list")
+def list_(json: Json = False) -> None:
+    """The gates that can be accepted, and what was.
+
+    Example: plumb gate list
+    """
+    from plumbline.state import acceptances
+
+    found = acceptances.listed("churn")
+    if json:
+        show({"gates": acceptances.GATES, "accepted": [asdict(item) for item in found]}, True)
+        return
+    for name, what in acceptances.GATES.items():
+        print(f"{name:16} {what}")
+    print("accepted so far:" if found else "nothing was accepted so far")
+    for item in found:
+        print(f"  {item.as_of}  {item.gate}  by {item.by}, {item.at[:16]} UTC: {item.why}")

@@ -1,0 +1,109 @@
+"""Keeping the house: servers, settings, reports, the demo."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from plumb.commands.base import HOUSE, Json, app, show
+
+
+@app.command(rich_help_panel=HOUSE)
+def report(json: Json = False) -> None:
+    """Write the report's pages anew: a page a run, with its flow, gates, model, drift and answers.
+
+    Example: plumb report
+    """
+
+    from plumb.reports import report_page
+
+    show({"report": report_page.write("churn")}, json)
+
+
+@app.command(rich_help_panel=HOUSE)
+def settings(json: Json = False) -> None:
+    """Every setting and its value, secrets masked.
+
+    Example: PLUMBLINE_NOW=1998-07-01T00:00:00Z plumb settings
+    """
+    from plumbline import settings as module
+
+    show(module.show(), json)
+
+
+@app.command(rich_help_panel=HOUSE)
+def up(json: Json = False) -> None:
+    """Start what answers and what watches it: Redis, predictor, MLflow, exporter, Prometheus, Alertmanager.
+
+    Nothing is trained or computed.
+
+    Example: plumb up
+    """
+
+    from plumb.demo import up
+
+    found = up.up()
+    if json:
+        show(found, json)
+    else:
+        for what, where in found.items():
+            print(f"{what:17} {where}")
+        body = """'{"instances": [{"customer_id": 1}]}'"""
+        print("stop with `make down`")
+        print(f"try: curl -s -H 'Content-Type: application/json' -d {body} {found['predictor']}")
+
+
+@app.command(rich_help_panel=HOUSE)
+def airflow(json: Json = False) -> None:
+    """Start Airflow's API server with its pages, scheduler and DAG processor, to look at and to trigger runs in.
+
+    Example: plumb airflow
+    """
+    from plumbline.orchestration import scheduler
+
+    show(scheduler.start(), json)
+
+
+@app.command(rich_help_panel=HOUSE)
+def down() -> None:
+    """Stop every process that this home started.
+
+    Example: plumb down
+    """
+    from plumbline.servers import services
+
+    print("stopped: " + (", ".join(services.stop_all()) or "nothing was running"))
+
+
+@app.command(rich_help_panel=HOUSE)
+def demo(
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only orders up to this day; default: all of them."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running, as `plumb up` would.")] = False,
+) -> None:
+    """The whole path through Airflow: real orders in, live churn predictions out.
+
+    Example: plumb demo
+    """
+
+    from plumb.demo import demo
+
+    demo.demo(until=until.date() if until else None, keep=keep)
+
+
+@app.command(rich_help_panel=HOUSE)
+def replay(
+    days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,
+) -> None:
+    """Days after the demo's last, each through Airflow: with real orders as long as there are some, without after that.
+
+    Example: plumb replay --days 3
+    """
+
+    from plumb.demo import replay
+
+    replay.replay(days)

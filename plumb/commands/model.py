@@ -1,0 +1,148 @@
+"""From a release to a model that answers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plumb.commands.base import MODEL, Json, ReleaseId, app, show
+
+
+@app.command(rich_help_panel=MODEL)
+def dataset(
+    release: ReleaseId = None,
+    leaky: Annotated[
+        bool, typer.Option("--leaky", help="Its twin without point-in-time correctness, to compare; never registered.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Build the training dataset of a release, point in time, through Feast.
+
+    With --leaky its twin: every observation takes the customer's newest features. Both are scored side by side, and
+    the leakage gates judge the twin.
+
+    Example: plumb dataset --release 2
+    """
+
+    from training.churn import dataset
+    from training.churn import leaky as leaky_module
+    from validation import leakage
+
+    if not leaky:
+        show(dataset.build(release), json)
+        return
+    found = leaky_module.build(release)
+    judged = leakage.verdict(release, leaky=True)
+    show({**found, **judged}, True) if json else leaky_module.tell(found, judged)
+
+
+@app.command(rich_help_panel=MODEL)
+def train(release: ReleaseId = None, json: Json = False) -> None:
+    """Train and evaluate the churn model beside its baselines; everything goes to MLflow.
+
+    Example: plumb train
+    """
+
+    from training.churn import train
+
+    show(train.train(release), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def register(release: ReleaseId = None, json: Json = False) -> None:
+    """Sign and register the trained model; it becomes challenger when it is not worse than the champion.
+
+    Not worse: its log loss is at most 0.002 nats above the champion's on the same test rows. Else it is registered
+    without an alias (exit code 0).
+
+    Every file of it is signed with PLUMBLINE_SIGNING_KEY, else with a demo key that this home makes for itself. Nothing
+    is served that is not signed with the key whose public half is PLUMBLINE_VERIFY_KEY.
+
+    Example: plumb register
+    """
+
+    from training import register
+
+    show(register.register(release), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def deploy(
+    model: Annotated[
+        str | None, typer.Option(help="Switch to this one: challenger, previous, or a version's number.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make the first model champion; with --model, replace the champion, after a shadow check on real customers.
+
+    The switch is all at once, and `--model previous` goes back: right for a laptop. For real traffic a canary is the
+    way, a share at a time. A running predictor is started again with the new champion. A model whose files are not
+    those that were signed is refused (exit code 3, the file is named); champion and predictor stay as they are.
+
+    Example: plumb deploy --model challenger
+    """
+
+    from serving import deploy
+
+    show(deploy.deploy(model), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def serve(
+    port: Annotated[int, typer.Option(help="HTTP port; 0 chooses a free one.")] = 0,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
+    model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
+    model_dir: Annotated[
+        Path | None, typer.Option(help="A folder with the model's files instead of the registry, as in a pod.")
+    ] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="Log and measure as the canary, where PLUMBLINE_TRACK_FILE does not say.")
+    ] = False,
+) -> None:
+    """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
+
+    A champion that is unsigned or was altered is refused, and the previous one serves in its place: the log says
+    REFUSED, the metric model_refused is 1, and answers carry refused_model_version. Another model is refused outright.
+
+    With --model-dir no registry is asked: PLUMBLINE_MODEL_VERSION says which version the folder holds, and
+    PLUMBLINE_MODEL_SIGNATURE must sign exactly what is in it.
+
+    Example: plumb serve --port 8080
+    """
+
+    from serving import server
+
+    server.serve(port, grpc_port, model, host, model_dir, canary)
+
+
+@app.command(rich_help_panel="Features")
+def preview(
+    table: Annotated[str | None, typer.Argument(help="A table; default: each one whose code changed.")] = None,
+    sample: Annotated[float, typer.Option(help="Share of the customers, with their whole histories.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Another seed, other customers.")] = 1997,
+    json: Json = False,
+) -> None:
+    """Run changed models or features on a sample, beside the release in force. Publishes nothing.
+
+    Rows, columns, distributions, dbt's tests, what it does to the model, and what else reads it. Exit code 1 when
+    something cannot be built or a test fails.
+
+    Example: plumb preview features.customers --sample 0.2
+    """
+
+    from plumb.reports.preview import page, preview
+
+    found = preview.preview(table, sample, seed)
+    if json:
+        show([asdict(made) for made in found], True)
+    elif not found:
+        print(preview.nothing_changed())
+    for made in found:
+        if not json:
+            page.show(made)
+    if any(made.failed for made in found):
+        raise typer.Exit(1)

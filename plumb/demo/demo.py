@@ -1,0 +1,186 @@
+"""The demo: the whole path on real orders, through Airflow, to live answers; and what `plumb up` keeps running."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from ingestion.churn import cdnow
+from plumb.demo import up
+from plumb.reports import report
+from plumbline import clock, files
+from plumbline.errors import GateFailed
+from plumbline.orchestration import airflow
+from plumbline.progress import say
+from plumbline.servers import services
+from plumbline.settings import settings, settings_file
+from plumbline.state import ledger, releases
+from serving.client import DemoError, ask
+
+PRODUCT = "churn"
+UNKNOWN = 999_999_999
+
+
+def demo(until: date | None = None, keep: bool = False) -> None:
+    """Loads the shop, runs a backfill, a daily run and a training run through Airflow, serves, asks, sums up.
+
+    `until` takes only the orders up to that day. Servers are stopped at the end unless `keep`. A home whose release is
+    of a later day than `until` is refused with DemoError; where a replay went on, a demo of all orders stays there.
+    """
+    if settings().shop_url is not None:
+        raise DemoError(
+            "PLUMBLINE_SHOP_URL is set: the demo loads CDNOW into a shop of its own, not into yours; unset it"
+        )
+    held = releases.in_force(PRODUCT)
+    if until is not None and held is not None and held.as_of > until:
+        raise DemoError(
+            f"release {held.release_id} covers {held.as_of} already, its clock is not turned back to {until}: give the "
+            f"demo a home of its own, as in `PLUMBLINE_HOME={settings().home}/other plumb demo --until {until}`"
+        )
+    begun, already_up = clock.monotonic(), services.running()
+    seen = len(list(ledger.events(PRODUCT)))
+    try:
+        last = _load_shop(until)
+        say(f"CDNOW's real orders up to {last}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
+        seconds = _through_airflow(last)
+        say("starting the predictor and asking it")
+        seconds["serving: start"] = _timed(lambda: up.start(["predictor"]))
+        answers = [_told(who, customer) for who, customer in _customers(last)]
+        report.show(PRODUCT, answers, seconds, clock.monotonic() - begun, seen)
+    finally:
+        if not keep:
+            stopped = services.stop_all(keep=already_up)
+            say(f"stopped {', '.join(stopped)}" if stopped else "the servers that were running stay up: `make down`")
+
+
+def _load_shop(until: date | None) -> date:
+    """Loads the orders and sets the clock. The day it ends: the last order's, or the one that a replay has come to."""
+    loaded = cdnow.load(until=until)
+    last = date.fromisoformat(str(loaded["last_order_date"]))
+    if (held := releases.in_force(PRODUCT)) is not None:
+        last = max(last, held.as_of)
+    if "PLUMBLINE_NOW" not in os.environ:
+        set_clock(clock.end_of(last))
+    return last
+
+
+def set_clock(now: datetime) -> None:
+    """Sets the replay's now for this home: later commands (`plumb serve`, `make up`) must agree on it."""
+    file = settings_file()
+    kept = (
+        [line for line in file.read_text().splitlines() if not line.startswith("PLUMBLINE_NOW=")]
+        if file.exists()
+        else []
+    )
+    files.write_whole(file, "\n".join([*kept, f"PLUMBLINE_NOW={now:%Y-%m-%dT%H:%M:%SZ}"]) + "\n", mode=0o600)
+    settings.cache_clear()
+
+
+def _through_airflow(last: date) -> dict[str, float]:
+    """Backfill to the day before the last, the last day as a daily run, then training. Seconds a task."""
+    runs = [
+        ("retail_features", (last - timedelta(days=1)).isoformat()),
+        ("retail_features", last.isoformat()),
+        ("ml_training_pipeline", None),
+    ]
+    seconds: dict[str, float] = {}
+    labels = iter(["backfill", "daily", "training"])
+    label = ""
+    say("starting Airflow: a backfill, a daily run, a training run")
+    with following_ledger():
+        begun = clock.monotonic()
+        try:
+            for dag, task, _, took in airflow.run(runs):
+                if task == {"retail_features": "ingest", "ml_training_pipeline": "lineage_check"}[dag]:
+                    label = next(labels)
+                seconds[f"{label}: {task}"] = took
+        except airflow.AirflowError:
+            raise_what_failed()
+            raise
+        seconds["airflow: its own share"] = clock.monotonic() - begun - sum(seconds.values())
+    return seconds
+
+
+def raise_what_failed() -> None:
+    """Raises what the newest failed stage said, which is worth more than Airflow's traceback of a task that ended."""
+    *_, newest = [{"state": "none"}, *ledger.events(PRODUCT)]
+    if newest["state"] == "GATE_FAILED":
+        raise GateFailed(f"{_what(newest)} stopped the line, nothing after it ran: {newest['error']}")
+    if newest["state"] == "FAIL":
+        raise DemoError(f"{_what(newest)} failed, nothing after it ran: {newest['error']}")
+
+
+def _what(event: dict[str, Any]) -> str:
+    return f"{event['stage']} {event.get('as_of', '')}".strip()
+
+
+class following_ledger:
+    """While it is open, every event that a stage writes into the ledger is told as a line of progress."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._seen = len(list(ledger.events(PRODUCT)))
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._tell()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(0.3):
+            self._tell()
+
+    def _tell(self) -> None:
+        events = list(ledger.events(PRODUCT))
+        for event in events[self._seen :]:
+            what = _what(event)
+            if event["state"] == "START":
+                say(f"{what} …")
+            else:
+                told = event.get("error") or event.get("message") or event["state"].lower()
+                took = f" ({event['seconds']:.1f} s)" if "seconds" in event else ""
+                say(f"{what}: {told.splitlines()[0][:150]}{took}")
+        self._seen = len(events)
+
+
+def _customers(last: date) -> Iterator[tuple[str, int]]:
+    """Real customers whose story one can tell from their orders, and one that does not exist."""
+    from plumbline.lake import tables as lake
+
+    release = releases.required(PRODUCT)
+    orders = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pandas()
+    by = orders.groupby("customer_id").agg(n=("order_id", "count"), newest=("order_date", "max"))
+    by["quiet"] = [(last - day).days for day in by["newest"]]
+    once = by[by["n"] == 1].sort_values(["quiet"], ascending=False)
+    loyal = by[by["quiet"] <= 14].sort_values("n", ascending=False)
+    faded = by[(by["n"] >= 8) & (by["quiet"] > 150)].sort_values("quiet", ascending=False)
+    fresh = by[(by["n"] == 2) & (by["quiet"] <= 14)].sort_index()
+    for who, found in (
+        ("bought once, long ago", once),
+        ("loyal", loyal),
+        ("was loyal, faded", faded),
+        ("second order just now", fresh),
+    ):
+        if len(found):
+            row = found.iloc[0]
+            orders = f"{row['n']} orders, the last" if row["n"] > 1 else "one order,"
+            yield f"{who}: {orders} {row['quiet']} days ago", int(found.index[0])
+    yield "not a customer", UNKNOWN
+
+
+def _told(who: str, customer: int) -> dict[str, Any]:
+    status, answer = ask(customer)
+    return {"who": who, "customer_id": customer, "status": status, "answer": answer}
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = clock.monotonic()
+    work()
+    return clock.monotonic() - begun

@@ -1,0 +1,58 @@
+"""What `plumb up` keeps running, as far as there is something to serve."""
+
+from __future__ import annotations
+
+import sys
+
+from observability import stack
+from plumbline.progress import say
+from plumbline.servers import online_store, services
+from plumbline.settings import settings
+from plumbline.state import releases
+from serving import launch
+
+PRODUCT = "churn"
+
+
+def up() -> dict[str, str]:
+    """Starts Redis, the predictor, MLflow's pages and what watches them, as far as there is something to serve.
+
+    Name → address, and for Prometheus and Alertmanager without their binaries how to get them.
+    """
+    releases.required(PRODUCT)
+    say("starting Redis, the predictor, MLflow's pages, and what watches them")
+    return {**start(["predictor", "mlflow"]), **stack.up()}
+
+
+def start(names: list[str]) -> dict[str, str]:
+    client = online_store.client()
+    where = client.connection_pool.connection_kwargs
+    addresses = {"redis": f"{where['host']}:{where.get('port', 6379)}"}
+    if "predictor" in names:
+        predictor = launch.ensure()
+        addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
+        addresses["predictor (gRPC)"] = f"{services.HOST}:{predictor.more['grpc_port']}"
+        addresses["metrics"] = f"http://{services.HOST}:{predictor.port}/metrics"
+    if "mlflow" in names and settings().mlflow_url:
+        addresses["mlflow"] = "the server that PLUMBLINE_MLFLOW_URL names"
+    elif "mlflow" in names:
+        mlflow = services.ensure(_mlflow())
+        addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}/#/models/churn_xgb"
+    return addresses
+
+
+def _mlflow() -> services.Launch:
+    def command(port: int, token: str) -> list[str]:
+        where = ["--backend-store-uri", settings().mlflow_uri, "--host", services.HOST, "--port", str(port)]
+        return [sys.executable, "-m", "mlflow", "server", "--workers", "1", *where]
+
+    return services.Launch(
+        name="mlflow",
+        command=command,
+        ready=lambda port, token: services.answers(f"http://{services.HOST}:{port}/health", 1),
+        env=lambda port, token: {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven workers for features that nothing here uses
+        },
+    )

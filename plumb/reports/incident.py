@@ -1,0 +1,264 @@
+"""`plumb incident ALERT`: what on-call asks when an alert fires, from ledger, releases, lake and contracts.
+
+Nothing is changed, and nothing but the home's own files and servers is asked. Two kinds of trouble are told apart: the
+line stands still and an older release is served, or what is served is itself in doubt.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from datetime import datetime, timedelta
+from typing import Any
+
+from observability import house_rules, promises, slo_rules
+from observability.rule import RUNBOOKS, Alert, alerts
+from observability.stack import ALERTMANAGER
+from plumb.reports import what_changed
+from plumbline import clock, provenance
+from plumbline.declared import LOG
+from plumbline.errors import PlumblineError, Unreadable
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
+from plumbline.registry import registered_models
+from plumbline.servers import services
+from plumbline.state import ledger, releases
+from plumbline.state.releases import Release
+
+PRODUCT = "churn"
+
+DOUBTED_DATA = ("DatasetIncomplete", "ParityBroken")
+DOUBTED_MODEL = ("PredictorFailing", "PredictorSlow", "ModelRefused")
+
+WAYS_BACK = {
+    "NotOnline": "plumb materialize",
+    "ParityBroken": "plumb materialize && plumb parity_check",
+    "ExporterDown": "plumb up",
+    "Watchdog": "plumb up",
+    "PredictorDown": "plumb up",
+}
+"""Where what was published is good and only has to be brought up again."""
+
+BY_THE_BOOK = ("ConsumerLag", "DatasetUnknown", "ExporterBlind", "LateDaysSpent", "LineageNotSent", "OutcomesLost")
+"""Where no one command mends it and nothing is to be undone."""
+
+OF_STAGES = ("GateFailed", "StageFailed", "StageStuck")
+"""They may be of training or of a deployment, which no day's run brings back."""
+
+
+class IncidentError(PlumblineError):
+    """There is no such alert."""
+
+
+def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
+    """Everything that is known of an alert by now; parts that cannot be known are None and `unknown` says why.
+
+    Raises IncidentError that lists the alerts, when there is none of that name or of that dataset.
+    """
+    known = alerts([*slo_rules.groups(), *house_rules.groups()])
+    firing = _firing(name)
+    told = sorted(firing or (), key=lambda a: bool(a["state"] != "active"))  # what is silenced is not the cause
+    dataset = dataset or next((a["labels"]["dataset"] for a in told if "dataset" in a["labels"]), None)
+    alert = _named(known, name, dataset)
+    unknown: list[str] = []
+    numbers, known_releases = _releases(unknown)
+    current = known_releases[-1] if known_releases and known_releases[-1].release_id == numbers[-1] else None
+    broken: list[str] = []
+    events = list(ledger.events(PRODUCT, broken))
+    unknown += [f"cannot be read: {why}" for why in broken]
+    good = last_good(current, known_releases, events, doubted=name in DOUBTED_DATA)
+    found: dict[str, Any] = {
+        "alert": name,
+        "severity": sorted({a.severity for a in known if a.name == name}),
+        "dataset": alert.about.get("dataset"),
+        "runbook": f"{RUNBOOKS}/{name}.md",
+        "owner": alert.contract.owner,
+        "channel": alert.contract.channel,
+        "firing": firing,
+        "clock": clock.now().isoformat(),
+        "replay": clock.is_replay(),
+        "in_force": _about(current),
+        "last_good": _about(good),
+        "downstream": list(alert.affected),
+    }
+    if firing is None:
+        unknown.append("whether it fires: no Alertmanager of this home runs (`plumb up`)")
+    if current is None:
+        why = "the release in force cannot be read" if numbers else "nothing was ever released"
+        unknown.append(f"what changed: {why}")
+    found["since_release"] = _since(current, events) if current else None
+    found["changed"], found["differs"] = None, None
+    if current and good and good.release_id != current.release_id:
+        found["differs"] = releases.diff(good, current)
+        try:
+            found["changed"] = what_changed.what_changed(PRODUCT, str(good.release_id), str(current.release_id))
+        except (PlumblineError, ValueError) as error:  # a table that is broken may not be comparable
+            unknown.append(f"what changed in the rows: {error}")
+    models = registered_models.versions()
+    failed = [event["stage"] for event in found["since_release"] or [] if event["at"]]  # code has no time
+    found["models"] = [str(model) for model in models if model.aliases]
+    found["predictions_exposed"] = _exposed(alert, current, released=bool(numbers))
+    found["way_back"] = way_back(
+        name,
+        good,
+        found["since_release"] or [],
+        next((a["labels"]["stage"] for a in told if "stage" in a["labels"]), failed[-1] if failed else None),
+        released=bool(numbers),
+        previous=any(registered_models.PREVIOUS in model.aliases for model in models),
+    )
+    found["unknown"] = unknown
+    return found
+
+
+def last_good(
+    current: Release | None, known: list[Release], events: list[dict[str, Any]], *, doubted: bool
+) -> Release | None:
+    """The newest release that was not undone and did not fail parity; `doubted`, one before that in force; or None.
+
+    `known` are the releases that can be read, oldest first. None when that in force cannot: it may undo any of them.
+    """
+    if current is None:
+        return None
+    undone = {number for release in known for number in release.undoes}
+    newest = {
+        event.get("release_id"): event["state"]
+        for event in events
+        if event["stage"] == "parity_check" and event["state"] != "START"
+    }
+    for release in reversed(known):
+        if doubted and release.tables == current.tables:
+            continue
+        if release.release_id not in undone and newest.get(release.release_id) != "GATE_FAILED":
+            return release
+    return None
+
+
+def way_back(
+    name: str,
+    good: Release | None,
+    since: list[dict[str, Any]],
+    at_fault: str | None,
+    *,
+    released: bool,
+    previous: bool,
+) -> str:
+    """The exact command to undo, or, where nothing that was published is wrong, the one that goes on.
+
+    Where no one command does either, the runbook. `since` is what did not go well, `at_fault` the stage that fires or
+    failed last, `released` whether anything ever was, `previous` whether there is a model with that alias.
+    """
+    if name in WAYS_BACK:
+        return WAYS_BACK[name]
+    by_the_book = f"nothing to undo: read {RUNBOOKS}/{name}.md"
+    if name in DOUBTED_MODEL:
+        return "plumb deploy --model previous" if previous else by_the_book
+    if not released and (name not in BY_THE_BOOK or name == "DatasetUnknown"):
+        return "plumb demo" if clock.is_replay() else "plumb ingest"
+    if name in DOUBTED_DATA:
+        return f'plumb releases undo --to {good.release_id} --why "{name}"' if good else by_the_book
+    if name in BY_THE_BOOK or (name in OF_STAGES and at_fault not in (None, *stage.STAGES[PRODUCT])):
+        return by_the_book
+    kept = [event["quarantine"] for event in since if event.get("quarantine")]
+    if kept:
+        return f"plumb quarantine show {kept[-1]}"
+    return "plumb replay --days 1" if clock.is_replay() else "plumb ingest"
+
+
+def _releases(unknown: list[str]) -> tuple[list[int], list[Release]]:
+    """The numbers of all releases, and those that can be read, oldest first; `unknown` is told of the others."""
+    numbers, found = releases.numbers(PRODUCT), []
+    for number in numbers:
+        try:
+            found.append(releases.read(PRODUCT, number))
+        except Unreadable as error:
+            unknown.append(f"cannot be read: {error}")
+    return numbers, found
+
+
+def _named(known: list[Alert], name: str, dataset: str | None) -> Alert:
+    named = [alert for alert in known if alert.name == name]
+    if not named:
+        raise IncidentError(f"no alert {name!r}; there are {', '.join(sorted({a.name for a in known}))}")
+    if dataset is None or "dataset" not in named[0].about:
+        return named[0]
+    for alert in named:
+        if alert.about["dataset"] == dataset:
+            return alert
+    raise IncidentError(f"{name} is not of {dataset!r}; it is of {', '.join(a.about['dataset'] for a in named)}")
+
+
+def _firing(name: str) -> list[dict[str, Any]] | None:
+    """Alertmanager's alerts of that name; None when it does not answer."""
+    found = services.find(ALERTMANAGER)
+    if found is None:
+        return None
+    url = f"http://{services.HOST}:{found.port}/api/v2/alerts?filter=alertname%3D%22{name}%22"
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return [
+                {"labels": a["labels"], "since": a["startsAt"], "state": a["status"]["state"]}
+                for a in json.load(answer)
+            ]
+    except OSError:
+        return None
+
+
+def _about(release: Release | None) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    return {
+        "release_id": release.release_id,
+        "as_of": release.as_of.isoformat(),
+        "published_at": release.published_at,
+        "code_sha": release.code_sha,
+        "restores": release.restores,
+    }
+
+
+def _since(current: Release, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What did not go well after the newest release was published, oldest first, and code that changed meanwhile."""
+    published = max(
+        (e["at"] for e in events if e.get("release_id") == current.release_id and e["stage"] in ("release", "undo")),
+        default="",
+    )
+    told = [
+        {
+            "at": event["at"],
+            "stage": event["stage"],
+            "state": event["state"].lower(),
+            "as_of": event.get("as_of"),
+            "error": str(event.get("error", "")).strip(),
+            "gates": sorted(n for n, g in (event.get("gates") or {}).items() if g.get("verdict") == "failed"),
+            "quarantine": event.get("quarantine"),
+        }
+        for event in events
+        if event["at"] > published and event["state"] in ("FAIL", "GATE_FAILED", "KILLED")
+    ]
+    if (code := provenance.code_sha()) != current.code_sha:
+        told.append({"at": None, "stage": "code", "state": "changed", "error": f"{current.code_sha} → {code}"})
+    return told
+
+
+def _exposed(alert: Alert, current: Release | None, *, released: bool) -> dict[str, Any]:
+    """Customers scored from the release in force: all since it came, of a late day those after its deadline.
+
+    `rows` is None when the outcome log or the release in force cannot be read.
+    """
+    if current is None and released:
+        return {"rows": None, "of": "the release in force cannot be read"}
+    if current is None:
+        return {"rows": 0, "of": "nothing was released, nobody was answered"}
+    import pyarrow.compute as pc
+
+    since, of = datetime.fromisoformat(current.published_at), f"answers from release {current.release_id}"
+    if alert.name == "DatasetLate":
+        since = clock.end_of(current.as_of) + timedelta(days=1) + (promises.deadline(alert.contract) or timedelta())
+    of += f" since {since:%F %H:%M} UTC, the platform's clock"
+    if lake.version(LOG) is None:
+        return {"rows": 0, "of": of}
+    try:
+        rows = lake.open_table(LOG).to_pyarrow_dataset()
+        chosen = (pc.field("release_id") == current.release_id) & (pc.field("at") >= since)
+        return {"rows": rows.count_rows(filter=chosen), "of": of}
+    except (lake.LakeError, OSError, ValueError) as error:
+        return {"rows": None, "of": f"{of}: {LOG} cannot be read: {error}"}

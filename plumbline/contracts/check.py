@@ -1,0 +1,199 @@
+"""`plumb contract check`: whatever repeats a contract says the same, or lint fails. It needs no lake and no server.
+
+Held against the contracts: dbt's models (columns, descriptions, not_null and unique tests, the SELECT itself), the
+feature job's SQL, Feast's view, and the generated docs/contracts.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from plumbline.contracts import contract as contracts
+from plumbline.contracts import docs as contract_docs
+from plumbline.contracts.contract import DATASETS, SUFFIX, Column, ContractError
+from plumbline.contracts.diff import LANDING
+from plumbline.lineage import column_lineage
+from plumbline.settings import ROOT
+
+MODELS = {
+    "analytics.orders": "dbt/models/marts/orders",
+    "analytics.customers": "dbt/models/marts/customers",
+}
+STAGED = {"shop.orders": "dbt/models/staging/stg_orders", "shop.customers": "dbt/models/staging/stg_customers"}
+FEATURES_SQL = "feature_repo/churn/jobs/customers.sql"
+DEFINITIONS = "feature_repo/churn/definitions.py"
+FEAST = {"Int32": "int", "Int64": "bigint", "Float32": "float", "Float64": "double", "String": "string"}
+
+
+def check() -> list[str]:
+    """Every place that says other than its contract, a sentence each; none when all is well."""
+    found: list[str] = []
+    for name, look in CHECKS.items():
+        try:
+            found += look()
+        except (ContractError, OSError, SyntaxError, KeyError) as error:
+            found.append(f"{name}: {error}")
+    return list(dict.fromkeys(found))
+
+
+def refuse_drift() -> dict[str, Any]:
+    """What was checked. Raises ContractError that names every file that says other than its contract."""
+    if found := check():
+        raise ContractError(
+            f"{len(found)} places do not say what the contracts say:\n  "
+            + "\n  ".join(found)
+            + "\n  The contract is the one source: mend the place, or change the contract first. "
+            "docs/contracts.md is written anew by `plumb contract docs`."
+        )
+    return {"contracts": list(DATASETS), "checked": list(CHECKS), "verdict": "passed"}
+
+
+def _files() -> Iterator[str]:
+    known = {f"{dataset}{SUFFIX}" for dataset in DATASETS}
+    for dataset in DATASETS:
+        contract = contracts.load(dataset)
+        for rename in contract.renames:
+            if rename.effective - rename.announced < contracts.NOTICE:
+                yield (
+                    f"{contract.file}: {rename.told()}: a breaking change is announced at least "
+                    f"{contracts.NOTICE.days} days before it takes effect, not before "
+                    f"{rename.announced + contracts.NOTICE}"
+                )
+    for path in sorted(contracts.folder().glob(f"*{SUFFIX}")):
+        if path.name not in known:
+            yield f"{path}: no dataset of ours has that name; there are {', '.join(DATASETS)}"
+
+
+def _marts() -> Iterator[str]:
+    for dataset, stem in MODELS.items():
+        columns = contracts.load(dataset).columns
+        described = _described(stem)
+        yield from _same_names(f"{stem}.yml", described, dataset, columns)
+        yield from _same_names(f"{stem}.sql", _selected(stem), dataset, columns)
+        for name in columns.keys() & described.keys():
+            yield from _same_column(f"{stem}.yml: {name}", described[name], dataset, columns[name])
+
+
+def _same_column(place: str, described: Mapping[str, Any], dataset: str, column: Column) -> Iterator[str]:
+    said = " ".join(str(described.get("description", "")).split())
+    if said != column.description:
+        yield f"{place}: description {said!r}, contract {dataset} says {column.description!r}"
+    tests = [test if isinstance(test, str) else next(iter(test)) for test in described.get("data_tests", [])]
+    for test, promised in (("not_null", column.required), ("unique", column.unique)):
+        if (test in tests) is not promised:
+            yield (
+                f"{place}: {'has' if test in tests else 'lacks'} the test {test}, contract {dataset} promises "
+                f"{'it' if promised else 'nothing of the kind'}"
+            )
+    for test in described.get("data_tests", []):
+        rule = test.get("dbt_utils.expression_is_true") if isinstance(test, dict) else None
+        expression = (rule or {}).get("arguments", {}).get("expression")
+        if expression is not None and expression != f">= {column.minimum}":
+            yield f"{place}: tests {expression!r}, contract {dataset} has the minimum {column.minimum}"
+
+
+def _staging() -> Iterator[str]:
+    for dataset, stem in STAGED.items():
+        contract = contracts.load(dataset)
+        for what, names in ((f"{stem}.yml", _described(stem)), (f"{stem}.sql", _selected(stem))):
+            given = {name for name in names if name not in LANDING}
+            for column in contract.columns:
+                alternatives = {
+                    column,
+                    *(n for r in contract.renames for n in (r.old, r.new) if column in (r.old, r.new)),
+                }
+                if not alternatives & given:
+                    yield f"{what}: lacks {column}, which contract {dataset} promises"
+                given -= alternatives
+            yield from (f"{what}: has {name}, which contract {dataset} does not promise" for name in sorted(given))
+
+
+def _features() -> Iterator[str]:
+    dataset = "features.customers"
+    columns = contracts.load(dataset).columns
+    given = column_lineage.outputs((ROOT / FEATURES_SQL).read_text())
+    yield from _same_names(FEATURES_SQL, given, dataset, columns)
+    for name in columns.keys() & given.keys():
+        cast = re.match(r"CAST\(.*\bAS\s+(\w+)\s*\)$", " ".join(given[name].split()), re.IGNORECASE)
+        if cast and cast.group(1).lower() != columns[name].type:
+            yield f"{FEATURES_SQL}: {name} is {cast.group(1).lower()}, contract {dataset} says {columns[name].type}"
+
+
+def _feast() -> Iterator[str]:
+    dataset = "features.customers"
+    columns = contracts.load(dataset).columns
+    for name, (kind, description) in feast_fields((ROOT / DEFINITIONS).read_text()).items():
+        place = f"{DEFINITIONS}: {name}"
+        if name not in columns:
+            yield f"{place} is not in contract {dataset}"
+        elif FEAST.get(kind) != columns[name].type:
+            yield f"{place} is {kind}, contract {dataset} says {columns[name].type}"
+        elif description != columns[name].description:
+            yield f"{place}: description {description!r}, contract {dataset} says {columns[name].description!r}"
+
+
+def _docs() -> Iterator[str]:
+    path = ROOT / contract_docs.PATH
+    if not path.exists() or path.read_text() != contract_docs.page():
+        yield f"{contract_docs.PATH} is not what the contracts give: `plumb contract docs` writes it anew"
+
+
+CHECKS: dict[str, Callable[[], Iterable[str]]] = {
+    "contracts": _files,
+    "dbt marts": _marts,
+    "dbt staging": _staging,
+    FEATURES_SQL: _features,
+    DEFINITIONS: _feast,
+    contract_docs.PATH: _docs,
+}
+
+
+def feast_fields(source: str) -> dict[str, tuple[str, str]]:
+    """Type and description of each Field of the view `customer_features`, read without loading Feast."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "customer_features":
+            fields = [n for n in ast.walk(node.value) if isinstance(n, ast.Call) and _called(n) == "Field"]
+            made = [{k.arg: k.value for k in field.keywords} for field in fields]
+            return {
+                str(ast.literal_eval(m["name"])): (
+                    str(getattr(m["dtype"], "id", "")),
+                    str(ast.literal_eval(m["description"])) if "description" in m else "",
+                )
+                for m in made
+            }
+    raise ContractError(f"{DEFINITIONS} has no view customer_features")
+
+
+def _called(node: ast.Call) -> str:
+    return str(getattr(node.func, "id", ""))
+
+
+def _described(stem: str) -> dict[str, dict[str, Any]]:
+    """The columns of a model's .yml, by name."""
+    import yaml
+
+    model = yaml.safe_load((ROOT / f"{stem}.yml").read_text())["models"][0]
+    return {column["name"]: column for column in model["columns"]}
+
+
+def _selected(stem: str) -> dict[str, str]:
+    """The columns that a model gives: of its last SELECT, or of the CTE that it passes on whole."""
+    from sqlglot import exp, parse_one
+
+    sql = (ROOT / f"{stem}.sql").read_text()
+    plain = re.sub(r"\{\{\s*config\(.*?\)\s*\}\}|\{%.*?%\}|\{#.*?#\}", "", sql, flags=re.DOTALL)
+    tree = parse_one(re.sub(r"\{\{.*?\}\}", "relation", plain, flags=re.DOTALL), dialect=column_lineage.DIALECT)
+    select = tree
+    while isinstance(select, exp.Select) and isinstance(select.expressions[0], exp.Star):
+        name = select.find(exp.Table)
+        select = next(cte.this for cte in tree.find_all(exp.CTE) if name is not None and cte.alias == name.name)
+    return {item.alias_or_name: item.sql() for item in select.expressions}
+
+
+def _same_names(place: str, given: Iterable[str], dataset: str, columns: Mapping[str, Column]) -> Iterator[str]:
+    names = set(given)
+    yield from (f"{place}: lacks {name}, which contract {dataset} promises" for name in columns if name not in names)
+    yield from (f"{place}: has {name}, which is not in contract {dataset}" for name in sorted(names - set(columns)))

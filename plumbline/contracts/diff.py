@@ -1,0 +1,119 @@
+"""A table held against its contract: what differs, and whether that breaks who reads it.
+
+Additive is a column that the contract does not name. Breaking is one that is gone or renamed, of another type, or
+that may be null where it never could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import Contract
+from plumbline.errors import GateFailed
+from plumbline.lake import tables as lake
+from plumbline.state import releases
+
+LANDING = {
+    "known_at": "timestamp",
+    "batch_id": "string",
+    "loaded_at": "timestamp",
+}
+"""What landing adds to the shop's columns; dlt's own begin with _dlt_."""
+
+DELTA = {"long": "bigint", "integer": "int"}
+"""Delta's names of types where Spark's SQL has another."""
+
+PRODUCT = "churn"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """`change` is missing, dropped, renamed, retyped, nullable or added; `told` is a sentence about it."""
+
+    dataset: str
+    column: str
+    change: str
+    told: str
+    type: str = ""
+
+    @property
+    def breaking(self) -> bool:
+        """Whether a reader of the contract would be let down."""
+        return self.change != "added"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the ledger and for --json."""
+        return {**asdict(self), "breaking": self.breaking}
+
+
+def of_table(dataset: str, version: int | None = None, contract: Contract | None = None) -> list[Difference]:
+    """A lake table's schema against its contract (or the one given), from the Delta log alone.
+
+    Raises LakeError when there is no such version.
+    """
+    contract = contract or contracts.load(dataset)
+    types = delta_types(dataset, version)
+    pinned = dataset if version is None else f"{dataset}@v{version}"
+    found = []
+    for column in contract.columns.values():
+        names = [name for name in contract.accepted(column.name) if name in types]
+        if not names:
+            told = f"{pinned} lacks {column.name} ({column.type}); it has {', '.join(types)}"
+            found.append(Difference(dataset, column.name, "dropped", told))
+        elif types[names[0]] != column.type:
+            told = f"{pinned}.{names[0]} is {types[names[0]]}, expected {column.type}"
+            found.append(Difference(dataset, column.name, "retyped", told, types[names[0]]))
+    known = {name for column in contract.columns for name in (column, *contract.accepted(column))}
+    known |= {name for rename in contract.standing() for name in (rename.old, rename.new)}
+    for name, kind in types.items():
+        if name not in known:
+            told = f"{pinned}.{name} ({kind}) is not in {contract.file}"
+            found.append(Difference(dataset, name, "added", told, kind))
+    return found
+
+
+def delta_types(table: str, version: int | None = None) -> dict[str, str]:
+    """Each column's type as Spark's SQL calls it."""
+    found = {}
+    for field in lake.open_table(table, version).schema().fields:
+        kind = str(getattr(field.type, "type", field.type))
+        found[field.name] = DELTA.get(kind, kind)
+    return found
+
+
+def of_lake() -> list[Difference]:
+    """Every lake table in force against its contract; raw tables against the shop's, with what landing adds."""
+    release = releases.in_force(PRODUCT)
+    found = []
+    for dataset in release.tables if release else ():
+        version = release.version(dataset) if release else None
+        if dataset.startswith("raw."):
+            promised = contracts.shop(dataset.partition(".")[2])
+            own = of_table(dataset, version, promised)
+            found += [d for d in own if not (d.change == "added" and _ours(d.column))]
+        elif dataset in contracts.DATASETS:
+            found += of_table(dataset, version)
+    return found
+
+
+def refuse_breaking(found: list[Difference]) -> None:
+    """Raises GateFailed that names each breaking difference, if there is one."""
+    if broken := [difference.told for difference in found if difference.breaking]:
+        raise GateFailed(
+            "what is there is not what the contracts say:\n  "
+            + "\n  ".join(broken)
+            + "\n  Announce and mend: docs/contracts-and-quarantine.md."
+        )
+
+
+def summary(found: list[Difference]) -> Mapping[str, int]:
+    """How many differences are breaking and additive."""
+    breaking = sum(difference.breaking for difference in found)
+    return {"breaking": breaking, "additive": len(found) - breaking}
+
+
+def _ours(column: str) -> bool:
+    return column in LANDING or column.startswith("_dlt_")

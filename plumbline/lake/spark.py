@@ -1,0 +1,203 @@
+"""Spark: one private Connect server a home, so that a run pays for one JVM; or in process; or a cluster's server.
+
+`session()` is the only way to Spark. It finds or starts the server, checks its health first, and retries for
+seconds rather than Spark's default ten minutes, so that a server that is gone is an error one can read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plumbline.errors import ServiceUnavailable
+from plumbline.lake import java
+from plumbline.servers import services
+from plumbline.settings import ROOT, settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
+
+CONF = {
+    "spark.master": "local[2]",
+    "spark.ui.enabled": "false",
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    # Tables are external at fixed places, so the catalog is rebuilt from the lake at any start: no metastore to break.
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    # An error is one sentence; the stack trace stays in the server's log.
+    "spark.sql.connect.serverStacktrace.enabled": "false",
+    "spark.sql.pyspark.jvmStacktrace.enabled": "false",
+    # Both default to numbers for a cluster (200, 50), which on two cores is all overhead.
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "2",
+    # A release names a version for ever: Delta would cut its log behind 30 days, and old versions could not be opened.
+    "spark.databricks.delta.properties.defaults.enableExpiredLogCleanup": "false",
+    # A session that a killed command left is found again by whoever takes up its work, and cleared: see `session`.
+    "spark.connect.session.manager.defaultSessionTimeout": "-1",
+}
+
+
+_own: tuple[Path, str] | None = None  # home and address of the private server that this process put into SPARK_REMOTE
+
+
+def session(writer: str | None = None) -> SparkSession:
+    """The Spark session of this process. Raises ServiceUnavailable within seconds when the server cannot be had.
+
+    `writer` names the one stage that writes through it. A statement outlives the client that sent it: on the private
+    server all commands of a writer share one session, and what a killed one left at work is stopped first.
+    """
+    from pyspark.sql import SparkSession
+
+    if settings().spark_in_process:
+        return _in_process()
+    remote = _remote()
+    os.environ["SPARK_REMOTE"] = remote  # dbt and Feast build their session themselves and find it here
+    from pyspark.errors.exceptions.connect import SparkConnectGrpcException
+
+    logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # it repeats every error, with the whole plan
+    warnings.filterwarnings("ignore", message=".*RETRIES_EXCEEDED", category=UserWarning)  # the error tells it too
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        try:
+            active.sql("SELECT 1").collect()
+            return active
+        except SparkConnectGrpcException:  # a server that went away, or came back as another one
+            active.release_session_on_close = False
+            active.stop()
+    kept = _session_id(writer, remote)
+    os.environ["SPARK_CONNECT_RELEASE_SESSION_ON_EXIT"] = "false" if kept else "true"  # a released id is used up
+    try:
+        spark = SparkSession.builder.remote(remote + kept).getOrCreate()
+        _retry_briefly(spark)
+        if writer:
+            spark.interruptAll()
+        spark.sql("SELECT 1").collect()
+    except SparkConnectGrpcException as error:
+        told = [line.strip() for line in str(error).splitlines()]
+        why = next((line for line in told if line.startswith("details")), told[0])
+        where = remote.partition(";")[0]
+        raise ServiceUnavailable(f"Spark Connect at {where} refused a session: {why}") from None
+    return spark
+
+
+def _remote() -> str:
+    """sc://… of the server: the one that SPARK_REMOTE names, else the private one, wherever it is now."""
+    global _own
+    given = os.environ.get("SPARK_REMOTE")
+    if given and _own != (settings().home, given):
+        return given
+    _own = (settings().home, server_url())
+    return _own[1]
+
+
+def _session_id(writer: str | None, remote: str) -> str:
+    return (
+        f";session_id={uuid.uuid5(uuid.NAMESPACE_OID, writer)}" if writer and _own == (settings().home, remote) else ""
+    )
+
+
+def server_url() -> str:
+    """sc://… of the private server, started when it does not run. Holds its token: never print it."""
+    server = services.ensure(
+        services.Launch(
+            name="spark",
+            command=_command,
+            env=_environment,
+            ready=lambda port, token: services.listening(port),
+        )
+    )
+    return _url(server.port, server.token)
+
+
+def jars() -> list[Path]:
+    """The jars that Spark needs beside its own, as the bootstrap laid them into the cache."""
+    found = sorted((settings().cache / "jars").glob("*.jar"))
+    if not found:
+        raise ServiceUnavailable(f"no jars in {settings().cache / 'jars'}: run `make setup` once")
+    return found
+
+
+def _url(port: int, token: str) -> str:
+    # "localhost", not 127.0.0.1: only for that name does the client send its token without TLS.
+    return f"sc://localhost:{port}/;token={token}"
+
+
+def _command(port: int, token: str) -> list[str]:
+    conf = {
+        **CONF,
+        "spark.connect.grpc.binding.address": services.HOST,
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.driver.memory": settings().spark_memory,
+        "spark.driver.extraClassPath": ":".join(map(str, jars())),
+        "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -XX:-UsePerfData -Djava.io.tmpdir={_scratch()}",
+        "spark.local.dir": str(_scratch()),
+        "spark.sql.warehouse.dir": str(settings().home / "spark" / "warehouse"),
+        "spark.sql.artifact.isolation.enabled": "false",
+    }
+    options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
+    return [str(spark_home() / "bin" / "spark-submit"), "--class", SERVER, *options, "spark-internal"]
+
+
+def _environment(port: int, token: str) -> dict[str, str | None]:
+    import sys
+
+    return {
+        "JAVA_HOME": str(java.java_home()),
+        "SPARK_HOME": str(spark_home()),
+        "SPARK_LOCAL_IP": services.HOST,
+        "SPARK_CONF_DIR": str(ROOT / "plumbline" / "lake" / "conf"),
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
+        "SPARK_REMOTE": None,  # with it the server takes itself for a client and refuses to start
+    }
+
+
+def _in_process() -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    for name, value in _environment(0, "").items():
+        if value:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
+    builder = SparkSession.builder.appName("plumbline")
+    for key, value in CONF.items():
+        builder = builder.config(key, value)
+    return (
+        builder.config("spark.driver.memory", settings().spark_memory)
+        .config("spark.driver.extraClassPath", ":".join(map(str, jars())))
+        .config("spark.local.dir", str(_scratch()))
+        .config("spark.sql.warehouse.dir", str(settings().home / "spark" / "warehouse"))
+        .getOrCreate()
+    )
+
+
+def _retry_briefly(spark: SparkSession) -> None:
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    client = spark.client
+    client.set_retry_policies([DefaultPolicy(max_retries=5, initial_backoff=100, max_backoff=2000)])
+
+
+def _scratch() -> Path:
+    scratch = settings().home / "spark" / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    return scratch
+
+
+def spark_home() -> Path:
+    """The folder of the installed pyspark: its bin and jars."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise ServiceUnavailable("pyspark is not installed here: run `make setup` once")
+    return Path(spec.origin).parent

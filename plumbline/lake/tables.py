@@ -1,0 +1,124 @@
+"""The lake: where each Delta table lives, which version it is at, and how to bring it back to a released one.
+
+A table's name is `<schema>.<table>`; it lies at `<lake>/<schema>/<table>`. Versions are read with delta-rs (no JVM).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from plumbline import observed
+from plumbline.errors import PlumblineError
+from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from pyspark.sql import SparkSession
+
+
+KEEP_LOG = {"delta.enableExpiredLogCleanup": "false"}
+"""For each table that is made: Delta never cuts its log, or a version that a release names could not be opened."""
+
+
+class LakeError(PlumblineError):
+    """A table is not there, or not at the version that was asked for."""
+
+
+def uri(table: str) -> str:
+    """Where `schema.table` lives."""
+    schema, _, name = table.partition(".")
+    if not name:
+        raise LakeError(f"table {table!r}: expected `schema.table`, as in `features.customers`")
+    return f"{settings().lake_uri}/{schema}/{name}"
+
+
+def open_table(table: str, version: int | None = None) -> DeltaTable:
+    """The table as delta-rs sees it, at `version` or at its head; the stage at work is seen to read it.
+
+    Raises LakeError when there is no such version, UndeclaredRead when the stage does not declare it.
+    """
+    found = opened(table, version)
+    observed.read(table, found.version())
+    return found
+
+
+def opened(table: str, version: int | None = None) -> DeltaTable:
+    """The same for bookkeeping, which is no read of a stage's: history, restoring, what lineage tells of a table."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError, TableNotFoundError
+
+    try:
+        return DeltaTable(uri(table), version=version)
+    except TableNotFoundError:
+        raise LakeError(f"{table}: no Delta table at {uri(table)}") from None
+    except DeltaError as error:
+        raise LakeError(f"{table}: version {version} cannot be read at {uri(table)}: {error}") from None
+
+
+def version(table: str) -> int | None:
+    """The head version of a table, None when it does not exist."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
+        return None
+    try:
+        return int(DeltaTable(uri(table)).version())
+    except TableNotFoundError:
+        return None
+
+
+def at(table: str, pinned: int, without: Iterable[str] = ()) -> str:
+    """The table at a version, as a relation that Spark SQL reads; `without` names batches to leave out.
+
+    Who asks for it is seen to read it.
+    """
+    observed.read(table, pinned)
+    relation = f"delta.`{uri(table)}` VERSION AS OF {pinned}"
+    listed = ", ".join("'" + batch.replace("'", "''") + "'" for batch in without)
+    return f"(SELECT * FROM {relation} WHERE batch_id NOT IN ({listed}))" if listed else relation
+
+
+def rows(table: str, pinned: int | None = None) -> int:
+    """The number of rows, from the Delta log's statistics alone."""
+    return int(open_table(table, pinned).count())
+
+
+def register(spark: SparkSession, tables: Iterable[str]) -> None:
+    """Puts tables that exist in the lake into Spark's catalog, which a new server starts without.
+
+    dbt looks there for what to merge into: an incremental model that it does not find would be built from nothing.
+    """
+    for table in tables:
+        schema = table.partition(".")[0]
+        spark.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+        spark.sql(f"DROP TABLE IF EXISTS {table}")  # the entry alone: of another lake, when a server serves several
+        if version(table) is not None:
+            spark.sql(f"CREATE TABLE {table} USING delta LOCATION '{uri(table)}'")
+
+
+def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:
+    """Brings each table's head back to its released version where it has moved on; the tables that had.
+
+    What a failed or killed run wrote stays in the table's history, but nothing is built on it.
+    """
+    moved = []
+    for table, pinned in released.items():
+        if _content_version(table) != pinned:
+            spark.sql(f"RESTORE TABLE delta.`{uri(table)}` TO VERSION AS OF {pinned}")
+            moved.append(table)
+    return moved
+
+
+def _content_version(table: str) -> int | None:
+    """The version whose rows the head shows: behind the notes of a vacuum, the one that a RESTORE named or itself."""
+    for entry in opened(table).history(20):
+        if str(entry.get("operation", "")).startswith("VACUUM"):
+            continue
+        if entry.get("operation") == "RESTORE":
+            restored = entry.get("operationParameters", {}).get("version")
+            return int(restored) if restored is not None else None
+        return int(entry["version"])
+    return version(table)

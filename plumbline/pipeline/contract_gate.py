@@ -1,0 +1,76 @@
+"""The gate on a table that a stage wrote: exactly that version against the dataset's contract, before it is published.
+
+Columns, types, and the nulls of required columns, all from the Delta log: no row is read. A column more than the
+contract names is told and passes; lint asks for it to be written down.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from plumbline import files
+from plumbline.contracts import contract as contracts
+from plumbline.contracts import diff as contract_diff
+from plumbline.errors import PlumblineError
+from plumbline.lake import tables as lake
+from plumbline.pipeline.stage import StageRun
+from plumbline.progress import say
+from plumbline.settings import settings
+
+
+class ContractBroken(PlumblineError):
+    """A stage wrote a table that breaks its contract: a failed gate.
+
+    The code is at fault and not what landed, so unlike other gates it sets no raw batch aside.
+    """
+
+    exit_code = 3
+
+
+def audit(run: StageRun, table: str, version: int) -> None:
+    """Holds a version of a table against its contract; the verdict is in `run.gates` as `contract:<table>`.
+
+    Raises ContractBroken that names each column that breaks it.
+    """
+    contract = contracts.load(table)
+    found = contract_diff.of_table(table, version, contract)
+    broken = [difference.told for difference in found if difference.breaking]
+    for difference in found:
+        if not difference.breaking:
+            say(difference.told)
+    if not broken:
+        for name, rows in _nulls(table, version, [c.name for c in contract.columns.values() if c.required]).items():
+            broken.append(f"{table}@v{version}.{name} is null in {rows:,} rows, {contract.file}: always given")
+    gate = f"contract:{table}"
+    report = settings().home / "evidence" / run.candidate.run_id / f"contract-{table}.json"
+    verdict: dict[str, Any] = {
+        "verdict": "failed" if broken else "passed",
+        "expectations": len(contract.columns),
+        "failed": broken,
+        "contract": contract.version,
+        "report": str(report),
+    }
+    run.gates[gate] = verdict
+    head = {"run_id": run.candidate.run_id, "as_of": run.as_of, "versions": {table: version}}
+    files.write_whole(report, files.dumps({**head, **verdict, "findings": [d.as_dict() for d in found]}))
+    if broken:
+        raise ContractBroken(
+            f"{table}@v{version} breaks {contract.file} {contract.version}, nothing is published:\n  "
+            + "\n  ".join(broken)
+            + f"\n  Evidence: {report}. Mend what writes it and run `plumb {run.name} --as-of {run.as_of}` again, or "
+            "change the contract first (docs/contracts-and-quarantine.md)."
+        )
+
+
+def _nulls(table: str, version: int, names: list[str]) -> dict[str, int]:
+    """Of these columns, those that have nulls, with how many rows; from the statistics of each file."""
+    import pyarrow as pa
+
+    actions = pa.table(lake.open_table(table, version).get_add_actions(flatten=True))
+    found = {}
+    for name in names:
+        column = f"null_count.{name}"
+        nulls = sum(count or 0 for count in actions[column].to_pylist()) if column in actions.column_names else 0
+        if nulls:
+            found[name] = nulls
+    return found

@@ -1,0 +1,148 @@
+"""Retention: what no release, run or model names may go from the lake; what any of them names stays readable.
+
+A Delta table keeps the files of every version until they are vacuumed. Versions that somebody names are kept by name,
+however old; of the others, files go once they have not been in use for a number of days. Delta's log itself is never
+cut (`delta.enableExpiredLogCleanup` is false for every table of ours), or old versions could not be opened any more.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline import files
+from plumbline.errors import PlumblineError
+from plumbline.lake import tables as lake
+from plumbline.pipeline import leases
+from plumbline.progress import say
+from plumbline.registry import registered_models
+from plumbline.settings import settings
+from plumbline.state import ledger, releases
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+KEEP_DAYS = 7
+"""As long as Delta's own default: longer than any run that may still read what a newer version replaced."""
+
+
+class RetentionError(PlumblineError):
+    """What a vacuum would delete is still named by somebody; nothing was deleted."""
+
+
+@dataclass(frozen=True)
+class Vacuumed:
+    """What went, or would go, from a table: files and bytes (None where sizes are not at hand); and what is kept."""
+
+    table: str
+    files: int
+    bytes: int | None
+    kept: dict[int, list[str]] = field(default_factory=dict)
+    """Version → who names it."""
+
+
+def named(product: str) -> dict[str, dict[int, list[str]]]:
+    """Table → version → who names it: releases, runs under way, datasets, registered models.
+
+    Raises ServiceUnavailable when the model registry does not answer: what it names must be known.
+    """
+    found: dict[str, dict[int, list[str]]] = {}
+
+    def add(table: str, version: int, who: str) -> None:
+        found.setdefault(table, {}).setdefault(version, []).append(who)
+
+    home = settings().home
+    for number in releases.numbers(product):
+        for table, version in releases.read(product, number).tables.items():
+            add(table, version, f"release {number}")
+    for path in sorted((home / "runs" / product).glob("*.json")):
+        for table, version in ((files.read_json(path) or {}).get("tables") or {}).items():
+            add(table, version, f"run {path.stem}")
+    for path in sorted((home / "training").glob("*/dataset.json")):
+        _add_named_in(files.read_json(path) or {}, f"dataset of release {path.parent.name}", add)
+    for model in registered_models.versions():
+        _add_named_in(model.tags, f"model version {model.version}", add)
+    return found
+
+
+def vacuum(product: str, keep_days: int = KEEP_DAYS, *, dry_run: bool = False) -> list[Vacuumed]:
+    """Deletes the files that only versions nobody names hold, out of use for `keep_days`; a line for each table.
+
+    Raises Conflict while a run is at work, RetentionError when a file that is named would go (then nothing does).
+    """
+    with leases.lease(product, "vacuum"):
+        kept, done = named(product), []
+        for table in sorted(kept):
+            head = lake.open_table(table)
+            versions = sorted(kept[table])
+            paths = _unused(head, versions, keep_days)
+            _refuse_named(table, paths, versions)
+            size = _size(table, paths)
+            if paths and not dry_run:
+                say(f"{table}: deleting {len(paths):,} files")
+                _delete(head, paths)
+            done.append(Vacuumed(table, len(paths), size, kept[table]))
+        if not dry_run:
+            told = {item.table: {"files": item.files, "bytes": item.bytes} for item in done}
+            ledger.record(
+                product, {"run_id": f"{product}-vacuum", "stage": "vacuum", "state": "COMPLETE", "went": told}
+            )
+        return done
+
+
+def _unused(table: DeltaTable, versions: list[int], keep_days: int) -> list[str]:
+    """The data files that Delta would vacuum, relative to the table. A dry run of its own: it would take the checksums
+    (`.….crc`) that Spark lays beside files in partitions too, those of kept files as well."""
+    found: list[str] = table.vacuum(
+        retention_hours=24 * keep_days,
+        dry_run=True,
+        enforce_retention_duration=False,
+        full=True,  # with what killed runs wrote and never committed
+        keep_versions=versions,
+    )
+    wanted = [path for path in found if not _name(path).startswith(".")]
+    if not wanted:
+        return []
+    about = table.to_pyarrow_dataset().filesystem.get_file_info(wanted)
+    return [path for path, info in zip(wanted, about, strict=True) if info.is_file]  # the log knows those long gone too
+
+
+def _delete(table: DeltaTable, paths: list[str]) -> None:
+    """Deletes data files and the checksums beside them."""
+    store = table.to_pyarrow_dataset().filesystem
+    for path in paths:
+        folder, slash, name = path.rpartition("/")
+        for beside in (path, f"{folder}{slash}.{name}.crc"):
+            if store.get_file_info(beside).is_file:
+                store.delete_file(beside)
+
+
+def _refuse_named(table: str, paths: list[str], versions: list[int]) -> None:
+    """Holds Delta's list against the files of every version that is named: deleting cannot be taken back."""
+    going = {_name(path) for path in paths}
+    for version in versions:
+        if lost := going & {_name(path) for path in lake.open_table(table, version).file_uris()}:
+            raise RetentionError(
+                f"{table}: the vacuum would delete {len(lost)} files of version {version}, which is named, such as "
+                f"{sorted(lost)[0]}; nothing was deleted"
+            )
+
+
+def _name(path: str) -> str:
+    """A data file's own name, which is unique in a table: paths come relative or whole, encoded or not."""
+    return path.rpartition("/")[2]
+
+
+def _size(table: str, paths: list[str]) -> int | None:
+    if "://" in lake.uri(table):
+        return None
+    found = (Path(lake.uri(table)) / path for path in paths)
+    return sum(path.stat().st_size for path in found if path.exists())
+
+
+def _add_named_in(told: dict[str, Any], who: str, add: Any) -> None:
+    for name in ("data_version", "orders_version"):
+        if match := re.fullmatch(r"delta:(.+)@v=(\d+)", str(told.get(name, ""))):
+            add(match[1], int(match[2]), who)

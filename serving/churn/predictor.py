@@ -1,0 +1,242 @@
+"""The KServe model: ids in, probabilities out, every answer with its model, release, ages and gaps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID253 (imported by the server alone)
+
+from plumbline import clock
+from plumbline.metrics import instrument
+from plumbline.progress import warn
+from plumbline.registry.signing import Untrusted
+from plumbline.settings import settings
+from serving import loaded_model as registry
+from serving.churn import requests
+from serving.churn.scorer import Scored, Scorer
+from serving.errors import Refused
+from serving.outcome_log import OutcomeLog
+from serving.track import Track
+
+LOG = logging.getLogger("plumbline.serving")
+NAME = "churn-predictor"
+THREADS = 4
+PROBE_SECONDS = 3.0
+"""How long the result of a probe holds: whoever asks more often is told the last one."""
+
+PROBED = 10
+"""Customers whom a probe tries at most, until one is scored."""
+
+MEASURED = ("prediction_latency_ms", "pct_missing_features")
+"""What is measured of each scored request."""
+
+MOST_AT_ONCE = 100
+"""Requests under way at once, some 0.3 s of work; the next is told to come again instead of waiting in line."""
+
+
+class ChurnPredictor(Model):  # type: ignore[misc]
+    """Answers v1 and v2, REST and gRPC."""
+
+    def __init__(self, model: str | Path, log: OutcomeLog, track: Track | None = None) -> None:
+        super().__init__(NAME, return_response_headers=True)
+        self._wanted, self._log, self._track = model, log, track or Track()
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="score")
+        self._under_way = 0
+        self._probing = asyncio.Lock()
+        self._probed_at: float | None = None
+        self._scores = False
+        self.scorer: Scorer | None = None
+        self._refused: str | None = None
+
+    def load(self) -> bool:
+        """Loads the model and opens the online store.
+
+        A champion whose signature does not hold is refused, and the `previous` champion, if it is trusted, serves in
+        its place: the log, the metric `model_refused` and every answer (`refused_model_version`) say so. Raises
+        Untrusted when there is none, ServingError or ServiceUnavailable.
+        """
+        try:
+            self.scorer = Scorer(self._wanted)
+        except Untrusted as refused:
+            self.scorer, self._refused = self._in_its_place(refused)
+        for name in MEASURED:
+            instrument(name).labels(self._version, self._track())
+        self.ready = True
+        return True
+
+    async def scores(self) -> bool:
+        """Whether a customer who is online can be scored; tried at most once in PROBE_SECONDS.
+
+        A predictor that is loaded and fails at every request would else look ready. A refusal is an answer: a Redis
+        that is away is away for all replicas, and taking every one of them out of service would only hide why.
+        """
+        async with self._probing:
+            if self._probed_at is None or clock.monotonic() - self._probed_at >= PROBE_SECONDS:
+                self._scores = await asyncio.get_running_loop().run_in_executor(self._pool, self._probe)
+                self._probed_at = clock.monotonic()
+        return self._scores
+
+    def _probe(self) -> bool:
+        if self.scorer is None:
+            return False
+        try:
+            for customer in self.scorer.features.some_customers(PROBED):
+                with suppress(Refused):  # one whose row is expired says nothing: the next one
+                    self._body(self.scorer.score([customer]))
+                    break
+        except self.scorer.features.errors:
+            return True
+        except Exception:
+            LOG.exception("the readiness probe cannot score a customer")
+            return False
+        return True
+
+    def _in_its_place(self, refused: Untrusted) -> tuple[Scorer, str]:
+        """The previous champion and the version that it stands in for; only the champion has a stand-in."""
+        if isinstance(self._wanted, Path):
+            raise refused
+        asked, champion = registry.find(self._wanted), registry.find(registry.CHAMPION)
+        if asked is None or champion is None or asked.version != champion.version:
+            raise refused
+        if (standby := registry.find(registry.PREVIOUS)) is None:
+            raise Untrusted(f"{refused}; and there is no previous champion to serve in its place") from None
+        warn(f"REFUSED: {refused}")
+        scorer = Scorer(str(standby.version))
+        warn(f"the previous champion, version {standby.version}, serves in its place; `plumb deploy --model` mends it")
+        instrument("model_refused").labels(model_version=str(asked.version)).set(1)
+        return scorer, str(asked.version)
+
+    def start(self) -> None:
+        """KServe's hook after registration, which would call a model ready that is not."""
+
+    def get_input_types(self) -> list[dict[str, Any]]:
+        """The v2 metadata of the one input."""
+        return [{"name": requests.KEY, "datatype": "INT64", "shape": [-1]}]
+
+    def get_output_types(self) -> list[dict[str, Any]]:
+        """The v2 metadata of the outputs."""
+        return [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in requests.OUTPUTS.items()]
+
+    async def predict(
+        self,
+        payload: Any,
+        headers: dict[str, str] | None = None,
+        response_headers: dict[str, str] | None = None,
+    ) -> Any:
+        """A v1 body (as decoded) or a v2 InferRequest to its answer. Raises Refused; nothing is scored then."""
+        begun = clock.monotonic()
+        tensors = isinstance(payload, InferRequest)
+        request_id = requests.request_id(payload.id if tensors else None, headers)
+        try:
+            customers = requests.from_v2(payload) if tensors else requests.from_v1(payload)
+            scored = await self._score(customers)
+        except Refused as refused:
+            refused.request_id = request_id
+            raise
+        if response_headers is not None:
+            response_headers["x-request-id"] = request_id
+        answer = self._tensors(request_id, scored, payload) if tensors else self._body(scored)
+        self._log.add(self._log_rows(request_id, scored))
+        for name, value in zip(MEASURED, (1000 * (clock.monotonic() - begun), scored.pct_missing), strict=True):
+            instrument(name).labels(self._version, self._track()).observe(value)
+        return answer
+
+    async def _score(self, customers: list[int]) -> Scored:
+        """Scores in a thread: a Redis that hangs must not hold up health checks and other requests."""
+        if self.scorer is None:
+            raise Refused(503, f"{NAME} has not loaded its model yet", retry_after=5)
+        if self._under_way >= MOST_AT_ONCE:
+            raise Refused(503, f"{self._under_way} requests are under way: ask again", retry_after=1)
+        self._under_way += 1
+        try:
+            with instrument("predictions_in_flight").track_inprogress():
+                return await asyncio.get_running_loop().run_in_executor(self._pool, self.scorer.score, customers)
+        finally:
+            self._under_way -= 1
+
+    def _about(self, scored: Scored) -> dict[str, Any]:
+        """What an answer depends on besides the customers."""
+        assert self.scorer is not None  # noqa: S101 (it has scored)
+        model = self.scorer.model
+        about = {
+            "data_version": model.data_version,
+            "feature_service": model.feature_service,
+            "clock": scored.at.isoformat(),
+        }
+        if self._refused is not None:
+            about["refused_model_version"] = self._refused
+        return {**about, "replay": True} if clock.is_replay() else about
+
+    def _body(self, scored: Scored) -> dict[str, Any]:
+        predictions = [
+            {
+                "customer_id": found.row.customer_id,
+                "churn_probability": found.probability,
+                "features_age_seconds": found.row.age_seconds,
+                "release_id": found.row.release_id,
+                "missing": found.missing,
+            }
+            for found in scored.predictions
+        ]
+        return {
+            "predictions": predictions,
+            "model_name": NAME,
+            "model_version": self._version,
+            **self._about(scored),
+        }
+
+    def _tensors(self, request_id: str, scored: Scored, asked: InferRequest) -> InferResponse:
+        columns: dict[str, list[Any]] = {
+            "churn_probability": [found.probability for found in scored.predictions],
+            "features_age_seconds": [found.row.age_seconds for found in scored.predictions],
+            "release_id": [found.row.release_id for found in scored.predictions],
+            "missing": [",".join(found.missing) for found in scored.predictions],
+        }
+        outputs = [
+            InferOutput(name=name, shape=[len(columns[name])], datatype=kind, data=columns[name])
+            for name, kind in requests.OUTPUTS.items()
+        ]
+        return InferResponse(
+            response_id=request_id,
+            model_name=NAME,
+            model_version=self._version,
+            infer_outputs=outputs,
+            parameters={"model_version": self._version, **self._about(scored)},
+            use_binary_outputs=asked.use_binary_outputs,
+            requested_outputs=asked.request_outputs,
+        )
+
+    def _log_rows(self, request_id: str, scored: Scored) -> list[dict[str, Any]]:
+        logged_at, track = clock.wall(), self._track()
+        return [
+            {
+                "request_id": request_id,
+                "at": scored.at,
+                "logged_at": logged_at,
+                "customer_id": found.row.customer_id,
+                "features": json.dumps(found.row.values, sort_keys=True),
+                "event_time": found.row.event_time,
+                "features_age_seconds": found.row.age_seconds,
+                "release_id": found.row.release_id,
+                "model_version": self._version,
+                "track": track,
+                "score": found.probability,
+                "revision": settings().revision,
+            }
+            for found in scored.predictions
+        ]
+
+    @property
+    def _version(self) -> str:
+        assert self.scorer is not None  # noqa: S101 (asked for after a score)
+        return self.scorer.model.version
+
+    def close(self) -> None:
+        """Ends the threads that score."""
+        self._pool.shutdown(wait=False)

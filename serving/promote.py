@@ -1,0 +1,210 @@
+"""Ships a registered model to an environment: one file, one commit, on a branch of its own.
+
+`k8s/churn/overlays/<environment>/model.yaml` names version, run, digest, signature and where the files lie; nothing
+else has to be edited. What comes of the commit is up to whoever merges it: Argo CD syncs, the Rollout ramps, the
+guardrails judge. The checkout is left as it is: the commit is made in a worktree that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline.errors import GateFailed, PlumblineError
+from plumbline.registry import registered_models, signing, trusted_models
+from plumbline.registry.registered_models import NAME
+from plumbline.settings import ROOT
+from plumbline.state import ledger, releases
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+PRODUCT = "churn"
+OVERLAYS = Path("k8s") / PRODUCT / "overlays"
+MODEL_FILE = "model.yaml"
+ANNOTATION = "plumbline.dev"
+STORES = ("s3://", "gs://", "https://", "pvc://", "file://")
+"""Where KServe's storage initializer can fetch from; a `file://` is for a cluster on this very machine."""
+
+FILE = """\
+# The model of this environment, and all that ships with it. Written by `plumb promote`; undo: `git revert`.
+apiVersion: serving.kserve.io/v1beta1
+kind: InferenceService
+metadata:
+  name: churn
+  annotations:
+    {annotation}/model-version: {version}
+    {annotation}/run-id: {run}
+    {annotation}/model-digest: {digest}
+    {annotation}/model-signature: {signature}
+spec:
+  predictor:
+    model:
+      storageUri: {uri}
+"""
+
+
+class NotPromoted(PlumblineError):
+    """Nothing was committed."""
+
+
+def promote(
+    environment: str, model: str, storage_uri: str | None = None, push: bool = False, repository: Path = ROOT
+) -> dict[str, Any]:
+    """Commits a version (its number, or an alias) as an environment's model, on the branch `promote-<env>-<version>`.
+
+    Raises NotPromoted for an unknown environment or version, a checkout with changes, a branch that is there;
+    GateFailed when not all gates of the version passed, Untrusted when its files are not those that were signed.
+    """
+    path = OVERLAYS / environment / MODEL_FILE
+    if not (repository / path).is_file():
+        known = sorted(found.parent.name for found in (repository / OVERLAYS).glob(f"*/{MODEL_FILE}"))
+        raise NotPromoted(f"no environment {environment!r}: {OVERLAYS} has {', '.join(known) or 'none'}")
+    version = _version(model)
+    number = str(version.version)
+    gates = passed_gates(version)
+    trusted_models.verify(version)
+    if changed := _git(repository, "status", "--porcelain").splitlines():
+        raise NotPromoted(
+            f"the checkout has {len(changed)} changes ({changed[0].strip()}): commit or stash them, since what is "
+            "promoted is what is committed"
+        )
+    text = model_file(version, storage_uri)
+    if text == (repository / path).read_text():
+        return {"state": "unchanged", "why": f"{path} names version {number} already"}
+    branch = f"promote-{environment}-{number}"
+    commit = _committed(repository, branch, path, text, _message(environment, version))
+    diff = _git(repository, "diff", f"{commit}~1", commit, "--", str(path))
+    told = {"state": "done", "version": number, "signed_by": version.tags.get(trusted_models.SIGNED_BY, "unknown")}
+    told |= {"branch": branch, "commit": commit[:12], "gates": gates, "diff": diff}
+    return told | _next(repository, branch, push) | {"undo": f"git revert {commit[:12]}"}
+
+
+def model_file(version: ModelVersion, storage_uri: str | None = None) -> str:
+    """The text of an environment's model file. Raises Untrusted without a signature, NotPromoted without a place that
+    a cluster can fetch from."""
+    what = f"{NAME} version {version.version}"
+    bundle = version.tags.get(trusted_models.SIGNATURE)
+    if not bundle:
+        raise signing.Untrusted(f"{what} is not signed: `plumb register` signs what this platform trained")
+    uri = storage_uri or _artifacts(version)
+    if not uri.startswith(STORES):
+        raise NotPromoted(
+            f"the files of {what} lie at {uri}, where no cluster can fetch them: --storage-uri names a copy "
+            f"({', '.join(STORES)}); its files must be the signed ones"
+        )
+    return FILE.format(
+        annotation=ANNOTATION,
+        version=json.dumps(str(version.version)),
+        run=json.dumps(version.run_id),
+        digest=signing.digest(bundle),
+        signature=signing.packed(bundle),
+        uri=json.dumps(uri),
+    )
+
+
+def passed_gates(version: ModelVersion) -> list[str]:
+    """The gates that the version passed on its way: its release's, the leakage gates, and registration's verdict.
+
+    Raises GateFailed that names what failed, or what no record tells of.
+    """
+    what, release_id = f"{NAME} version {version.version}", version.tags.get("release_id", "")
+    if not release_id.isdecimal():
+        raise GateFailed(f"{what} does not name its release: no gate can be shown to have passed")
+    found = {
+        f"release {release_id}": releases.read(PRODUCT, int(release_id)).gates,
+        "leakage_check": _newest("leakage_check", release_id=int(release_id)).get("gates", {}),
+    }
+    for where, gates in found.items():
+        failed = sorted(name for name, gate in gates.items() if gate["verdict"] != "passed")
+        if failed or not gates:
+            raise GateFailed(
+                f"{what} is not promoted: {where} has {', '.join(failed) + ' failed' if failed else 'no passed gates'}"
+            )
+    registered = _newest("register", version=str(version.version))
+    if not registered.get("challenger"):
+        why = registered.get("verdict", "the ledger does not tell of its registration")
+        raise GateFailed(f"{what} is not promoted, it did not become challenger: {why}")
+    return [*(name for gates in found.values() for name in sorted(gates)), "challenger"]
+
+
+def _newest(stage: str, **about: Any) -> dict[str, Any]:
+    """The newest event of a stage's end that says this of itself; an empty one when there is none."""
+    found: dict[str, Any] = {}
+    for event in ledger.events(PRODUCT):
+        if event.get("stage") == stage and event["state"] != "START" and about.items() <= event.items():
+            found = event
+    return found
+
+
+def _version(model: str) -> ModelVersion:
+    if not registered_models.exist():
+        raise NotPromoted("no model registry in this home yet: `plumb train`, then `plumb register`")
+    found = registered_models.find(model)
+    if found is None:
+        known = ", ".join(version.version for version in registered_models.versions()) or "none"
+        raise NotPromoted(f"{NAME} has no version or alias {model!r}; versions are {known}")
+    return found
+
+
+def _artifacts(version: ModelVersion) -> str:
+    """Where the version's files lie; a version's source is the name of a logged model, not a place."""
+    source = str(version.source)
+    if found := re.fullmatch(r"models:/(m-[0-9a-f]+)", source):
+        source = str(registered_models.client().get_logged_model(found[1]).artifact_location)
+    return f"file://{source}" if source.startswith("/") else source
+
+
+def _message(environment: str, version: ModelVersion) -> str:
+    tags = version.tags
+    about = [
+        f"run {version.run_id}",
+        *(f"{name} {tags[name]}" for name in ("data_version", "code_sha") if name in tags),
+    ]
+    return f"{environment} gets {NAME} version {version.version}\n\n{tags.get('verdict', '')}\n" + "\n".join(about)
+
+
+def _committed(repository: Path, branch: str, path: Path, text: str, message: str) -> str:
+    """Commits the file's new text on a new branch of HEAD; the commit. The checkout stays where it is."""
+    if _git(repository, "branch", "--list", branch):
+        raise NotPromoted(f"the branch {branch} is there: merge it, or `git branch -D {branch}` and promote again")
+    with tempfile.TemporaryDirectory(prefix="plumbline-promote-") as place:
+        tree = Path(place) / "tree"
+        _git(repository, "worktree", "add", "--quiet", "-b", branch, str(tree), "HEAD")
+        try:
+            (tree / path).write_text(text)
+            _git(tree, "commit", "--quiet", "--message", message, "--", str(path))
+            return _git(tree, "rev-parse", "HEAD").strip()
+        except BaseException:
+            _git(repository, "worktree", "remove", "--force", str(tree))
+            _git(repository, "branch", "-D", branch)
+            raise
+        finally:
+            if tree.exists():
+                _git(repository, "worktree", "remove", "--force", str(tree))
+
+
+def _next(repository: Path, branch: str, push: bool) -> dict[str, Any]:
+    """What is left for a person to do, or was done by pushing."""
+    remote = next(iter(_git(repository, "remote").split()), None)
+    if remote is None:
+        if push:
+            raise NotPromoted(f"{branch} is committed, and there is no remote to push it to: `git remote add origin …`")
+        return {"next": f"git merge --ff-only {branch}"}
+    request = f"gh pr create --head {branch} --fill"
+    if not push:
+        return {"next": f"git push -u {remote} {branch} && {request}"}
+    _git(repository, "push", "--quiet", "--set-upstream", remote, branch)
+    return {"pushed": f"{remote}/{branch}", "next": request}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        told = (done.stderr or done.stdout).strip()
+        raise NotPromoted(f"`git {' '.join(arguments[:3])}` in {folder} ended with {done.returncode}: {told[-400:]}")
+    return done.stdout

@@ -1,0 +1,174 @@
+"""Makes a machine ready: uv, both environments, Spark's extra jars. Standard library only.
+
+`python3 toolchain/bootstrap.py` needs Python 3.11 or newer and a package index; no root, no account. What is there
+already and matches its lock is left alone, so a second run takes a moment.
+
+    PLUMBLINE_HOME    where environments and state live   (default: .plumbline in the repository)
+    PLUMBLINE_CACHE   downloads that may be shared        (default: .plumbline/cache)
+    PYTHON            the interpreter for the environments (default: 3.12 or 3.11 on PATH, else uv gets one)
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = Path(os.environ.get("PLUMBLINE_HOME") or ROOT / ".plumbline").expanduser().absolute()
+CACHE = Path(os.environ.get("PLUMBLINE_CACHE") or ROOT / ".plumbline" / "cache").expanduser().absolute()
+LOCKS = ROOT / "requirements"
+ENVIRONMENTS = {"pipeline": ["pipeline.txt", "dev.txt"], "orchestration": ["orchestration.txt"]}
+OLDEST, NEWEST = (3, 11), (3, 12)
+
+
+def main() -> None:
+    """Sets everything up, telling each step and its seconds."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, usage="bootstrap.py [-h]"
+    ).parse_args()
+    if sys.version_info < OLDEST:
+        sys.exit(f"bootstrap: Python {'.'.join(map(str, OLDEST))} or newer is needed, this is {sys.version.split()[0]}")
+    begun = time.monotonic()
+    HOME.mkdir(parents=True, exist_ok=True)
+    HOME.chmod(0o700)  # it will hold the shop's data and the servers' passwords
+    steps = [step("uv", [LOCKS / "uv.txt"], install_uv)]
+    for name, locks in ENVIRONMENTS.items():
+        files = [LOCKS / lock for lock in locks]
+        steps.append(
+            step(f"{name} environment", [*files, ROOT / "pyproject.toml"], lambda n=name, f=files: install(n, f))
+        )
+    steps.append(step("Spark's jars", [LOCKS / "jars.txt"], fetch_jars, CACHE))
+    if any(steps):
+        print(f"ready in {time.monotonic() - begun:.0f} s")
+
+
+def step(name: str, inputs: list[Path], work: object, where: Path = HOME) -> bool:
+    """Runs `work` unless it was done for the same inputs; its stamp is written when it succeeded. True if it ran."""
+    digest = hashlib.sha256(f"{ROOT} {sys.version}".encode() if where == HOME else b"")  # a cache serves many homes
+    for path in inputs:
+        digest.update(path.read_bytes())
+    stamp = where / "stamps" / name.replace(" ", "-").replace("'", "")
+    if stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return False
+    print(f"  · installing {name}", flush=True)
+    begun = time.monotonic()
+    work()  # type: ignore[operator]
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(digest.hexdigest())
+    print(f"    {name}: {time.monotonic() - begun:.0f} s", flush=True)
+    return True
+
+
+def install_uv() -> None:
+    """uv, by this Python's own pip, into a folder of its own."""
+    run(sys.executable, "-m", "venv", "--clear", str(HOME / "tools"))
+    pip = [str(HOME / "tools" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    run(*pip, "install", "--quiet", "--require-hashes", "-r", str(LOCKS / "uv.txt"))
+
+
+def install(name: str, locks: list[Path]) -> None:
+    """One environment from its hashed locks, with this repository in it as an editable package."""
+    folder = HOME / "venvs" / name
+    python = str(folder / "bin" / "python")
+    if not Path(python).exists():
+        uv("venv", "--quiet", "--python", interpreter(), str(folder))
+    # `sync` also removes what the locks no longer name. Bytecode is compiled once here, or every command of every
+    # task would compile its imports again.
+    uv("pip", "sync", "--quiet", "--python", python, "--compile-bytecode", "--require-hashes", *map(str, locks))
+    uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+
+
+def interpreter() -> str:
+    """A Python between OLDEST and NEWEST: $PYTHON, this one, one on PATH that starts (a version manager's stand-in may
+    not), else a version for uv to find or fetch."""
+    if asked := os.environ.get("PYTHON"):
+        return asked
+    if OLDEST <= sys.version_info[:2] <= NEWEST:
+        return sys.executable
+    for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
+        found = shutil.which(f"python3.{minor}")
+        if found and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return found
+    return ".".join(map(str, NEWEST))
+
+
+def fetch_jars() -> None:
+    """The jars of jars.txt, by the Ivy that comes with Spark; each must have the digest that the lock states."""
+    wanted = [line.split() for line in (LOCKS / "jars.txt").read_text().splitlines() if line and line[0] != "#"]
+    target = CACHE / "jars"
+    missing = [line for line in wanted if not matches(target / jar_name(line[0]), line[1])]
+    if missing:
+        ivy(target, [coordinates for coordinates, _ in wanted])
+    for coordinates, digest in wanted:
+        jar = target / jar_name(coordinates)
+        if not matches(jar, digest):
+            found = hashlib.sha256(jar.read_bytes()).hexdigest() if jar.exists() else "nothing"
+            jar.unlink(missing_ok=True)
+            sys.exit(f"bootstrap: {coordinates}: expected sha256 {digest}, found {found}; it was removed")
+
+
+def ivy(target: Path, jars: list[str]) -> None:
+    """Resolves exactly these artifacts (nothing they depend on: Spark ships the rest) from Maven Central."""
+    work = CACHE / "ivy"
+    work.mkdir(parents=True, exist_ok=True)
+    settings = work / "ivysettings.xml"
+    settings.write_text(
+        '<ivysettings><settings defaultResolver="central"/>'
+        '<resolvers><ibiblio name="central" m2compatible="true"/></resolvers></ivysettings>'
+    )
+    dependencies = "".join(
+        f'<dependency org="{org}" name="{name}" rev="{rev}" conf="default->master" transitive="false"/>'
+        for org, name, rev in (jar.split(":") for jar in jars)
+    )
+    module = work / "ivy.xml"
+    module.write_text(
+        '<ivy-module version="2.0"><info organisation="plumbline" module="spark-jars"/>'
+        '<configurations><conf name="default"/></configurations>'
+        f"<dependencies>{dependencies}</dependencies></ivy-module>"
+    )
+    python = str(HOME / "venvs" / "pipeline" / "bin" / "python")
+    told = subprocess.run(
+        [python, "-c", "from plumbline.lake import java, spark; print(java.java_home()); print(spark.spark_home())"],
+        capture_output=True, text=True, check=True,
+    ).stdout.split("\n")  # fmt: skip
+    run(
+        f"{told[0]}/bin/java", "-cp", f"{told[1]}/jars/*", "org.apache.ivy.Main",
+        "-settings", str(settings), "-ivy", str(module), "-cache", str(work / "cache"), "-warn",
+        "-retrieve", f"{target}/[artifact]-[revision].[ext]", quiet=True,
+    )  # fmt: skip
+
+
+def jar_name(coordinates: str) -> str:
+    """The file that `org:name:version` becomes."""
+    _, name, version = coordinates.split(":")
+    return f"{name}-{version}.jar"
+
+
+def matches(path: Path, digest: str) -> bool:
+    """True when the file is there and has that SHA-256."""
+    return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def uv(*arguments: str) -> None:
+    """uv, with our cache rather than the one in the user's home."""
+    run(str(HOME / "tools" / "bin" / "uv"), "--cache-dir", str(CACHE / "uv"), *arguments)
+
+
+def run(*command: str, quiet: bool = False) -> None:
+    """Runs a command; when it fails, says which and ends."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV")}
+    done = subprocess.run(command, env=environment, check=False, stdout=subprocess.DEVNULL if quiet else None)
+    if done.returncode:
+        sys.exit(
+            f"bootstrap: `{' '.join(command[:6])} …` ended with {done.returncode}; run `make setup` again to go on"
+        )
+
+
+if __name__ == "__main__":
+    main()

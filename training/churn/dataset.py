@@ -1,0 +1,116 @@
+"""The training dataset of a release: who was observed when, what was knowable then, and who churned.
+
+`<home>/training/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
+`dataset.json` beside it says what they are: a name, the content hash, every version they were made from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from plumbline import clock, declared, files, provenance
+from plumbline import observed as seen
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
+from plumbline.progress import say
+from plumbline.state import releases
+from plumbline.state.releases import Release
+from training import canonical, point_in_time
+from training.churn import labels, split
+from training.datasets import folder, parquet, working
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PRODUCT = "churn"
+ORDERS = "analytics.orders"
+
+
+def build(release: int | None = None) -> dict[str, Any]:
+    """Builds the dataset of a release (default: the one in force), or finds it built by the same code already.
+
+    Raises TrainingError when history is too short or the point-in-time join cannot be trusted.
+    """
+    found = releases.required(PRODUCT, release)
+    with working("dataset"):
+        about = files.read_json(folder(found.release_id) / "dataset.json")
+        if about is not None and about["code_sha"] == provenance.code_sha() and parquet(found.release_id).exists():
+            return _told("unchanged", about)
+        head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "dataset", "release_id": found.release_id}
+        about = stage.recorded(PRODUCT, head, lambda: _build(found))
+        files.write_whole(folder(found.release_id) / "dataset.json", files.dumps(about))
+        return _told("done", about)
+
+
+def _build(release: Release) -> dict[str, Any]:
+    from feature_repo import store as feature_store
+
+    features_version, orders_version = release.version(point_in_time.FEATURES), release.version(ORDERS)
+    observed = split.choose(point_in_time.snapshot_days(features_version), release.as_of)
+    say(
+        f"{len(observed.train)} training observations {observed.train[0]} to {observed.train[-1]}, test {observed.test}"
+    )
+    stored = point_in_time.snapshots(features_version, observed.days)
+    store, service = feature_store.at_release(release), feature_store.service_name()
+    point_in_time.require_stored(store, service, stored, features_version)
+    say(f"point-in-time join of {service} on {len(observed.days)} days")
+    asked = point_in_time.entity_df(features_version, observed.days)
+    found = point_in_time.historical(store, service, features_version, asked)
+    answer = point_in_time.aligned(found, point_in_time.observations(stored))
+    compared = point_in_time.check_nothing_newer(answer, stored, features_version)
+    answer["churned"] = churned(orders_version, answer)
+    answer["is_test"] = answer["event_timestamp"] == point_in_time.end_of(observed.test)
+    inputs = point_in_time.model_inputs(store, service)
+    rows = canonical.table(answer, canonical.schema(inputs))
+    canonical.write(rows, parquet(release.release_id))
+    digest = canonical.content_hash(rows)
+    dataset_id = f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}"
+    counts = _counts(answer, None)
+    seen.wrote(declared.DATASET, dataset_id, len(rows))
+    return {
+        "message": f"{dataset_id}: {counts['train']:,} training rows on {len(observed.train)} days, "
+        f"{counts['test']:,} test rows on {observed.test}",
+        "dataset_id": dataset_id,
+        "content_hash": digest,
+        "data_version": f"delta:{point_in_time.FEATURES}@v={features_version}",
+        "orders_version": f"delta:{ORDERS}@v={orders_version}",
+        "release_id": release.release_id,
+        "cutoff": str(clock.end_of(observed.test)),
+        "labels_until": str(release.as_of),
+        "horizon_days": labels.HORIZON_DAYS,
+        "observations": {"train": [str(day) for day in observed.train], "test": str(observed.test)},
+        "rows": counts,
+        "churn_rate": _counts(answer, "churned"),
+        "feature_service": service,
+        "features": list(inputs),
+        "checked_point_in_time": compared,
+        "lock_hash": provenance.lock_hash(),
+    }
+
+
+def churned(orders_version: int, observations: pd.DataFrame) -> pd.Series:
+    import pandas as pd
+
+    orders = lake.open_table(ORDERS, orders_version).to_pyarrow_table(columns=["customer_id", "order_date"])
+    dates = orders.column("order_date").to_numpy().astype("datetime64[D]").astype("int64")
+    moments = observations["event_timestamp"].astype("int64").to_numpy()  # microseconds
+    observed_day = moments // 86_400_000_000 - 1
+    found = labels.churned(
+        orders.column("customer_id").to_numpy(), dates, observations["customer_id"].to_numpy(), observed_day
+    )
+    return pd.Series(found, index=observations.index)
+
+
+def _counts(rows: pd.DataFrame, column: str | None) -> dict[str, float]:
+    parts = {"train": rows[~rows["is_test"]], "test": rows[rows["is_test"]]}
+    return {name: round(float(part[column].mean()), 6) if column else len(part) for name, part in parts.items()}
+
+
+def _told(state: str, about: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "state": state,
+        "what": about["message"],
+        "versions": {k: about[k] for k in ("release_id", "data_version", "orders_version", "content_hash", "code_sha")},
+        "metrics": {"rows": about["rows"], "churn_rate": about["churn_rate"]},
+        "seconds": about["seconds"],
+    }

@@ -1,0 +1,125 @@
+"""A dataset's leaky twin: the mistake that point-in-time joins exist for, made on purpose and measured.
+
+The same customers, days, labels and split; but every observation takes the customer's newest feature row of the
+release, as a plain join on the customer does. It lies in `<home>/training/<release_id>-leaky/`, is scored by the same
+model as the honest one, judged by the leakage gates, and never logged or registered.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plumbline import declared, files, observed, provenance
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
+from plumbline.progress import say
+from plumbline.settings import settings
+from plumbline.state import releases
+from training import canonical, datasets, evaluate, point_in_time
+from training.churn import model
+from training.churn.dataset import PRODUCT
+from training.datasets import Dataset
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+SHOWN = {"roc_auc": "ROC-AUC ↑", "pr_auc": "PR-AUC ↑", "log_loss": "log loss ↓", "brier": "Brier ↓"}
+
+
+def build(release: int | None = None) -> dict[str, Any]:
+    """Builds and scores the twin of a release's dataset (default: the release in force), or finds it built before.
+
+    Gives the twin's dataset.json; `scores` holds the metrics of the honest dataset and of the twin. Raises
+    TrainingError when the honest one was not built.
+    """
+    number = releases.required(PRODUCT, release).release_id
+    with datasets.working("leaky_twin"):
+        honest = datasets.load(number)
+        found = files.read_json(folder(number) / "dataset.json")
+        made_from = (honest.about["content_hash"], provenance.code_sha())
+        if found is not None and (found["twin_of"], found["code_sha"]) == made_from:
+            return {"state": "unchanged", **found}
+        head = {"run_id": f"{PRODUCT}-training-{number}-leaky", "stage": "leaky_twin", "twin_of": number}
+        found = stage.recorded(PRODUCT, head, lambda: _build(honest, number))
+        files.write_whole(folder(number) / "dataset.json", files.dumps(found))
+        return {"state": "done", **found}
+
+
+def twin(honest: Dataset) -> Dataset:
+    """The twin of a dataset, in memory."""
+    rows = _newest(honest, int(str(honest.about["data_version"]).rpartition("=")[2]))
+    return Dataset({**honest.about, "content_hash": canonical.content_hash(rows)}, rows)
+
+
+def folder(release_id: int) -> Path:
+    """Where the twin of a release's dataset is."""
+    return settings().home / "training" / f"{release_id}-leaky"
+
+
+def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
+    """Prints both scores side by side, and what the gates said of the twin."""
+    from plumbline.display import terminal
+
+    console = terminal.console(120)
+    told = terminal.table(f"{found['dataset_id']}: what point-in-time joins are for", "", *SHOWN.values())
+    for name, metrics in found["scores"].items():
+        told.add_row(name.replace("_", " "), *(f"{metrics[shown]:.4f}" for shown in SHOWN))
+    console.print(told)
+    for name, gate in judged["gates"].items():
+        color = "red" if gate["verdict"] == "failed" else "green"
+        console.print(
+            f"  [{color}]{gate['verdict']}[/{color}] {name}" + "".join(f"\n    {f}" for f in gate["failed"][:3])
+        )
+    console.print("  The twin is never registered; `plumb train` takes no dataset that a gate failed on.")
+
+
+def _build(honest: Dataset, number: int) -> dict[str, Any]:
+    made = twin(honest)
+    canonical.write(made.rows, folder(number) / "dataset.parquet")
+    scores = {"point_in_time": _scored(honest), "leaky_twin": _scored(made)}
+    dataset_id = f"{honest.about['dataset_id']}-leaky"
+    observed.wrote(declared.DATASET, dataset_id, len(made.rows))
+    aucs = [metrics["roc_auc"] for metrics in scores.values()]
+    return {
+        **made.about,
+        "dataset_id": dataset_id,
+        "twin_of": honest.about["content_hash"],
+        "scores": scores,
+        "message": f"ROC-AUC {aucs[0]:.4f} point in time, {aucs[1]:.4f} with every customer's newest features",
+    }
+
+
+def _newest(honest: Dataset, version: int) -> pa.Table:
+    """The dataset's rows with each customer's newest features; what depends on the request's time is computed anew."""
+    from feature_repo import store as feature_store
+
+    newest = _newest_rows(version)
+    keys = honest.rows.select(["event_timestamp", "customer_id", "request_time", "churned", "is_test"]).to_pandas()
+    rows: pd.DataFrame = keys.merge(newest, on="customer_id", how="left", validate="many_to_one")
+    computed = feature_store.on_demand(rows.assign(event_time=rows["event_timestamp"]))
+    schema = canonical.schema({name: honest.rows.schema.field(name).type for name in honest.features})
+    return canonical.table(computed, schema)
+
+
+def _newest_rows(version: int) -> pd.DataFrame:
+    """Each customer's row of the newest snapshot. Raises TrainingError when the table has none."""
+    days = point_in_time.snapshot_days(version)
+    if not days:
+        raise TrainingError(f"{point_in_time.FEATURES}@v{version} has no snapshots")
+    table = lake.open_table(point_in_time.FEATURES, version)
+    found = table.to_pyarrow_table(filters=[("snapshot_date", "in", [str(max(days))])])
+    frame: pd.DataFrame = found.to_pandas()
+    newest = frame.sort_values("created_at", kind="stable").drop_duplicates("customer_id", keep="last")
+    return newest.drop(columns=["event_time", "created_at", "snapshot_date", "release_id"])
+
+
+def _scored(data: Dataset) -> dict[str, float]:
+    observed = date.fromisoformat(data.about["observations"]["test"])
+    say(f"scoring {len(data.rows):,} rows, tested on {observed}")
+    training, test = data.part(test=False), data.part(test=True)
+    booster = model.fit(training, data.features, model.Params())
+    return evaluate.metrics(test["churned"].to_numpy(), model.probability(booster, test))

@@ -1,0 +1,133 @@
+"""Models to roll out on purpose: a good one, and bad ones that only live traffic gives away. For demos and tests.
+
+Each is trained on the real dataset of a release, logged, signed and registered like any other, with the tag
+`variant`; none gets an alias, so that none is deployed by mistake. Nothing else about them is special: what stops
+the bad ones is what would stop a bad model of yours.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from plumbline import declared, observed
+from plumbline.progress import say
+from plumbline.registry import trusted_models
+from plumbline.registry.trusted_models import SIGNED_BY
+from plumbline.state import releases
+from training import datasets, evaluate, tracking
+from training.churn import leaky, model
+from training.churn.dataset import PRODUCT
+from training.churn.train import log_model, names
+from training.datasets import Dataset
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xgboost
+
+TAG = "variant"
+COPIES = 400
+"""How often the slow model holds each tree, with leaves as much smaller: the same answers, that much later."""
+
+SWAPPED = {"days_since_last_order": "orders_total", "orders_total": "days_since_last_order"}
+MOSTLY_MISSING = ("avg_ticket_30d", "days_between_orders", "days_since_last_order", "orders_total", "orders_90d")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What it is in a sentence, and how it is made of a dataset and a seed."""
+
+    what: str
+    fit: Callable[[Dataset, int], xgboost.Booster]
+
+
+def _retrained(data: Dataset, seed: int) -> xgboost.Booster:
+    return model.fit(data.part(test=False), data.features, model.Params(seed=seed))
+
+
+def _leaky(data: Dataset, seed: int) -> xgboost.Booster:
+    """Trained on what was known only later: excellent in evaluation, wrong in service."""
+    twin = leaky.twin(data)
+    return model.fit(twin.part(test=False), data.features, model.Params(seed=seed))
+
+
+def _swapped(data: Dataset, seed: int) -> xgboost.Booster:
+    """Two inputs change places, as when a list of columns is reordered on one side only."""
+    rows: pd.DataFrame = data.part(test=False).rename(columns=SWAPPED)
+    import xgboost
+
+    matrix = xgboost.DMatrix(model.matrix(rows, data.features), label=rows["churned"].to_numpy(), nthread=1)
+    params = {**model.Params(seed=seed).booster(data.features), "monotone_constraints": None}
+    return xgboost.train({k: v for k, v in params.items() if v is not None}, matrix, num_boost_round=100)
+
+
+def _features(data: Dataset, seed: int) -> xgboost.Booster:
+    """Inputs that most customers lack: it scores all the same, from next to nothing."""
+    kept = [name for name in data.features if name in MOSTLY_MISSING]
+    return model.fit(data.part(test=False), kept, model.Params(seed=seed))
+
+
+def _slow(data: Dataset, seed: int) -> xgboost.Booster:
+    """The good model as an ensemble of copies of itself: the same scores, by that many times the trees."""
+    import xgboost
+
+    whole = json.loads(bytes(_retrained(data, seed).save_raw("json")))
+    learned = whole["learner"]["gradient_booster"]["model"]
+    trees = []
+    for tree in learned["trees"]:
+        weights = [
+            value / COPIES if left == -1 else value
+            for value, left in zip(tree["split_conditions"], tree["left_children"], strict=True)
+        ]
+        trees.append({**tree, "split_conditions": weights})
+    many = [{**tree, "id": number} for number, tree in enumerate(trees * COPIES)]
+    learned["trees"], learned["tree_info"] = many, [0] * len(many)
+    learned["gbtree_model_param"]["num_trees"] = str(len(many))
+    learned["iteration_indptr"] = list(range(len(many) + 1))
+    found = xgboost.Booster({"nthread": 1})
+    found.load_model(bytearray(json.dumps(whole).encode()))
+    return found
+
+
+VARIANTS = {
+    "retrained": Variant("the same model from another seed", _retrained),
+    "leaky": Variant("trained on the leaky twin: on what was known only later", _leaky),
+    "swapped": Variant("two of its inputs have changed places", _swapped),
+    "slow": Variant(f"{COPIES} times the trees for the same scores", _slow),
+    "features": Variant("most of its inputs are missing for most customers", _features),
+}
+
+
+def register(kind: str, release: int | None = None) -> dict[str, Any]:
+    """Makes and registers a variant on the dataset of a release (default: the one in force); its version and metrics.
+
+    Raises TrainingError for an unknown kind, or without a dataset.
+    """
+    if kind not in VARIANTS:
+        raise TrainingError(f"no variant {kind!r}: there are {', '.join(VARIANTS)}")
+    import mlflow
+
+    number = releases.required(PRODUCT, release).release_id
+    with datasets.working("variant"):
+        data, registry = datasets.load(number), tracking.client()
+        seed = model.Params().seed + len(registry.search_model_versions(f"name = '{tracking.NAME}'"))
+        say(f"making a model to roll out, {kind}: {VARIANTS[kind].what}")
+        booster = VARIANTS[kind].fit(data, seed)
+        test = data.part(test=True)
+        metrics = evaluate.metrics(test["churned"].to_numpy(), model.probability(booster, test))
+        named = {**names(data.about), TAG: kind}
+        run_name = f"{tracking.NAME}-r{number}-{kind}"
+        with mlflow.start_run(experiment_id=tracking.experiment_id(registry), run_name=run_name, tags=named) as run:
+            mlflow.log_params({**asdict(model.Params(seed=seed)), TAG: kind})
+            mlflow.log_metrics(metrics)
+            logged = log_model(booster, test, booster.feature_names or [], named)
+        signed, _ = trusted_models.sign(logged.model_uri, f"the model of run {run.info.run_id}")
+        tags = {**named, "run_id": run.info.run_id, trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
+        version = registry.create_model_version(
+            tracking.NAME, logged.model_uri, run.info.run_id, tags=tags, model_id=logged.model_id
+        )
+        observed.wrote(declared.MODELS, version.version)
+    return {"version": str(version.version), "variant": kind, "what": VARIANTS[kind].what, "metrics": metrics}
