@@ -18,14 +18,14 @@ from typing import Any
 
 from plumbline import clock
 from plumbline.lake import tables as lake
-from plumbline.pipeline import stage
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
-RELEASES, SCRAPES, PRODUCT = 1_000, 30, "churn"
+RELEASES, SCRAPES, PRODUCT = 1_000, 30, CHURN.name
 FIRST = date(1995, 1, 1)
 TABLES = ("analytics.orders", "features.customers")
 
@@ -90,7 +90,7 @@ def _whole_day(number: int) -> None:
     for table in TABLES:
         rows = pa.table({"customer_id": pa.array(range(100)), "event_time": pa.array([clock.end_of(day)] * 100)})
         write_deltalake(lake.uri(table), rows, mode="append")
-    for name in stage.STAGES[PRODUCT]:
+    for name in CHURN.daily_stages:
         head = {"run_id": f"{PRODUCT}-{day}", "stage": name, "as_of": day}
         ledger.record(PRODUCT, {**head, "state": "START"})
         gates = {f"{name}_gate": {"verdict": "passed"}}

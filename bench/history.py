@@ -14,8 +14,8 @@ from datetime import date, timedelta
 from typing import Any
 
 from bench import measured
-from plumbline.pipeline.stage import STAGES
 from plumbline.state import acceptances
+from products.churn import CHURN
 
 TIMES = (1, 4, 16)
 PERIOD = timedelta(days=546)
@@ -51,14 +51,14 @@ def _history(times: int) -> dict[str, Any]:
 
 def _accept(day: date) -> None:
     """Lets a day through whatever the distribution gates find: they measure it as any other."""
-    for gate in acceptances.GATES:
-        acceptances.accept("churn", gate, day, "a quarter of the customers, their orders repeated", by="make bench")
+    for gate in CHURN.acceptable:
+        acceptances.accept(CHURN, gate, day, "a quarter of the customers, their orders repeated", by="make bench")
 
 
 def _run(day: date) -> dict[str, float]:
     """Seconds of work of each stage, by what the stage says itself (without its process's start)."""
     found = {}
-    for stage in STAGES["churn"]:
+    for stage in CHURN.daily_stages:
         arguments = () if stage in ("materialize", "parity_check") else ("--as-of", day.isoformat())
         told, _ = measured.plumb(stage, *arguments)
         found[stage] = float(told["seconds"])
@@ -71,7 +71,7 @@ def _fill(times: int) -> int:
 
     from ingestion.database import source
 
-    tables = source.schema()
+    tables = source.schema(CHURN)
     with source.connected(source.engine()) as connection:
         tables.create_all(connection)
         orders = list(_orders(times))

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from bench import measured
+from products.churn import CHURN
 
 CUSTOMERS, DAYS, ASKED = 10_000, 100, 100_000
 FIRST = date(1997, 1, 1)
@@ -85,7 +86,9 @@ def _write() -> int:
     }
     write_deltalake(str(measured.HOME / "join" / "lake" / "asked"), pa.table(pairs))
     version = lake.open_table(TABLE).version()
-    releases.publish(releases.Release(1, "churn", LAST, None, {TABLE: version}, {}, "bench", "bench", "bench", "bench"))
+    releases.publish(
+        releases.Release(1, CHURN.name, LAST, None, {TABLE: version}, {}, "bench", "bench", "bench", "bench")
+    )
     return int(version)
 
 
@@ -94,8 +97,8 @@ def _feast(version: int) -> Any:
     from plumbline.state import releases
     from training import point_in_time
 
-    store = feature_store.at_release(releases.required("churn"))
-    return lambda asked: point_in_time.historical(store, feature_store.service_name(), version, asked)
+    store = feature_store.at_release(CHURN, releases.required(CHURN.name))
+    return lambda asked: point_in_time.historical(store, feature_store.service_name(CHURN), version, asked)
 
 
 def _polars(features_uri: str, entity_uri: str) -> Any:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from bench import measured, stages
+from products.churn import CHURN
 
 BATCH = 1000
 ROUNDS = 2
@@ -23,21 +24,21 @@ def measure() -> dict[str, Any]:
         from plumbline.state import releases
 
         client: Any = online_store.client()
-        release = releases.required("churn")
+        release = releases.required(CHURN.name)
         end = clock.end_of(release.as_of)
-        store = feature_store.at_release(release)
-        start = end - store.get_feature_view(feature_store.VIEW).ttl
-        ours.materialize()  # warm
+        store = feature_store.at_release(CHURN, release)
+        start = end - store.get_feature_view(CHURN.view).ttl
+        ours.materialize(CHURN)  # warm
 
         def stock() -> None:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-                store.materialize(start, end, feature_views=[feature_store.VIEW])
+                store.materialize(start, end, feature_views=[CHURN.view])
 
         seconds: dict[str, list[float]] = {"plumb materialize": [], "stock Feast": [], "pipelined HSET": []}
         rows = 0
         for _ in range(ROUNDS):
             client.flushall()
-            seconds["plumb materialize"].append(measured.took(ours.materialize))
+            seconds["plumb materialize"].append(measured.took(lambda: ours.materialize(CHURN)))
             client.flushall()
             seconds["stock Feast"].append(measured.took(stock))
             held = {key: client.hgetall(key) for key in client.scan_iter(count=10_000)}
@@ -45,7 +46,7 @@ def measure() -> dict[str, Any]:
             client.flushall()
             seconds["pipelined HSET"].append(measured.took(partial(_hset, client, held)))
         client.flushall()
-        ours.materialize()
+        ours.materialize(CHURN)
     best = {name: min(taken) for name, taken in seconds.items()}
     return {
         "rows": rows,

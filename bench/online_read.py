@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import measured, stages
+from products.churn import CHURN
 
 SIZES = {1: 1500, 100: 300}
 """Customers a read → reads a round."""
@@ -61,9 +62,9 @@ def _reader(path: str) -> Callable[[list[int]], object]:
     if path == "predictor":
         from serving.features import OnlineFeatures
 
-        return OnlineFeatures(feature_store.service_name()).read
-    store = feature_store.open_store()
-    service = store.get_feature_service(feature_store.service_name())
+        return OnlineFeatures(feature_store.service_name(CHURN)).read
+    store = feature_store.open_store(CHURN)
+    service = store.get_feature_service(feature_store.service_name(CHURN))
     if path == "feast":
         now = int(clock.now().timestamp())
 

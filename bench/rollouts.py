@@ -19,13 +19,14 @@ import yaml
 
 from plumb.demo.simulated_responses import SEED, respond
 from plumbline.settings import ROOT
+from products.churn import CHURN
 from serving.judge.verdicts import KPIS, WINDOW, Answer, Judge, Outcome, levels
 
 if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-TEMPLATE = ROOT / "k8s" / "churn" / "base" / "analysis-template.yaml"
+TEMPLATE = ROOT / CHURN.manifests / "base" / "analysis-template.yaml"
 
 PER_SECOND = 12
 """Requests. At 10 % that is 144 in two minutes: just what the traffic's guardrail lets pass."""

@@ -13,6 +13,7 @@ from typing import Any
 from bench import measured
 from plumbline.settings import settings
 from plumbline.state import ledger
+from products.churn import CHURN
 
 LAST = date(1998, 6, 30)
 RUNS = {"churn-1998-06-29": "backfill", "churn-1998-06-30": "daily"}
@@ -24,7 +25,7 @@ def measure() -> dict[str, Any]:
     measured.use(measured.HOME / "demo", LAST)
     whole = measured.took(_demo)
     worked = _worked()
-    seconds = json.loads((settings().home / "report" / "summary.json").read_text())["seconds"]
+    seconds = json.loads((settings().home / "report" / CHURN.name / "summary.json").read_text())["seconds"]
     stages = []
     for name, task in seconds.items():
         work = worked.get(name)
@@ -51,7 +52,7 @@ def _demo() -> None:
 def _worked() -> dict[str, float]:
     """Seconds inside each stage, by the ledger, under the names that the demo gives its tasks."""
     found: dict[str, float] = defaultdict(float)
-    for event in ledger.events("churn"):
+    for event in ledger.events(CHURN.name):
         if event["state"] == "COMPLETE":
             found[f"{RUNS.get(event['run_id'], 'training')}: {event['stage']}"] += event["seconds"]
     return found

@@ -23,6 +23,7 @@ from plumbline.errors import PlumblineError
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
+from products.churn import CHURN
 from serving.rollout import page as rollout_page
 
 IMAGES = ROOT / "docs" / "images"
@@ -47,7 +48,7 @@ def main() -> None:
     if browser is None:
         raise DocsError(f"no browser for the screenshots: put one of {', '.join(BROWSERS)} on PATH")
     IMAGES.mkdir(exist_ok=True)
-    newest = report_page.write("churn").parent / report_page.runs("churn")[-1].file
+    newest = report_page.write(CHURN).parent / report_page.runs(CHURN)[-1].file
     shoot(browser, newest.as_uri(), "report-light", 1280, 1700)
     shoot(browser, newest.as_uri(), "report-dark", 1280, 1700, dark=True)
     shoot(browser, newest.as_uri(), "report-narrow", 420, 1700)
@@ -93,7 +94,7 @@ def _terminal() -> Iterator[Path]:
     """The demo's closing summary as a terminal shows it, in a page."""
     from rich.console import Console
 
-    path = settings().home / "report" / "summary.json"
+    path = settings().home / "report" / CHURN.name / "summary.json"
     if not path.exists():
         raise DocsError("no demo was run in this home: `make demo`")
     summary = json.loads(_unplaced(path.read_text()))

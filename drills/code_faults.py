@@ -69,9 +69,9 @@ def other_rounding(drilling: Drilling) -> None:
         edit(
             tree,
             "feature_repo/materialize.py",
-            "    store = feature_store.at_release(release)\n",
-            "    store = feature_store.at_release(release)\n"
-            "    view = store.get_feature_view(feature_store.VIEW)\n"
+            "    store = feature_store.at_release(CHURN, release)\n",
+            "    store = feature_store.at_release(CHURN, release)\n"
+            "    view = store.get_feature_view(CHURN.view)\n"
             "    options = view.batch_source.spark_options\n"
             "    options.query = options.query.replace(\n"
             '        "SELECT * FROM",\n'

@@ -25,11 +25,12 @@ from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 from plumbline.state import releases
+from products.churn import CHURN
 from serving import client
 
 BACKFILL, EVE, DAY = date(1997, 10, 5), date(1997, 10, 6), date(1997, 10, 7)
 DAILY, TRAINING = "retail_features", "ml_training_pipeline"
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 
 
 @contextmanager

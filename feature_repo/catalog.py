@@ -18,11 +18,12 @@ from plumbline.registry import registered_models
 from plumbline.settings import ROOT
 from plumbline.state import releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 INPUTS = {
     "orders": "analytics.orders",
     "customers": "analytics.customers",
@@ -30,7 +31,6 @@ INPUTS = {
     "snapshots": "snapshots",
 }
 """What customers.sql reads: two marts, the base release's newest snapshot, and the days that a run computes."""
-RAW = ("raw.orders", "raw.customers")
 
 
 class CatalogError(PlumblineError):
@@ -57,7 +57,7 @@ def features() -> list[Feature]:
 
     from feature_repo.churn.definitions import DEFINITIONS
 
-    services = store.features_by_service()
+    services = store.features_by_service(CHURN)
     found = []
     for view in DEFINITIONS:
         if isinstance(view, FeatureView | OnDemandFeatureView):
@@ -91,7 +91,9 @@ def shown(name: str) -> dict[str, Any]:
     Raises CatalogError for an unknown name.
     """
     feature = known(name)
-    models = [str(model) for model in registered_models.versions() if model.feature_service in feature.services]
+    models = [
+        str(model) for model in registered_models.versions(CHURN.model) if model.feature_service in feature.services
+    ]
     if feature.on_demand:
         definition, lineage = _on_demand(feature)
     else:
@@ -171,7 +173,7 @@ def _newest(release: Release, names: list[str]) -> dict[str, NDArray[Any]]:
 
 def _trace(name: str) -> column_lineage.Step:
     release = releases.in_force(PRODUCT)
-    pinned = {table: release.tables[table] for table in RAW if release and table in release.tables}
+    pinned = {table: release.tables[table] for table in CHURN.raw if release and table in release.tables}
     raw = {table: [f.name for f in lake.open_table(table, pin).schema().fields] for table, pin in pinned.items()}
     try:
         return column_lineage.trace(name, SQL, INPUTS, raw)

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from feature_repo.store import VIEW
+from plumbline.product import Product
 
 if TYPE_CHECKING:
     import redis
     from feast import FeatureStore, FeatureView
-
-JOIN_KEY = "customer_id"
 
 
 def held(project: str, client: redis.Redis) -> list[Any]:
@@ -23,35 +21,35 @@ def held(project: str, client: redis.Redis) -> list[Any]:
     return [key for key in client.scan_iter(count=10_000) if key.endswith(project.encode())]
 
 
-def keys(store: FeatureStore, customers: Iterable[int]) -> list[Any]:
+def keys(store: FeatureStore, product: Product, customers: Iterable[int]) -> list[Any]:
     """The key of each customer, in their order."""
     from feast.infra.online_stores.helpers import _redis_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
     version = store.config.entity_key_serialization_version
-    entities = (EntityKey(join_keys=[JOIN_KEY], entity_values=[Value(int64_val=number)]) for number in customers)
+    entities = (EntityKey(join_keys=[product.entity], entity_values=[Value(int64_val=number)]) for number in customers)
     return [_redis_key(store.project, entity, entity_key_serialization_version=version) for entity in entities]
 
 
-def sweep(store: FeatureStore, client: redis.Redis, customers: list[int], *, fields_too: bool) -> int:
+def sweep(store: FeatureStore, product: Product, client: redis.Redis, customers: list[int], *, fields_too: bool) -> int:
     """Takes the view's row of every customer who is not among these out of Redis; how many rows went.
 
     With `fields_too` also what a hash holds of features that are no longer defined.
     """
     present = held(store.project, client)
-    gone = sorted(set(present) - set(keys(store, customers)))
+    gone = sorted(set(present) - set(keys(store, product, customers)))
     pipeline = client.pipeline(transaction=False)
     for key in gone:
-        pipeline.hdel(key, *_fields(store.get_feature_view(VIEW)))
+        pipeline.hdel(key, *_fields(store.get_feature_view(product.view)))
     pipeline.execute()
     if fields_too:
-        _forget_undefined(store, client, sorted(set(present) - set(gone)))
+        _forget_undefined(store, product, client, sorted(set(present) - set(gone)))
     return len(gone)
 
 
-def _forget_undefined(store: FeatureStore, client: redis.Redis, kept: list[Any]) -> None:
-    views = [view for view in store.list_feature_views() if JOIN_KEY in view.join_keys]
+def _forget_undefined(store: FeatureStore, product: Product, client: redis.Redis, kept: list[Any]) -> None:
+    views = [view for view in store.list_feature_views() if product.entity in view.join_keys]
     defined = {field for view in views for field in _fields(view)}
     pipeline = client.pipeline(transaction=False)
     for key in kept:

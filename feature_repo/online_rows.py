@@ -11,6 +11,7 @@ from typing import Any
 
 from feature_repo import online_keys
 from feature_repo import store as feature_store
+from plumbline.product import Product
 
 BATCH = 2_000
 """Customers in one round trip: Redis answers such a pipeline in some 50 ms."""
@@ -19,20 +20,18 @@ Row = dict[str, Any]
 
 
 class OnlineRows:
-    """The rows of `customer_features` that Redis holds. `names` are the view's features, `ttl` is the registry's."""
+    """The rows of a product's view that Redis holds. `names` are the view's features, `ttl` is the registry's."""
 
-    def __init__(self) -> None:
+    def __init__(self, product: Product) -> None:
         """Raises feast's FeatureViewNotFoundException when the definitions were never applied."""
-        feature_store.settle()
-        from feature_repo.churn.definitions import customer_features
-
-        store = feature_store.open_store()
-        self._view = store.get_feature_view(feature_store.VIEW)
+        defined = next(made for made in feature_store.definitions(product).DEFINITIONS if made.name == product.view)
+        store = feature_store.open_store(product)
+        self._view, self._entity = store.get_feature_view(product.view), product.entity
         self._provider, self._config = store._get_provider(), store.config
         self._redis = self._provider.online_store._get_client(self._config.online_store)
         self.names = [field.name for field in self._view.features]
         self.ttl: timedelta = self._view.ttl
-        self.defined_ttl: timedelta = customer_features.ttl
+        self.defined_ttl: timedelta = defined.ttl
 
     def customers(self) -> set[int]:
         """Everyone who has a row, by Feast's keys: the entity's bytes, then the project's name."""
@@ -48,7 +47,7 @@ class OnlineRows:
 
         for start in range(0, len(customers), BATCH):
             batch = customers[start : start + BATCH]
-            keys = [EntityKey(join_keys=["customer_id"], entity_values=[Value(int64_val=c)]) for c in batch]
+            keys = [EntityKey(join_keys=[self._entity], entity_values=[Value(int64_val=c)]) for c in batch]
             rows = self._provider.online_read(self._config, self._view, keys, list(self.names))  # it adds to its list
             for customer, (stamp, values) in zip(batch, rows, strict=True):
                 there = stamp is not None and stamp.timestamp() != 0  # Feast's time of a row that is not there
@@ -71,21 +70,19 @@ class OnlineRows:
             yield value.int64_val, key
 
 
-def on_demand(rows: list[Row], request_times: list[int]) -> list[Row]:
+def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> list[Row]:
     """What every on-demand view in definitions.py computes for these rows, asked at these times (seconds since 1970).
 
     Rows hold the table's features, null as None. What comes is typed as declared: a FLOAT is rounded to one.
     """
-    feature_store.settle()
+    defined = feature_store.definitions(product).DEFINITIONS
     from feast.on_demand_feature_view import OnDemandFeatureView
     from feast.type_map import python_values_to_proto_values
-
-    from feature_repo.churn.definitions import DEFINITIONS
 
     given: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
     given["request_time"] = request_times
     computed: list[Row] = [{} for _ in rows]
-    for view in DEFINITIONS if rows else []:
+    for view in defined if rows else []:
         if isinstance(view, OnDemandFeatureView):
             made = view.feature_transformation.udf(dict(given))
             for field in view.features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
 import shutil
 import sys
 import warnings
@@ -14,6 +15,7 @@ from plumbline import files
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
 from plumbline.state.releases import Release
@@ -22,103 +24,100 @@ if TYPE_CHECKING:
     import pandas as pd
     from feast import FeatureStore, FeatureView
 
-REPO = ROOT / "feature_repo" / "churn"
-VIEW = "customer_features"
-
 NO_REDIS = f"{services.HOST}:1"
 """Where no Redis is: offline reads never call it, and an online read is refused at once."""
 
 
-def service_name() -> str:
+def repository(product: Product) -> Path:
+    """The folder of the product's definitions and of Feast's settings for them."""
+    return ROOT / "feature_repo" / product.name
+
+
+def definitions(product: Product) -> Any:
+    """The product's module of definitions, imported with Feast settled: its DEFINITIONS, newest_service and source."""
+    settle()
+    return pkgutil.resolve_name(f"feature_repo.{product.name}.definitions")
+
+
+def service_name(product: Product) -> str:
     """The FeatureService that new models are trained on: the newest in definitions.py. A model in use names its own."""
-    settle()
-    from feature_repo.churn.definitions import newest_service
-
-    return str(newest_service().name)
+    return str(definitions(product).newest_service().name)
 
 
-def service_inputs() -> tuple[list[str], list[str]]:
+def service_inputs(product: Product) -> tuple[list[str], list[str]]:
     """The newest service's features: those that the table stores, and those computed when the question is asked."""
-    settle()
-    from feature_repo.churn.definitions import newest_service
-
-    projections = newest_service().feature_view_projections
-    stored = [field.name for p in projections if p.name == VIEW for field in p.features]
-    return stored, [field.name for p in projections if p.name != VIEW for field in p.features]
+    projections = definitions(product).newest_service().feature_view_projections
+    stored = [field.name for p in projections if p.name == product.view for field in p.features]
+    return stored, [field.name for p in projections if p.name != product.view for field in p.features]
 
 
-def features_by_service() -> dict[str, list[str]]:
+def features_by_service(product: Product) -> dict[str, list[str]]:
     """Each service in definitions.py with the features it gives, oldest first."""
-    settle()
+    defined = definitions(product).DEFINITIONS
     from feast import FeatureService
-
-    from feature_repo.churn.definitions import DEFINITIONS
 
     return {
         made.name: [field.name for p in made.feature_view_projections for field in p.features]
-        for made in DEFINITIONS
+        for made in defined
         if isinstance(made, FeatureService)
     }
 
 
-def on_demand(rows: pd.DataFrame) -> pd.DataFrame:
+def on_demand(product: Product, rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of the table with what the newest service computes on demand, as if asked at each row's event_time."""
-    settle()
+    defined = definitions(product)
     from feast.on_demand_feature_view import OnDemandFeatureView
 
-    from feature_repo.churn.definitions import DEFINITIONS, newest_service
-
-    wanted = {projection.name for projection in newest_service().feature_view_projections}
+    wanted = {projection.name for projection in defined.newest_service().feature_view_projections}
     asked = rows["event_time"].astype("datetime64[us, UTC]").astype("int64") // 1_000_000
     given = {**{name: rows[name].tolist() for name in rows.columns}, "request_time": asked.tolist()}
     computed: dict[str, Any] = {}
-    for view in DEFINITIONS:
+    for view in defined.DEFINITIONS:
         if isinstance(view, OnDemandFeatureView) and view.name in wanted:
             computed |= view.feature_transformation.udf(given)
     return rows.assign(**computed)
 
 
-def open_store(registry: Path | None = None) -> FeatureStore:
+def open_store(product: Product, registry: Path | None = None) -> FeatureStore:
     """The store with the applied definitions. It starts nothing: online reads need a Redis that is up already."""
     settle()
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
-    os.environ["FEAST_REGISTRY_PATH"] = str(registry or _registry())
+    os.environ["FEAST_REGISTRY_PATH"] = str(registry or _registry(product))
     try:
         os.environ["FEAST_REDIS_CONNECTION"] = online_store.connection_string(start=False)
     except ServiceUnavailable:
         os.environ["FEAST_REDIS_CONNECTION"] = NO_REDIS
-    return FeatureStore(config=load_repo_config(REPO, REPO / "feature_store.yaml"))
+    return FeatureStore(config=load_repo_config(repository(product), repository(product) / "feature_store.yaml"))
 
 
-def at_release(release: Release) -> FeatureStore:
-    """The store whose offline reads see a release: `customer_features` reads its Delta version, and no other.
+def at_release(product: Product, release: Release) -> FeatureStore:
+    """The store whose offline reads see a release: the product's view reads its Delta version, and no other.
 
     It has a registry of its own, a copy in which that view's source is pinned: Feast reads its registry anew at
     every call, so a source that is changed in memory alone would be lost. A feature that the release's table does not
     have yet is null there, so that going back to it leaves no newer value online.
     """
     spark.session()  # before Feast asks for one of its own
-    apply()
-    pinned = _registry().with_name(f"release-{release.release_id:06d}.db")
-    shutil.copyfile(_registry(), pinned)
-    store = open_store(pinned)
-    from feature_repo.churn.definitions import customers_source
-
-    view = store.get_feature_view(VIEW)
-    view.batch_source = customers_source(_relation(view, release.version("features.customers")))
+    apply(product)
+    pinned = _registry(product).with_name(f"release-{release.release_id:06d}.db")
+    shutil.copyfile(_registry(product), pinned)
+    store = open_store(product, pinned)
+    view = store.get_feature_view(product.view)
+    relation = _relation(view, product.features, release.version(product.features))
+    view.batch_source = definitions(product).source(relation)
     store.registry.apply_feature_view(view, store.project)
     return store
 
 
-def _relation(view: FeatureView, version: int) -> str:
+def _relation(view: FeatureView, table: str, version: int) -> str:
     """The table at a version, with a null for each of the view's features that came after it."""
     from feast.types import from_feast_to_pyarrow_type
     from pyspark.sql.pandas.types import from_arrow_type
 
-    relation = lake.at("features.customers", version)
-    held = {field.name for field in lake.open_table("features.customers", version).schema().fields}
+    relation = lake.at(table, version)
+    held = {field.name for field in lake.open_table(table, version).schema().fields}
     nulls = [
         f"CAST(NULL AS {from_arrow_type(from_feast_to_pyarrow_type(field.dtype)).simpleString()}) AS {field.name}"
         for field in view.features
@@ -127,23 +126,21 @@ def _relation(view: FeatureView, version: int) -> str:
     return f"(SELECT *, {', '.join(nulls)} FROM {relation})" if nulls else relation
 
 
-def apply() -> bool:
+def apply(product: Product) -> bool:
     """`feast apply`, when the definitions or their settings changed since the last time. True if it did."""
-    digest = files.sha256((REPO / "definitions.py").read_bytes(), (REPO / "feature_store.yaml").read_bytes())
-    stamp = settings().home / "feast" / "applied"
-    with files.locked(settings().home / "feast" / "apply.lock", wait=True):
+    sources = (repository(product) / name for name in ("definitions.py", "feature_store.yaml"))
+    digest, folder = files.sha256(*(path.read_bytes() for path in sources)), _registry(product).parent
+    stamp = folder / "applied"
+    with files.locked(folder / "apply.lock", wait=True):
         if stamp.exists() and stamp.read_text() == digest:
             return False
-        settle()
-        from feature_repo.churn.definitions import DEFINITIONS
-
-        open_store().apply(DEFINITIONS)
+        open_store(product).apply(definitions(product).DEFINITIONS)
         files.write_whole(stamp, digest)
         return True
 
 
-def _registry() -> Path:
-    return settings().home / "feast" / "registry.db"
+def _registry(product: Product) -> Path:
+    return settings().home / "feast" / product.name / "registry.db"
 
 
 def settle() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +22,15 @@ from observability.promises import deadline
 from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
-from plumbline.declared import KPIS
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
-from plumbline.pipeline import stage
+from plumbline.product import Product
 from plumbline.progress import warn
-from plumbline.registry import registered_models
 from plumbline.settings import settings, settings_file
 from plumbline.state import releases
 from plumbline.state.releases import Release
+from products import ALL
+from products.churn import KPIS
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
@@ -67,7 +67,8 @@ class Scrape:
 class Exporter:
     """Collects on demand. It keeps what cannot change (events, releases, table versions), so that a scrape is cheap."""
 
-    def __init__(self) -> None:
+    def __init__(self, products: Sequence[Product] = ALL) -> None:
+        self._products = products
         self._tails: dict[str, LedgerTail] = {}
         self._releases: dict[tuple[str, int], Release] = {}
         self._lake = LakeFacts()
@@ -86,12 +87,13 @@ class Exporter:
             contracted = self._contracts()
             scrape = Scrape(contracted)
             self._try("clock", lambda: self._clock(scrape))
-            for product in stage.STAGES:
-                told = self._told(product)
+            for product in self._products:
+                name = product.name
+                told = self._told(name)
                 self._try("ledger", lambda p=product, t=told: self._ledger(scrape, p, t))  # type: ignore[misc]
-                release = self._try("releases", lambda p=product: self._in_force(p))  # type: ignore[misc]
-                self._try("releases", lambda p=product, t=told, r=release: self._release(scrape, p, t, r))  # type: ignore[misc]
-                for contract in contracted:
+                release = self._try("releases", lambda n=name: self._in_force(n))  # type: ignore[misc]
+                self._try("releases", lambda n=name, t=told, r=release: self._release(scrape, n, t, r))  # type: ignore[misc]
+                for contract in (one for one in contracted if one.product == name):
                     self._try(
                         dataset_metrics.table_of(contract),
                         lambda c=contract, t=told, r=release: self._dataset(scrape, c, t, r),  # type: ignore[misc]
@@ -143,7 +145,8 @@ class Exporter:
             self._cannot("ledger", f"{product}/{name} is no event")
         return tail.told
 
-    def _ledger(self, scrape: Scrape, product: str, told: Told) -> None:
+    def _ledger(self, scrape: Scrape, of: Product, told: Told) -> None:
+        product = of.name
         for name, last in told.stages.items():
             head = {"product": product, "stage": name}
             for state in STATES.values():
@@ -160,14 +163,20 @@ class Exporter:
         for (gate, verdict), times in told.verdicts.items():
             scrape.add("gate_verdicts_total", times, product=product, gate=gate, verdict=verdict)
         for (table, outcome), rows in told.landed.items():
-            scrape.add("landing_records_total", rows, table=table, outcome=outcome)
+            scrape.add("landing_records_total", rows, product=product, table=table, outcome=outcome)
         if told.mismatch_ratio is not None:
             scrape.add("feature_parity_mismatch_ratio", told.mismatch_ratio, product=product)
         if told.champion is not None:
-            model = registered_models.NAME
-            scrape.add("champion_version", float(told.champion), model=model)
+            scrape.add("champion_version", float(told.champion), product=product, model=of.model)
             for metric, value in told.champion_metrics().items():
-                scrape.add("champion_metric", value, model=model, model_version=told.champion, metric=metric)
+                scrape.add(
+                    "champion_metric",
+                    value,
+                    product=product,
+                    model=of.model,
+                    model_version=told.champion,
+                    metric=metric,
+                )
 
     def _in_force(self, product: str) -> Release | None:
         """The newest release, None when there is none that can be read; what was read before is not read again."""

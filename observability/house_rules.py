@@ -6,8 +6,8 @@ from observability import promises
 from observability.rule import EXPORTER, PREDICTOR, WATCHDOG, Alert, Group
 from observability.slo_rules import CUSTOMERS
 from plumbline.contracts import contract as contracts
-from plumbline.declared import LOG
 from plumbline.lineage.expected import downstream
+from products.churn import CHURN, LOG
 
 STUCK = 3_600
 """Seconds: no stage of the demo takes a tenth of it, and a killed stage leaves a start without an end."""
@@ -23,7 +23,7 @@ def groups() -> list[Group]:
     """The pipeline's alerts, the exporter's, the predictor's and those of event consumers."""
     features, orders = contracts.load("features.customers"), contracts.load("analytics.orders")
     landed = contracts.shop("orders")
-    served, answers = downstream("features.customers"), promises.predictor()
+    served, answers = downstream(CHURN, "features.customers"), promises.predictor()
     pipeline = (
         Alert(
             "GateFailed",
@@ -31,7 +31,7 @@ def groups() -> list[Group]:
             "ticket",
             orders,
             "{{ $labels.gate }} stopped the line; the release in force stays and is served",
-            downstream("analytics.orders"),
+            downstream(CHURN, "analytics.orders"),
         ),
         Alert(
             "ParityBroken",
@@ -47,7 +47,7 @@ def groups() -> list[Group]:
             "ticket",
             orders,
             "{{ $labels.stage }} failed or was killed, and nobody has run it again",
-            downstream("raw.orders"),
+            downstream(CHURN, "raw.orders"),
             300,
         ),
         Alert(
@@ -56,7 +56,7 @@ def groups() -> list[Group]:
             "ticket",
             orders,
             "{{ $labels.stage }} began {{ $value | humanizeDuration }} ago and has not ended",
-            downstream("raw.orders"),
+            downstream(CHURN, "raw.orders"),
         ),
         Alert(
             "NotOnline",
@@ -124,7 +124,7 @@ def groups() -> list[Group]:
             "ticket",
             answers,
             "predictions are served and not written down",
-            downstream(LOG),
+            downstream(CHURN, LOG),
         ),
     )
     consumers = (
@@ -135,7 +135,7 @@ def groups() -> list[Group]:
             "ticket",
             landed,
             "{{ $labels.consumergroup }} is {{ $value }} messages of {{ $labels.topic }} behind and does not catch up",
-            downstream("raw.orders"),
+            downstream(CHURN, "raw.orders"),
             300,
         ),
     )

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract, ContractError, Level
-from plumbline.declared import LOG
+from products.churn import LOG
 
 DAYS = 200
 """The window of a daily promise: the shortest in which one late day is what 99.5% allow."""

@@ -12,6 +12,7 @@ import typer
 from plumb.commands import daily, parity, gate, model, trust, data, release_history, contracts, why, house, drills  # isort: skip # noqa: F401 - in the order of the panels in --help
 from plumb.commands import lineage, watch  # isort: skip # noqa: F401
 from plumb.commands import business, judge, promote, rollout  # isort: skip # noqa: F401
+from plumb import home
 from plumb.commands.base import app
 from plumbline.errors import PlumblineError, ServiceUnavailable
 
@@ -26,6 +27,7 @@ def main() -> None:
     if sys.argv[1:2] != ["serve"]:  # which drains first, by handlers of its own
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
+        home.upgrade()
         app()
     except PlumblineError as error:
         _fail(error)

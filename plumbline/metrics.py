@@ -128,15 +128,17 @@ EXPORTER: tuple[Metric, ...] = (
         "counter",
         "1",
         "Rows that the shop showed to landing: `landed` in raw, or `quarantined`.",
-        ("table", "outcome"),
+        ("product", "table", "outcome"),
     ),
-    Metric("champion_version", "gauge", "1", "The registered model's version that was deployed last.", ("model",)),
+    Metric(
+        "champion_version", "gauge", "1", "The registered model's version that was deployed last.", ("product", "model")
+    ),
     Metric(
         "champion_metric",
         "gauge",
         "1",
         "A metric of the champion's training run, on held-out customers.",
-        ("model", "model_version", "metric"),
+        ("product", "model", "model_version", "metric"),
     ),
     Metric("lineage_emit_failures_total", "counter", "1", "Lineage events that the lineage server did not take."),
     Metric(

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from plumbline.declared import BY_HAND, STAGES, Declared
 from plumbline.errors import PlumblineError
+from plumbline.product import Product, Stage
 
 
 class UndeclaredRead(PlumblineError):
@@ -37,6 +37,7 @@ class Watch:
     `made_by` holds the SQL that wrote a dataset, tables by their logical names, and the views that it selects from.
     """
 
+    product: Product
     stage: str
     strict: bool = False
     reads: dict[tuple[str, str | None], None] = field(default_factory=dict)
@@ -46,9 +47,9 @@ class Watch:
     made_by: dict[str, tuple[str, dict[str, str]]] = field(default_factory=dict)
 
     @property
-    def declared(self) -> Declared:
+    def declared(self) -> Stage:
         """The stage's declaration; a stage without one may open nothing."""
-        return STAGES.get(self.stage, Declared(BY_HAND))
+        return self.product.stage(self.stage)
 
     def hold(self) -> None:
         """From here on an undeclared read is refused. Raises UndeclaredRead for what was opened before."""
@@ -63,7 +64,7 @@ class Watch:
             may = ", ".join(sorted(self.declared.reads)) or "nothing"
             raise UndeclaredRead(
                 f"{self.stage} opened {dataset}{at}, which it does not declare (it may open {may}): "
-                "name it in plumbline/declared.py, or do not read it"
+                f"name it in products/{self.product.name}.py, or do not read it"
             )
 
     def inputs(self) -> list[tuple[str, str | None]]:
@@ -80,14 +81,14 @@ _watch: Watch | None = None
 
 
 @contextmanager
-def watching(stage: str) -> Iterator[Watch]:
+def watching(product: Product, stage: str) -> Iterator[Watch]:
     """Collects what is told from here on; a stage's own watch goes on when it is asked for again within."""
     global _watch
     before = _watch
-    if before is not None and before.stage == stage:
+    if before is not None and (before.product.name, before.stage) == (product.name, stage):
         yield before
         return
-    _watch = Watch(stage)
+    _watch = Watch(product, stage)
     try:
         yield _watch
     finally:

@@ -1,1 +1,5 @@
-"""One page a product: data only."""
+"""One page a product: data only. `ALL` is what the platform runs."""
+
+from products.churn import CHURN
+
+ALL = (CHURN,)

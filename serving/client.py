@@ -9,6 +9,7 @@ from typing import Any
 
 from plumbline.errors import PlumblineError
 from plumbline.servers import services
+from products.churn import CHURN
 
 
 class DemoError(PlumblineError):
@@ -23,7 +24,7 @@ def ask(customer: int, request_id: str | None = None) -> tuple[int, dict[str, An
     predictor = services.find("predictor")
     if predictor is None:
         raise DemoError("the predictor is not running: `plumb up`")
-    url = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
+    url = f"http://{services.HOST}:{predictor.port}/v1/models/{CHURN.service}:predict"
     body = json.dumps({"instances": [{"customer_id": customer}]}).encode()
     named = {"x-request-id": request_id} if request_id else {}
     request = urllib.request.Request(url, body, {"Content-Type": "application/json", **named})

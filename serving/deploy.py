@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from plumbline import declared, observed
+from plumbline import observed
 from plumbline.errors import Conflict
 from plumbline.pipeline import leases, stage
 from plumbline.registry import signing
 from plumbline.registry.signing import Untrusted
 from plumbline.servers import online_store, services
+from products.churn import CHURN
 from serving import launch
 from serving import loaded_model as registry
 from serving.churn import shadow
 from serving.errors import ServingError
 from serving.rollout import state
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 
 
 def deploy(model: str | None = None) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def deploy(model: str | None = None) -> dict[str, Any]:
     Raises Untrusted when the model's signature does not hold, ServingError when there is no such model, nothing is
     materialized, or the shadow check finds against it; Refused when it cannot score; Conflict in mid-rollout.
     """
-    with leases.lease(PRODUCT, "deploy", "deployment"):
+    with leases.lease(CHURN, "deploy", "deployment"):
         champion = registry.find(registry.CHAMPION)
         if champion is None:
             return _recorded(registry.CHALLENGER if model is None else model, None)
@@ -46,7 +47,7 @@ def settle(version: str) -> dict[str, Any]:
 
     Who answers is not touched: a rollout has seen to that. Raises Untrusted, ServingError when there is no such model.
     """
-    with leases.lease(PRODUCT, "deploy", "deployment"):
+    with leases.lease(CHURN, "deploy", "deployment"):
         champion = registry.find(registry.CHAMPION)
         return _recorded(version, str(champion.version) if champion else None, rolled_out=True)
 
@@ -70,7 +71,7 @@ def _recorded(model: str, champion: str | None, rolled_out: bool = False) -> dic
             done = _first(version) if champion is None else _switch(version, champion, back)
         return {**done, "gates": gates}
 
-    return {"state": "done", **stage.recorded(PRODUCT, head, gated, on_failure=lambda: {"gates": gates})}
+    return {"state": "done", **stage.recorded(CHURN, head, gated, on_failure=lambda: {"gates": gates})}
 
 
 def _trusted(version: str, gates: dict[str, Any]) -> None:
@@ -88,8 +89,8 @@ def _tried(version: str) -> dict[str, Any]:
     """One real customer scored by a model that takes over without another to compare it with."""
     from serving.churn.scorer import Scorer
 
-    if online := online_store.online(online_store.client()):
-        observed.read(declared.ONLINE, online[0])
+    if online := online_store.online(online_store.client(), CHURN):
+        observed.read(CHURN.online, online[0])
     customer = shadow.customers(most=1)[0]
     tried = Scorer(version).score([customer]).predictions[0]
     return {
@@ -102,7 +103,7 @@ def _tried(version: str) -> dict[str, Any]:
 def _first(version: str) -> dict[str, Any]:
     tried = _tried(version)
     registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
-    observed.wrote(declared.CHAMPION, version)
+    observed.wrote(CHURN.champion, version)
     told = f"customer {tried['customer_id']}: {tried['churn_probability']:.3f}"
     return {
         "message": f"version {version} is champion, tried on {told}",
@@ -116,7 +117,7 @@ def _settled(version: str, champion: str | None) -> dict[str, Any]:
     if champion is not None:
         client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
     client.set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
-    observed.wrote(declared.CHAMPION, version)
+    observed.wrote(CHURN.champion, version)
     told = f", version {champion} is previous" if champion else ""
     return {"message": f"version {version} is champion after its rollout{told}", "champion": version}
 
@@ -137,7 +138,7 @@ def _switch(version: str, champion: str, back: bool) -> dict[str, Any]:
         client.set_registered_model_alias(registry.NAME, registry.PREVIOUS, champion)
         message = f"version {version} is champion, version {champion} is previous"
     client.set_registered_model_alias(registry.NAME, registry.CHAMPION, version)
-    observed.wrote(declared.CHAMPION, version)
+    observed.wrote(CHURN.champion, version)
     if services.find(launch.NAME) is not None:
         launch.ensure()
         message += "; the predictor was started again with it"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.servers import online_store
-from plumbline.servers.online_store import ONLINE
+from products.churn import CHURN
 from serving.errors import Refused, ServingError
 from serving.service_read import ServiceRead
 
@@ -109,7 +109,7 @@ class OnlineFeatures:
         unknown = [customer for customer, found in zip(customers, known, strict=True) if None in found]
         if not unknown:
             return
-        if self._redis.exists(ONLINE):
+        if self._redis.exists(CHURN.online_mark):
             reasons = dict.fromkeys(unknown, "unknown: the online store has no row of this customer")
             raise Refused(404, _summary("unknown customers", reasons), reasons)
         reasons = dict.fromkeys(unknown, "no row; nothing is materialized now")
@@ -153,9 +153,9 @@ class OnlineFeatures:
         from redis.retry import Retry
 
         address = online_store.connection_string(start=False)
-        store = feature_store.open_store()
+        store = feature_store.open_store(CHURN)
         try:
-            service = ServiceRead(store, self.service, also={feature_store.VIEW: [RELEASE]})
+            service = ServiceRead(store, self.service, also={CHURN.view: [RELEASE]})
         except FeastObjectNotFoundException:
             known = sorted(service.name for service in store.list_feature_services())
             raise ServingError(

@@ -8,12 +8,13 @@ from pathlib import Path
 from plumbline import files, provenance
 from plumbline.servers import online_store, services
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.errors import ServingError
 from serving.track import CANARY, STABLE
 
 NAME, CANARY_NAME = "predictor", "predictor-canary"
-READY = "/v2/models/churn-predictor/ready"
+READY = f"/v2/models/{CHURN.service}/ready"
 
 
 def ensure(model: str = "champion") -> services.Service:

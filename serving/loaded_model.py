@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plumbline.registry import registered_models, trusted_models
-from plumbline.registry.registered_models import CHALLENGER, CHAMPION, NAME, PREVIOUS
+from plumbline.registry.registered_models import CHALLENGER, CHAMPION, PREVIOUS
 from plumbline.registry.signing import Untrusted
 from plumbline.registry.trusted_models import TrustedModel
+from products.churn import CHURN
 from serving.errors import ServingError
 
 if TYPE_CHECKING:
     import xgboost
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+NAME = CHURN.model
+"""The registered model that is served."""
 
 __all__ = ["CHALLENGER", "CHAMPION", "NAME", "PREVIOUS", "LoadedModel", "client", "find", "load", "of_trusted"]
 
@@ -46,7 +50,7 @@ def find(model: str) -> ModelVersion | None:
     Raises ServingError when this home has no registry yet, ServiceUnavailable when it does not answer.
     """
     _must_exist()
-    return registered_models.find(model)
+    return registered_models.find(NAME, model)
 
 
 def load(model: str) -> LoadedModel:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from plumbline.errors import SettingsError
 from plumbline.registry import signing, trusted_models
-from plumbline.registry.registered_models import NAME
 from plumbline.registry.signing import Untrusted
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.loaded_model import LoadedModel
 
@@ -25,7 +25,7 @@ def load(folder: Path) -> LoadedModel:
     given = settings()
     if given.model_version is None:
         raise SettingsError("PLUMBLINE_MODEL_VERSION is not set: a model in a folder does not say which version it is")
-    what = f"{NAME} version {given.model_version}"
+    what = f"{CHURN.model} version {given.model_version}"
     bundle = signing.unpacked(given.model_signature, what) if given.model_signature else None
     trusted = trusted_models.load_folder(folder, bundle, what)
     signed = {"PLUMBLINE_MODEL_DIGEST": signing.digest(bundle or ""), "PLUMBLINE_MODEL_RUN": trusted.run_id}

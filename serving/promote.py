@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.registry import registered_models, signing, trusted_models
-from plumbline.registry.registered_models import NAME
 from plumbline.settings import ROOT
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-PRODUCT = "churn"
-OVERLAYS = Path("k8s") / PRODUCT / "overlays"
+PRODUCT = CHURN.name
+OVERLAYS = Path(CHURN.manifests) / "overlays"
 MODEL_FILE = "model.yaml"
 ANNOTATION = "plumbline.dev"
 STORES = ("s3://", "gs://", "https://", "pvc://", "file://")
@@ -87,7 +87,7 @@ def promote(
 def model_file(version: ModelVersion, storage_uri: str | None = None) -> str:
     """The text of an environment's model file. Raises Untrusted without a signature, NotPromoted without a place that
     a cluster can fetch from."""
-    what = f"{NAME} version {version.version}"
+    what = f"{CHURN.model} version {version.version}"
     bundle = version.tags.get(trusted_models.SIGNATURE)
     if not bundle:
         raise signing.Untrusted(f"{what} is not signed: `plumb register` signs what this platform trained")
@@ -112,7 +112,7 @@ def passed_gates(version: ModelVersion) -> list[str]:
 
     Raises GateFailed that names what failed, or what no record tells of.
     """
-    what, release_id = f"{NAME} version {version.version}", version.tags.get("release_id", "")
+    what, release_id = f"{CHURN.model} version {version.version}", version.tags.get("release_id", "")
     if not release_id.isdecimal():
         raise GateFailed(f"{what} does not name its release: no gate can be shown to have passed")
     found = {
@@ -144,10 +144,10 @@ def _newest(stage: str, **about: Any) -> dict[str, Any]:
 def _version(model: str) -> ModelVersion:
     if not registered_models.exist():
         raise NotPromoted("no model registry in this home yet: `plumb train`, then `plumb register`")
-    found = registered_models.find(model)
+    found = registered_models.find(CHURN.model, model)
     if found is None:
-        known = ", ".join(version.version for version in registered_models.versions()) or "none"
-        raise NotPromoted(f"{NAME} has no version or alias {model!r}; versions are {known}")
+        known = ", ".join(version.version for version in registered_models.versions(CHURN.model)) or "none"
+        raise NotPromoted(f"{CHURN.model} has no version or alias {model!r}; versions are {known}")
     return found
 
 
@@ -165,7 +165,9 @@ def _message(environment: str, version: ModelVersion) -> str:
         f"run {version.run_id}",
         *(f"{name} {tags[name]}" for name in ("data_version", "code_sha") if name in tags),
     ]
-    return f"{environment} gets {NAME} version {version.version}\n\n{tags.get('verdict', '')}\n" + "\n".join(about)
+    return f"{environment} gets {CHURN.model} version {version.version}\n\n{tags.get('verdict', '')}\n" + "\n".join(
+        about
+    )
 
 
 def _committed(repository: Path, branch: str, path: Path, text: str, message: str) -> str:

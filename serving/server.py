@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from plumbline import clock, declared, observed
+from plumbline import clock, observed
 from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import events
 from plumbline.progress import say, warn
 from plumbline.registry import registered_models
 from plumbline.servers import online_store, services
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.track import CANARY, STABLE, Track
 
@@ -50,7 +51,7 @@ def serve(
 
     store.settle()  # before KServe imports anything of Feast's
     if model_dir is not None:
-        store.apply()  # a pod's home is empty: its image has the definitions
+        store.apply(CHURN)  # a pod's home is empty: its image has the definitions
     with _no_arguments():
         from serving.churn.predictor import NAME, ChurnPredictor
     from serving.outcome_log import OutcomeLog
@@ -58,7 +59,7 @@ def serve(
     log = OutcomeLog()
     predictor = ChurnPredictor(model_dir or model, log, Track(without=CANARY if canary else STABLE))
     try:
-        with observed.watching("serve") as watch:
+        with observed.watching(CHURN, "serve") as watch:
             predictor.load()
             version = predictor.scorer.model.version  # type: ignore[union-attr]
             _opened(version)
@@ -79,21 +80,21 @@ def _opened(version: str) -> None:
     online = None
     try:
         champion = registry.find(registry.CHAMPION) if registered_models.exist() else None
-        online = online_store.online(online_store.client())
+        online = online_store.online(online_store.client(), CHURN)
         if champion is not None and str(champion.version) == version:
-            observed.read(declared.CHAMPION, version)
+            observed.read(CHURN.champion, version)
     except Exception as error:
         warn(f"lineage does not know all that is served from: {error}")
-    observed.read(declared.ONLINE, online[0] if online else None)
-    for dataset, written in ((declared.ENDPOINT, version), (declared.LOG, None)):
+    observed.read(CHURN.online, online[0] if online else None)
+    for dataset, written in ((CHURN.endpoint, version), (CHURN.log, None)):
         observed.wrote(dataset, written)
 
 
 @contextmanager
 def _told(version: str, watch: observed.Watch) -> Iterator[None]:
     """Lineage says from START to its end what is served; a predictor that is killed stays RUNNING there."""
-    head = {"stage": "serve", "run_id": f"serve-churn_xgb-{version}"}
-    run = events.started("churn", head, clock.wall().isoformat(), watch)
+    head = {"stage": "serve", "run_id": f"serve-{CHURN.model}-{version}"}
+    run = events.started(CHURN, head, clock.wall().isoformat(), watch)
     state = "FAIL"
     try:
         yield

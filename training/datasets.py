@@ -1,6 +1,6 @@
 """A training dataset as it lies on disk: read back, and refused when its content is not what was built.
 
-`<home>/training/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
+`<home>/training/<product>/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
 `dataset.json` beside it says what they are: a name, the content hash, every version they were made from.
 """
 
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import declared, files
+from plumbline import files
 from plumbline import observed as seen
 from plumbline.pipeline import leases
 from plumbline.settings import settings
+from products.churn import CHURN
 from training import canonical
 from training.errors import TrainingError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 
 
 @dataclass(frozen=True)
@@ -58,18 +59,18 @@ def load(release_id: int) -> Dataset:
             f"{parquet(release_id)} is not the dataset that dataset.json describes: its content is {actual}, "
             f"expected {about['content_hash']}; delete it and run `plumb dataset --release {release_id}`"
         )
-    seen.read(declared.DATASET, about["dataset_id"])
+    seen.read(CHURN.dataset, about["dataset_id"])
     return Dataset(about, rows)
 
 
 def folder(release_id: int) -> Path:
     """Where dataset and run of a release are described."""
-    return settings().home / "training" / str(release_id)
+    return settings().home / "training" / PRODUCT / str(release_id)
 
 
 def working(name: str) -> AbstractContextManager[None]:
     """The lease of training: two datasets, trainings or registrations at once would not know of each other."""
-    return leases.lease(PRODUCT, name, "training")
+    return leases.lease(CHURN, name, "training")
 
 
 def parquet(release_id: int) -> Path:

@@ -16,12 +16,13 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import declared, files, observed
+from plumbline import files, observed
 from plumbline.pipeline import stage
 from plumbline.registry import signing, trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.registry.trusted_models import SIGNED_BY
 from plumbline.state import releases
+from products.churn import CHURN
 from training import datasets, evaluate, point_in_time, tracking
 from training.churn import model
 from training.churn.dataset import PRODUCT
@@ -71,7 +72,7 @@ def register(release: int | None = None) -> dict[str, Any]:
         if version is not None and _judged(version, champion) and _is_signed(version):
             return _told("unchanged", version, run, 0.0)
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "register", "release_id": found.release_id}
-        entry = stage.recorded(PRODUCT, head, lambda: _register(mlflow_client, run, data, champion))
+        entry = stage.recorded(CHURN, head, lambda: _register(mlflow_client, run, data, champion))
         version = mlflow_client.get_model_version(tracking.NAME, entry["version"])
         return _told("done", version, run, entry["seconds"])
 
@@ -118,7 +119,7 @@ def _register(
         mlflow_client.delete_registered_model_alias(tracking.NAME, tracking.CHALLENGER)
     for name, value in (("verdict", why), ("judged_against", champion.version if champion else "none")):
         mlflow_client.set_model_version_tag(tracking.NAME, version.version, name, str(value))
-    observed.wrote(declared.MODELS, version.version)
+    observed.wrote(CHURN.models, version.version)
     return {
         "message": f"version {version.version} {'is challenger' if accepted else 'is not challenger'}: {why}",
         "version": str(version.version),
@@ -197,7 +198,7 @@ def _features_of(service: str, data: Dataset) -> pd.DataFrame:
     release = releases.read(PRODUCT, int(data.about["release_id"]))
     version = release.version(point_in_time.FEATURES)
     days = [date.fromisoformat(data.about["observations"]["test"])]
-    store = feature_store.at_release(release)
+    store = feature_store.at_release(CHURN, release)
     found = point_in_time.historical(store, service, version, point_in_time.entity_df(version, days))
     return point_in_time.aligned(found, data.part(test=True)[["customer_id", "event_timestamp", "request_time"]])
 

@@ -20,6 +20,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
 from plumbline.progress import say
 from plumbline.settings import settings
+from products.churn import CHURN
 from training import canonical, rebuild, tracking
 from training.churn import model
 from training.churn.dataset import ORDERS, PRODUCT
@@ -110,9 +111,9 @@ def reproduce(run: str, keep: bool = False) -> dict[str, Any]:
     """
     mlflow_client = tracking.client()
     recorded = recover(mlflow_client, run)
-    with leases.lease(PRODUCT, "reproduce", "reproduction"):
+    with leases.lease(CHURN, "reproduce", "reproduction"):
         head = {"run_id": f"reproduce-{recorded.run_id}", "stage": "reproduce"}
-        return stage.recorded(PRODUCT, head, lambda: _reproduce(recorded, keep))
+        return stage.recorded(CHURN, head, lambda: _reproduce(recorded, keep))
 
 
 def recover(mlflow_client: MlflowClient, run: str) -> Recorded:
@@ -246,7 +247,7 @@ def _manifest(recorded: Recorded) -> dict[str, Any]:
 
 def _compare(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
     """What was rebuilt against what MLflow has; only now is the stored model read."""
-    folder = made.home / "training" / recorded.params["release_id"]
+    folder = made.home / "training" / PRODUCT / recorded.params["release_id"]
     about, run = files.read_json(folder / "dataset.json") or {}, files.read_json(folder / "run.json") or {}
     rows = canonical.read(folder / "dataset.parquet")
     for name in ("data_version", "orders_version", "feature_service", "cutoff", "dataset_id"):

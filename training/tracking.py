@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plumbline.registry import registered_models
-from plumbline.registry.registered_models import CHALLENGER, CHAMPION, NAME
+from plumbline.registry.registered_models import CHALLENGER, CHAMPION
 from plumbline.settings import settings
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+NAME = CHURN.model
+"""The experiment and the registered model."""
 
 __all__ = ["CHALLENGER", "CHAMPION", "NAME", "client", "end_killed", "experiment_id"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from plumbline import causes, files, observed
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.lake.spark import session
-from plumbline.lineage import column_lineage
+from plumbline.lineage import column_lineage, expected
 from plumbline.observed import Assertion
 from plumbline.pipeline import contract_gate
 from plumbline.pipeline.stage import StageRun
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
 from plumbline.state import candidates, releases
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 PROJECT = ROOT / "dbt"
-SOURCES = ("raw.orders", "raw.customers")
-MARTS = ("analytics.orders", "analytics.customers")
-INCREMENTAL = "analytics.orders"
 PACKAGES = {"dbt_utils"}
 SAMPLES, SHOWN = 3, 5
 """Of a failed test: how many rows a message shows, and how many columns of each."""
@@ -51,25 +49,26 @@ def build(run: StageRun) -> str:
     Raises GateFailed when a dbt test fails, ContractBroken when a mart is not what its contract promises,
     TransformError when a model fails, ServiceUnavailable without Spark.
     """
-    pins = {table: run.pin(table) for table in SOURCES}
+    marts, merged = run.product.marts, expected.incremental(run.product)
+    pins = {table: run.pin(table) for table in run.product.raw}
     without = run.candidate.rejected
     spark = session(writer="dbt_run")
-    full = INCREMENTAL not in run.released(INCREMENTAL)
+    full = len(run.released(*merged)) < len(merged)
     say(
-        f"dbt build of {', '.join(MARTS)}"
+        f"dbt build of {', '.join(marts)}"
         + (" from all of raw" if full else f" on top of release {run.candidate.base}")
     )
     _prepare(run, spark)
-    before = {} if full else run.released(*SOURCES)
-    heads = {table: lake.version(table) for table in MARTS}
+    before = {} if full else run.released(*run.product.raw)
+    heads = {table: lake.version(table) for table in marts}
     arguments = ["build", "--exclude-resource-type", "unit_test", *(["--full-refresh"] if full else [])]
     with variables(_pins(pins, before, without)):
         result = invoke([*arguments, "--log-level", "none"])
     nodes = _nodes(result)
     run.facts["dbt"] = nodes
-    _tell_lineage(result)
+    _tell_lineage(result, marts)
     _raise_if_failed(result)
-    for table in MARTS:
+    for table in marts:
         version = lake.version(table)
         if version is None:
             raise TransformError(f"dbt reported success, but there is no {table} at {lake.uri(table)}")
@@ -79,16 +78,16 @@ def build(run: StageRun) -> str:
     return f"{len(nodes) - tests} models built, {tests} tests passed"
 
 
-def _tell_lineage(result: dbtRunnerResult) -> None:
+def _tell_lineage(result: dbtRunnerResult, marts: Sequence[str]) -> None:
     """What dbt's manifest and results say: the SQL of each mart and of the views behind it, and each test's verdict."""
     compiled = {table: model.sql for table, model in column_lineage.models().items()}
-    views = {table: sql for table, sql in compiled.items() if table not in MARTS}
-    for table in MARTS:
+    views = {table: sql for table, sql in compiled.items() if table not in marts}
+    for table in marts:
         if table in compiled:
             observed.made_by(table, compiled[table], views)
     for item in results(result):
         tested = str(getattr(item.node, "attached_node", None) or "").rpartition(".")[2]
-        if str(item.node.resource_type) == "test" and f"analytics.{tested}" in MARTS:
+        if str(item.node.resource_type) == "test" and f"analytics.{tested}" in marts:
             rows = f"{item.failures:,} rows" if item.failures else None
             passed = str(item.status) == "pass"
             name = item.node.name.removesuffix(f"_{item.node.column_name}")
@@ -97,13 +96,13 @@ def _tell_lineage(result: dbtRunnerResult) -> None:
 
 def _prepare(run: StageRun, spark: SparkSession) -> None:
     """Catalog and mart as the base release has them."""
-    lake.register(spark, MARTS)
-    # Only what is built on: the other mart is made anew each time, and a RESTORE takes seconds.
-    if lake.restore(spark, run.released(INCREMENTAL)):
-        say(f"{INCREMENTAL} had moved on without a release: brought back to release {run.candidate.base}")
+    lake.register(spark, run.product.marts)
+    # Only what is built on: other marts are made anew each time, and a RESTORE takes seconds.
+    for table in lake.restore(spark, run.released(*expected.incremental(run.product))):
+        say(f"{table} had moved on without a release: brought back to release {run.candidate.base}")
 
 
-def run_dbt(args: list[str]) -> None:
+def run_dbt(product: Product, args: list[str]) -> None:
     """`plumb dbt …`: any dbt command, on the raw versions of the release in force, or the newest before the first.
 
     Prints what dbt prints. Raises TransformError when dbt's own exit code would not be 0.
@@ -112,15 +111,15 @@ def run_dbt(args: list[str]) -> None:
         raise TransformError("which dbt command? As in: plumb dbt docs generate, plumb dbt test --select orders")
     if args[:2] == ["docs", "generate"] and "--static" not in args:
         args = [*args, "--static"]
-    release = releases.in_force("churn")
-    heads = {table: lake.version(table) for table in SOURCES}
+    release = releases.in_force(product.name)
+    heads = {table: lake.version(table) for table in product.raw}
     pins = {t: head for t, head in heads.items() if head is not None} | {
-        t: v for t, v in (release.tables if release else {}).items() if t in SOURCES
+        t: v for t, v in (release.tables if release else {}).items() if t in product.raw
     }
     needs_spark = args[0] not in {"clean", "debug", "deps", "list", "ls", "parse"} and not {"-h", "--help"} & set(args)
     if needs_spark:
-        lake.register(session(), [table for table in (*SOURCES, *MARTS) if heads.get(table, 0) is not None])
-    with variables(_pins(pins, pins, release.rejected if release else candidates.rejected("churn"))):
+        lake.register(session(), [table for table in (*product.raw, *product.marts) if heads.get(table, 0) is not None])
+    with variables(_pins(pins, pins, release.rejected if release else candidates.rejected(product.name))):
         if needs_spark and args[0] not in {"build", "run"}:  # a new Spark server has no views yet
             invoke(["run", "--select", "staging", "--log-level", "none"])
         result = invoke(args)

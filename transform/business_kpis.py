@@ -10,17 +10,16 @@ import json
 from typing import Any
 
 from plumbline import causes, observed
-from plumbline.declared import KPIS as TABLE
-from plumbline.declared import LOG, OUTCOMES
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.lake.spark import session
 from plumbline.pipeline import leases, stage
 from plumbline.progress import say
 from plumbline.settings import settings
+from products.churn import CHURN, LOG, OUTCOMES
+from products.churn import KPIS as TABLE
 from transform import build as transform
 
-PRODUCT = "churn"
 SOURCES = (LOG, OUTCOMES)
 ENABLED = ["--vars", "{business: true}"]
 
@@ -38,8 +37,8 @@ def kpis() -> list[dict[str, Any]]:
     pins = {table: version for table in SOURCES if (version := lake.version(table)) is not None}
     if missing := [table for table in SOURCES if table not in pins]:
         raise BusinessError(f"no {missing[0]} yet: `plumb simulate traffic`, then `plumb simulate outcomes`")
-    with leases.lease(PRODUCT, "kpis", "kpis"):
-        stage.recorded(PRODUCT, {"run_id": f"{PRODUCT}-kpis", "stage": "kpis"}, lambda: _build(pins))
+    with leases.lease(CHURN, "kpis", "kpis"):
+        stage.recorded(CHURN, {"run_id": f"{CHURN.name}-kpis", "stage": "kpis"}, lambda: _build(pins))
     return sorted(
         lake.open_table(TABLE).to_pyarrow_table().to_pylist(),
         key=lambda row: (row["request_day"], row["track"], row["model_version"]),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import files
+from plumbline.product import Product
 from plumbline.state import ledger
 from plumbline.state.releases import Release
 from transform import build as transform
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 PREFIX = "preview_"
 SCHEMAS = ("staging", "analytics")
-MODELS = {"analytics.orders": "orders", "analytics.customers": "customers"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,15 @@ class Trial:
     manifest: dict[str, Any]
 
 
-def build(spark: SparkSession, release: Release, tables: list[str], sample: str, folder: Path) -> Trial:
+def build(
+    spark: SparkSession, product: Product, release: Release, tables: list[str], sample: str, folder: Path
+) -> Trial:
     """Builds the project, all of it: its tests look across models. `tables` are the marts that are asked for; `sample`
     is the SQL condition on customer_id that raw rows must meet."""
     clear(spark, folder)
     pins = {
         table: f"(SELECT * FROM {landed.at(table, release.version(table), release.rejected)} WHERE {sample})"
-        for table in transform.SOURCES
+        for table in product.raw
     }
     given = {"PLUMB_PINS": json.dumps(pins), "PLUMB_BASE_PINS": "{}", "PLUMB_MERGE_ONLY": "true"}
     with transform.variables({**given, "PLUMB_SCHEMA_PREFIX": PREFIX}):
@@ -69,7 +71,7 @@ def build(spark: SparkSession, release: Release, tables: list[str], sample: str,
     built = {
         table: f"{PREFIX}{table}"
         for table in tables
-        if any(item.node.name == MODELS[table] and str(item.status) == "success" for item in items)
+        if any(item.node.name == _model(table) and str(item.status) == "success" for item in items)
     }
     return Trial(built, tests, errors, files.read_json(folder / "dbt" / "target" / "manifest.json") or {})
 
@@ -81,10 +83,10 @@ def clear(spark: SparkSession, folder: Path) -> None:
     shutil.rmtree(folder / "lake", ignore_errors=True)
 
 
-def changed(release: Release) -> dict[str, bool | None]:
+def changed(product: Product, release: Release) -> dict[str, bool | None]:
     """For each mart, whether a model that leads to it is another than the release's; None when nobody recorded it."""
     found: dict[str, bool | None] = {}
-    for table in MODELS:
+    for table in product.marts:
         event = ledger.written_by(release.product, table, release.version(table)) or {}
         recorded = {node["node"]: node.get("sql") for node in event.get("dbt", []) if node["kind"] == "model"}
         leading = {name: sql for name, sql in recorded.items() if _leads_to(name, table)}
@@ -97,7 +99,11 @@ def changed(release: Release) -> dict[str, bool | None]:
 
 def _leads_to(node: str, table: str) -> bool:
     name = node.rpartition(".")[2]
-    return name in (MODELS[table], f"stg_{MODELS[table]}")
+    return name in (_model(table), f"stg_{_model(table)}")
+
+
+def _model(mart: str) -> str:
+    return mart.partition(".")[2]
 
 
 def _digest(node: str) -> str | None:

@@ -15,12 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.settings import settings
-from validation.churn.suites import Check
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 SITE = "data_docs"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation: the class in great_expectations, its arguments, why, and the rows that break it as SQL."""
+
+    expectation: str
+    why: str
+    arguments: dict[str, Any]
+    offending: str | None = None
 
 
 @dataclass(frozen=True)

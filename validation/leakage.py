@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import declared, files, observed, provenance
+from plumbline import files, observed, provenance
 from plumbline.errors import GateFailed
 from plumbline.pipeline import leases, stage
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import releases
+from products.churn import CHURN
 from validation import split_contamination
 from validation.churn import target_leakage, temporal_leakage
 from validation.leakage_findings import Audited, Finding
@@ -24,7 +25,7 @@ from validation.leakage_findings import Audited, Finding
 if TYPE_CHECKING:
     import pandas as pd
 
-PRODUCT, STAGE = "churn", "leakage_check"
+PRODUCT, STAGE = CHURN.name, "leakage_check"
 LIMITS = Path(__file__).with_suffix(".yaml")
 DATASET, VERDICT = "dataset.parquet", "leakage.json"
 SHOWN = 5
@@ -50,7 +51,7 @@ class Place:
 
     @property
     def folder(self) -> Path:
-        return settings().home / "training" / self.name
+        return settings().home / "training" / PRODUCT / self.name
 
     @property
     def head(self) -> dict[str, Any]:
@@ -69,13 +70,13 @@ def check(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     Raises GateFailed when a gate fails, with each finding, its rows and some keys; PlumblineError without a dataset.
     """
     place = Place(releases.required(PRODUCT, release).release_id, leaky)
-    with leases.lease(PRODUCT, STAGE, "training"):
+    with leases.lease(CHURN, STAGE, "training"):
         digest = _file_digest(place)
         verdict = files.read_json(place.folder / VERDICT)
         if verdict is not None and verdict["verdict"] == "passed" and _same(verdict, digest):
             return {"state": "unchanged", **verdict}
         gates: dict[str, Any] = {}
-        entry = stage.recorded(PRODUCT, place.head, lambda: _judge(place, digest, gates), lambda: {"gates": gates})
+        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, digest, gates), lambda: {"gates": gates})
         return {"state": "done", **entry}
 
 
@@ -93,7 +94,7 @@ def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
     import yaml
 
     about = files.read_json(place.folder / "dataset.json") or {}
-    observed.read(declared.DATASET, about["dataset_id"])
+    observed.read(CHURN.dataset, about["dataset_id"])
     audited = Audited(about, _rows(place.folder / DATASET))
     say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
     limits = yaml.safe_load(LIMITS.read_text())

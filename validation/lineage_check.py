@@ -15,12 +15,13 @@ from plumbline.lineage import expected
 from plumbline.lineage.expected import Edge
 from plumbline.lineage.runs import EventFile, Events, Port, Run
 from plumbline.pipeline import leases, stage
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import releases
 from plumbline.state.releases import Release
 
-PRODUCT, STAGE = "churn", "lineage_check"
+STAGE = "lineage_check"
 GATE = "lineage_completeness"
 
 
@@ -32,23 +33,23 @@ class Hole:
     told: str
 
 
-def check(release: int | None = None, events: Events | None = None) -> dict[str, Any]:
+def check(product: Product, release: int | None = None, events: Events | None = None) -> dict[str, Any]:
     """Judges the lineage of a release (default: the one in force); one that passed before by this code is unchanged.
 
     Raises GateFailed that names each hole, ReleaseError when there is no such release.
     """
-    found = releases.required(PRODUCT, release)
-    with leases.lease(PRODUCT, STAGE, "training"):
-        edges = wanted()
+    found = releases.required(product.name, release)
+    with leases.lease(product, STAGE, "training"):
+        edges = wanted(product)
         say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
         holes = judge(found, (events or EventFile()).runs(None), edges)
-        path = settings().home / "training" / str(found.release_id) / "lineage.json"
+        path = settings().home / "training" / product.name / str(found.release_id) / "lineage.json"
         verdict = _verdict(found, edges, holes, str(path))
         before = files.read_json(path)
         if not holes and before == verdict:
             return {"state": "unchanged", **verdict}
         head = {
-            "run_id": f"{PRODUCT}-training-{found.release_id}",
+            "run_id": f"{product.name}-training-{found.release_id}",
             "stage": STAGE,
             "release_id": found.release_id,
         }
@@ -60,14 +61,14 @@ def check(release: int | None = None, events: Events | None = None) -> dict[str,
                 raise GateFailed(_refusal(found, holes, str(path)))
             return {"message": f"release {found.release_id}: all {len(edges)} steps were seen", **verdict}
 
-        entry = stage.recorded(PRODUCT, head, judged, lambda: {"gates": gates})
+        entry = stage.recorded(product, head, judged, lambda: {"gates": gates})
         return {"state": "done", **entry}
 
 
-def wanted() -> list[Edge]:
+def wanted(product: Product) -> list[Edge]:
     """The expected steps that lead to the tables that Feast's views read, from the shop on."""
-    tables = sorted(set(expected.feast_tables().values()))
-    return list(dict.fromkeys(edge for table in tables for edge in expected.upstream(table)))
+    tables = sorted(set(expected.feast_tables(product).values()))
+    return list(dict.fromkeys(edge for table in tables for edge in expected.upstream(product, table)))
 
 
 def judge(release: Release, runs: list[Run], edges: list[Edge]) -> list[Hole]:

@@ -17,9 +17,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from plumbline import clock, declared, files, observed
+from plumbline import clock, files, observed
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.pipeline import leases, stage
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.servers import online_store
 from plumbline.settings import settings
@@ -31,7 +32,7 @@ from validation.mismatch import Mismatch, told
 from validation.point_in_time import TABLE, Row, same
 from validation.served_answers import OnDemand, Replayed
 
-GATE, STAGE, PRODUCT = "parity", "parity_check", "churn"
+GATE, STAGE = "parity", "parity_check"
 KEPT = 1_000
 """Mismatches in the evidence file; the rest are counted."""
 
@@ -73,36 +74,47 @@ class Compared:
     mismatches: list[Mismatch] = field(default_factory=list)
 
 
-def check(opened: Callable[[], Online], on_demand: OnDemand, asked: Asked) -> dict[str, Any]:
+def check(product: Product, opened: Callable[[], Online], on_demand: OnDemand, asked: Asked) -> dict[str, Any]:
     """Compares online with offline for the release that is online, and replays answers; gives what was found.
 
     `opened` gives the online rows, once it is known that Redis is there.
     Raises GateFailed naming features, customers, both values and the release; ParityError when no release is online;
     Conflict while a materialization is at work. Evidence is in `<home>/evidence/<run_id>/parity_check.json`.
     """
-    with leases.lease(PRODUCT, STAGE, "materialization"):
-        held = online_store.online(online_store.client())
+    with leases.lease(product, STAGE, "materialization"):
+        held = online_store.online(online_store.client(), product)
         if held is None:
             raise ParityError("no release is whole in the online store: run `plumb materialize`, then check it")
-        release = releases.read(PRODUCT, held[0])
+        release = releases.read(product.name, held[0])
         head = {"stage": STAGE, "run_id": release.run_id, "as_of": release.as_of, "release_id": release.release_id}
         facts: dict[str, Any] = {}
         entry = stage.recorded(
-            PRODUCT, head, lambda: _check(release, held[1], opened(), on_demand, asked, facts), on_failure=lambda: facts
+            product,
+            head,
+            lambda: _check(product, release, held[1], opened(), on_demand, asked, facts),
+            on_failure=lambda: facts,
         )
         return {"state": "done", "release_id": release.release_id, **entry}
 
 
 def _check(
-    release: Release, until: datetime, online: Online, on_demand: OnDemand, asked: Asked, facts: dict[str, Any]
+    product: Product,
+    release: Release,
+    until: datetime,
+    online: Online,
+    on_demand: OnDemand,
+    asked: Asked,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
     say(f"reading release {release.release_id} on both sides")
-    observed.read(declared.ONLINE, release.release_id)
+    observed.read(product.online, release.release_id)
     rows = _compare(release, until, online, asked)
     if rows.mismatches and asked.sample is not None:
         say(f"{len(rows.mismatches):,} values of the sample differ: reading every customer")
         rows = _compare(release, until, online, Asked())
-    served = answers.replay(online.names, online.ttl, on_demand, most=asked.answers, seed=asked.seed, since=asked.since)
+    served = answers.replay(
+        product, online.names, online.ttl, on_demand, most=asked.answers, seed=asked.seed, since=asked.since
+    )
     mismatches = [*rows.mismatches, *served.mismatches]
     compared = rows.values + served.compared
     evidence = settings().home / "evidence" / release.run_id / "parity_check.json"
@@ -129,7 +141,7 @@ def _check(
     kept = [asdict(mismatch) for mismatch in mismatches[:KEPT]]
     files.write_whole(evidence, files.dumps({**_head(release), **asdict(asked), **facts, "first_mismatches": kept}))
     if mismatches:
-        removed = _withdraw(online, rows)
+        removed = _withdraw(product, online, rows)
         raise GateFailed(_failure(release, len(mismatches), compared, failed, removed, served, evidence))
     return {**facts, "message": _message(release, rows, served)}
 
@@ -174,11 +186,11 @@ def _differing(
     ]
 
 
-def _withdraw(online: Online, rows: Compared) -> int | None:
+def _withdraw(product: Product, online: Online, rows: Compared) -> int | None:
     """Takes what differs out of Redis, with the mark; how many rows, None when the online rows were all equal."""
     if not rows.mismatches:
         return None
-    online_store.client().delete(online_store.ONLINE)
+    online_store.client().delete(product.online_mark)
     return online.remove({found.customer_id for found in rows.mismatches if found.customer_id is not None})
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from plumbline.state import ledger, releases
 from validation import point_in_time
 from validation.mismatch import Mismatch
@@ -23,7 +24,6 @@ from validation.point_in_time import TABLE, Row
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LOG = "serving.predictions"
 UNDER_WAY = timedelta(seconds=5)
 """How long before it was logged an answer may have read its features. Redis has one second to answer, twice."""
 
@@ -51,7 +51,14 @@ class Replayed:
 
 
 def replay(
-    names: list[str], ttl: timedelta, on_demand: OnDemand, *, most: int, seed: int, since: datetime | None
+    product: Product,
+    names: list[str],
+    ttl: timedelta,
+    on_demand: OnDemand,
+    *,
+    most: int,
+    seed: int,
+    since: datetime | None,
 ) -> Replayed:
     """Replays a seeded sample of at most `most` answers logged since the last check that passed, or since a real time.
 
@@ -59,16 +66,16 @@ def replay(
     """
     import pyarrow as pa
 
-    version = lake.version(LOG)
+    version = lake.version(product.log)
     if version is None:
         return Replayed()
-    events = list(ledger.events("churn"))
-    found = _since(version, since, _checked(events))
+    events = list(ledger.events(product.name))
+    found = _since(product.log, version, since, _checked(events))
     rows = found.take(pa.array(_sample(len(found), most, seed), pa.int64())).to_pylist()
     mismatches: list[Mismatch] = []
     compared = replayed = 0
     online = _online(events)
-    joins = _Joins(names, ttl, on_demand, rows, online)
+    joins = _Joins(product, names, ttl, on_demand, rows, online)
     for row in rows:
         outcomes = [joins.compare(row, number) for number in _then(online, row)]
         found_wrong = [outcome.mismatches for outcome in outcomes if outcome]
@@ -93,12 +100,14 @@ class _Joins:
 
     def __init__(
         self,
+        product: Product,
         names: list[str],
         ttl: timedelta,
         on_demand: OnDemand,
         rows: list[dict[str, Any]],
         online: list[_Span],
     ) -> None:
+        self._product = product
         self._names, self._ttl, self._on_demand = names, ttl, on_demand
         self._rows, self._online = rows, online
         self._made: dict[int, _Made | None] = {}
@@ -127,7 +136,7 @@ class _Joins:
         of_it = (row for row in self._rows if number in _then(self._online, row))
         asked = list(dict.fromkeys((row["customer_id"], row["at"]) for row in of_it))
         try:
-            version = releases.read("churn", number).version(TABLE)
+            version = releases.read(self._product.name, number).version(TABLE)
             found = point_in_time.joined(version, asked, self._ttl, self._names)
         except (PlumblineError, FileNotFoundError):  # retention has been here
             return None
@@ -144,7 +153,7 @@ def _checked(events: list[dict[str, Any]]) -> int | None:
     return told[-1].get("predictions_version") if told else None
 
 
-def _since(version: int, since: datetime | None, checked: int | None) -> pa.Table:
+def _since(log: str, version: int, since: datetime | None, checked: int | None) -> pa.Table:
     """The log's rows from a real time on, else those of the files that came after the version `checked`.
 
     Rows are logged late and out of order, so a time alone could pass some over. A table that was compacted, or whose
@@ -154,11 +163,11 @@ def _since(version: int, since: datetime | None, checked: int | None) -> pa.Tabl
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
-    table = lake.open_table(LOG, version)
+    table = lake.open_table(log, version)
     if since is not None:
         return table.to_pyarrow_dataset().to_table(filter=pc.field("logged_at") >= since)
     try:
-        before = set(lake.open_table(LOG, checked).file_uris()) if checked is not None else set()
+        before = set(lake.open_table(log, checked).file_uris()) if checked is not None else set()
     except lake.LakeError:
         before = set()
     whole = table.to_pyarrow_dataset()

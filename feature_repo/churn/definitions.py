@@ -29,7 +29,7 @@ customer = Entity(
 )
 
 
-def customers_source(relation: str = "features.customers") -> SparkSource:
+def source(relation: str = "features.customers") -> SparkSource:
     """Where `customer_features` is read offline: by name in the registry, at one Delta version in a release's store."""
     return SparkSource(
         name="features_customers",
@@ -44,7 +44,7 @@ customer_features = FeatureView(
     name="customer_features",
     entities=[customer],
     ttl=timedelta(days=14),
-    source=customers_source(),
+    source=source(),
     online=True,
     schema=[
         Field(name="tenure_months", dtype=Int32, description="Whole months since the customer signed up."),

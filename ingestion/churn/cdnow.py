@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingestion.database.source import ShopError, connected, engine, schema
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     pass
@@ -47,7 +48,7 @@ def load(path: Path | None = None, until: date | None = None) -> dict[str, objec
     for order in orders:
         first[order.customer_id] = min(order.order_date, first.get(order.customer_id, order.order_date))
     database = engine()
-    tables = schema()
+    tables = schema(CHURN)
     with connected(database) as connection:
         tables.create_all(connection)
         order_table, customer_table = tables.tables["orders"], tables.tables["customers"]

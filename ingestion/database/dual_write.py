@@ -25,29 +25,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def doubled(table: str) -> list[Rename]:
-    """The renames of a shop's table for which raw gets both columns today."""
+def doubled(product: str, table: str) -> list[Rename]:
+    """The renames of a table of a product's shop for which raw gets both columns today."""
     there = raw_columns(table)
-    return [r for r in contracts.shop(table).standing() if not r.over() or (r.old in there and not _due(table, r))]
+    return [
+        r for r in contracts.shop(table).standing() if not r.over() or (r.old in there and not _due(product, table, r))
+    ]
 
 
-def begin(table: str) -> list[dict[str, Any]]:
+def begin(product: str, table: str) -> list[dict[str, Any]]:
     """Notes since when both columns are written, once; what began just now, for the ledger."""
     began = []
-    for rename in doubled(table):
+    for rename in doubled(product, table):
         told = {"table": table, "change": "renamed", "column": rename.new, "old": rename.old, "told": rename.told()}
         with suppress(FileExistsError):
-            files.create_once(_record(table, rename), files.dumps({**told, "since": clock.now().isoformat()}))
+            files.create_once(_record(product, table, rename), files.dumps({**told, "since": clock.now().isoformat()}))
             say(f"raw.{table}: both {rename.old} and {rename.new} are written from now on ({rename.told()})")
             began.append(told)
     return began
 
 
-def drop_old(table: str) -> tuple[int | None, list[dict[str, Any]]]:
+def drop_old(product: str, table: str) -> tuple[int | None, list[dict[str, Any]]]:
     """Drops old columns whose notice is over from raw; the version that this made (None: nothing was due), and what
     was dropped."""
     there = raw_columns(table)
-    due = [r for r in contracts.shop(table).standing() if r.over() and r.old in there and _due(table, r)]
+    due = [r for r in contracts.shop(table).standing() if r.over() and r.old in there and _due(product, table, r)]
     if not due:
         return None, []
     name = f"raw.{table}"
@@ -68,9 +70,9 @@ def filled(rows: pa.Table, renames: Sequence[Rename]) -> pa.Table:
     return rows
 
 
-def retired(table: str) -> list[str]:
+def retired(product: str, table: str) -> list[str]:
     """Old names that raw has no more and must not get again, should the shop still show them beside the new."""
-    twice = doubled(table)
+    twice = doubled(product, table)
     return [rename.old for rename in contracts.shop(table).standing() if rename.over() and rename not in twice]
 
 
@@ -94,11 +96,11 @@ def _rewrite(name: str, due: Sequence[Rename]) -> None:
     write_deltalake(lake.uri(name), reader, mode="overwrite", schema_mode="overwrite")
 
 
-def _due(table: str, rename: Rename) -> bool:
+def _due(product: str, table: str, rename: Rename) -> bool:
     """Whether both columns have been written for as long as a notice lasts."""
-    begun = files.read_json(_record(table, rename))
+    begun = files.read_json(_record(product, table, rename))
     return begun is not None and datetime.fromisoformat(begun["since"]) + NOTICE <= clock.now()
 
 
-def _record(table: str, rename: Rename) -> Path:
-    return settings().home / "schema_changes" / "churn" / f"{table}.{rename.old}-{rename.new}.json"
+def _record(product: str, table: str, rename: Rename) -> Path:
+    return settings().home / "schema_changes" / product / f"{table}.{rename.old}-{rename.new}.json"

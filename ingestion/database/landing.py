@@ -28,6 +28,7 @@ from plumbline.contracts.contract import RECORDED
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.settings import settings
 
@@ -43,57 +44,53 @@ def land(run: StageRun) -> str:
     ShopError, ServiceUnavailable.
     """
     _settle_dlt()
+    tables, name = keys(run.product), run.product.name
     database, rejected = engine(), run.candidate.rejected
     source_checks.refuse_absent(database.url)
     try:
         with connected(database) as connection:
-            found = landing_gates.look(connection)
+            found = landing_gates.look(connection, run.product)
             opened, end = landed_until(run), clock.end_of(run.as_of)
-            start = opened or _first_record(connection, found)
+            start = opened or _first_record(connection, run.product, found)
             asked = landing_gates.hold_to_contract(run, connection, found, start, end)
-            start = opened or first_record(connection)
-            sent = {
-                table: _sent_keys(connection, table, found, start, end, run.candidate.rejected)
-                for table in landed_tables()
-            }
+            start = opened or first_record(connection, run.product)
+            sent = {table: _sent_keys(connection, table, found, start, end, run.candidate.rejected) for table in tables}
     finally:
         database.dispose()
     if start >= end:
         raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
     told = _told_window(start, run)
-    batch = _batch_id(f"{start.date()}..{run.as_of}", rejected)
-    changes = [change for table in landed_tables() for change in dual_write.drop_old(table)[1]]
+    batch = _batch_id(run.product, f"{start.date()}..{run.as_of}", rejected)
+    changes = [change for table in tables for change in dual_write.drop_old(name, table)[1]]
     say(f"landing what the shop recorded: {told}")
-    tables = list(landed_tables().items())
     with _shop_at_hand():
-        _pipeline_run([_resource(table, key, start, end, batch, rejected) for table, key in tables])
+        _pipeline_run([_resource(name, *table, start, end, batch, rejected) for table in tables.items()])
     if asked is not None:
         say("landing what is let in from quarantine")
         try:
-            _pipeline_run([_resource(table, key, start, end, batch, rejected, asked) for table, key in tables])
+            _pipeline_run([_resource(name, *table, start, end, batch, rejected, asked) for table in tables.items()])
         finally:
             replay.dispose(asked)
-    for table in landed_tables():
+    for table, raw in zip(tables, run.product.raw, strict=True):
         observed.read(f"shop.{table}")
-        name = f"raw.{table}"
-        head = lake.version(name)
+        head = lake.version(raw)
         if head is None:
             raise ShopError(f"the shop has no {table} recorded before {end:%Y-%m-%d %H:%M} UTC: is it the right shop?")
-        run.write(name, head, _landed_rows(name, batch))
-        changes += dual_write.begin(table)
+        run.write(raw, head, _landed_rows(raw, batch))
+        changes += dual_write.begin(name, table)
     run.facts |= {"batch_id": batch, "landed_until": end.isoformat()}
     run.facts["schema_changes"] = [*run.facts.get("schema_changes", []), *changes]
-    landed = {name: set(_landed_keys(name, key, start - LOOKBACK, rejected).to_pylist()) for name, key in tables}
+    landed = {t: set(_landed_keys(t, key, start - LOOKBACK, rejected).to_pylist()) for t, key in tables.items()}
     kept = landing_gates.count(run, sent, landed, batch, start)
     rest = f"; of what was sent, {kept:,} rows stay in quarantine" if kept else "; that is all that was sent"
     dropped = "".join(f"; dropped raw.{c['table']}.{c['column']}" for c in changes if c["change"] == "dropped")
-    orders, new = run.rows["raw.orders"], run.rows["raw.customers"]
-    return f"landed {orders:,} orders and {new:,} new customers ({told}){rest}{dropped}"
+    counted = " and ".join(f"{run.rows[raw]:,} {table}" for table, raw in zip(tables, run.product.raw, strict=True))
+    return f"landed {counted} ({told}){rest}{dropped}"
 
 
-def landed_tables() -> dict[str, str]:
+def keys(product: Product) -> dict[str, str]:
     """The shop's tables that land, each with its key."""
-    return {table: contracts.shop(table).key[0] for table in contracts.SHOP}
+    return {table: contracts.shop(table).key[0] for table in product.sources}
 
 
 def landed_until(run: StageRun) -> datetime | None:
@@ -101,23 +98,23 @@ def landed_until(run: StageRun) -> datetime | None:
     return clock.end_of(run.base.as_of) if run.base else None
 
 
-def first_record(shop: Connection) -> datetime:
+def first_record(shop: Connection, product: Product) -> datetime:
     """00:00 UTC of the day of the shop's first record. Raises ShopError when it has none."""
     import sqlalchemy as sa
 
-    found = [shop.scalar(sa.select(sa.func.min(sa.column(RECORDED))).select_from(sa.table(t))) for t in landed_tables()]
+    found = [shop.scalar(sa.select(sa.func.min(sa.column(RECORDED))).select_from(sa.table(t))) for t in product.sources]
     stamps = [_utc(datetime.fromisoformat(str(value))) for value in found if value is not None]
     if not stamps:
         raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
     return min(stamps).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _first_record(shop: Connection, found: landing_gates.Shown) -> datetime:
+def _first_record(shop: Connection, product: Product, found: landing_gates.Shown) -> datetime:
     """The same of a shop that may break its contract: its times may not be there, or not be times; BEGINNING then."""
-    if any(RECORDED not in found.names.get(table, {}) for table in landed_tables()):
+    if any(RECORDED not in found.names.get(table, {}) for table in product.sources):
         return BEGINNING
     try:
-        return first_record(shop)
+        return first_record(shop, product)
     except (ValueError, ShopError):
         return BEGINNING
 
@@ -170,7 +167,14 @@ def _shop_at_hand() -> Iterator[None]:
 
 
 def _resource(
-    table: str, key: str, start: datetime, end: datetime, batch: str, rejected: list[str], source: Engine | None = None
+    product: str,
+    table: str,
+    key: str,
+    start: datetime,
+    end: datetime,
+    batch: str,
+    rejected: list[str],
+    source: Engine | None = None,
 ) -> Any:
     """A table's window as dlt reads it, from the shop or from another database of the same tables."""
     from dlt.sources.sql_database import sql_table
@@ -193,7 +197,7 @@ def _resource(
     resource.apply_hints(
         columns={name: {"name": name, "data_type": "timestamp", "timezone": True} for name in _stamps(table)}
     )
-    return resource.add_map(_stamper(table, key, landed, start, batch))
+    return resource.add_map(_stamper(product, table, key, landed, start, batch))
 
 
 def _stamps(table: str) -> list[str]:
@@ -201,9 +205,11 @@ def _stamps(table: str) -> list[str]:
     return [column.name for column in contracts.shop(table).columns.values() if column.kind == "timestamp"]
 
 
-def _stamper(table: str, key: str, landed: pa.Array, start: datetime, batch: str) -> Callable[[pa.Table], pa.Table]:
+def _stamper(
+    product: str, table: str, key: str, landed: pa.Array, start: datetime, batch: str
+) -> Callable[[pa.Table], pa.Table]:
     """Leaves out what has landed, fills both names of a column in a notice, adds known_at, batch_id and loaded_at."""
-    twice, retired = dual_write.doubled(table), dual_write.retired(table)
+    twice, retired = dual_write.doubled(product, table), dual_write.retired(product, table)
 
     def stamp(rows: pa.Table) -> pa.Table:
         import pyarrow as pa
@@ -227,9 +233,9 @@ def _stamper(table: str, key: str, landed: pa.Array, start: datetime, batch: str
     return stamp
 
 
-def _batch_id(window: str, rejected: list[str]) -> str:
+def _batch_id(product: Product, window: str, rejected: list[str]) -> str:
     """The window's name; with a number behind it when earlier batches of the same window were kept out."""
-    earlier = len(quarantine.attempts(window, rejected))
+    earlier = len(quarantine.attempts(product, window, rejected))
     return f"{window}#{earlier + 1}" if earlier else window
 
 

@@ -21,6 +21,7 @@ from plumbline.contracts.contract import RECORDED
 from plumbline.contracts.diff import Difference
 from plumbline.errors import GateFailed
 from plumbline.pipeline.stage import StageRun
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.settings import settings
 
@@ -40,9 +41,9 @@ class Shown:
     types: dict[str, dict[str, TypeEngine[Any]]]
 
 
-def look(connection: sa.Connection) -> Shown:
+def look(connection: sa.Connection, product: Product) -> Shown:
     """The schema of the tables that land. Raises ShopError when there is none of them."""
-    seen = source_schema.seen(connection)
+    seen = source_schema.seen(connection, product)
     return Shown(
         seen,
         {table: source_schema.names(table, seen) for table in seen},
@@ -57,9 +58,9 @@ def hold_to_contract(
 
     Raises GateFailed when the schema or a row breaks a contract; the batch is in quarantine then.
     """
-    differences = source_schema.differences(shown.seen, source_schema.seen_before(run.candidate.product))
+    differences = source_schema.differences(run.product, shown.seen, source_schema.seen_before(run.product.name))
     broken = [difference.told for difference in differences if difference.breaking]
-    promised = sum(len(contracts.shop(table).columns) for table in contracts.SHOP)
+    promised = sum(len(contracts.shop(table).columns) for table in run.product.sources)
     _judge(run, SCHEMA, promised, broken, [difference.as_dict() for difference in differences])
     if broken:
         told = "the shop's schema is not what its contract says:"
@@ -71,9 +72,11 @@ def hold_to_contract(
     run.facts["schema_changes"] = _announce(run, differences)
     window = Window(start - LOOKBACK, end, run.as_of)
     found = [
-        b for t in contracts.SHOP for b in source_checks.breaches(connection, t, shown.names[t], shown.types[t], window)
+        b
+        for t in run.product.sources
+        for b in source_checks.breaches(connection, t, shown.names[t], shown.types[t], window)
     ]
-    _judge(run, RECORDS, _rules(), [breach.told for breach in found], [vars(breach) for breach in found])
+    _judge(run, RECORDS, _rules(run.product), [breach.told for breach in found], [vars(breach) for breach in found])
     if found:
         told = "the shop holds rows that cannot be read as what they should be:"
         mend = "Nothing was landed. Mend them in the shop and run the same again."
@@ -92,7 +95,7 @@ def count(run: StageRun, sent: dict[str, set[int]], landed: dict[str, set[int]],
     lost: dict[str, list[int]] = {}
     for table, asked in sent.items():
         rows = run.rows[f"raw.{table}"]
-        kept = quarantine.held_count(table, start, asked | landed[table])
+        kept = quarantine.held_count(run.product, table, start, asked | landed[table])
         lost[table] = sorted(asked - landed[table])
         facts["landed"][table], facts["quarantined"][table] = rows, kept
         facts["sent"][table] = rows + kept + len(lost[table])
@@ -114,7 +117,7 @@ def count(run: StageRun, sent: dict[str, set[int]], landed: dict[str, set[int]],
 
 
 def rows_to_keep(
-    connection: sa.Connection, table: str, shown: Shown, start: datetime, end: datetime
+    connection: sa.Connection, product: Product, table: str, shown: Shown, start: datetime, end: datetime
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """All columns of the rows that a landing would take, as the driver gives them.
 
@@ -137,7 +140,7 @@ def rows_to_keep(
     rows = [tuple(row) for row in connection.execute(query)]
     key = contracts.shop(table).key[0]
     if key in columns:
-        landed, position = set(quarantine.landed_keys(table).to_pylist()), columns.index(key)
+        landed, position = set(quarantine.landed_keys(product, table).to_pylist()), columns.index(key)
         rows = [row for row in rows if row[position] not in landed]
     return columns, rows
 
@@ -154,7 +157,7 @@ def _kept_out(
     mend: str,
 ) -> str:
     """Puts the batch into quarantine and says so."""
-    tables = {table: rows_to_keep(connection, table, shown, start, end) for table in shown.seen}
+    tables = {table: rows_to_keep(connection, run.product, table, shown, start, end) for table in shown.seen}
     reason = {
         "kind": kind,
         "broke": broken,
@@ -162,10 +165,10 @@ def _kept_out(
         "as_of": run.as_of.isoformat(),
         "start": start.isoformat(),
         "end": end.isoformat(),
-        "contracts": {c.dataset: c.version for c in map(contracts.shop, contracts.SHOP)},
+        "contracts": {c.dataset: c.version for c in map(contracts.shop, run.product.sources)},
     }
     window = f"{start.date()}..{run.as_of}"
-    batch_id, kept = quarantine.put(window, run.candidate.rejected, tables, reason)
+    batch_id, kept = quarantine.put(run.product, window, run.candidate.rejected, tables, reason)
     sent = {table: len(rows) for table, (_, rows) in tables.items()}
     run.facts |= {"sent": sent, "landed": dict.fromkeys(sent, 0), "quarantined": kept["rows"], "quarantine": batch_id}
     counted = " and ".join(f"{rows:,} {table}" for table, rows in kept["rows"].items())
@@ -174,7 +177,7 @@ def _kept_out(
             told,
             *broken,
             f"The batch is in quarantine, whole: {counted}, all that was sent. See `plumb quarantine show {batch_id}`; "
-            f"the rows are in {quarantine.folder(batch_id)}.",
+            f"the rows are in {quarantine.folder(run.product, batch_id)}.",
             "The release in force stays. " + mend if kind == "schema" else mend,
         ]
     )
@@ -187,7 +190,7 @@ def _judge(run: StageRun, gate: str, checked: int, broken: list[str], findings: 
         "expectations": checked,
         "failed": broken,
         "report": str(evidence),
-        "contracts": {c.dataset: c.version for c in map(contracts.shop, contracts.SHOP)},
+        "contracts": {c.dataset: c.version for c in map(contracts.shop, run.product.sources)},
     }
     run.gates[gate] = verdict
     head = {"run_id": run.candidate.run_id, "as_of": run.as_of, "at": clock.now().isoformat()}
@@ -209,21 +212,21 @@ def _announce(run: StageRun, differences: list[Difference]) -> list[dict[str, An
     return found
 
 
-def _rules() -> int:
+def _rules(product: Product) -> int:
     """How many rules the shop's contracts have for rows: a kind for each column, ranges, one key a table."""
-    columns = [column for table in contracts.SHOP for column in contracts.shop(table).columns.values()]
+    columns = [column for table in product.sources for column in contracts.shop(table).columns.values()]
     limits = [[c.minimum is not None, c.maximum is not None, c.not_after_run] for c in columns]
-    return len(columns) + sum(map(sum, limits)) + len(contracts.SHOP)
+    return len(columns) + sum(map(sum, limits)) + len(product.sources)
 
 
 def _let_in(run: StageRun, connection: sa.Connection, shown: Shown, window: Window) -> sa.Engine | None:
-    if not (marked := quarantine.marked()):
+    if not (marked := quarantine.marked(run.product)):
         return None
-    found = replay.missing_rows(connection, marked, shown.types, window)
+    found = replay.missing_rows(connection, run.product, marked, shown.types, window)
     if not any(len(rows) for rows in found.values()):
         return None
-    database = replay.database(found)
-    if broken := replay.broken(database, window):
+    database = replay.database(run.product, found)
+    if broken := replay.broken(run.product, database, window):
         run.gates[RECORDS]["verdict"] = "failed"
         raise GateFailed(_not_let_in([batch.batch_id for batch in marked], broken))
     run.facts["let_in"] = {"batches": [b.batch_id for b in marked], "rows": {t: len(r) for t, r in found.items()}}

@@ -1,6 +1,6 @@
 """Quarantine: batches that broke a contract at landing, kept whole as the shop showed them, until they are let in.
 
-`<home>/quarantine/churn/<batch>/` holds a Parquet file for each of the shop's tables, with all the columns that it
+`<home>/quarantine/<product>/<batch>/` holds a Parquet file for each of the shop's tables, with all the columns that it
 had, and `reason.json`, written last. Nothing there is ever changed or removed. A row of it is *held* as long as no row
 with its key is in raw, in a batch that counts. Batches that a later gate set aside (`<home>/rejected`) are in raw
 itself; both kinds are listed here, and both are let in by the same `plumb quarantine replay`.
@@ -21,13 +21,13 @@ from plumbline.contracts import contract as contracts
 from plumbline.contracts.diff import LANDING
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import candidates
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-PRODUCT = "churn"
 REASON, REPLAY = "reason.json", "replay.json"
 
 
@@ -42,6 +42,7 @@ class Batch:
     `end` is that of its window; None for a batch that a later gate set aside, whose rows are in raw.
     """
 
+    product: Product
     batch_id: str
     kind: str
     at: str
@@ -56,26 +57,27 @@ class Batch:
         import pyarrow.parquet as pq
 
         if self.kind != "gate":
-            return pq.read_table(folder(self.batch_id) / f"{name}.parquet")
+            return pq.read_table(folder(self.product, self.batch_id) / f"{name}.parquet")
         found = (
             lake.open_table(f"raw.{name}").to_pyarrow_dataset().to_table(filter=pc.field("batch_id") == self.batch_id)
         )
         return found.drop_columns([c for c in found.column_names if c in LANDING or c.startswith("_dlt_")])
 
 
-def folder(batch_id: str) -> Path:
+def folder(product: Product, batch_id: str) -> Path:
     """Where a quarantined batch is."""
-    return settings().home / "quarantine" / PRODUCT / batch_id
+    return settings().home / "quarantine" / product.name / batch_id
 
 
-def attempts(window: str, rejected: Iterable[str]) -> list[str]:
+def attempts(product: Product, window: str, rejected: Iterable[str]) -> list[str]:
     """The batches of a window that were kept out so far, by quarantine or by a gate, oldest first."""
     found = {batch for batch in rejected if _window(batch) == window}
-    found |= {path.parent.name for path in _reasons() if _window(path.parent.name) == window}
+    found |= {path.parent.name for path in _reasons(product) if _window(path.parent.name) == window}
     return sorted(found, key=_number)
 
 
 def put(
+    product: Product,
     window: str,
     rejected: Iterable[str],
     tables: Mapping[str, tuple[list[str], Sequence[Sequence[Any]]]],
@@ -91,13 +93,13 @@ def put(
     digest = hashlib.sha256(repr(reason["broke"]).encode())
     for name, (columns, rows) in sorted(tables.items()):
         digest.update(repr((name, columns, sorted(map(repr, rows)))).encode())
-    earlier = attempts(window, rejected)
+    earlier = attempts(product, window, rejected)
     if earlier:
-        newest = files.read_json(folder(earlier[-1]) / REASON)
+        newest = files.read_json(folder(product, earlier[-1]) / REASON)
         if newest and newest["digest"] == digest.hexdigest():
             return earlier[-1], newest
     batch_id = f"{window}#{len(earlier) + 1}" if earlier else window
-    place, as_text = folder(batch_id), []
+    place, as_text = folder(product, batch_id), []
     place.mkdir(parents=True, exist_ok=True)
     for name, (columns, rows) in tables.items():
         made = {}
@@ -122,25 +124,29 @@ def put(
     return batch_id, told_of
 
 
-def batches() -> list[Batch]:
+def batches(product: Product) -> list[Batch]:
     """Every batch that was kept out, oldest window first."""
-    found = [*map(_quarantined, _reasons()), *map(_set_aside, candidates.rejected(PRODUCT))]
+    found = [_quarantined(product, path) for path in _reasons(product)]
+    found += [_set_aside(product, batch_id) for batch_id in candidates.rejected(product.name)]
     return sorted(found, key=lambda batch: (_window(batch.batch_id), _number(batch.batch_id)))
 
 
-def marked() -> list[Batch]:
+def marked(product: Product) -> list[Batch]:
     """The batches that the next landing may take in, oldest window first."""
-    paths = (settings().home / "quarantine" / PRODUCT).glob(f"*/{REPLAY}")
+    paths = (settings().home / "quarantine" / product.name).glob(f"*/{REPLAY}")
     known = sorted((path.parent.name for path in paths), key=lambda name: (_window(name), _number(name)))
     return [
-        _quarantined(path) if (path := folder(batch_id) / REASON).exists() else _set_aside(batch_id)
+        _quarantined(product, path)
+        if (path := folder(product, batch_id) / REASON).exists()
+        else _set_aside(product, batch_id)
         for batch_id in known
     ]
 
 
-def _quarantined(path: Path) -> Batch:
+def _quarantined(product: Product, path: Path) -> Batch:
     told = files.read_json(path) or {}
     return Batch(
+        product,
         told["batch_id"],
         told["kind"],
         told["at"],
@@ -151,17 +157,17 @@ def _quarantined(path: Path) -> Batch:
     )
 
 
-def _set_aside(batch_id: str) -> Batch:
-    path = settings().home / "rejected" / PRODUCT / f"{batch_id}.json"
+def _set_aside(product: Product, batch_id: str) -> Batch:
+    path = settings().home / "rejected" / product.name / f"{batch_id}.json"
     told = files.read_json(path) or {}
     at = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
-    asked = (folder(batch_id) / REPLAY).exists()
-    return Batch(batch_id, "gate", at, told["why"], _landed_as(batch_id), marked=asked)
+    asked = (folder(product, batch_id) / REPLAY).exists()
+    return Batch(product, batch_id, "gate", at, told["why"], _landed_as(product, batch_id), marked=asked)
 
 
-def read(batch_id: str) -> Batch:
+def read(product: Product, batch_id: str) -> Batch:
     """One batch. Raises QuarantineError that names those there are."""
-    known = {batch.batch_id: batch for batch in batches()}
+    known = {batch.batch_id: batch for batch in batches(product)}
     if batch_id not in known:
         raise QuarantineError(f"no batch {batch_id} was kept out; there are {', '.join(known) or 'none'}")
     return known[batch_id]
@@ -169,8 +175,8 @@ def read(batch_id: str) -> Batch:
 
 def reason(batch: Batch) -> dict[str, Any]:
     """All that was written down when it was kept out."""
-    rejected = settings().home / "rejected" / PRODUCT / f"{batch.batch_id}.json"
-    return files.read_json(rejected if batch.kind == "gate" else folder(batch.batch_id) / REASON) or {}
+    rejected = settings().home / "rejected" / batch.product.name / f"{batch.batch_id}.json"
+    return files.read_json(rejected if batch.kind == "gate" else folder(batch.product, batch.batch_id) / REASON) or {}
 
 
 def held(batch: Batch) -> dict[str, pa.Table]:
@@ -182,26 +188,27 @@ def held(batch: Batch) -> dict[str, pa.Table]:
     for name in batch.rows:
         rows, key = batch.table(name), contracts.shop(name).key[0]
         if key in rows.column_names and str(rows[key].type).startswith("int"):
-            rows = rows.filter(pc.invert(pc.is_in(rows[key], value_set=landed_keys(name))))
+            rows = rows.filter(pc.invert(pc.is_in(rows[key], value_set=landed_keys(batch.product, name))))
         elif key in rows.column_names:
-            texts = set(map(str, landed_keys(name).to_pylist()))
+            texts = set(map(str, landed_keys(batch.product, name).to_pylist()))
             rows = rows.filter(pa.array([str(value) not in texts for value in rows[key].to_pylist()], pa.bool_()))
         found[name] = rows
     return found
 
 
-def held_count(table: str, since: datetime, shown: set[Any]) -> int:
+def held_count(product: Product, table: str, since: datetime, shown: set[Any]) -> int:
     """How many different rows of a table are held in quarantine, of windows that end after `since`, and are no longer
     among what the shop shows (`shown`: their keys)."""
     key, rows = contracts.shop(table).key[0], set()
-    for batch in map(_quarantined, _reasons()):
+    for path in _reasons(product):
+        batch = _quarantined(product, path)
         if batch.end is None or batch.end <= since:
             continue
         rows |= {repr(sorted(row.items())) for row in held(batch)[table].to_pylist() if row.get(key) not in shown}
     return len(rows)
 
 
-def landed_keys(table: str) -> pa.Array:
+def landed_keys(product: Product, table: str) -> pa.Array:
     """The keys in raw, in batches that count."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -210,13 +217,13 @@ def landed_keys(table: str) -> pa.Array:
         return pa.array([], pa.int64())
     key = contracts.shop(table).key[0]
     found = lake.open_table(f"raw.{table}").to_pyarrow_table(columns=[key, "batch_id"])
-    rejected = pa.array(candidates.rejected(PRODUCT), pa.string())
+    rejected = pa.array(candidates.rejected(product.name), pa.string())
     return found.filter(pc.invert(pc.is_in(found["batch_id"], value_set=rejected)))[key].combine_chunks()
 
 
 def unmark(batch: Batch) -> None:
     """Takes the word back that the next landing may take in what is held of a batch."""
-    (folder(batch.batch_id) / REPLAY).unlink(missing_ok=True)
+    (folder(batch.product, batch.batch_id) / REPLAY).unlink(missing_ok=True)
 
 
 def last_day(batch: Batch) -> date:
@@ -226,7 +233,7 @@ def last_day(batch: Batch) -> date:
 
 def mark(batch: Batch) -> None:
     """Lets the next landing take in what is held of a batch."""
-    path = folder(batch.batch_id) / REPLAY
+    path = folder(batch.product, batch.batch_id) / REPLAY
     with suppress(FileExistsError):
         files.create_once(path, files.dumps({"batch_id": batch.batch_id, "asked_at": clock.now().isoformat()}))
 
@@ -244,19 +251,19 @@ def _array(values: list[Any]) -> tuple[pa.Array, bool]:
     return pa.array([None if value is None else str(value) for value in values], pa.string()), True
 
 
-def _landed_as(batch_id: str) -> dict[str, int]:
+def _landed_as(product: Product, batch_id: str) -> dict[str, int]:
     import pyarrow.compute as pc
 
     chosen = pc.field("batch_id") == batch_id
     return {
         name: int(lake.open_table(f"raw.{name}").to_pyarrow_dataset().count_rows(filter=chosen))
-        for name in contracts.SHOP
+        for name in product.sources
         if lake.version(f"raw.{name}") is not None
     }
 
 
-def _reasons() -> list[Path]:
-    return sorted((settings().home / "quarantine" / PRODUCT).glob(f"*/{REASON}"))
+def _reasons(product: Product) -> list[Path]:
+    return sorted((settings().home / "quarantine" / product.name).glob(f"*/{REASON}"))
 
 
 def _window(batch_id: str) -> str:

@@ -19,6 +19,7 @@ from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED
 from plumbline.errors import GateFailed
+from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import releases
 
@@ -30,16 +31,16 @@ if TYPE_CHECKING:
 BEHIND = datetime(9000, 1, 1, tzinfo=UTC)
 
 
-def replay(batch_id: str) -> dict[str, Any]:
+def replay(product: Product, batch_id: str) -> dict[str, Any]:
     """Holds a batch against today's contract and shop; when it keeps the contract, the next ingest takes it in.
 
     Raises QuarantineError when there is no such batch or all of it is in, GateFailed while the contract is broken.
     """
-    batch = quarantine.read(batch_id)
+    batch = quarantine.read(product, batch_id)
     rows = {table: len(found) for table, found in quarantine.held(batch).items()}
     if not any(rows.values()):
         raise QuarantineError(f"all of {batch_id} is in already, in a later batch: there is nothing to replay")
-    release, shop = releases.in_force(quarantine.PRODUCT), engine()
+    release, shop = releases.in_force(product.name), engine()
     source_checks.refuse_absent(shop.url)
     landed_until = clock.end_of(release.as_of) if release else BEGINNING + LOOKBACK
     as_of = quarantine.last_day(batch)
@@ -67,15 +68,15 @@ def replay(batch_id: str) -> dict[str, Any]:
     }
 
 
-def listed() -> list[dict[str, Any]]:
+def listed(product: Product) -> list[dict[str, Any]]:
     """Every batch that was kept out, and how many of its rows are still held."""
-    return [_as_dict(batch) for batch in quarantine.batches()]
+    return [_as_dict(batch) for batch in quarantine.batches(product)]
 
 
-def shown(batch_id: str) -> dict[str, Any]:
+def shown(product: Product, batch_id: str) -> dict[str, Any]:
     """One batch and all that was written down of it. Raises QuarantineError when there is none."""
-    batch = quarantine.read(batch_id)
-    where = str(quarantine.folder(batch_id)) if batch.kind != "gate" else f"raw tables, batch_id {batch_id}"
+    batch = quarantine.read(product, batch_id)
+    where = str(quarantine.folder(product, batch_id)) if batch.kind != "gate" else f"raw tables, batch_id {batch_id}"
     return {**quarantine.reason(batch), **_as_dict(batch), "where": where}
 
 
@@ -93,33 +94,38 @@ def _as_dict(batch: Batch) -> dict[str, Any]:
 
 def _checked(shop: sa.Connection, batch: Batch, window: Window) -> tuple[list[str], dict[str, int]]:
     """What the shop, or the rows that only quarantine has, break of the contract; and how many those rows are."""
-    seen = source_schema.seen(shop)
+    product = batch.product
+    seen = source_schema.seen(shop, product)
     types = {table: {name: kind for name, (kind, _) in columns.items()} for table, columns in seen.items()}
-    found = [d.told for d in source_schema.differences(seen, {}) if d.breaking]
+    found = [d.told for d in source_schema.differences(product, seen, {}) if d.breaking]
     if found:
         return found, {}
-    for table in contracts.SHOP:
+    for table in product.sources:
         names = source_schema.names(table, seen)
         found += [b.told for b in source_checks.breaches(shop, table, names, types[table], window)]
     if found:
         return found, {}
-    missing = missing_rows(shop, [batch], types, window)
+    missing = missing_rows(shop, product, [batch], types, window)
     if any(len(rows) for rows in missing.values()):
-        held = database(missing)
-        found = broken(held, window)
+        held = database(product, missing)
+        found = broken(product, held, window)
         dispose(held)
     return found, {table: len(rows) for table, rows in missing.items()}
 
 
 def missing_rows(
-    shop: sa.Connection, batches: list[Batch], types: dict[str, dict[str, TypeEngine[Any]]], window: Window
+    shop: sa.Connection,
+    product: Product,
+    batches: list[Batch],
+    types: dict[str, dict[str, TypeEngine[Any]]],
+    window: Window,
 ) -> dict[str, pa.Table]:
     """By table, the held rows of these batches that the shop does not show any more; of one key the newest batch's."""
     import pyarrow as pa
     import sqlalchemy as sa
 
     found: dict[str, pa.Table] = {}
-    for table in contracts.SHOP:
+    for table in product.sources:
         key, parts = contracts.shop(table).key[0], []
         inside = source_checks.in_window(types[table][RECORDED], RECORDED, window.start, window.end)
         seen = set(map(str, shop.scalars(sa.select(sa.column(key)).select_from(sa.table(table)).where(inside))))
@@ -137,7 +143,7 @@ def missing_rows(
     return found
 
 
-def database(rows: dict[str, pa.Table]) -> sa.Engine:
+def database(product: Product, rows: dict[str, pa.Table]) -> sa.Engine:
     """A SQLite database with these rows in tables that have the contract's columns and any others, without any rule."""
     import sqlalchemy as sa
 
@@ -146,7 +152,7 @@ def database(rows: dict[str, pa.Table]) -> sa.Engine:
     made = sa.create_engine(f"sqlite:///{handle.name}")
     tables = sa.MetaData()
     with made.begin() as connection:
-        for table in contracts.SHOP:
+        for table in product.sources:
             contract, found = contracts.shop(table), rows.get(table)
             known = {name: c for c in contract.columns.values() for name in contract.accepted(c.name)}
             given = {f.name: f.type for f in found.schema} if found is not None else dict.fromkeys(contract.columns)
@@ -164,15 +170,15 @@ def database(rows: dict[str, pa.Table]) -> sa.Engine:
     return made
 
 
-def broken(held: sa.Engine, window: Window) -> list[str]:
+def broken(product: Product, held: sa.Engine, window: Window) -> list[str]:
     """What rows from quarantine break of the contract, schema first."""
     with held.connect() as connection:
-        seen = source_schema.seen(connection)
-        found = [d.told for d in source_schema.differences(seen, {}) if d.breaking]
+        seen = source_schema.seen(connection, product)
+        found = [d.told for d in source_schema.differences(product, seen, {}) if d.breaking]
         if found:
             return found
         everything = Window(datetime(1, 1, 2, tzinfo=UTC), BEHIND, window.as_of)
-        for table in contracts.SHOP:
+        for table in product.sources:
             types = {name: kind for name, (kind, _) in seen[table].items()}
             names = source_schema.names(table, seen)
             found += [b.told for b in source_checks.breaches(connection, table, names, types, everything)]

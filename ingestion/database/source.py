@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column, Contract
 from plumbline.errors import PlumblineError, ServiceUnavailable, SettingsError
+from plumbline.product import Product
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def as_stored(kind: TypeEngine[Any], instant: datetime) -> datetime:
     return instant if getattr(kind, "timezone", False) else instant.replace(tzinfo=None)
 
 
-def schema() -> MetaData:
+def schema(product: Product) -> MetaData:
     """The shop's tables as their contracts have them. Timestamps are UTC without a zone."""
     import sqlalchemy as sa
 
     tables = sa.MetaData()
-    for name in contracts.SHOP:
+    for name in product.sources:
         contract = contracts.shop(name)
         sa.Table(name, tables, *(_column(contract, column) for column in contract.columns.values()))
     return tables

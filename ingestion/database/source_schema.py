@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ingestion.database import source_checks
 from ingestion.database.source import ShopError, column_type, connected, engine
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.diff import PRODUCT, Difference
+from plumbline.contracts.diff import Difference
+from plumbline.product import Product
 from plumbline.state import ledger
 
 if TYPE_CHECKING:
@@ -21,16 +22,16 @@ Seen = dict[str, dict[str, list[Any]]]
 """By table and column: the declared type, and whether it may be null (None where nothing is declared, as in a view)."""
 
 
-def seen(connection: sa.Connection) -> Seen:
+def seen(connection: sa.Connection, product: Product) -> Seen:
     """What the shop declares today of the tables that land. Raises ShopError when it has none of them."""
     import sqlalchemy as sa
 
     inspector = sa.inspect(connection)
     views = {*inspector.get_view_names()}
-    there = [name for name in contracts.SHOP if inspector.has_table(name)]
+    there = [name for name in product.sources if inspector.has_table(name)]
     if not there:
         names = sorted([*inspector.get_table_names(), *views])
-        wanted = sorted(contracts.SHOP)
+        wanted = sorted(product.sources)
         raise ShopError(f"the shop database lacks {wanted}; it has {names}. `plumb shop load` loads the real orders.")
     return {
         name: {
@@ -53,14 +54,14 @@ def names(table: str, found: Seen) -> dict[str, str]:
     return {column: served_by[0] for column, served_by in served.items() if served_by}
 
 
-def differences(found: Seen, before: Seen) -> list[Difference]:
+def differences(product: Product, found: Seen, before: Seen) -> list[Difference]:
     """What the shop's schema has other than its contracts; `before` is what the last landing saw, {} if none did."""
     told = []
-    for table in contracts.SHOP:
+    for table in product.sources:
         if table not in found:
             told.append(
                 Difference(
-                    contracts.SHOP[table],
+                    contracts.shop(table).dataset,
                     "",
                     "missing",
                     f"the shop database lacks ['{table}']; it has {sorted(found)}",
@@ -137,13 +138,13 @@ def _unheeded(contract: contracts.Contract, column: str) -> str:
     return ""
 
 
-def of_shop() -> list[Difference]:
+def of_shop(product: Product) -> list[Difference]:
     """The shop as it is now against its contracts and what the last landing saw."""
     database = engine()
     source_checks.refuse_absent(database.url)
     try:
         with connected(database) as connection:
-            return differences(seen(connection), seen_before(PRODUCT))
+            return differences(product, seen(connection, product), seen_before(product.name))
     finally:
         database.dispose()
 

@@ -6,6 +6,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, VariableHide
 
 from observability.grafana.parts import SOURCE, Panel, link
+from products.churn import CHURN as product
 
 FOLDER = "Churn"
 CHURN, PIPELINE = "plumbline-churn", "plumbline-churn-pipeline"
@@ -13,10 +14,10 @@ CHURN, PIPELINE = "plumbline-churn", "plumbline-churn-pipeline"
 RUNBOOKS = "${site}/docs/runbooks"
 LINEAGE = "${site}/.plumbline/report/lineage.html"
 DATA_DOCS = "${site}/.plumbline/data_docs/index.html"
-REPORT = "${site}/.plumbline/report/index.html"
+REPORT = "${site}/.plumbline/report/churn/index.html"
 MODEL = "${mlflow}/#/models/churn_xgb"
 
-TRAINING = ("lineage_check", "dataset", "leakage_check", "train", "register")
+TRAINING = tuple(stage for stage in product.training_stages if stage != "deploy")
 """Stages of training that the ledger tells of, in their order."""
 
 

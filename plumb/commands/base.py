@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plumbline.errors import EXIT_CODES
+from plumbline.product import Product
 
 if TYPE_CHECKING:
     from plumbline.pipeline.stage import Result, StageRun
@@ -43,7 +44,7 @@ ReleaseId = Annotated[int | None, typer.Option("--release", help="A release's nu
 
 
 def stage_command(
-    product: str, name: str, work: Callable[[StageRun], str], as_of: datetime | None, as_json: bool
+    product: Product, name: str, work: Callable[[StageRun], str], as_of: datetime | None, as_json: bool
 ) -> None:
     from plumbline.pipeline import stage
 

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import DATA, Json, app, show
+from products import ALL
+from products.churn import CHURN
 
 contract_app = typer.Typer(help="What datasets promise, and whether it holds.", no_args_is_help=True)
 quarantine_app = typer.Typer(help="Batches that were kept out, and how they come in.", no_args_is_help=True)
@@ -25,7 +27,7 @@ def contract_check(json: Json = False) -> None:
 
     from plumbline.contracts import check
 
-    found = check.refuse_drift()
+    found = check.refuse_drift(ALL)
     show(found if json else f"{len(found['contracts'])} contracts hold: {', '.join(found['checked'])}", json)
 
 
@@ -39,7 +41,7 @@ def contract_diff(json: Json = False) -> None:
     from ingestion.database import source_schema
     from plumbline.contracts import diff as module
 
-    found = [*source_schema.of_shop(), *module.of_lake()]
+    found = [*source_schema.of_shop(CHURN), *module.of_lake(CHURN)]
     if json:
         show([difference.as_dict() for difference in found], True)
     else:
@@ -59,7 +61,7 @@ def contract_docs(json: Json = False) -> None:
 
     from plumbline.contracts import docs
 
-    show({"written": docs.write()}, json)
+    show({"written": docs.write(CHURN)}, json)
 
 
 @quarantine_app.command("list")
@@ -73,7 +75,7 @@ def quarantine_list(json: Json = False) -> None:
 
     from ingestion.database import quarantine_replay
 
-    found = quarantine_replay.listed()
+    found = quarantine_replay.listed(CHURN)
     if json:
         show(found, True)
         return
@@ -95,7 +97,7 @@ def quarantine_show(batch: BatchId, json: Json = False) -> None:
 
     from ingestion.database import quarantine_replay
 
-    show(quarantine_replay.shown(batch), json)
+    show(quarantine_replay.shown(CHURN, batch), json)
 
 
 @quarantine_app.command("replay")
@@ -109,4 +111,4 @@ def quarantine_replay(batch: BatchId, json: Json = False) -> None:
 
     from ingestion.database import quarantine_replay
 
-    show(quarantine_replay.replay(batch), json)
+    show(quarantine_replay.replay(CHURN, batch), json)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import DAILY, AsOf, Json, ReleaseId, app, show, stage_command
+from products.churn import CHURN
 
 features_app = typer.Typer(invoke_without_command=True)
 app.add_typer(features_app, name="features", rich_help_panel=DAILY)
@@ -21,7 +22,7 @@ def ingest(as_of: AsOf = None, json: Json = False) -> None:
 
     from ingestion.database import landing
 
-    stage_command("churn", "ingest", landing.land, as_of, json)
+    stage_command(CHURN, "ingest", landing.land, as_of, json)
 
 
 @app.command("dbt_run", rich_help_panel=DAILY)
@@ -33,7 +34,7 @@ def dbt_run(as_of: AsOf = None, json: Json = False) -> None:
 
     from transform import build
 
-    stage_command("churn", "dbt_run", build.build, as_of, json)
+    stage_command(CHURN, "dbt_run", build.build, as_of, json)
 
 
 @app.command("ge_check", rich_help_panel=DAILY)
@@ -45,7 +46,7 @@ def ge_check(as_of: AsOf = None, json: Json = False) -> None:
 
     from validation.churn import orders
 
-    stage_command("churn", "ge_check", orders.check, as_of, json)
+    stage_command(CHURN, "ge_check", orders.check, as_of, json)
 
 
 @features_app.callback()
@@ -60,7 +61,7 @@ def features(context: typer.Context, as_of: AsOf = None, json: Json = False) -> 
     if context.invoked_subcommand is None:
         from feature_repo.churn.jobs import customers
 
-        stage_command("churn", "features", customers.compute, as_of, json)
+        stage_command(CHURN, "features", customers.compute, as_of, json)
 
 
 @features_app.command("list")
@@ -122,7 +123,7 @@ def distribution_check(as_of: AsOf = None, json: Json = False) -> None:
 
     from validation.churn import distribution_check
 
-    stage_command("churn", "distribution_check", distribution_check.check, as_of, json)
+    stage_command(CHURN, "distribution_check", distribution_check.check, as_of, json)
 
 
 @app.command(rich_help_panel=DAILY)
@@ -134,7 +135,7 @@ def release(as_of: AsOf = None, json: Json = False) -> None:
 
     from plumbline.pipeline import publish
 
-    stage_command("churn", "release", publish.publish, as_of, json)
+    stage_command(CHURN, "release", publish.publish, as_of, json)
 
 
 @app.command(rich_help_panel=DAILY)
@@ -146,4 +147,4 @@ def materialize(release: ReleaseId = None, json: Json = False) -> None:
 
     from feature_repo import materialize
 
-    show(materialize.materialize(release), json)
+    show(materialize.materialize(CHURN, release), json)

@@ -9,6 +9,7 @@ import typer
 
 from plumb.commands.base import DATA, Json, app, show
 from plumbline.errors import Unreadable
+from products.churn import CHURN
 
 shop = typer.Typer(help="The shop database that orders come from.", no_args_is_help=True)
 releases_app = typer.Typer(help="What is in force, and what was.", no_args_is_help=True)
@@ -37,9 +38,9 @@ def releases_list(json: Json = False) -> None:
     from plumbline.state import releases
 
     found: list[dict[str, Any]] = []
-    for number in releases.numbers("churn"):
+    for number in releases.numbers(CHURN.name):
         try:
-            found.append(asdict(releases.read("churn", number)))
+            found.append(asdict(releases.read(CHURN.name, number)))
         except Unreadable as error:
             found.append({"release_id": number, "unreadable": str(error)})
     if json:
@@ -68,7 +69,7 @@ def releases_show(number: Annotated[int | None, typer.Argument()] = None, json: 
     """
     from plumbline.state import releases
 
-    show(asdict(releases.required("churn", number)), json)
+    show(asdict(releases.required(CHURN.name, number)), json)
 
 
 @app.command(
@@ -83,4 +84,4 @@ def dbt(context: typer.Context) -> None:
 
     from transform import build
 
-    build.run_dbt(context.args)
+    build.run_dbt(CHURN, context.args)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import DAILY, AsOf, Json, app, day, show
+from products.churn import CHURN
 
 gate_app = typer.Typer(help="Accept what a distribution gate found, when it is real.", no_args_is_help=True)
 app.add_typer(gate_app, name="gate", rich_help_panel=DAILY)
@@ -31,7 +32,7 @@ def accept(
     """
     from plumbline.state import acceptances
 
-    made = acceptances.accept("churn", gate, day(as_of), why, by)
+    made = acceptances.accept(CHURN, gate, day(as_of), why, by)
     if json:
         show(asdict(made), True)
     else:
@@ -47,11 +48,11 @@ def list_(json: Json = False) -> None:
     """
     from plumbline.state import acceptances
 
-    found = acceptances.listed("churn")
+    found = acceptances.listed(CHURN.name)
     if json:
-        show({"gates": acceptances.GATES, "accepted": [asdict(item) for item in found]}, True)
+        show({"gates": CHURN.acceptable, "accepted": [asdict(item) for item in found]}, True)
         return
-    for name, what in acceptances.GATES.items():
+    for name, what in CHURN.acceptable.items():
         print(f"{name:16} {what}")
     print("accepted so far:" if found else "nothing was accepted so far")
     for item in found:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import HOUSE, Json, app, show
+from products.churn import CHURN
 
 
 @app.command(rich_help_panel=HOUSE)
@@ -19,7 +20,7 @@ def report(json: Json = False) -> None:
 
     from plumb.reports import report_page
 
-    show({"report": report_page.write("churn")}, json)
+    show({"report": report_page.write(CHURN)}, json)
 
 
 @app.command(rich_help_panel=HOUSE)

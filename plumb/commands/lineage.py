@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import DATA, MODEL, Json, ReleaseId, app, show
+from products import ALL
+from products.churn import CHURN
 
 
 @app.command(rich_help_panel=DATA)
@@ -33,8 +35,8 @@ def lineage(
     from plumbline.lineage import graph, page, runs, text
     from plumbline.lineage.marquez import Marquez
 
-    events = Marquez(marquez) if marquez else runs.EventFile()
-    found = graph.of(asked, events)
+    events = Marquez(marquez, ALL) if marquez else runs.EventFile()
+    found = graph.of(asked, events, CHURN)
     if json:
         show(found.as_dict(), True)
     elif html:
@@ -54,4 +56,4 @@ def lineage_check(release: ReleaseId = None, json: Json = False) -> None:
 
     from validation import lineage_check
 
-    show(lineage_check.check(release), json)
+    show(lineage_check.check(CHURN, release), json)

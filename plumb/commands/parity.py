@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import DAILY, Json, app, show
+from products.churn import CHURN
 
 
 @app.command("parity_check", rich_help_panel=DAILY)
@@ -35,7 +36,12 @@ def parity_check(
 
     begun = clock.monotonic()
     asked = parity.Asked(sample, answers, seed, since.replace(tzinfo=UTC) if since else None)
-    found = parity.check(online_rows.OnlineRows, online_rows.on_demand, asked)
+    found = parity.check(
+        CHURN,
+        lambda: online_rows.OnlineRows(CHURN),
+        lambda rows, times: online_rows.on_demand(CHURN, rows, times),
+        asked,
+    )
     if json:
         show(found, True)
     else:

@@ -8,6 +8,7 @@ import typer
 
 from plumb.commands.base import DATA, Json, app, show
 from plumb.commands.data import releases_app
+from products.churn import CHURN
 
 
 @releases_app.command("undo")
@@ -32,8 +33,8 @@ def undo(
     from feature_repo import materialize
     from plumbline.pipeline import undo as module
 
-    made = module.undo("churn", to, why=why)
-    told = materialize.materialize(made.release_id) if online else None
+    made = module.undo(CHURN, to, why=why)
+    told = materialize.materialize(CHURN, made.release_id) if online else None
     if json:
         show({**asdict(made), "online": told}, True)
         return
@@ -66,7 +67,7 @@ def vacuum(
 
     from plumbline.pipeline import retention
 
-    done = retention.vacuum("churn", keep_days, dry_run=dry_run)
+    done = retention.vacuum(CHURN, keep_days, dry_run=dry_run)
     if json:
         show([asdict(item) for item in done], True)
         return
@@ -94,7 +95,7 @@ def what_changed(
     from plumbline import clock
 
     begun = clock.monotonic()
-    found = module.what_changed("churn", before, after)
+    found = module.what_changed(CHURN, before, after)
     path, seconds = module.page_path(before, after), clock.monotonic() - begun
     what_changed_page.write(path, found, seconds)
     if json:
@@ -115,7 +116,7 @@ def diff(
     """
     from plumbline.state import releases
 
-    found = releases.diff(releases.read("churn", before), releases.required("churn", after))
+    found = releases.diff(releases.read(CHURN.name, before), releases.required(CHURN.name, after))
     if json:
         show(found, True)
         return

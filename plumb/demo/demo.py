@@ -18,9 +18,10 @@ from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings, settings_file
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 from serving.client import DemoError, ask
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 UNKNOWN = 999_999_999
 
 
@@ -49,7 +50,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
         say("starting the predictor and asking it")
         seconds["serving: start"] = _timed(lambda: up.start(["predictor"]))
         answers = [_told(who, customer) for who, customer in _customers(last)]
-        report.show(PRODUCT, answers, seconds, clock.monotonic() - begun, seen)
+        report.show(CHURN, answers, seconds, clock.monotonic() - begun, seen)
     finally:
         if not keep:
             stopped = services.stop_all(keep=already_up)

@@ -21,6 +21,7 @@ from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings, settings_file
 from plumbline.state import acceptances, ledger, releases
+from products.churn import CHURN
 
 
 class ReplayError(PlumblineError):
@@ -92,7 +93,7 @@ def _accept_no_orders(day: date, last: str) -> None:
     """A day that lacks orders because the data set is over is not a gap: said in the day's release."""
     if acceptances.accepted(PRODUCT, "orders_volume", day) is None:
         why = f"CDNOW ends on {last}: the shop has no later records at all"
-        acceptances.accept(PRODUCT, "orders_volume", day, why, by="plumb replay")
+        acceptances.accept(CHURN, "orders_volume", day, why, by="plumb replay")
 
 
 def _print(days: list[Day]) -> None:

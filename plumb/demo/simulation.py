@@ -23,7 +23,6 @@ from ingestion.churn import cdnow as shop
 from plumb.demo import demo
 from plumb.demo.simulated_responses import SEED, respond
 from plumbline import clock, observed
-from plumbline.declared import LOG
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
@@ -31,6 +30,7 @@ from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings
 from plumbline.state import releases
+from products.churn import CHURN, LOG
 from serving import client
 from serving.churn import outcomes as table
 from serving.churn.outcomes import Action
@@ -110,8 +110,8 @@ def outcomes(seed: int = SEED) -> dict[str, object]:
     if lake.version(LOG) is None:
         raise SimulationError("nothing was predicted yet: `plumb up`, then `plumb simulate traffic --requests 200`")
     head = {"run_id": f"{demo.PRODUCT}-kpis", "stage": "simulate_outcomes"}
-    with leases.lease(demo.PRODUCT, "simulate_outcomes", "simulation of outcomes"):
-        told: dict[str, object] = stage.recorded(demo.PRODUCT, head, lambda: _simulated(seed))["simulation"]
+    with leases.lease(CHURN, "simulate_outcomes", "simulation of outcomes"):
+        told: dict[str, object] = stage.recorded(CHURN, head, lambda: _simulated(seed))["simulation"]
         return told
 
 

@@ -9,9 +9,10 @@ from plumbline.progress import say
 from plumbline.servers import online_store, services
 from plumbline.settings import settings
 from plumbline.state import releases
+from products.churn import CHURN
 from serving import launch
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 
 
 def up() -> dict[str, str]:
@@ -30,14 +31,14 @@ def start(names: list[str]) -> dict[str, str]:
     addresses = {"redis": f"{where['host']}:{where.get('port', 6379)}"}
     if "predictor" in names:
         predictor = launch.ensure()
-        addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/churn-predictor:predict"
+        addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/{CHURN.service}:predict"
         addresses["predictor (gRPC)"] = f"{services.HOST}:{predictor.more['grpc_port']}"
         addresses["metrics"] = f"http://{services.HOST}:{predictor.port}/metrics"
     if "mlflow" in names and settings().mlflow_url:
         addresses["mlflow"] = "the server that PLUMBLINE_MLFLOW_URL names"
     elif "mlflow" in names:
         mlflow = services.ensure(_mlflow())
-        addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}/#/models/churn_xgb"
+        addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}/#/models/{CHURN.model}"
     return addresses
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from plumb.reports import report_page
 from plumbline.errors import PlumblineError
-from plumbline.pipeline.stage import STAGES
+from plumbline.product import Product
 
 ENDS: dict[str, tuple[list[str], list[str]]] = {
     "ingest": (["shop database"], []),
@@ -20,44 +20,29 @@ ENDS: dict[str, tuple[list[str], list[str]]] = {
 }
 """What a stage reads and writes outside the lake, which its events do not name as tables."""
 
-TOOLS = {
-    "ingest": "dlt",
-    "dbt_run": "dbt on Spark",
-    "ge_check": "Great Expectations",
-    "features": "Spark",
-    "distribution_check": "volume, nulls, PSI, KS",
-    "release": "manifest",
-    "materialize": "Feast",
-    "parity_check": "online = offline",
-    "lineage_check": "lineage completeness",
-    "dataset": "Feast, point in time",
-    "leakage_check": "leakage gates",
-    "train": "xgboost",
-    "register": "MLflow",
-    "deploy": "KServe",
-}
-
 
 class FlowError(PlumblineError):
     """There is no run to draw."""
 
 
-def mermaid(product: str) -> str:
+def mermaid(product: Product) -> str:
     """A Mermaid flowchart of the newest run that was published and trained on, from what its events say.
 
     Raises FlowError when there is none.
     """
     whole = [run for run in report_page.runs(product) if run.release is not None and "train" in run.stages]
     if not whole:
-        raise FlowError(f"no run of {product} was published and trained on yet: `make demo` makes one")
+        raise FlowError(f"no run of {product.name} was published and trained on yet: `make demo` makes one")
     run = whole[-1]
-    stages = [name for name in (*STAGES[product], *report_page.TRAINING) if name in run.stages]
+    stages = [name for name in (*product.daily_stages, *product.training_stages) if name in run.stages]
     edges = [edge for name in stages for edge in _edges(name, run.stages[name])]
     things = list(dict.fromkeys(thing for source, target in edges for thing in (source, target) if thing not in stages))
     lines = ["flowchart LR"]
-    for title, names in (("retail_features", STAGES[product]), ("ml_training_pipeline", report_page.TRAINING)):
+    for title, names in ((product.daily, product.daily_stages), (product.training, product.training_stages)):
         lines += [f"  subgraph {title}", "    direction LR"]
-        lines += [f'    {name}["{name}<br/><small>{TOOLS[name]}</small>"]' for name in names if name in stages]
+        lines += [
+            f'    {name}["{name}<br/><small>{product.stage(name).tool}</small>"]' for name in names if name in stages
+        ]
         ordered = [name for name in names if name in stages]
         lines += [f"    {first} ==> {second}" for first, second in pairwise(ordered)]
         lines.append("  end")

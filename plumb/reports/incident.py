@@ -16,16 +16,15 @@ from observability.rule import RUNBOOKS, Alert, alerts
 from observability.stack import ALERTMANAGER
 from plumb.reports import what_changed
 from plumbline import clock, provenance
-from plumbline.declared import LOG
 from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lake import tables as lake
-from plumbline.pipeline import stage
 from plumbline.registry import registered_models
 from plumbline.servers import services
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN, LOG
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 
 DOUBTED_DATA = ("DatasetIncomplete", "ParityBroken")
 DOUBTED_MODEL = ("PredictorFailing", "PredictorSlow", "ModelRefused")
@@ -91,10 +90,10 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     if current and good and good.release_id != current.release_id:
         found["differs"] = releases.diff(good, current)
         try:
-            found["changed"] = what_changed.what_changed(PRODUCT, str(good.release_id), str(current.release_id))
+            found["changed"] = what_changed.what_changed(CHURN, str(good.release_id), str(current.release_id))
         except (PlumblineError, ValueError) as error:  # a table that is broken may not be comparable
             unknown.append(f"what changed in the rows: {error}")
-    models = registered_models.versions()
+    models = registered_models.versions(CHURN.model)
     failed = [event["stage"] for event in found["since_release"] or [] if event["at"]]  # code has no time
     found["models"] = [str(model) for model in models if model.aliases]
     found["predictions_exposed"] = _exposed(alert, current, released=bool(numbers))
@@ -156,7 +155,7 @@ def way_back(
         return "plumb demo" if clock.is_replay() else "plumb ingest"
     if name in DOUBTED_DATA:
         return f'plumb releases undo --to {good.release_id} --why "{name}"' if good else by_the_book
-    if name in BY_THE_BOOK or (name in OF_STAGES and at_fault not in (None, *stage.STAGES[PRODUCT])):
+    if name in BY_THE_BOOK or (name in OF_STAGES and at_fault not in (None, *CHURN.daily_stages)):
         return by_the_book
     kept = [event["quarantine"] for event in since if event.get("quarantine")]
     if kept:

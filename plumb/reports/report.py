@@ -8,33 +8,35 @@ from plumb.reports import report_page
 from plumb.reports.report_page import METRICS, MODELS
 from plumbline import clock, files
 from plumbline.display import terminal
+from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 
-def show(product: str, answers: list[dict[str, Any]], seconds: dict[str, float], total: float, seen: int) -> None:
-    """Prints the summary and writes it to `<home>/report/summary.json`.
+def show(product: Product, answers: list[dict[str, Any]], seconds: dict[str, float], total: float, seen: int) -> None:
+    """Prints the summary and writes it to `<home>/report/<product>/summary.json`.
 
     `seen` is how many events the ledger had before: what those tell was not done now.
     """
-    release = releases.required(product)
-    trained = files.read_json(settings().home / "training" / str(release.release_id) / "run.json") or {}
+    release = releases.required(product.name)
+    trained = files.read_json(settings().home / "training" / product.name / str(release.release_id) / "run.json") or {}
     summary = {
         "clock": clock.now().isoformat(),
         "replay": clock.is_replay(),
         "release": {"release_id": release.release_id, "as_of": release.as_of, "tables": release.tables},
         "gates": release.gates,
-        "stages": _stages(product, seen),
+        "stages": _stages(product.name, seen),
         "training": trained,
         "answers": answers,
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "seconds_total": round(total, 1),
     }
-    path = settings().home / "report" / "summary.json"
+    path = settings().home / "report" / product.name / "summary.json"
     files.write_whole(path, files.dumps(summary))
     report_page.write(product)
     tell(summary, terminal.console(160))
@@ -65,7 +67,7 @@ def tell(summary: dict[str, Any], console: Console) -> None:
     console.print("\n[bold]Where to look next[/bold]")
     home = settings().home
     for what, where in (
-        ("the report", home / "report" / "index.html"),
+        ("the report", home / "report" / CHURN.name / "index.html"),
         ("data docs", home / "data_docs" / "index.html"),
         ("ask it yourself", "make up, then the curl line it prints"),
         ("a canary", "make demo-canary: a good model rolled out step by step, a bad one stopped at 10 %"),

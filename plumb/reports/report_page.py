@@ -13,11 +13,12 @@ from plumbline import files
 from plumbline.display import figures, page
 from plumbline.lake import distributions
 from plumbline.lake import tables as lake
-from plumbline.pipeline.stage import STAGES
+from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
 from serving.rollout import page as rollout_page
+from serving.rollout import state
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 METRICS = {"roc_auc": "ROC-AUC ↑", "pr_auc": "PR-AUC ↑", "log_loss": "log loss ↓", "brier": "Brier ↓"}
 MODELS = {"": "xgboost", "baseline_bgnbd_": "BG/NBD", "baseline_recency_": "days since last order"}
-TRAINING = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
 FEATURES = "features.customers"
 NOT_FEATURES = {"customer_id", "event_time", "snapshot_date", "created_at", "release_id"}
 STATES = {"COMPLETE": "good", "START": "second", "FAIL": "bad", "GATE_FAILED": "bad"}
@@ -61,25 +61,27 @@ class Run:
         return found
 
 
-def write(product: str) -> Path:
+def write(product: Product) -> Path:
     """Writes the index, the newest run's page and those that are older than their run; gives the index's path."""
-    folder = settings().home / "report"
+    folder = settings().home / "report" / product.name
     found = runs(product)
     for run in found:
         if run is found[-1] or _older(folder / run.file, run):
-            _write_run(folder / run.file, run, newest=run is found[-1])
-    rolled_out = rollout_page.write() if (settings().home / "rollouts").exists() else None
+            _write_run(product, folder / run.file, run, newest=run is found[-1])
+    rolled_out = rollout_page.write() if state.folder().exists() else None
     return page.write(folder / "index.html", "runs.html", runs=found[::-1], states=STATES, rolled_out=rolled_out)
 
 
-def runs(product: str) -> list[Run]:
+def runs(product: Product) -> list[Run]:
     """All daily runs that the ledger knows, oldest first, each with its release's training."""
-    published = {release.run_id: release for release in (releases.read(product, n) for n in releases.numbers(product))}
+    published = {
+        release.run_id: release for release in (releases.read(product.name, n) for n in releases.numbers(product.name))
+    }
     found: dict[str, Run] = {}
     training: dict[int, dict[str, dict[str, Any]]] = {}
-    for event in ledger.events(product):
+    for event in ledger.events(product.name):
         run_id, stage = event["run_id"], event["stage"]
-        if stage in STAGES[product]:
+        if stage in product.daily_stages:
             run = found.setdefault(run_id, Run(run_id, event.get("as_of", ""), release=published.get(run_id)))
             _newest(run.stages, event)
         elif (number := event.get("release_id")) is not None:
@@ -101,10 +103,10 @@ def _newest(stages: dict[str, dict[str, Any]], event: dict[str, Any]) -> None:
     stages[event["stage"]] = event
 
 
-def _write_run(path: Path, run: Run, newest: bool) -> None:
+def _write_run(product: Product, path: Path, run: Run, newest: bool) -> None:
     home = settings().home
     trained = _training(run.release)
-    summary = files.read_json(home / "report" / "summary.json") or {}
+    summary = files.read_json(home / "report" / product.name / "summary.json") or {}
     asked_now = (
         newest and run.release is not None and summary.get("release", {}).get("release_id") == run.release.release_id
     )
@@ -113,7 +115,7 @@ def _write_run(path: Path, run: Run, newest: bool) -> None:
         "run.html",
         run=run,
         states=STATES,
-        order=[name for name in (*STAGES["churn"], *TRAINING) if name in run.stages],
+        order=[name for name in (*product.daily_stages, *product.training_stages) if name in run.stages],
         tables=_tables(run),
         trained=trained,
         twin=_twin(run.release),
@@ -164,7 +166,7 @@ def _training(release: Release | None) -> dict[str, Any]:
     """What training said about its run on a release and about the dataset; empty when there was none."""
     if release is None:
         return {}
-    folder = settings().home / "training" / str(release.release_id)
+    folder = settings().home / "training" / release.product / str(release.release_id)
     return {**(files.read_json(folder / "dataset.json") or {}), **(files.read_json(folder / "run.json") or {})}
 
 
@@ -172,7 +174,7 @@ def _twin(release: Release | None) -> dict[str, Any]:
     """The scores of the dataset's leaky twin beside the honest ones, and what the gates said; empty without a twin."""
     if release is None:
         return {}
-    folder = settings().home / "training" / f"{release.release_id}-leaky"
+    folder = settings().home / "training" / release.product / f"{release.release_id}-leaky"
     about = files.read_json(folder / "dataset.json") or {}
     judged = files.read_json(folder / "leakage.json") or {}
     return {"scores": about["scores"], "gates": judged.get("gates", {})} if about else {}
@@ -182,7 +184,7 @@ def _plots(release: Release | None) -> list[tuple[str, str]]:
     """(name, SVG) of each plot that training drew."""
     if release is None:
         return []
-    folder = settings().home / "training" / str(release.release_id) / "plots"
+    folder = settings().home / "training" / release.product / str(release.release_id) / "plots"
     found = {path.stem: path.read_text() for path in folder.glob("*.svg")}
     return [
         (name, found[name])

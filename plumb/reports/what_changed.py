@@ -13,15 +13,18 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plumbline.contracts import contract as contracts
 from plumbline.errors import PlumblineError
 from plumbline.lake import distributions, table_diff, version_diff
 from plumbline.lake import tables as lake
 from plumbline.lineage import column_lineage
+from plumbline.product import Product
 from plumbline.registry import registered_models
-from plumbline.registry.registered_models import NAME, Registered
+from plumbline.registry.registered_models import Registered
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,7 +56,7 @@ class Side:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-def what_changed(product: str, before: str, after: str) -> dict[str, Any]:
+def what_changed(product: Product, before: str, after: str) -> dict[str, Any]:
     """What differs between two things, each named as a release's number, `model:N` or a day (YYYY-MM-DD).
 
     Raises WhatChangedError when one does not exist or the two are of different kinds, LakeError when a version cannot
@@ -83,12 +86,12 @@ def what_changed(product: str, before: str, after: str) -> dict[str, Any]:
     }
 
 
-def side(product: str, text: str) -> Side:
+def side(product: Product, text: str) -> Side:
     """What an argument names. Raises WhatChangedError that lists the forms when it names nothing."""
     if re.fullmatch(r"\d+", text):
-        release = releases.read(product, int(text))
+        release = releases.read(product.name, int(text))
         return _of_release(f"release {text}", release)
-    if match := re.fullmatch(rf"(?:model:|v|{NAME}:)(\d+)", text):
+    if match := re.fullmatch(rf"(?:model:|v|{product.model}:)(\d+)", text):
         return _of_model(product, match[1])
     try:
         day = date.fromisoformat(text)
@@ -96,7 +99,7 @@ def side(product: str, text: str) -> Side:
         raise WhatChangedError(
             f"{text!r}: expected a release's number (2), a model version (model:1) or a day (1998-06-30)"
         ) from None
-    known = [releases.read(product, number) for number in releases.numbers(product)]
+    known = [releases.read(product.name, number) for number in releases.numbers(product.name)]
     covering = [release for release in known if release.as_of <= day]
     if not covering:
         first = f"the first is of {known[0].as_of}" if known else "there is none yet"
@@ -108,15 +111,17 @@ def _of_release(name: str, release: Release) -> Side:
     return Side(name, release, release.tables, release.code_sha, release.lock_hash)
 
 
-def _of_model(product: str, version: str) -> Side:
-    found = registered_models.versions()
+def _of_model(product: Product, version: str) -> Side:
+    found = registered_models.versions(product.model)
     model = next((item for item in found if item.version == version), None)
     if model is None:
-        raise WhatChangedError(f"{NAME} has no version {version}; it has {[item.version for item in found] or 'none'}")
+        raise WhatChangedError(
+            f"{product.model} has no version {version}; it has {[item.version for item in found] or 'none'}"
+        )
     tags = model.tags
     named = (re.fullmatch(r"delta:(.+)@v=(\d+)", tags.get(tag, "")) for tag in ("data_version", "orders_version"))
     tables = {match[1]: int(match[2]) for match in named if match}
-    release = releases.read(product, int(tags["release_id"]))
+    release = releases.read(product.name, int(tags["release_id"]))
     metrics = registered_models.client().get_run(tags["run_id"]).data.metrics if "run_id" in tags else {}
     lock = tags.get("lock_hash", release.lock_hash)
     return Side(str(model), release, tables, tags.get("code_sha", release.code_sha), lock, model, dict(metrics))
@@ -141,13 +146,13 @@ def _table(name: str, old: Side, new: Side) -> dict[str, Any]:
     """A table's versions and, where they differ, its rows by key and its columns."""
     versions = old.tables.get(name), new.tables.get(name)
     about: dict[str, Any] = {"table": name, "before": versions[0], "after": versions[1], "rows": None, "columns": {}}
-    rejected = old.release.rejected, new.release.rejected
+    rejected, key = (old.release.rejected, new.release.rejected), contracts.of_table(name).key
     if versions[0] is None or versions[1] is None:
         return about
     if versions[0] == versions[1] and rejected[0] == rejected[1]:
         rows = lake.rows(name, versions[0])
         return about | {"rows": {"before": rows, "after": rows, "added": 0, "removed": 0, "changed": 0}}
-    return about | version_diff.compare(name, versions[0], versions[1], rejected)
+    return about | version_diff.compare(name, versions[0], versions[1], key, rejected)
 
 
 def _dbt(old: Side, new: Side) -> dict[str, str]:
@@ -316,4 +321,4 @@ def _git(*arguments: str) -> list[str]:
 def page_path(before: str, after: str) -> Path:
     """Where the page of two arguments lies."""
     safe = (re.sub(r"[^\w.-]", "-", text) for text in (before, after))
-    return settings().home / "report" / f"what-changed-{'-to-'.join(safe)}.html"
+    return settings().home / "report" / CHURN.name / f"what-changed-{'-to-'.join(safe)}.html"

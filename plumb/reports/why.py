@@ -12,12 +12,13 @@ from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.registry import registered_models
-from plumbline.registry.registered_models import CHAMPION, NAME
+from plumbline.registry.registered_models import CHAMPION
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release, ReleaseError
+from products.churn import CHURN
 from serving.churn import scorer
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 LOG, FEATURES, ORDERS = "serving.predictions", "features.customers", "analytics.orders"
 ORDER_COLUMNS = ("order_id", "order_date", "units", "total_cents", "known_at", "batch_id")
 
@@ -156,7 +157,7 @@ def _model(version: str) -> dict[str, Any]:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = client.get_model_version(NAME, version)
+        found = client.get_model_version(CHURN.model, version)
         run = client.get_run(found.run_id)
     except MlflowException as error:
         return {"version": version, "gone": str(error).partition("\n")[0]}

@@ -8,52 +8,54 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts import docs as contract_docs
-from plumbline.contracts.contract import DATASETS, SUFFIX, Column, ContractError
+from plumbline.contracts.contract import SUFFIX, Column, ContractError
 from plumbline.contracts.diff import LANDING
 from plumbline.lineage import column_lineage
+from plumbline.product import Product
 from plumbline.settings import ROOT
 
-MODELS = {
-    "analytics.orders": "dbt/models/marts/orders",
-    "analytics.customers": "dbt/models/marts/customers",
-}
-STAGED = {"shop.orders": "dbt/models/staging/stg_orders", "shop.customers": "dbt/models/staging/stg_customers"}
-FEATURES_SQL = "feature_repo/churn/jobs/customers.sql"
-DEFINITIONS = "feature_repo/churn/definitions.py"
 FEAST = {"Int32": "int", "Int64": "bigint", "Float32": "float", "Float64": "double", "String": "string"}
 
 
-def check() -> list[str]:
+def check(products: Sequence[Product]) -> list[str]:
     """Every place that says other than its contract, a sentence each; none when all is well."""
-    found: list[str] = []
-    for name, look in CHECKS.items():
-        try:
-            found += look()
-        except (ContractError, OSError, SyntaxError, KeyError) as error:
-            found.append(f"{name}: {error}")
+    found: list[str] = list(_strays(products))
+    for product in products:
+        for name, look in CHECKS.items():
+            try:
+                found += look(product)
+            except (ContractError, OSError, SyntaxError, KeyError) as error:
+                found.append(f"{name}: {error}")
     return list(dict.fromkeys(found))
 
 
-def refuse_drift() -> dict[str, Any]:
+def refuse_drift(products: Sequence[Product]) -> dict[str, Any]:
     """What was checked. Raises ContractError that names every file that says other than its contract."""
-    if found := check():
+    if found := check(products):
         raise ContractError(
             f"{len(found)} places do not say what the contracts say:\n  "
             + "\n  ".join(found)
             + "\n  The contract is the one source: mend the place, or change the contract first. "
             "docs/contracts.md is written anew by `plumb contract docs`."
         )
-    return {"contracts": list(DATASETS), "checked": list(CHECKS), "verdict": "passed"}
+    named = [dataset for product in products for dataset in product.contracted]
+    return {"contracts": named, "checked": list(CHECKS), "verdict": "passed"}
 
 
-def _files() -> Iterator[str]:
-    known = {f"{dataset}{SUFFIX}" for dataset in DATASETS}
-    for dataset in DATASETS:
+def _strays(products: Sequence[Product]) -> Iterator[str]:
+    datasets = [dataset for product in products for dataset in product.contracted]
+    for path in sorted(contracts.folder().glob(f"*{SUFFIX}")):
+        if path.name.removesuffix(SUFFIX) not in datasets:
+            yield f"{path}: no dataset of ours has that name; there are {', '.join(datasets)}"
+
+
+def _files(product: Product) -> Iterator[str]:
+    for dataset in product.contracted:
         contract = contracts.load(dataset)
         for rename in contract.renames:
             if rename.effective - rename.announced < contracts.NOTICE:
@@ -62,13 +64,11 @@ def _files() -> Iterator[str]:
                     f"{contracts.NOTICE.days} days before it takes effect, not before "
                     f"{rename.announced + contracts.NOTICE}"
                 )
-    for path in sorted(contracts.folder().glob(f"*{SUFFIX}")):
-        if path.name not in known:
-            yield f"{path}: no dataset of ours has that name; there are {', '.join(DATASETS)}"
 
 
-def _marts() -> Iterator[str]:
-    for dataset, stem in MODELS.items():
+def _marts(product: Product) -> Iterator[str]:
+    for dataset, source in zip(product.marts, product.sources, strict=True):
+        stem = f"dbt/models/marts/{source}"
         columns = contracts.load(dataset).columns
         described = _described(stem)
         yield from _same_names(f"{stem}.yml", described, dataset, columns)
@@ -95,8 +95,9 @@ def _same_column(place: str, described: Mapping[str, Any], dataset: str, column:
             yield f"{place}: tests {expression!r}, contract {dataset} has the minimum {column.minimum}"
 
 
-def _staging() -> Iterator[str]:
-    for dataset, stem in STAGED.items():
+def _staging(product: Product) -> Iterator[str]:
+    for source in product.sources:
+        dataset, stem = f"shop.{source}", f"dbt/models/staging/stg_{source}"
         contract = contracts.load(dataset)
         for what, names in ((f"{stem}.yml", _described(stem)), (f"{stem}.sql", _selected(stem))):
             given = {name for name in names if name not in LANDING}
@@ -111,22 +112,32 @@ def _staging() -> Iterator[str]:
             yield from (f"{what}: has {name}, which contract {dataset} does not promise" for name in sorted(given))
 
 
-def _features() -> Iterator[str]:
-    dataset = "features.customers"
+def features_sql(product: Product) -> str:
+    """The file of the product's one feature SQL."""
+    return f"feature_repo/{product.name}/jobs/{product.features.partition('.')[2]}.sql"
+
+
+def definitions(product: Product) -> str:
+    """The file of the product's feature definitions."""
+    return f"feature_repo/{product.name}/definitions.py"
+
+
+def _features(product: Product) -> Iterator[str]:
+    dataset, file = product.features, features_sql(product)
     columns = contracts.load(dataset).columns
-    given = column_lineage.outputs((ROOT / FEATURES_SQL).read_text())
-    yield from _same_names(FEATURES_SQL, given, dataset, columns)
+    given = column_lineage.outputs((ROOT / file).read_text())
+    yield from _same_names(file, given, dataset, columns)
     for name in columns.keys() & given.keys():
         cast = re.match(r"CAST\(.*\bAS\s+(\w+)\s*\)$", " ".join(given[name].split()), re.IGNORECASE)
         if cast and cast.group(1).lower() != columns[name].type:
-            yield f"{FEATURES_SQL}: {name} is {cast.group(1).lower()}, contract {dataset} says {columns[name].type}"
+            yield f"{file}: {name} is {cast.group(1).lower()}, contract {dataset} says {columns[name].type}"
 
 
-def _feast() -> Iterator[str]:
-    dataset = "features.customers"
+def _feast(product: Product) -> Iterator[str]:
+    dataset, file = product.features, definitions(product)
     columns = contracts.load(dataset).columns
-    for name, (kind, description) in feast_fields((ROOT / DEFINITIONS).read_text()).items():
-        place = f"{DEFINITIONS}: {name}"
+    for name, (kind, description) in feast_fields((ROOT / file).read_text(), product.view).items():
+        place = f"{file}: {name}"
         if name not in columns:
             yield f"{place} is not in contract {dataset}"
         elif FEAST.get(kind) != columns[name].type:
@@ -135,26 +146,26 @@ def _feast() -> Iterator[str]:
             yield f"{place}: description {description!r}, contract {dataset} says {columns[name].description!r}"
 
 
-def _docs() -> Iterator[str]:
+def _docs(product: Product) -> Iterator[str]:
     path = ROOT / contract_docs.PATH
-    if not path.exists() or path.read_text() != contract_docs.page():
+    if not path.exists() or path.read_text() != contract_docs.page(product):
         yield f"{contract_docs.PATH} is not what the contracts give: `plumb contract docs` writes it anew"
 
 
-CHECKS: dict[str, Callable[[], Iterable[str]]] = {
+CHECKS: dict[str, Callable[[Product], Iterable[str]]] = {
     "contracts": _files,
     "dbt marts": _marts,
     "dbt staging": _staging,
-    FEATURES_SQL: _features,
-    DEFINITIONS: _feast,
+    "feature SQL": _features,
+    "feature definitions": _feast,
     contract_docs.PATH: _docs,
 }
 
 
-def feast_fields(source: str) -> dict[str, tuple[str, str]]:
-    """Type and description of each Field of the view `customer_features`, read without loading Feast."""
+def feast_fields(source: str, view: str) -> dict[str, tuple[str, str]]:
+    """Type and description of each Field of a view, read without loading Feast; its variable has the view's name."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "customer_features":
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == view:
             fields = [n for n in ast.walk(node.value) if isinstance(n, ast.Call) and _called(n) == "Field"]
             made = [{k.arg: k.value for k in field.keywords} for field in fields]
             return {
@@ -164,7 +175,7 @@ def feast_fields(source: str) -> dict[str, tuple[str, str]]:
                 )
                 for m in made
             }
-    raise ContractError(f"{DEFINITIONS} has no view customer_features")
+    raise ContractError(f"the feature definitions have no view {view}")
 
 
 def _called(node: ast.Call) -> str:

@@ -23,12 +23,6 @@ from plumbline.settings import settings
 if TYPE_CHECKING:
     from open_data_contract_standard.model import OpenDataContractStandard, SchemaProperty
 
-SHOP = {"orders": "shop.orders", "customers": "shop.customers"}
-"""The shop's tables that land, by the name that they have there, and the contract of each."""
-
-DATASETS = (*SHOP.values(), "analytics.orders", "analytics.customers", "features.customers", "serving.predictions")
-"""Every dataset that has to have a contract."""
-
 SUFFIX = ".odcs.yaml"
 RECORDED = "recorded_at"
 """When the shop recorded a row: what landing's windows are over."""
@@ -110,6 +104,7 @@ class Contract:
     """What one dataset promises. `key` names the columns that together tell one row from another."""
 
     dataset: str
+    product: str
     physical: str
     version: str
     title: str
@@ -159,7 +154,13 @@ def load(dataset: str) -> Contract:
 
 def shop(table: str) -> Contract:
     """The contract of a table of the shop, by the name that it has there."""
-    return load(SHOP[table])
+    return load(f"shop.{table}")
+
+
+def of_table(table: str) -> Contract:
+    """The contract that a lake table's rows keep: a raw table's is that of the shop's table."""
+    schema, _, name = table.partition(".")
+    return shop(name) if schema == "raw" else load(table)
 
 
 @cache
@@ -191,6 +192,7 @@ def _load(path: Path, changed: int) -> Contract:
     said = document.description
     return Contract(
         dataset=dataset,
+        product=document.dataProduct or "",
         physical=table.physicalName or dataset,
         version=str(document.version),
         title=document.name or dataset,

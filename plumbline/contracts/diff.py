@@ -14,6 +14,7 @@ from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from plumbline.state import releases
 
 LANDING = {
@@ -25,8 +26,6 @@ LANDING = {
 
 DELTA = {"long": "bigint", "integer": "int"}
 """Delta's names of types where Spark's SQL has another."""
-
-PRODUCT = "churn"
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,9 @@ def delta_types(table: str, version: int | None = None) -> dict[str, str]:
     return found
 
 
-def of_lake() -> list[Difference]:
+def of_lake(product: Product) -> list[Difference]:
     """Every lake table in force against its contract; raw tables against the shop's, with what landing adds."""
-    release = releases.in_force(PRODUCT)
+    release = releases.in_force(product.name)
     found = []
     for dataset in release.tables if release else ():
         version = release.version(dataset) if release else None
@@ -94,7 +93,7 @@ def of_lake() -> list[Difference]:
             promised = contracts.shop(dataset.partition(".")[2])
             own = of_table(dataset, version, promised)
             found += [d for d in own if not (d.change == "added" and _ours(d.column))]
-        elif dataset in contracts.DATASETS:
+        elif dataset in product.contracted:
             found += of_table(dataset, version)
     return found
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from plumbline import files
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column, Contract
+from plumbline.product import Product
 from plumbline.settings import ROOT
 
 PATH = "docs/contracts.md"
 
 
-def write() -> str:
+def write(product: Product) -> str:
     """Writes the page anew; its path."""
-    files.write_whole(ROOT / PATH, page())
+    files.write_whole(ROOT / PATH, page(product))
     return PATH
 
 
-def page() -> str:
+def page(product: Product) -> str:
     """The page: a section for each dataset."""
     parts = [
         "<!-- Generated from contracts/*.odcs.yaml by `plumb contract docs`. Do not edit: `make lint` compares. -->",
@@ -24,7 +25,7 @@ def page() -> str:
         "What each dataset promises. How an owner changes one, and what happens to data that breaks it: "
         "[contracts-and-quarantine.md](contracts-and-quarantine.md).\n",
     ]
-    return "\n".join([*parts, *(_section(contracts.load(dataset)) for dataset in contracts.DATASETS)]).rstrip() + "\n"
+    return "\n".join([*parts, *(_section(contracts.load(dataset)) for dataset in product.contracted)]).rstrip() + "\n"
 
 
 def _section(contract: Contract) -> str:

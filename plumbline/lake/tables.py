@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+SCHEMAS = ("raw", "staging", "analytics", "features", "serving")
+"""What the lake's folders are called; datasets of other names lie elsewhere."""
+
 KEEP_LOG = {"delta.enableExpiredLogCleanup": "false"}
 """For each table that is made: Delta never cuts its log, or a version that a release names could not be opened."""
 
@@ -32,6 +35,11 @@ def uri(table: str) -> str:
     if not name:
         raise LakeError(f"table {table!r}: expected `schema.table`, as in `features.customers`")
     return f"{settings().lake_uri}/{schema}/{name}"
+
+
+def holds(dataset: str) -> bool:
+    """Whether a dataset of that name lies in the lake."""
+    return dataset.partition(".")[0] in SCHEMAS
 
 
 def open_table(table: str, version: int | None = None) -> DeltaTable:

@@ -6,7 +6,7 @@ are compared folder by folder (a partition each), so that a table written anew i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from plumbline.lake import tables as lake
@@ -15,34 +15,27 @@ from plumbline.lake.table_diff import differs
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = {
-    "raw.orders": ["order_id"],
-    "raw.customers": ["customer_id"],
-    "analytics.orders": ["order_id"],
-    "analytics.customers": ["customer_id"],
-    "features.customers": ["customer_id", "snapshot_date"],
-}
 BOOKKEEPING = {"loaded_at", "created_at", "release_id", "batch_id", "_dlt_load_id", "_dlt_id"}
 """Who wrote a row and when: not what is in it."""
 
 
 def compare(
-    table: str, before: int, after: int, without: tuple[Iterable[str], Iterable[str]] = ((), ())
+    table: str, before: int, after: int, key: Sequence[str], without: tuple[Iterable[str], Iterable[str]] = ((), ())
 ) -> dict[str, Any]:
     """What differs: `rows` (before, after, added, removed, changed), `columns` (added, removed, retyped).
 
-    `without` names the batches that are left out on each side. Counts by key are None for a table whose key is not
-    known here.
+    `key` tells one row from another: without one, counts by key are None. `without` names the batches that are left out
+    on each side.
     """
     sides = [_Side(table, version, set(batches)) for version, batches in zip((before, after), without, strict=True)]
     shared = set(sides[0].files) & set(sides[1].files) if sides[0].without == sides[1].without else set()
     counts: dict[str, int | None] = {"before": sides[0].count(), "after": sides[1].count()}
-    counts |= dict.fromkeys(("added", "removed", "changed"), 0 if table in KEYS else None)
-    if table in KEYS:
+    counts |= dict.fromkeys(("added", "removed", "changed"), 0 if key else None)
+    if key:
         folders = sorted({_folder(path) for side in sides for path in side.files if path not in shared})
         for folder in folders:
             old, new = (side.read(folder, shared) for side in sides)
-            for name, number in _by_key(old, new, KEYS[table]).items():
+            for name, number in _by_key(old, new, list(key)).items():
                 counts[name] = (counts[name] or 0) + number
     return {"rows": counts, "columns": _columns(sides[0].types, sides[1].types)}
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import __version__, clock
-from plumbline.declared import LAKE, LOG, NAMESPACE, PARENT, job
 from plumbline.lake import tables as lake
 from plumbline.lineage import client, columns, sending
 from plumbline.observed import Assertion, Watch
+from plumbline.product import NAMESPACE, PARENT, Product
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ TAGS = ("run_id", "release_id", "base", "code_sha")
 class Run:
     """One run of a stage, as its events name it: the product, the ledger's head, and when it began."""
 
-    product: str
+    product: Product
     head: dict[str, Any]
     began: str
 
     @property
     def run_id(self) -> str:
-        return run_id(self.product, self.head, self.began)
+        return run_id(self.product.name, self.head, self.began)
 
 
 def run_id(product: str, head: dict[str, Any], began: str) -> str:
@@ -53,7 +53,7 @@ def run_id(product: str, head: dict[str, Any], began: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def started(product: str, head: dict[str, Any], began: str, watch: Watch | None = None) -> Run:
+def started(product: Product, head: dict[str, Any], began: str, watch: Watch | None = None) -> Run:
     """Sends a START, with what was seen so far of one that goes on; gives the run that `ended` is told about."""
     run = Run(product, head, began)
     _guarded(lambda: _send(run, "START", began, watch, {}))
@@ -68,7 +68,7 @@ def ended(run: Run, state: str, at: str, watch: Watch | None, entry: dict[str, A
     _guarded(lambda: _send(run, STATES[state], at, watch, entry))
 
 
-def killed(product: str, event: dict[str, Any]) -> None:
+def killed(product: Product, event: dict[str, Any]) -> None:
     """Sends the end of a run that began and never ended; `event` is its START in the ledger."""
     head = {name: value for name, value in event.items() if name not in ("at", "state")}
     run, at = Run(product, head, event["at"]), clock.wall().isoformat()
@@ -86,7 +86,7 @@ def _send(run: Run, kind: str, at: str, watch: Watch | None, entry: dict[str, An
     ol, facets, _ = client.load()
     facets.set_producer(PRODUCER)
     head = run.head
-    told: dict[str, Any] = {"tags": _tags(run.product, {**head, **entry})}
+    told: dict[str, Any] = {"tags": _tags(run.product.name, {**head, **entry})}
     if (day := head.get("as_of")) is not None:
         end = clock.end_of(day if isinstance(day, date) else date.fromisoformat(str(day)))
         told["nominalTime"] = facets.nominal_time_run.NominalTimeRunFacet(
@@ -106,7 +106,7 @@ def _send(run: Run, kind: str, at: str, watch: Watch | None, entry: dict[str, An
         eventTime=_utc(at),
         eventType=ol.RunState[kind],
         run=ol.Run(runId=run.run_id, facets=told),
-        job=ol.Job(namespace=NAMESPACE, name=job(head["stage"]), facets={"jobType": kind_of_job}),
+        job=ol.Job(namespace=NAMESPACE, name=run.product.job(head["stage"]), facets={"jobType": kind_of_job}),
         inputs=inputs,
         outputs=outputs,
         producer=PRODUCER,
@@ -162,7 +162,7 @@ class _Datasets:
         made: dict[str, Any] = {}
         if version is not None:
             made["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
-        if name not in (*LAKE, LOG):
+        if not lake.holds(name):
             return made
         root, where = settings().lake_uri, lake.uri(name)
         scheme, _, rest = where.rpartition("://")

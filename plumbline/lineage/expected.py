@@ -12,14 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from plumbline.declared import BY_HAND, STAGES, job
+from plumbline.product import Product
 from plumbline.settings import ROOT
 
 DBT = ROOT / "dbt"
 APART = "business"
 """The folder of models that are no part of the daily run: `plumb kpis` builds them, and declares what from."""
 
-DEFINITIONS = ROOT / "feature_repo" / "churn" / "definitions.py"
 REFERENCE = re.compile(r"\bref\(\s*['\"](\w+)['\"]\s*\)")
 SOURCE = re.compile(r"\b(?:source|pinned|landed_before)\(\s*['\"](\w+)['\"]\s*,\s*['\"](\w+)['\"]\s*\)")
 CONFIG = re.compile(r"\b(alias|schema|materialized)\s*=\s*['\"](\w+)['\"]")
@@ -39,42 +38,42 @@ class Edge:
 
 
 @cache
-def edges() -> tuple[Edge, ...]:
+def edges(product: Product) -> tuple[Edge, ...]:
     """Every expected edge between datasets, sorted; a dataset that is carried on from itself has none to itself."""
-    makers = {target: stage for stage, declared in STAGES.items() for target in declared.flows}
     found = {
-        Edge(source, job(makers.get(target, "dbt_run")), target)
-        for target, sources in marts().items()
-        for source in sources
+        Edge(source, product.job(stage.name), target)
+        for stage in product.stages
+        for target in stage.flows
+        for source in marts(product).get(target, ())
     }
-    for stage, declared in STAGES.items():
-        if declared.dag == BY_HAND:  # may happen, and is not expected
+    for stage in product.stages:
+        if stage.dag == product.by_hand:  # may happen, and is not expected
             continue
-        for target, sources in declared.flows.items():
-            found |= {Edge(source, job(stage), target) for source in sources if source != target}
-    for table in feast_tables().values():  # what a view reads is what materialization reads
-        found |= {Edge(table, job("materialize"), target) for target in STAGES["materialize"].flows}
+        for target, sources in stage.flows.items():
+            found |= {Edge(source, product.job(stage.name), target) for source in sources if source != target}
+    for table in feast_tables(product).values():  # what a view reads is what materialization reads
+        found |= {Edge(table, product.job("materialize"), target) for target in product.stage("materialize").flows}
     return tuple(sorted(found))
 
 
-def downstream(dataset: str) -> tuple[str, ...]:
+def downstream(product: Product, dataset: str) -> tuple[str, ...]:
     """All datasets that are made from this one, directly or not, nearest first; the predictor's endpoint is one."""
     found: list[str] = []
     waiting = [dataset]
     for current in waiting:
-        for edge in edges():
+        for edge in edges(product):
             if edge.source == current and edge.target not in (dataset, *found):
                 found.append(edge.target)
                 waiting.append(edge.target)
     return tuple(found)
 
 
-def upstream(dataset: str) -> tuple[Edge, ...]:
+def upstream(product: Product, dataset: str) -> tuple[Edge, ...]:
     """The expected edges that lead to a dataset, from the shop on, nearest first."""
     found: list[Edge] = []
     waiting = [dataset]
     for current in waiting:
-        for edge in edges():
+        for edge in edges(product):
             if edge.target == current:
                 found.append(edge)
                 waiting += [edge.source] if edge.source not in waiting else []
@@ -82,11 +81,12 @@ def upstream(dataset: str) -> tuple[Edge, ...]:
 
 
 @cache
-def marts() -> dict[str, tuple[str, ...]]:
-    """Each table that the daily run's dbt makes, with the tables outside dbt, or of other marts, that its SQL reads.
+def marts(product: Product) -> dict[str, tuple[str, ...]]:
+    """Each of the product's tables that dbt makes, with the tables outside dbt, or of other marts, that its SQL reads.
 
     Views are no tables: what a mart takes from staging it takes from what staging reads.
     """
+    declared = {target for stage in product.stages for target in stage.flows}
     paths = (path for path in sorted((DBT / "models").rglob("*.sql")) if path.parent.name != APART)
     models = {path.stem: _model(path) for path in paths}
 
@@ -96,7 +96,19 @@ def marts() -> dict[str, tuple[str, ...]]:
             found |= {models[other]["table"]} if models[other]["is_table"] else sources(other)
         return found
 
-    return {model["table"]: tuple(sorted(sources(name))) for name, model in models.items() if model["is_table"]}
+    return {
+        model["table"]: tuple(sorted(sources(name)))
+        for name, model in models.items()
+        if model["table"] in declared and model["is_table"]
+    }
+
+
+@cache
+def incremental(product: Product) -> tuple[str, ...]:
+    """Of the product's marts, those that dbt merges new rows into instead of making them anew."""
+    paths = (path for path in sorted((DBT / "models").rglob("*.sql")) if path.parent.name != APART)
+    found = {model["table"] for model in map(_model, paths) if model["is_incremental"]}
+    return tuple(table for table in product.marts if table in found)
 
 
 def of_manifest(manifest: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -117,13 +129,22 @@ def of_manifest(manifest: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return {named(node): tuple(sorted(sources(node))) for node in models if node["config"]["materialized"] != "view"}
 
 
+def definitions(product: Product) -> Path:
+    """The product's feature definitions."""
+    return ROOT / "feature_repo" / product.name / "definitions.py"
+
+
 @cache
-def feast_tables() -> dict[str, str]:
+def feast_tables(product: Product) -> dict[str, str]:
     """Each feature view with the table that it reads, from the text of definitions.py: importing Feast takes seconds.
 
-    Raises ValueError for a view whose source is not a function with the relation as its default.
+    None for a product without features. Raises ValueError for a view whose source is not a function with the relation
+    as its default.
     """
-    tree = ast.parse(DEFINITIONS.read_text())
+    path = definitions(product)
+    if not path.exists():
+        return {}
+    tree = ast.parse(path.read_text())
     relations = {
         node.name: node.args.defaults[0].value
         for node in tree.body
@@ -135,7 +156,7 @@ def feast_tables() -> dict[str, str]:
             given = {word.arg: word.value for word in node.keywords}
             made_by = given["source"].func if isinstance(given["source"], ast.Call) else None
             if not isinstance(made_by, ast.Name) or made_by.id not in relations:
-                raise ValueError(f"{DEFINITIONS}: the source of {ast.unparse(given['name'])} names no table")
+                raise ValueError(f"{path}: the source of {ast.unparse(given['name'])} names no table")
             found[str(ast.literal_eval(given["name"]))] = str(relations[made_by.id])
     return found
 
@@ -147,6 +168,7 @@ def _model(path: Path) -> dict[str, Any]:
     return {
         "table": f"{config['schema']}.{config.get('alias', path.stem)}",
         "is_table": config["materialized"] != "view",
+        "is_incremental": config["materialized"] == "incremental",
         "refs": sorted(set(REFERENCE.findall(text))),
         "sources": sorted({f"{source}.{table}" for source, table in SOURCE.findall(text)}),
     }

@@ -13,15 +13,16 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from plumbline import declared
-from plumbline.declared import CHAMPION, MODELS, STAGES
 from plumbline.lineage import expected
 from plumbline.lineage.runs import Events, LineageError, Port, Run
+from plumbline.product import Product
 from plumbline.state import releases
 
-PRODUCT = "churn"
-LATEST = {"champion": CHAMPION, "challenger": MODELS, "churn_xgb": MODELS, "endpoint": declared.ENDPOINT}
-"""Words for the newest version of a dataset."""
+
+def latest(product: Product) -> dict[str, str]:
+    """Words for the newest version of a dataset."""
+    words = {"champion": product.champion, "challenger": product.models, "endpoint": product.endpoint}
+    return {**words, product.model: product.models}
 
 
 @dataclass
@@ -84,28 +85,29 @@ class Graph:
         }
 
 
-def of(asked: str, events: Events) -> Graph:
+def of(asked: str, events: Events, product: Product) -> Graph:
     """The graph around a dataset (`features.customers`, `features.customers@3`), a model (`champion`, `3`) or a run.
 
     Raises LineageError when no event names it.
     """
-    dataset, run_id = _names(asked)
+    dataset, run_id = _names(asked, product)
     runs = events.runs(dataset, run_id)
-    starts = _resolved(asked, runs, events.where)
+    starts = _resolved(asked, runs, events.where, product)
     graph = Graph(starts[0], events.where)
-    index = _Index(runs)
+    index = _Index(runs, product)
     for start in starts:
         _up(graph, index, start)
         _down(graph, index, start)
     return graph
 
 
-def sources(run: Run, target: Port) -> list[Port]:
+def sources(run: Run, target: Port, product: Product) -> list[Port]:
     """Of what a run opened, what an output is made from: one version of each dataset.
 
     That of the output itself when it is among them (a champion is that version of the model), else the newest.
     """
-    flows = {**STAGES[run.stage].flows, **expected.marts()} if run.stage in STAGES else {}
+    stage = product.by_name.get(run.stage)
+    flows = {**stage.flows, **expected.marts(product)} if stage and run.job == product.job(run.stage) else {}
     wanted = set(flows[target.dataset]) if target.dataset in flows else None
     written = {port.dataset for port in run.outputs}
     found: dict[str, Port] = {}
@@ -120,7 +122,8 @@ def sources(run: Run, target: Port) -> list[Port]:
 class _Index:
     """Runs by what they wrote and opened; who opened an unknown version is taken to have opened the newest."""
 
-    def __init__(self, runs: list[Run]) -> None:
+    def __init__(self, runs: list[Run], product: Product) -> None:
+        self.product = product
         self.wrote: dict[Port, list[Run]] = defaultdict(list)
         self.opened: dict[Port, list[Run]] = defaultdict(list)
         written = sorted((port for run in runs for port in run.outputs), key=lambda port: port.rank)
@@ -145,7 +148,7 @@ class _Index:
         """
         found: dict[tuple[str, tuple[Port, ...]], list[Run]] = defaultdict(list)
         for run in self.opened.get(port, []):
-            made = tuple(target for target in run.outputs if port in sources(run, target))
+            made = tuple(target for target in run.outputs if port in sources(run, target, self.product))
             newest = max(other.rank for other in run.inputs if other.dataset == port.dataset)
             if made or (not run.outputs and port.rank == newest):
                 found[run.job, made].append(run)
@@ -164,7 +167,7 @@ def _up(graph: Graph, index: _Index, port: Port) -> None:
             continue
         seen.add(port)
         run, graph.alike[str(port)] = writer
-        made_from = sources(run, port)
+        made_from = sources(run, port, index.product)
         _add(graph, run, made_from)
         graph.edges[run.run_id, str(port)] = None
         for source in made_from:
@@ -198,22 +201,22 @@ def _add(graph: Graph, run: Run, led_on: list[Port]) -> None:
     graph.also[run.run_id] = rest if before is None else [port for port in before if port in rest]
 
 
-def _names(asked: str) -> tuple[str | None, str | None]:
+def _names(asked: str, product: Product) -> tuple[str | None, str | None]:
     """The dataset that a word can only mean, or else that it may be a run's id."""
-    if asked in LATEST:
-        return LATEST[asked], None
+    if asked in latest(product):
+        return latest(product)[asked], None
     if asked.isdecimal():
-        return MODELS, None
+        return product.models, None
     name = asked.partition("@")[0]
     return (name, None) if "." in name else (None, asked)
 
 
-def _resolved(asked: str, runs: list[Run], where: str) -> list[Port]:
+def _resolved(asked: str, runs: list[Run], where: str, product: Product) -> list[Port]:
     """What is meant: a port, or all that a run wrote (else opened). Raises LineageError."""
     ports = {port for run in runs for port in (*run.outputs, *run.inputs)}
-    dataset, version = LATEST.get(asked, asked), None
+    dataset, version = latest(product).get(asked, asked), None
     if asked.isdecimal():
-        dataset, version = MODELS, asked
+        dataset, version = product.models, asked
     elif "@" in asked:
         dataset, _, version = asked.partition("@")
         version = re.sub(r"^v=?(?=\d+$)", "", version)
@@ -225,7 +228,7 @@ def _resolved(asked: str, runs: list[Run], where: str) -> list[Port]:
             )
         return [port]
     if known:
-        return [_in_force(dataset, known) or _last_written(dataset, runs) or known[-1]]
+        return [_in_force(dataset, known, product) or _last_written(dataset, runs) or known[-1]]
     named = [run for run in runs if asked in (run.run_id, run.tags.get("run_id"))]
     if of_run := [port for run in named[-1:] for port in (run.outputs or run.inputs)]:
         return of_run
@@ -236,9 +239,9 @@ def _resolved(asked: str, runs: list[Run], where: str) -> list[Port]:
     raise LineageError(f"no event in {where} names {asked!r}: {hint}")
 
 
-def _in_force(dataset: str, known: list[Port]) -> Port | None:
+def _in_force(dataset: str, known: list[Port], product: Product) -> Port | None:
     """The version that the release in force names: after an undo that is not the newest."""
-    release = releases.in_force(PRODUCT)
+    release = releases.in_force(product.name)
     port = Port(dataset, str(release.tables[dataset])) if release and dataset in release.tables else None
     return port if port in known else None
 

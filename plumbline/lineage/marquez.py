@@ -12,13 +12,14 @@ import json
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Container, Iterable
 from typing import Any
 from urllib.parse import quote
 
-from plumbline.declared import NAMESPACE, STAGES
 from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import runs
 from plumbline.lineage.runs import LineageError, Port, Run
+from plumbline.product import NAMESPACE, Product
 
 API = "/api/v1"
 DEPTH = 20
@@ -28,14 +29,14 @@ PAGE, PAGES = 100, 30
 """Events asked for at once, and how often at most: what is older has no versions for what was opened."""
 
 STATES = {"COMPLETED": "COMPLETE", "FAILED": "FAIL", "ABORTED": "ABORT", "RUNNING": "START", "NEW": "START"}
-DAGS = {declared.dag for declared in STAGES.values()}
 
 
 class Marquez:
-    """Asks a Marquez; `page` is how many events it is asked for at once."""
+    """Asks a Marquez; `products` are those whose jobs it knows, `page` is how many events it is asked for at once."""
 
-    def __init__(self, url: str, page: int = PAGE) -> None:
+    def __init__(self, url: str, products: Iterable[Product], page: int = PAGE) -> None:
         self.url, self.page = url.rstrip("/"), page
+        self.dags = {stage.dag for product in products for stage in product.stages}
 
     @property
     def where(self) -> str:
@@ -69,7 +70,7 @@ class Marquez:
 
     def _of_job(self, job: dict[str, Any]) -> list[Run]:
         """The job's runs; where Marquez tells none, one whose state nobody knows, from the graph's edges."""
-        name = posted_name(job["name"], job.get("parentJobName"))
+        name = posted_name(job["name"], job.get("parentJobName"), self.dags)
         told = self._get(f"/namespaces/{NAMESPACE}/jobs/{quote(job['name'])}/runs")
         if told is None:
             inputs, outputs = ([Port(one["name"]) for one in _ours(job[side])] for side in ("inputs", "outputs"))
@@ -117,10 +118,10 @@ class Marquez:
             raise ServiceUnavailable(f"Marquez at {self.where} does not answer {path}: {error}") from None
 
 
-def posted_name(name: str, parent: str | None) -> str:
+def posted_name(name: str, parent: str | None, dags: Container[str]) -> str:
     """A job's name as it was posted: without its parent's in front, where that was put there."""
     rest = name.removeprefix(f"{parent}.") if parent else name
-    return rest if rest.partition(".")[0] in DAGS else name
+    return rest if rest.partition(".")[0] in dags else name
 
 
 def _run(job: str, told: dict[str, Any]) -> Run:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from plumbline.declared import NAMESPACE
 from plumbline.errors import PlumblineError
 from plumbline.lineage import sending
+from plumbline.product import NAMESPACE
 
 
 class LineageError(PlumblineError):

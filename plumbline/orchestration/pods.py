@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from plumbline.declared import PARENT
+from plumbline.product import PARENT
 from plumbline.settings import PREFIX, Settings, settings
 
 if TYPE_CHECKING:

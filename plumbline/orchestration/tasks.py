@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
-from plumbline.declared import PARENT
 from plumbline.errors import GateFailed
 from plumbline.orchestration.operators import DAG_RUN, ending_at_gates
+from plumbline.product import PARENT
 from plumbline.settings import settings
 
 if TYPE_CHECKING:

@@ -7,24 +7,28 @@ from contextlib import contextmanager
 
 from plumbline import files, observed
 from plumbline.lineage import events
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import ledger
 
 
 @contextmanager
-def lease(product: str, name: str, what: str = "run") -> Iterator[None]:
+def lease(product: Product, name: str, what: str = "run") -> Iterator[None]:
     """Holds the product's lease of this kind (run, training, …) for a stage; it is freed however the command ends.
 
     Raises Conflict when another command holds it. Whoever holds it knows that a START of the stage without an end is
     a run that was killed, and records that end.
     """
-    path = settings().home / "leases" / (f"{product}.lock" if what == "run" else f"{product}-{what}.lock")
-    with files.locked(path, wait=False, held=f"another {what} of {product} is at work"):
-        if killed := ledger.unended(product, name):
+    file = f"{product.name}.lock" if what == "run" else f"{product.name}-{what}.lock"
+    path = settings().home / "leases" / file
+    with files.locked(path, wait=False, held=f"another {what} of {product.name} is at work"):
+        if killed := ledger.unended(product.name, name):
             events.killed(product, killed)
             begun = killed.pop("at")
-            ledger.record(product, {**killed, "state": "KILLED", "began": begun, "error": "it began and never ended"})
+            ledger.record(
+                product.name, {**killed, "state": "KILLED", "began": begun, "error": "it began and never ended"}
+            )
             say(f"the {name} that began at {begun[:16]} was killed")
-        with observed.watching(name):
+        with observed.watching(product, name):
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plumbline import clock, declared, observed, provenance
+from plumbline import clock, observed, provenance
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
@@ -35,7 +35,7 @@ def publish(run: StageRun) -> str:
     for table, version in release.tables.items():
         lake.open_table(table, version)  # a release never names a version that cannot be read
     releases.publish(release)
-    observed.wrote(declared.RELEASES, release.release_id)
+    observed.wrote(run.product.releases, release.release_id)
     run.facts["release_id"] = release.release_id
     return f"release {release.release_id} is in force: {len(tables)} tables as of {release.as_of}"
 

@@ -16,6 +16,7 @@ from plumbline import files
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.registry import registered_models
 from plumbline.settings import settings
@@ -43,7 +44,7 @@ class Vacuumed:
     """Version → who names it."""
 
 
-def named(product: str) -> dict[str, dict[int, list[str]]]:
+def named(product: Product) -> dict[str, dict[int, list[str]]]:
     """Table → version → who names it: releases, runs under way, datasets, registered models.
 
     Raises ServiceUnavailable when the model registry does not answer: what it names must be known.
@@ -54,20 +55,20 @@ def named(product: str) -> dict[str, dict[int, list[str]]]:
         found.setdefault(table, {}).setdefault(version, []).append(who)
 
     home = settings().home
-    for number in releases.numbers(product):
-        for table, version in releases.read(product, number).tables.items():
+    for number in releases.numbers(product.name):
+        for table, version in releases.read(product.name, number).tables.items():
             add(table, version, f"release {number}")
-    for path in sorted((home / "runs" / product).glob("*.json")):
+    for path in sorted((home / "runs" / product.name).glob("*.json")):
         for table, version in ((files.read_json(path) or {}).get("tables") or {}).items():
             add(table, version, f"run {path.stem}")
-    for path in sorted((home / "training").glob("*/dataset.json")):
+    for path in sorted((home / "training" / product.name).glob("*/dataset.json")):
         _add_named_in(files.read_json(path) or {}, f"dataset of release {path.parent.name}", add)
-    for model in registered_models.versions():
+    for model in registered_models.versions(product.model) if product.model else []:
         _add_named_in(model.tags, f"model version {model.version}", add)
     return found
 
 
-def vacuum(product: str, keep_days: int = KEEP_DAYS, *, dry_run: bool = False) -> list[Vacuumed]:
+def vacuum(product: Product, keep_days: int = KEEP_DAYS, *, dry_run: bool = False) -> list[Vacuumed]:
     """Deletes the files that only versions nobody names hold, out of use for `keep_days`; a line for each table.
 
     Raises Conflict while a run is at work, RetentionError when a file that is named would go (then nothing does).
@@ -86,9 +87,8 @@ def vacuum(product: str, keep_days: int = KEEP_DAYS, *, dry_run: bool = False) -
             done.append(Vacuumed(table, len(paths), size, kept[table]))
         if not dry_run:
             told = {item.table: {"files": item.files, "bytes": item.bytes} for item in done}
-            ledger.record(
-                product, {"run_id": f"{product}-vacuum", "stage": "vacuum", "state": "COMPLETE", "went": told}
-            )
+            head = {"run_id": f"{product.name}-vacuum", "stage": "vacuum", "state": "COMPLETE"}
+            ledger.record(product.name, {**head, "went": told})
         return done
 
 

@@ -21,25 +21,12 @@ from plumbline.errors import GateFailed, PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.lineage import events
 from plumbline.pipeline.leases import lease
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
-
-STAGES: dict[str, tuple[str, ...]] = {
-    "churn": (
-        "ingest",
-        "dbt_run",
-        "ge_check",
-        "features",
-        "distribution_check",
-        "release",
-        "materialize",
-        "parity_check",
-    )
-}
-"""Each product's stages in their order; the same list is the order of the Airflow tasks."""
 
 
 class StageError(PlumblineError):
@@ -50,6 +37,7 @@ class StageError(PlumblineError):
 class StageRun:
     """What a stage gets to work with: the day, the base, the pins; and where it reports what it did."""
 
+    product: Product
     name: str
     as_of: date
     candidate: Candidate
@@ -97,7 +85,7 @@ class Result:
     tables: dict[str, int] = field(default_factory=dict)
 
 
-def perform(product: str, name: str, as_of: date, work: Callable[[StageRun], str]) -> Result:
+def perform(product: Product, name: str, as_of: date, work: Callable[[StageRun], str]) -> Result:
     """Runs one stage under the product's lease, with its entry in candidate and ledger. `work` returns one sentence.
 
     Raises Conflict when another stage of the product runs, StageError out of order, and whatever `work` raises.
@@ -108,15 +96,15 @@ def perform(product: str, name: str, as_of: date, work: Callable[[StageRun], str
             + (" (PLUMBLINE_NOW)" if clock.is_replay() else "")
         )
     with lease(product, name):
-        release = releases.in_force(product)
+        release = releases.in_force(product.name)
         if release is not None and release.as_of >= as_of:
             return Result(name, as_of, "unchanged", 0.0, f"release {release.release_id} covers {release.as_of} already")
         candidate = _open(product, name, as_of, release)
         entry = candidate.stages.get(name)
         if entry is not None and entry["code_sha"] == provenance.code_sha():
             return Result(name, as_of, "unchanged", 0.0, f"done before in this run: {entry['message']}", entry["rows"])
-        _reset(candidate, name)
-        return _work(StageRun(name, as_of, candidate, release), work)
+        _reset(product, candidate, name)
+        return _work(StageRun(product, name, as_of, candidate, release), work)
 
 
 def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
@@ -128,7 +116,7 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
 
     head = {"run_id": candidate.run_id, "stage": run.name, "as_of": run.as_of, "base": candidate.base}
     try:
-        entry = recorded(candidate.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+        entry = recorded(run.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
     except GateFailed as failure:
         _reject(candidate, str(failure))
         raise
@@ -140,7 +128,7 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
 
 
 def recorded(
-    product: str,
+    product: Product,
     head: dict[str, Any],
     work: Callable[[], dict[str, Any]],
     on_failure: Callable[[], dict[str, Any]] = dict,
@@ -154,8 +142,8 @@ def recorded(
     Raises UndeclaredRead when the stage opened what it does not declare.
     """
     begun = clock.monotonic()
-    with observed.watching(head["stage"]) as watch:
-        run = events.started(product, head, ledger.record(product, {**head, "state": "START"}))
+    with observed.watching(product, head["stage"]) as watch:
+        run = events.started(product, head, ledger.record(product.name, {**head, "state": "START"}))
         try:
             watch.hold()
             entry = work()
@@ -169,7 +157,7 @@ def recorded(
                 **on_failure(),
             }
             try:
-                at = ledger.record(product, {**head, "state": state, **told})
+                at = ledger.record(product.name, {**head, "state": state, **told})
             except OSError:  # a full disk must not hide what is being told about it
                 say(f"the ledger could not take down this failure of {head['stage']}")
                 at = clock.wall().isoformat()
@@ -178,23 +166,26 @@ def recorded(
                 raise known from error
             raise
         entry = {**entry, "seconds": round(clock.monotonic() - begun, 2), "code_sha": provenance.code_sha()}
-        events.ended(run, "COMPLETE", ledger.record(product, {**head, **entry, "state": "COMPLETE"}), watch, entry)
+        at = ledger.record(product.name, {**head, **entry, "state": "COMPLETE"})
+        events.ended(run, "COMPLETE", at, watch, entry)
         return entry
 
 
-def _open(product: str, name: str, as_of: date, release: Release | None) -> Candidate:
-    first, *_ = STAGES[product]
+def _open(product: Product, name: str, as_of: date, release: Release | None) -> Candidate:
+    first, *_ = product.daily_stages
     base = release.release_id if release else None
-    found = files.read_json(candidates.path_of(product, as_of))
+    found = files.read_json(candidates.path_of(product.name, as_of))
     if found is not None and found["base"] == base:
         candidate = Candidate(**{**found, "as_of": as_of})
     elif name == first:
         if found is not None:
             say(f"release {base} came in since this run began: starting over from it")
-        candidate = Candidate(f"{product}-{as_of}", product, as_of, base, rejected=candidates.rejected(product))
+        candidate = Candidate(
+            f"{product.name}-{as_of}", product.name, as_of, base, rejected=candidates.rejected(product.name)
+        )
     else:
         raise StageError(f"no run for {as_of} on top of release {base}: start with `plumb {first} --as-of {as_of}`")
-    for earlier in STAGES[product][: STAGES[product].index(name)]:
+    for earlier in product.daily_stages[: product.daily_stages.index(name)]:
         if earlier not in candidate.stages:
             raise StageError(f"{candidate.run_id}: {earlier} comes first: `plumb {earlier} --as-of {as_of}`")
     return candidate
@@ -214,9 +205,9 @@ def _reject(candidate: Candidate, why: str) -> None:
     candidate.save()
 
 
-def _reset(candidate: Candidate, name: str) -> None:
+def _reset(product: Product, candidate: Candidate, name: str) -> None:
     """Forgets this stage and all after it: what they wrote was built on what is now being made anew."""
-    order = STAGES[candidate.product]
+    order = product.daily_stages
     for later in order[order.index(name) :]:
         entry = candidate.stages.pop(later, None)
         for table in (entry or {}).get("wrote", {}):

@@ -10,16 +10,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from plumbline import clock, declared, observed
+from plumbline import clock, observed
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
+from plumbline.product import Product
 from plumbline.state import candidates, releases
 from plumbline.state.releases import Release, ReleaseError
 
-RAW = ("raw.orders", "raw.customers")
 
-
-def undo(product: str, to: int | None = None, *, why: str) -> Release:
+def undo(product: Product, to: int | None = None, *, why: str) -> Release:
     """Publishes an older release (default: the one before what is in force now) again; gives the new release.
 
     Its `as_of`, gates, code and lock are the older one's, since its tables are. Raises ReleaseError when there is
@@ -28,21 +27,21 @@ def undo(product: str, to: int | None = None, *, why: str) -> Release:
     if not why.strip():
         raise ReleaseError("say why (--why): the new release will name the reason")
     with leases.lease(product, "undo"):
-        current = releases.required(product)
+        current = releases.required(product.name)
         target = _target(current, to)
         made = replace(
             target,
             release_id=current.release_id + 1,
             base=current.release_id,
-            run_id=f"{product}-undo-{current.release_id + 1}",
+            run_id=f"{product.name}-undo-{current.release_id + 1}",
             published_at=clock.now().isoformat(),
             rejected=_left_out(product, target),
-            undoes=[number for number in releases.numbers(product) if number > target.release_id],
+            undoes=[number for number in releases.numbers(product.name) if number > target.release_id],
             restores=target.release_id,
             why=why.strip(),
         )
         head = {"run_id": made.run_id, "stage": "undo", "as_of": made.as_of, "base": made.base}
-        stage.recorded(product, head, lambda: _publish(made))
+        stage.recorded(product, head, lambda: _publish(product, made))
         return made
 
 
@@ -66,30 +65,30 @@ def _target(current: Release, to: int | None) -> Release:
     return target
 
 
-def _left_out(product: str, target: Release) -> list[str]:
+def _left_out(product: Product, target: Release) -> list[str]:
     """The raw batches that nothing may be built from on top of a release: all that it was not built from itself."""
-    built_from = batches(target.tables) - set(target.rejected)
-    landed = batches({table: version for table in RAW if (version := lake.version(table)) is not None})
-    return sorted((landed | set(candidates.rejected(product))) - built_from)
+    built_from = batches(product, target.tables) - set(target.rejected)
+    landed = batches(product, {table: version for table in product.raw if (version := lake.version(table)) is not None})
+    return sorted((landed | set(candidates.rejected(product.name))) - built_from)
 
 
-def batches(tables: dict[str, int]) -> set[str]:
+def batches(product: Product, tables: dict[str, int]) -> set[str]:
     """The ids of the batches in raw tables at these versions; other tables are passed over."""
     import pyarrow.compute as pc
 
     found: set[str] = set()
-    for table in RAW:
+    for table in product.raw:
         if table in tables:
             column = lake.open_table(table, tables[table]).to_pyarrow_table(columns=["batch_id"])["batch_id"]
             found.update(str(batch) for batch in pc.unique(column).to_pylist())
     return found
 
 
-def _publish(made: Release) -> dict[str, Any]:
+def _publish(product: Product, made: Release) -> dict[str, Any]:
     for table, version in made.tables.items():
         lake.open_table(table, version)
     releases.publish(made)
-    observed.wrote(declared.RELEASES, made.release_id)
+    observed.wrote(product.releases, made.release_id)
     undone = ", ".join(map(str, made.undoes))
     return {
         "message": f"release {made.release_id} is in force: the tables of release {made.restores}, as of {made.as_of}; "

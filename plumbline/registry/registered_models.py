@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-NAME = "churn_xgb"
-"""The experiment and the registered model."""
-
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 """Aliases: training may set the first; the others are set by whoever deploys."""
 
@@ -29,6 +26,7 @@ CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 class Registered:
     """One version of the registered model."""
 
+    name: str
     version: str
     aliases: list[str]
     feature_service: str
@@ -37,7 +35,7 @@ class Registered:
 
     def __str__(self) -> str:
         roles = f" ({', '.join(sorted(self.aliases))})" if self.aliases else ""
-        return f"{NAME} version {self.version}{roles}"
+        return f"{self.name} version {self.version}{roles}"
 
 
 def exist() -> bool:
@@ -69,9 +67,10 @@ def unanswered(error: Exception) -> ServiceUnavailable:
     return ServiceUnavailable(f"MLflow (PLUMBLINE_MLFLOW_URL) does not answer: {why}")
 
 
-def find(model: str) -> ModelVersion | None:
-    """The version that an alias or a number names, None when there is none; only a registry that `exist` is asked.
+def find(name: str, model: str) -> ModelVersion | None:
+    """The version of a registered model that an alias or a number names, None when there is none.
 
+    Only a registry that `exist` is asked.
     Raises ServiceUnavailable.
     """
     registry = client()
@@ -79,16 +78,16 @@ def find(model: str) -> ModelVersion | None:
 
     try:
         if model.isdecimal():
-            return registry.get_model_version(NAME, model)
-        return registry.get_model_version_by_alias(NAME, model)
+            return registry.get_model_version(name, model)
+        return registry.get_model_version_by_alias(name, model)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "NOT_FOUND"):
             return None
         raise unanswered(error) from None
 
 
-def versions() -> list[Registered]:
-    """All versions, oldest first; none when this home has no registry yet. Raises ServiceUnavailable."""
+def versions(name: str) -> list[Registered]:
+    """All versions of a registered model, oldest first; none when there is no registry. Raises ServiceUnavailable."""
     if not exist():
         return []
     registry = client()
@@ -96,10 +95,10 @@ def versions() -> list[Registered]:
 
     found = []
     try:
-        for item in registry.search_model_versions(f"name = '{NAME}'"):
-            whole = registry.get_model_version(NAME, item.version)  # a search leaves the aliases out
+        for item in registry.search_model_versions(f"name = '{name}'"):
+            whole = registry.get_model_version(name, item.version)  # a search leaves the aliases out
             service, data = whole.tags.get("feature_service", ""), whole.tags.get("data_version", "")
-            found.append(Registered(str(whole.version), list(whole.aliases), service, data, dict(whole.tags)))
+            found.append(Registered(name, str(whole.version), list(whole.aliases), service, data, dict(whole.tags)))
     except MlflowException as error:
         raise unanswered(error) from None
     return sorted(found, key=lambda model: int(model.version))

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import declared, observed
+from plumbline import observed
 from plumbline.registry import signing
-from plumbline.registry.registered_models import NAME
 from plumbline.registry.signing import Signed, Untrusted
 
 if TYPE_CHECKING:
@@ -65,8 +64,8 @@ def stored(uri: str, what: str) -> bytes:
 def load(version: ModelVersion) -> TrustedModel:
     """A registered version's booster, one thread. Raises Untrusted, naming the file, when it must not be loaded."""
     with _fetched(version.source) as folder:
-        found = _verified(folder, version.tags.get(SIGNATURE), f"{NAME} version {version.version}")
-    observed.read(declared.MODELS, version.version)
+        found = _verified(folder, version.tags.get(SIGNATURE), f"{version.name} version {version.version}")
+    observed.read(f"models.{version.name}", version.version)
     return found
 
 
@@ -85,7 +84,7 @@ def load_folder(folder: Path, bundle: str | None, what: str) -> TrustedModel:
 
 def verify(version: ModelVersion) -> None:
     """Raises Untrusted, naming the file, when a registered version must not be loaded; nothing of it is parsed."""
-    what = f"{NAME} version {version.version}"
+    what = f"{version.name} version {version.version}"
     with _fetched(version.source) as folder:
         _only_data(folder, what)
         signing.verify(folder, version.tags.get(SIGNATURE), what)

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from plumbline import files
 from plumbline.errors import ServiceUnavailable, SettingsError
+from plumbline.product import Product
 from plumbline.servers import services
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
     import redis
-
-ONLINE = "plumbline:churn:online"
-"""A hash in Redis: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601). It is
-absent before the first materialization and while one is at work."""
 
 
 def url(*, start: bool = True) -> str:
@@ -72,9 +69,9 @@ def client(*, start: bool = True) -> redis.Redis:
     return found
 
 
-def online(client: redis.Redis) -> tuple[int, datetime] | None:
-    """The release that is online and until when its rows reach; None before the first."""
-    found = cast("dict[bytes, bytes]", client.hgetall(ONLINE))
+def online(client: redis.Redis, product: Product) -> tuple[int, datetime] | None:
+    """The release that is online and until when its rows reach; None before the first and while one comes online."""
+    found = cast("dict[bytes, bytes]", client.hgetall(product.online_mark))
     if not found:
         return None
     return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())

@@ -13,16 +13,8 @@ from pathlib import Path
 
 from plumbline import clock, files
 from plumbline.errors import Conflict, PlumblineError
+from plumbline.product import Product
 from plumbline.settings import settings
-
-GATES = {
-    "orders_volume": "how many orders a day brought, against the days before",
-    "orders_repeated": "new orders that repeat another one of theirs in customer, day, units and amount",
-    "null_ratio": "missing values in new orders and in features, against before",
-    "orders_shift": "amounts and units of new orders, against the 28 days before",
-    "features_shift": "each feature's newest snapshot, against the released ones of the last 7 days",
-}
-"""The gates whose findings may be real, each with what it compares. All others are structural."""
 
 
 class AcceptanceError(PlumblineError):
@@ -40,21 +32,21 @@ class Acceptance:
     at: str
 
 
-def accept(product: str, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:
+def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:
     """Records it. Raises AcceptanceError for a structural gate or no reason, Conflict when it was done before."""
-    if gate not in GATES:
+    if gate not in product.acceptable:
         raise AcceptanceError(
-            f"{gate} cannot be accepted: only distribution gates can ({', '.join(GATES)}). What any other gate finds "
-            "is wrong whatever the season: mend the data at its source, or the code, and start over with "
+            f"{gate} cannot be accepted: only distribution gates can ({', '.join(product.acceptable)}). What any other "
+            "gate finds is wrong whatever the season: mend the data at its source, or the code, and start over with "
             f"`plumb ingest --as-of {as_of}`"
         )
     if not why.strip():
         raise AcceptanceError(f"{gate} of {as_of}: say why it is real (--why): the release will name the reason")
     made = Acceptance(gate, as_of.isoformat(), why.strip(), by or _user(), clock.wall().isoformat())
     try:
-        files.create_once(_path(product, gate, as_of), files.dumps(asdict(made)))
+        files.create_once(_path(product.name, gate, as_of), files.dumps(asdict(made)))
     except FileExistsError:
-        found = accepted(product, gate, as_of)
+        found = accepted(product.name, gate, as_of)
         told = f" by {found.by} at {found.at[:16]}: {found.why}" if found else ""
         raise Conflict(f"{gate} of {as_of} was accepted before{told}; nothing was changed") from None
     return made

@@ -17,6 +17,7 @@ from plumbline.metrics import instrument
 from plumbline.progress import warn
 from plumbline.registry.signing import Untrusted
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.churn import requests
 from serving.churn.scorer import Scored, Scorer
@@ -25,7 +26,7 @@ from serving.outcome_log import OutcomeLog
 from serving.track import Track
 
 LOG = logging.getLogger("plumbline.serving")
-NAME = "churn-predictor"
+NAME = CHURN.service
 THREADS = 4
 PROBE_SECONDS = 3.0
 """How long the result of a probe holds: whoever asks more often is told the last one."""

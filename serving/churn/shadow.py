@@ -10,6 +10,7 @@ from plumbline.lake import tables as lake
 from plumbline.progress import say
 from plumbline.servers import online_store
 from plumbline.state import releases
+from products.churn import CHURN
 from serving import outcome_log
 from serving.churn.scorer import Scorer
 from serving.errors import ServingError
@@ -17,7 +18,7 @@ from serving.errors import ServingError
 if TYPE_CHECKING:
     import pandas as pd
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 FEATURES = "features.customers"
 SAMPLED, ASKED = 400, 100
 """How many of the release's customers, and how many of those asked about most recently."""
@@ -86,7 +87,7 @@ def _lost(asked: list[int], missing: Counter[str]) -> dict[str, int]:
 def _is_stored(name: str) -> bool:
     from feature_repo import store as feature_store
 
-    view = feature_store.open_store().get_feature_view(feature_store.VIEW)
+    view = feature_store.open_store(CHURN).get_feature_view(CHURN.view)
     return name in {field.name for field in view.features}
 
 
@@ -94,7 +95,7 @@ def _online_rows(columns: list[str] | None) -> pd.DataFrame:
     """The lake's rows that end where the online ones do. Raises ServingError when nothing is online."""
     import pyarrow.compute as pc
 
-    found = online_store.online(online_store.client())
+    found = online_store.online(online_store.client(), CHURN)
     if found is None:
         raise ServingError("nothing is materialized: run `plumb materialize` before a deployment")
     release_id, newest = found

@@ -13,13 +13,14 @@ from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say, warn
 from plumbline.servers import services
 from plumbline.settings import ROOT
+from products.churn import CHURN
 from serving.judge.log import Log, Rewound
 from serving.judge.verdicts import Judge, Levels, levels
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-TEMPLATE = ROOT / "k8s" / "churn" / "base" / "analysis-template.yaml"
+TEMPLATE = ROOT / CHURN.manifests / "base" / "analysis-template.yaml"
 PORT = 9103
 EVERY = 2.0
 """Seconds from one look at the log to the next."""

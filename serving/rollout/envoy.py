@@ -17,10 +17,11 @@ from typing import Any
 from plumbline import files
 from plumbline.servers import services
 from plumbline.servers.services import HOST
+from products.churn import CHURN
 from serving.rollout.errors import RolloutError
 
 NAME = "envoy"
-ROUTES = "churn-model"
+ROUTES = CHURN.host
 RDS, EDS = "routes.json", "endpoints-{}.json"
 """Files of a folder that Envoy watches; it takes one cluster's endpoints a file."""
 

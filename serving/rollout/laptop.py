@@ -15,6 +15,7 @@ from plumbline import files
 from plumbline.servers import services
 from plumbline.servers.services import HOST, Launch, Service
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving import launch
 from serving.rollout import envoy, manifests, prometheus
 from serving.rollout.errors import RolloutError
@@ -49,7 +50,7 @@ class Laptop:
     def addresses(self) -> dict[str, str]:
         """What → where it listens."""
         return {
-            "churn-model": f"http://{HOST}:{self.envoy.port}",
+            CHURN.host: f"http://{HOST}:{self.envoy.port}",
             "envoy's pages": f"http://{HOST}:{self.envoy.more['admin']}",
             "prometheus": f"http://{HOST}:{self.prometheus.port}",
         }

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from plumbline.settings import ROOT
+from products.churn import CHURN
 from serving.rollout.conditions import Condition, condition
 from serving.rollout.errors import RolloutError
 
-BASE = ROOT / "k8s" / "churn" / "base"
+BASE = ROOT / CHURN.manifests / "base"
 ROLLOUT, TEMPLATE, VIRTUAL_SERVICE = (
     BASE / name for name in ("rollout.yaml", "analysis-template.yaml", "virtual-service.yaml")
 )

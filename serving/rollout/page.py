@@ -10,6 +10,8 @@ from typing import Any
 from plumbline import files
 from plumbline.display import figures, page
 from plumbline.settings import settings
+from products.churn import CHURN
+from serving.rollout import state
 
 SHOWN = 12
 """Rollouts on the page, the newest first."""
@@ -19,10 +21,10 @@ COLORS = {"Healthy": "good", "Aborted": "bad"}
 
 def write() -> Path:
     """Writes `<home>/report/rollouts.html` from `<home>/rollouts/`; its path."""
-    folder = settings().home / "rollouts"
+    folder = state.folder()
     told = [files.read_json(path) or {} for path in sorted(folder.glob("[0-9]*.json"))[::-1][:SHOWN]]
     return page.write(
-        settings().home / "report" / "rollouts.html",
+        settings().home / "report" / CHURN.name / "rollouts.html",
         "rollout.html",
         rollouts=[{**rollout, "figures": _figures(rollout), "readings": _readings(rollout)} for rollout in told],
         colors=COLORS,

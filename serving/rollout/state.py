@@ -1,5 +1,6 @@
-"""What a rollout is at, as a file: `<home>/rollouts/<number>.json`, whole at any moment; the newest is the current one.
+"""What a rollout is at, as a file: `<home>/rollouts/<product>/<number>.json`, whole at any moment.
 
+The newest is the current one.
 Only the driver writes it, and it holds a lock while it lives, which the kernel opens when it dies: so a rollout that
 says Progressing and whose lock is free was left by a killed driver. Others ask it for something by a file of their own.
 """
@@ -13,6 +14,7 @@ from typing import Any, Literal
 from plumbline import clock, files
 from plumbline.errors import Conflict
 from plumbline.settings import settings
+from products.churn import CHURN
 
 Phase = Literal["Progressing", "Paused", "Promoting", "Healthy", "Aborted"]
 ACTIVE: tuple[Phase, ...] = ("Progressing", "Paused", "Promoting")
@@ -52,7 +54,7 @@ class Status:
 
 def folder() -> Path:
     """Where rollouts are told of."""
-    return settings().home / "rollouts"
+    return settings().home / "rollouts" / CHURN.name
 
 
 def everyone() -> list[Status]:

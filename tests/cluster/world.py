@@ -19,6 +19,7 @@ import yaml
 from plumbline.registry import registered_models, trusted_models
 from plumbline.servers import online_store
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving import promote
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
@@ -68,11 +69,11 @@ def make() -> None:
     from feature_repo import store as feature_store
 
     online_store.url()
-    feature_store.apply()
+    feature_store.apply(CHURN)
     frame = pd.DataFrame([_row(customer) for customer in CUSTOMERS])
-    feature_store.open_store().write_to_online_store(feature_store.VIEW, frame)
+    feature_store.open_store(CHURN).write_to_online_store(CHURN.view, frame)
     mapping = {"release_id": RELEASE, "event_time": (NOW - timedelta(hours=24)).isoformat()}
-    online_store.client().hset(online_store.ONLINE, mapping=mapping)
+    online_store.client().hset(CHURN.online_mark, mapping=mapping)
     (settings().home / "mlflow" / "artifacts").mkdir(parents=True)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plumbline.pipeline.stage import STAGES
+from products.churn import CHURN
 from tests.dags import in_airflow
 
 SCRIPT = """
@@ -56,7 +56,7 @@ def test_every_task_is_one_plumb_command_of_its_name(bag: dict[str, Any]) -> Non
 
 def test_the_daily_run_is_the_stages_in_their_order(bag: dict[str, Any]) -> None:
     tasks = bag["dags"]["retail_features"]["tasks"]
-    assert tuple(tasks) == STAGES["churn"]
+    assert tuple(tasks) == CHURN.daily_stages
     for before, after in zip(tasks, list(tasks)[1:], strict=False):
         assert tasks[after]["after"] == [before]
     assert bag["dags"]["retail_features"]["schedule"] == "CronDataIntervalTimetable"

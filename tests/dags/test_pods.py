@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from plumbline.errors import SettingsError
-from plumbline.pipeline.stage import STAGES
 from plumbline.settings import settings
+from products.churn import CHURN
 from tests.dags import in_airflow
 
 IMAGE = f"registry.internal/plumbline@sha256:{'a1' * 32}"
@@ -76,7 +76,7 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None:
     training = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
-    named = [f"retail_features.{stage}" for stage in STAGES["churn"]]
+    named = [f"retail_features.{stage}" for stage in CHURN.daily_stages]
     assert sorted(pods) == sorted([*named, *(f"ml_training_pipeline.{name}" for name in training)])
     for name, pod in pods.items():
         task = name.partition(".")[2]

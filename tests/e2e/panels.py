@@ -13,10 +13,10 @@ from observability.grafana import generate
 from observability.grafana.answers import Window, answers, panels
 from plumb.demo import demo, simulation
 from plumbline import clock
-from plumbline.declared import LOG
 from plumbline.lake import tables as lake
 from plumbline.servers import services
 from plumbline.state import ledger
+from products.churn import LOG
 from serving import launch
 from transform import business_kpis as business
 

@@ -206,7 +206,7 @@ def struck_and_resumed(home: Path, command: str, kills: list[Kill]) -> Iterator[
 def outcome() -> dict[str, Any]:
     """What must not depend on kills; rows by their content, models and datasets by their bytes."""
     release = releases.required("churn")
-    training = settings().home / "training" / "2"
+    training = settings().home / "training" / "churn" / "2"
     run = json.loads((training / "run.json").read_text())
     return {
         **{f"{table}: rows": content(table, release.version(table)) for table in TABLES},

@@ -13,6 +13,7 @@ from ingestion.churn import cdnow as shop
 from ingestion.database import source
 from plumbline.lake import tables as lake
 from plumbline.state import releases
+from products.churn import CHURN
 from tests.e2e.test_whole_path import plumb
 
 DAY = "1997-01-20"
@@ -21,7 +22,7 @@ BAD, UNKNOWN = 900_001, 999_999
 
 
 def set_order(cents: int, day: date = date(1997, 1, 19), customer: int = 1) -> None:
-    orders = source.schema().tables["orders"]
+    orders = source.schema(CHURN).tables["orders"]
     row = {"order_id": BAD, "customer_id": customer, "order_date": day, "units": 1, "total_cents": cents}
     with source.connected(source.engine()) as connection:
         connection.execute(sa.delete(orders).where(orders.c.order_id == BAD))

@@ -95,7 +95,7 @@ def test_the_asset_starts_training(
     assert (event["source_dag_id"], event["source_task_id"]) == ("retail_features", "parity_check")
     assert len(airflow.runs("retail_features")) == 1, "in a replay the scheduler asks for no day by itself"
     assert releases.required("churn").as_of == LAST
-    assert (home / "training" / "1" / "run.json").exists()
+    assert (home / "training" / "churn" / "1" / "run.json").exists()
 
     metrics = eventually(lambda: sent(exporter.port, "ml_training_pipeline"), 30)
     assert 'airflow_dag_runs_total{dag="retail_features",state="success"} 1.0' in metrics

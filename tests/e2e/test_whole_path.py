@@ -20,6 +20,7 @@ from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 from serving import client
 from tests.conftest import use_home
 from tests.e2e.panels import assert_every_panel_answers_and_tells_a_broken_day
@@ -40,9 +41,9 @@ def assert_online_is_offline(release: Release) -> None:
     from serving.features import OnlineFeatures
     from training import point_in_time
 
-    service, version = feature_store.service_name(), release.version("features.customers")
+    service, version = feature_store.service_name(CHURN), release.version("features.customers")
     asked = point_in_time.entity_df(version, [release.as_of])
-    offline = point_in_time.historical(feature_store.at_release(release), service, version, asked)
+    offline = point_in_time.historical(feature_store.at_release(CHURN, release), service, version, asked)
     offline = offline.set_index("customer_id").sort_index()
     online_store.url()  # starts Redis, which kept what it held
     features = OnlineFeatures(service)
@@ -80,7 +81,7 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     release = releases.required("churn")
     assert (release.as_of, release.base) == (LAST, 1)
     assert {gate["verdict"] for gate in release.gates.values()} == {"passed"}
-    summary = json.loads((home / "report" / "summary.json").read_text())
+    summary = json.loads((home / "report" / "churn" / "summary.json").read_text())
     assert summary["replay"] is True
     answers = {answer["who"].partition(":")[0]: answer for answer in summary["answers"]}
     assert answers["not a customer"]["status"] == 404
@@ -95,7 +96,7 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     for told in ("release 2", "xgboost", "Calibration", "population stability index", "bought once, long ago"):
         assert told in shown, told
 
-    assert flow.mermaid("churn") in (ROOT / "README.md").read_text(), "the README's picture is not this: `make docs`"
+    assert flow.mermaid(CHURN) in (ROOT / "README.md").read_text(), "the README's picture is not this: `make docs`"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARK_REMOTE", spark_address)
         assert_online_is_offline(release)
@@ -107,7 +108,7 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert again.returncode == 0, again.stderr[-3000:]
     assert releases.numbers("churn") == [1, 2]
     assert changes() == before
-    after = json.loads((home / "report" / "summary.json").read_text())
+    after = json.loads((home / "report" / "churn" / "summary.json").read_text())
     assert after["training"].get("model_sha256") == model
     monkeypatch.delenv("PLUMBLINE_NOW")  # the home's own clock, which the exporter follows
     settings.cache_clear()
@@ -152,7 +153,7 @@ def assert_lineage_is_whole(home: Path, release: Release) -> None:
     tables = {f"{table}@{version}" for table, version in release.tables.items()}
     assert tables | {"shop.orders", "shop.customers", "models.churn_xgb@1"} <= ports
     assert {port.partition("@")[0] for port in ports} <= {
-        name for e in expected.edges() for name in (e.source, e.target)
+        name for e in expected.edges(CHURN) for name in (e.source, e.target)
     }
     above = [run for run in found.runs.values() if run.job != "serving.serve"]
     assert {run.state for run in above} == {"COMPLETE"}
@@ -169,7 +170,7 @@ def assert_lineage_is_whole(home: Path, release: Release) -> None:
     assert {"retail_features.ingest", "ml_training_pipeline.deploy"} <= of_airflow
     assert sending.failures() == 0
     manifest = json.loads((home / "dbt" / "target" / "manifest.json").read_text())
-    assert expected.marts().items() <= expected.of_manifest(manifest).items(), "the SQL was read as dbt reads it"
+    assert expected.marts(CHURN).items() <= expected.of_manifest(manifest).items(), "the SQL was read as dbt reads it"
 
 
 def changes() -> int:

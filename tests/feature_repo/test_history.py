@@ -18,6 +18,7 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.state import ledger, releases
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
 SQL = job.SQL.read_text()
 LAST_COLUMN = "    CAST(last_order_day AS INT) AS last_order_day\n"
@@ -40,7 +41,7 @@ RELEASED, NEXT = DAYS[-1], DAYS[-1] + timedelta(days=1)
 def run_of(day: date, base: Release | None) -> StageRun:
     tables = dict.fromkeys(("analytics.orders", "analytics.customers"), 0)
     candidate = Candidate(f"churn-{day}", "churn", day, base.release_id if base else None, tables=tables)
-    return StageRun("features", day, candidate, base)
+    return StageRun(CHURN, "features", day, candidate, base)
 
 
 def compute(day: date, base: Release | None) -> StageRun:

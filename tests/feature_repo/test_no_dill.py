@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from products.churn import CHURN
+
 
 def recency(found: Any) -> dict[str, Any]:
     """What the on-demand function of a registry's view gives for an order on day 10,000, asked on day 10,005."""
@@ -24,8 +26,8 @@ def recency(found: Any) -> dict[str, Any]:
 def test_a_registry_is_read_and_its_functions_run_without_their_copies(home: Path, dill_loads: list[str]) -> None:
     from feature_repo import store as feature_store
 
-    feature_store.apply()
-    store = feature_store.open_store()
+    feature_store.apply(CHURN)
+    store = feature_store.open_store(CHURN)
     assert recency(store) == {"days_since_last_order": [5]}
     store.refresh_registry()
     assert recency(store) == {"days_since_last_order": [5]}
@@ -38,8 +40,8 @@ def test_a_planted_copy_is_not_what_runs(home: Path, dill_loads: list[str]) -> N
 
     from feature_repo import store as feature_store
 
-    feature_store.apply()
-    path = home / "feast" / "registry.db"
+    feature_store.apply(CHURN)
+    path = home / "feast" / "churn" / "registry.db"
     registry = Registry.FromString(path.read_bytes())
     (view,) = registry.on_demand_feature_views
     planted = view.spec.feature_transformation.user_defined_function
@@ -48,7 +50,7 @@ def test_a_planted_copy_is_not_what_runs(home: Path, dill_loads: list[str]) -> N
     name = str(sung).encode()
     planted.body = b"\x80\x02cbuiltins\nopen\nX" + len(name).to_bytes(4, "little") + name + b"X\x01\x00\x00\x00w\x86R."
     path.write_bytes(registry.SerializeToString())
-    assert recency(feature_store.open_store()) == {"days_since_last_order": [5]}
+    assert recency(feature_store.open_store(CHURN)) == {"days_since_last_order": [5]}
     assert dill_loads == [] and not sung.exists()
 
 
@@ -58,11 +60,11 @@ def test_the_watch_would_see_a_copy_that_is_loaded(home: Path, dill_loads: list[
 
     from feature_repo import store as feature_store
 
-    feature_store.apply()
-    path = home / "feast" / "registry.db"
+    feature_store.apply(CHURN)
+    path = home / "feast" / "churn" / "registry.db"
     registry = Registry.FromString(path.read_bytes())
     registry.on_demand_feature_views[0].spec.feature_transformation.user_defined_function.body_text = "def ("
     path.write_bytes(registry.SerializeToString())
     with pytest.raises(Exception, match="a dill copy was loaded"):
-        recency(feature_store.open_store())
+        recency(feature_store.open_store(CHURN))
     assert dill_loads

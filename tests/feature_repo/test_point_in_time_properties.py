@@ -19,6 +19,7 @@ from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.state import releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 from training import point_in_time
 from training.errors import TrainingError
 from validation import point_in_time as gate
@@ -122,7 +123,7 @@ def joined(rows: list[Row], asked: list[tuple[int, int]], zone: str = "UTC") -> 
     wanted = point_in_time.observations(entity)
     abroad = wanted.assign(event_timestamp=wanted["event_timestamp"].dt.tz_convert(zone))
     entity_df = spark.session().createDataFrame(abroad)
-    store = feature_store.at_release(made)
+    store = feature_store.at_release(CHURN, made)
     return point_in_time.historical(store, "churn_v1", version, entity_df), wanted
 
 

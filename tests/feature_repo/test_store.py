@@ -18,6 +18,7 @@ from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.servers import online_store
 from plumbline.state.releases import Release, publish
+from products.churn import CHURN
 
 TABLE = "features.customers"
 N = 200
@@ -69,9 +70,9 @@ def release(day: date, number: int) -> Release:
 
 
 def online(customers: list[int], asked: int) -> pd.DataFrame:
-    store = feature_store.open_store()
+    store = feature_store.open_store(CHURN)
     rows = [{"customer_id": customer, "request_time": asked} for customer in customers]
-    return store.get_online_features(store.get_feature_service(feature_store.service_name()), rows).to_df()
+    return store.get_online_features(store.get_feature_service(feature_store.service_name(CHURN)), rows).to_df()
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_online_equals_offline_for_every_customer_and_reads_stay_at_their_releas
         recency = asked // 86_400 - snapshot.set_index("customer_id")["last_order_day"]
         assert (found["days_since_last_order"] == recency).all()
 
-        store = feature_store.at_release(releases.read("churn", number))
+        store = feature_store.at_release(CHURN, releases.read("churn", number))
         entities = pd.DataFrame(
             {
                 "customer_id": np.arange(1, N + 1),
@@ -131,7 +132,7 @@ def test_going_back_behind_a_new_feature_leaves_no_newer_value_online(home: Path
     found = online([1, 2], 0)
     assert found["units_total"].isna().all(), "the older release does not have it"
     assert found["orders_total"].notna().all()
-    store = feature_store.at_release(older)
+    store = feature_store.at_release(CHURN, older)
     stored = lake.open_table(TABLE, older.version(TABLE)).to_pandas()
     from training.errors import TrainingError
     from training.point_in_time import require_stored
@@ -194,11 +195,11 @@ def test_the_newest_service_is_told_by_its_number(home: Path, monkeypatch: pytes
         monkeypatch.setattr(definitions, "DEFINITIONS", [definitions.customer, *made])
 
     defined("churn_v9", "churn_v10", "churn_v2")
-    assert feature_store.service_name() == "churn_v10"
+    assert feature_store.service_name(CHURN) == "churn_v10"
     for name in ("churn_two", "_v3", "churn_v2b"):
         defined("churn_v1", name)
         with pytest.raises(definitions.DefinitionError, match=f"the service '{name}' has no number.* in _vN"):
-            feature_store.service_name()
+            feature_store.service_name(CHURN)
 
 
 @pytest.mark.usefixtures("with_spark")

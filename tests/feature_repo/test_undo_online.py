@@ -16,6 +16,7 @@ from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.pipeline.undo import undo
 from plumbline.servers import online_store
+from products.churn import CHURN
 
 DAY_BEFORE = LAST - timedelta(days=1)
 NEWCOMERS = 5
@@ -24,7 +25,7 @@ NEWCOMERS = 5
 def online() -> dict[bytes, dict[bytes, bytes]]:
     """Every hash in Redis with the bytes of every field, but for the note of which release is online."""
     client = online_store.client()
-    keys = [key for key in client.scan_iter() if key != online_store.ONLINE.encode()]
+    keys = [key for key in client.scan_iter() if key != CHURN.online_mark.encode()]
     return {key: client.hgetall(key) for key in keys}
 
 
@@ -63,17 +64,17 @@ def test_after_an_undo_every_byte_in_redis_is_as_before_the_publish(before: dict
     assert len(during) == 200 + NEWCOMERS
     assert all(during[key] != held for key, held in before.items())
 
-    made = undo("churn", why="it was wrong")
+    made = undo(CHURN, why="it was wrong")
     told = materialize()
     assert (told["release_id"], told["removed_rows"]) == (made.release_id, NEWCOMERS)
     assert online() == before, "keys, values, timestamps"
-    assert online_store.online(online_store.client()) == (3, clock.end_of(DAY_BEFORE))
+    assert online_store.online(online_store.client(), CHURN) == (3, clock.end_of(DAY_BEFORE))
 
 
 def test_a_day_run_again_replaces_what_was_never_taken_offline(before: dict[bytes, dict[bytes, bytes]]) -> None:
     publish_second()
     materialize()
-    undo("churn", why="it was wrong")  # and nobody materialized it
+    undo(CHURN, why="it was wrong")  # and nobody materialized it
     write_snapshot(LAST, 4)
     keep(pc.field("release_id") != 2)  # the run would have built on release 3
     release(LAST, 4)

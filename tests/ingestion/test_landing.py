@@ -17,6 +17,7 @@ from plumbline.pipeline import stage
 from plumbline.pipeline.stage import StageRun
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release, publish
+from products.churn import CHURN
 
 FIRST = date(1997, 1, 5)
 SECOND = date(1997, 1, 6)
@@ -30,7 +31,7 @@ def _ten_days(home: Path, request: pytest.FixtureRequest) -> None:
 
 
 def land(day: date) -> pd.DataFrame:
-    result = stage.perform("churn", "ingest", day, landing.land)
+    result = stage.perform(CHURN, "ingest", day, landing.land)
     assert result.state in ("done", "unchanged")
     return raw()
 
@@ -52,7 +53,7 @@ def shop_orders(until: date) -> int:
 def insert(order_id: int, order_date: date, recorded_at: datetime) -> None:
     row = {"order_id": order_id, "customer_id": 1, "order_date": order_date, "units": 1, "total_cents": 500}
     with source.connected(source.engine()) as connection:
-        connection.execute(sa.insert(source.schema().tables["orders"]), [{**row, "recorded_at": recorded_at}])
+        connection.execute(sa.insert(source.schema(CHURN).tables["orders"]), [{**row, "recorded_at": recorded_at}])
 
 
 def test_a_window_lands_whole_with_its_stamps() -> None:
@@ -100,19 +101,19 @@ def test_an_order_that_shows_up_behind_a_landed_window_lands_and_was_not_known_b
 
 def test_a_shop_without_orders_says_what_to_do(home: Path) -> None:
     with source.connected(source.engine()) as connection:
-        source.schema().drop_all(connection)
-    run = StageRun("ingest", FIRST, Candidate("test", "churn", FIRST, None), None)
+        source.schema(CHURN).drop_all(connection)
+    run = StageRun(CHURN, "ingest", FIRST, Candidate("test", "churn", FIRST, None), None)
     with pytest.raises(ShopError, match="lacks .*`plumb shop load`"):
         landing.land(run)
     with source.connected(source.engine()) as connection:
-        source.schema().create_all(connection)
+        source.schema(CHURN).create_all(connection)
     with pytest.raises(ShopError, match="no orders and no customers"):
         landing.land(run)
 
 
 def test_a_day_before_the_first_order_is_refused() -> None:
     with pytest.raises(ShopError, match="--as-of 1990-01-01: the shop's first record is of 1997-01-01"):
-        stage.perform("churn", "ingest", date(1990, 1, 1), landing.land)
+        stage.perform(CHURN, "ingest", date(1990, 1, 1), landing.land)
 
 
 def test_nothing_is_written_outside_home(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

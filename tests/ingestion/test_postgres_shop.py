@@ -19,6 +19,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.servers import services
 from plumbline.settings import settings
+from products.churn import CHURN
 from tests.ingestion.conftest import PASSWORD, use_shop
 
 DAY = date(1997, 1, 10)
@@ -26,11 +27,11 @@ DAY = date(1997, 1, 10)
 
 def land() -> dict[str, pd.DataFrame]:
     """Both raw tables without what differs from load to load, and with dlt's load id left out."""
-    stage.perform("churn", "ingest", DAY, landing.land)
+    stage.perform(CHURN, "ingest", DAY, landing.land)
     return {
         table: lake.open_table(f"raw.{table}").to_pandas().sort_values(key, ignore_index=True)
         .drop(columns=["_dlt_load_id", "_dlt_id", "loaded_at"], errors="ignore")
-        for table, key in landing.landed_tables().items()
+        for table, key in landing.keys(CHURN).items()
     }  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def test_postgres_lands_the_same_rows_as_sqlite(
     monkeypatch.setenv("PLUMBLINE_HOME", str(home / "sqlite"))
     settings.cache_clear()
     from_sqlite = land()
-    for table in landing.landed_tables():
+    for table in landing.keys(CHURN):
         assert len(from_sqlite[table]) > 1000
         pd.testing.assert_frame_equal(from_postgres[table], from_sqlite[table])
 
@@ -86,7 +87,7 @@ def test_columns_with_a_zone_and_narrow_integers_land_alike(postgres_shop: sa.UR
 def test_views_do_as_well_as_tables(postgres_shop: sa.URL) -> None:
     shop.load(until=DAY)
     tables = land()
-    for table in landing.landed_tables():
+    for table in landing.keys(CHURN):
         execute(f"ALTER TABLE {table} RENAME TO {table}_held", f"CREATE VIEW {table} AS SELECT * FROM {table}_held")
     (settings().home / "runs" / "churn" / f"{DAY}.json").unlink()
     assert len(land()["orders"]) == len(tables["orders"])

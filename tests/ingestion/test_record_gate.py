@@ -23,6 +23,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.settings import settings
 from plumbline.state import ledger
+from products.churn import CHURN
 
 DAY = date(1997, 1, 3)
 BAD = 900_001
@@ -42,14 +43,14 @@ def _three_days(home: Path) -> None:
 
 
 def put(**wrong: object) -> None:
-    orders = source.schema().tables["orders"]
+    orders = source.schema(CHURN).tables["orders"]
     with source.connected(source.engine()) as connection:
         connection.execute(sa.delete(orders).where(orders.c.order_id == BAD))
         connection.execute(sa.insert(orders), [GOOD | wrong])
 
 
 def land() -> dict[str, Any]:
-    stage.perform("churn", "ingest", DAY, landing.land)
+    stage.perform(CHURN, "ingest", DAY, landing.land)
     return list(ledger.events("churn"))[-1]
 
 
@@ -96,7 +97,7 @@ def test_other_rows_for_the_same_window_are_kept_beside_the_first() -> None:
     put(total_cents=-2)
     assert "1997-01-01..1997-01-03#2" in stopped()
     assert [
-        b.table("orders").to_pandas().set_index("order_id").loc[BAD, "total_cents"] for b in quarantine.batches()
+        b.table("orders").to_pandas().set_index("order_id").loc[BAD, "total_cents"] for b in quarantine.batches(CHURN)
     ] == [
         -1,
         -2,
@@ -114,11 +115,11 @@ def test_a_bad_row_that_the_shop_deleted_stays_in_quarantine_and_is_counted() ->
     event = land()
     assert event["quarantined"]["orders"] == 1
     assert event["sent"]["orders"] == event["landed"]["orders"] + 1
-    batch_id = quarantine.batches()[0].batch_id
+    batch_id = quarantine.batches(CHURN)[0].batch_id
     with pytest.raises(GateFailed, match="orders.total_cents: 1 rows are below 0, such as order_id 900001: -1"):
-        replay.replay(batch_id)
-    assert not quarantine.read(batch_id).marked
-    assert replay.shown(batch_id)["held"] == {"orders": 1, "customers": 0}
+        replay.replay(CHURN, batch_id)
+    assert not quarantine.read(CHURN, batch_id).marked
+    assert replay.shown(CHURN, batch_id)["held"] == {"orders": 1, "customers": 0}
 
 
 @pytest.mark.usefixtures("_three_days")
@@ -130,15 +131,15 @@ def test_what_a_later_gate_set_aside_is_listed_and_comes_back_though_the_shop_de
     (settings().home / "runs" / "churn" / f"{DAY}.json").unlink()
     with source.connected(source.engine()) as connection:
         connection.execute(sa.text(f"DELETE FROM orders WHERE order_id = {BAD}"))
-    assert replay.replay(batch)["from_quarantine"] == {"orders": 1, "customers": 0}
+    assert replay.replay(CHURN, batch)["from_quarantine"] == {"orders": 1, "customers": 0}
     event = land()
     assert event["let_in"] == {"batches": [batch], "rows": {"orders": 1, "customers": 0}}
     landed = lake.open_table("raw.orders").to_pandas().query("batch_id == @event['batch_id']")
     assert BAD in set(landed["order_id"]) and landed["order_id"].is_unique
-    listed = replay.listed()
+    listed = replay.listed(CHURN)
     assert [(b["kind"], b["why"], b["held"]["orders"]) for b in listed] == [("gate", "a mean too high", 0)]
     with pytest.raises(QuarantineError, match="there is nothing to replay"):
-        replay.replay(batch)
+        replay.replay(CHURN, batch)
 
 
 @pytest.mark.usefixtures("_three_days")
@@ -164,7 +165,7 @@ def test_rows_that_get_lost_on_the_way_stop_the_line_and_land_the_next_time(monk
 
 def test_an_unknown_batch_is_named_with_those_there_are(home: Path) -> None:
     with pytest.raises(QuarantineError, match="no batch 1997-01-01..1997-01-03 was kept out; there are none"):
-        quarantine.read("1997-01-01..1997-01-03")
+        quarantine.read(CHURN, "1997-01-01..1997-01-03")
 
 
 VALUES = st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(), st.dates())
@@ -181,10 +182,10 @@ def test_whatever_a_shop_holds_is_kept_row_by_row_and_once(home: Path, rows: lis
         "end": "1997-01-04T00:00:00+00:00",
     }
     window = f"1997-01-01..1997-01-03 {abs(hash(repr(rows)))}"
-    first = quarantine.put(window, [], {"orders": (["order_id", "note"], rows)}, reason)
-    assert quarantine.put(window, [], {"orders": (["order_id", "note"], rows)}, reason) == first
+    first = quarantine.put(CHURN, window, [], {"orders": (["order_id", "note"], rows)}, reason)
+    assert quarantine.put(CHURN, window, [], {"orders": (["order_id", "note"], rows)}, reason) == first
     batch_id, told = first
-    kept = quarantine.read(batch_id).table("orders").to_pylist()
+    kept = quarantine.read(CHURN, batch_id).table("orders").to_pylist()
     assert told["rows"] == {"orders": len(rows)} == {"orders": len(kept)}
     for column, position in (("order_id", 0), ("note", 1)):
         as_text = f"orders.{column}" in told["as_text"]
@@ -193,4 +194,4 @@ def test_whatever_a_shop_holds_is_kept_row_by_row_and_once(home: Path, rows: lis
 
 
 def test_the_gates_say_how_many_rules_they_checked(home: Path) -> None:
-    assert landing_gates._rules() == 9 + 4 + 2
+    assert landing_gates._rules(CHURN) == 9 + 4 + 2

@@ -24,6 +24,7 @@ from plumbline.pipeline import stage
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger
 from plumbline.state.releases import Release, publish
+from products.churn import CHURN
 
 FIRST, SECOND = date(1997, 1, 5), date(1997, 1, 6)
 
@@ -39,7 +40,7 @@ def _five_days_landed(home: Path, request: pytest.FixtureRequest) -> None:
 
 def land(day: date) -> dict[str, Any]:
     """Lands a day and gives its entry in the ledger."""
-    stage.perform("churn", "ingest", day, landing.land)
+    stage.perform(CHURN, "ingest", day, landing.land)
     return newest()
 
 
@@ -119,7 +120,7 @@ def test_a_break_keeps_the_batch_whole_and_the_release_stays(home: Path, kind: s
     assert event["sent"]["orders"] == event["quarantined"]["orders"] == sent_on(SECOND)
     assert event["landed"]["orders"] == 0
     pd.testing.assert_frame_equal(raw(), before)
-    batch = quarantine.read(event["quarantine"])
+    batch = quarantine.read(CHURN, event["quarantine"])
     kept = batch.table("orders")
     with source.connected(source.engine()) as connection:
         columns = {column["name"] for column in sa.inspect(connection).get_columns("orders")}
@@ -128,19 +129,19 @@ def test_a_break_keeps_the_batch_whole_and_the_release_stays(home: Path, kind: s
         (home / "evidence" / event["run_id"] / "schema_contract.json").read_text()
     )
     stopped()
-    assert [b.batch_id for b in quarantine.batches()] == [batch.batch_id], "the same again keeps nothing twice"
+    assert [b.batch_id for b in quarantine.batches(CHURN)] == [batch.batch_id], "the same again keeps nothing twice"
 
 
 def test_a_mended_shop_lands_all_that_was_kept_out() -> None:
     change("ALTER TABLE orders RENAME COLUMN total_cents TO amount_cents")
     stopped()
-    batch = quarantine.batches()[0]
+    batch = quarantine.batches(CHURN)[0]
     with pytest.raises(
         GateFailed, match=r"stays in quarantine, the contract is still broken:\n  the shop's table orders"
     ):
-        replay.replay(batch.batch_id)
+        replay.replay(CHURN, batch.batch_id)
     change("ALTER TABLE orders RENAME COLUMN amount_cents TO total_cents")
-    told = replay.replay(batch.batch_id)
+    told = replay.replay(CHURN, batch.batch_id)
     assert told["from_the_shop"]["orders"] == sent_on(SECOND) and told["next"] == f"plumb ingest --as-of {SECOND}"
     event = land(SECOND)
     assert event["batch_id"] == f"{SECOND}..{SECOND}#2"
@@ -151,14 +152,14 @@ def test_a_mended_shop_lands_all_that_was_kept_out() -> None:
         "record_contract": "passed",
         "landing_complete": "passed",
     }
-    assert replay.listed()[0]["held"] == {"orders": 0, "customers": 0}
+    assert replay.listed(CHURN)[0]["held"] == {"orders": 0, "customers": 0}
 
 
 def test_rows_that_the_shop_has_no_more_come_back_from_quarantine() -> None:
     change("ALTER TABLE orders RENAME COLUMN total_cents TO amount_cents")
     stopped()
-    batch_id = quarantine.batches()[0].batch_id
-    gone = quarantine.batches()[0].table("orders").to_pylist()[:3]
+    batch_id = quarantine.batches(CHURN)[0].batch_id
+    gone = quarantine.batches(CHURN)[0].table("orders").to_pylist()[:3]
     change("ALTER TABLE orders RENAME COLUMN amount_cents TO total_cents")
     for row in gone:
         change(f"DELETE FROM orders WHERE order_id = {row['order_id']}")
@@ -166,7 +167,7 @@ def test_rows_that_the_shop_has_no_more_come_back_from_quarantine() -> None:
     assert (kept["sent"]["orders"], kept["quarantined"]["orders"]) == (sent_on(SECOND), 3)
     assert "3 rows stay in quarantine" in kept["message"]
     with pytest.raises(GateFailed, match="lacks .*'total_cents'"):
-        replay.replay(batch_id)
+        replay.replay(CHURN, batch_id)
 
 
 def test_an_announced_rename_brings_rows_back_that_only_quarantine_has(
@@ -174,11 +175,13 @@ def test_an_announced_rename_brings_rows_back_that_only_quarantine_has(
 ) -> None:
     change("ALTER TABLE orders RENAME COLUMN total_cents TO amount_cents")
     stopped()
-    batch_id = quarantine.batches()[0].batch_id
-    gone = {row["order_id"]: row["amount_cents"] for row in quarantine.batches()[0].table("orders").to_pylist()[:3]}
+    batch_id = quarantine.batches(CHURN)[0].batch_id
+    gone = {
+        row["order_id"]: row["amount_cents"] for row in quarantine.batches(CHURN)[0].table("orders").to_pylist()[:3]
+    }
     change(f"DELETE FROM orders WHERE order_id IN ({', '.join(map(str, gone))})")
     announce(own_contracts, date(1998, 6, 30), date(1998, 7, 10))
-    assert replay.replay(batch_id)["from_quarantine"] == {"orders": 3, "customers": 0}
+    assert replay.replay(CHURN, batch_id)["from_quarantine"] == {"orders": 3, "customers": 0}
     event = land(SECOND)
     assert event["landed"]["orders"] == event["sent"]["orders"] == sent_on(SECOND)
     assert event["let_in"]["rows"]["orders"] == 3
@@ -199,7 +202,7 @@ def test_an_added_column_lands_and_is_told_once(home: Path, capsys: pytest.Captu
     assert set(landed.loc[f"{SECOND}..{SECOND}"]) == {"SPRING"}
     assert landed.drop(f"{SECOND}..{SECOND}").isna().all()
     assert (home / "schema_changes" / "churn" / "shop.orders.coupon.json").exists()
-    assert [(d.change, d.breaking) for d in source_schema.of_shop()] == [("added", False)]
+    assert [(d.change, d.breaking) for d in source_schema.of_shop(CHURN)] == [("added", False)]
 
 
 def test_a_column_that_may_be_null_now_is_a_break(request: pytest.FixtureRequest) -> None:

@@ -13,6 +13,7 @@ from ingestion.database import landing
 from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
+from products.churn import CHURN
 
 DAY = date(1997, 1, 3)
 TABLES = {
@@ -37,7 +38,7 @@ def lax(home: Path) -> sqlite3.Connection:
 
 
 def land() -> str:
-    return stage.perform("churn", "ingest", DAY, landing.land).message
+    return stage.perform(CHURN, "ingest", DAY, landing.land).message
 
 
 def refused() -> str:

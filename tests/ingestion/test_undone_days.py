@@ -17,6 +17,7 @@ from plumbline.pipeline import leases, stage
 from plumbline.pipeline.undo import undo
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.releases import Release, ReleaseError
+from products.churn import CHURN
 
 DAYS = [date(1997, 1, 4), date(1997, 1, 5), date(1997, 1, 6)]
 
@@ -30,7 +31,7 @@ def _three_releases(home: Path) -> None:
 
 
 def land(day: date) -> int:
-    result = stage.perform("churn", "ingest", day, landing.land)
+    result = stage.perform(CHURN, "ingest", day, landing.land)
     assert result.state == "done"
     return result.rows["raw.orders"]
 
@@ -55,7 +56,7 @@ def in_shop(until: date) -> list[int]:
 
 
 def test_an_undo_is_a_new_release_of_the_older_tables_and_says_why() -> None:
-    made = undo("churn", why="wrong prices")
+    made = undo(CHURN, why="wrong prices")
     assert made == releases.required("churn")
     assert (made.release_id, made.base, made.undoes, made.restores, made.why) == (4, 3, [3], 2, "wrong prices")
     assert (made.as_of, made.tables) == (DAYS[1], releases.read("churn", 2).tables)
@@ -67,7 +68,7 @@ def test_an_undo_is_a_new_release_of_the_older_tables_and_says_why() -> None:
 
 
 def test_the_undone_days_land_again_and_each_order_is_read_once() -> None:
-    undo("churn", to=1, why="two bad days")
+    undo(CHURN, to=1, why="two bad days")
     for number, day in enumerate(DAYS[1:], start=5):
         expected = sum(order.order_date == day for order in shop.read(shop.packaged()))
         assert land(day) == expected > 0
@@ -77,25 +78,25 @@ def test_the_undone_days_land_again_and_each_order_is_read_once() -> None:
 
 
 def test_the_undone_days_land_as_one_run_too() -> None:
-    undo("churn", to=1, why="two bad days")
+    undo(CHURN, to=1, why="two bad days")
     assert land(DAYS[2]) == len(in_shop(DAYS[2])) - len(in_shop(DAYS[0]))
     publish(DAYS[2], 5)
     assert readable(releases.required("churn")) == in_shop(DAYS[2])
 
 
 def test_undoing_again_goes_further_back_until_the_first() -> None:
-    assert undo("churn", why="a").restores == 2
-    made = undo("churn", why="b")
+    assert undo(CHURN, why="a").restores == 2
+    made = undo(CHURN, why="b")
     assert (made.restores, made.undoes, made.as_of) == (1, [2, 3, 4], DAYS[0])
     with pytest.raises(ReleaseError, match="holds the tables of release 1, the first: there is nothing before it"):
-        undo("churn", why="c")
+        undo(CHURN, why="c")
 
 
 def test_an_undo_can_be_undone_even_after_the_day_was_run_again() -> None:
-    undo("churn", why="a mistake")
+    undo(CHURN, why="a mistake")
     land(DAYS[2])
     publish(DAYS[2], 5)
-    made = undo("churn", to=3, why="it was right after all")
+    made = undo(CHURN, to=3, why="it was right after all")
     assert made.tables == releases.read("churn", 3).tables
     assert made.rejected == ["1997-01-06..1997-01-06#2"], "the batch that release 3 was built from is back"
     assert readable(made) == in_shop(DAYS[2])
@@ -104,7 +105,7 @@ def test_an_undo_can_be_undone_even_after_the_day_was_run_again() -> None:
 def test_what_a_killed_run_landed_behind_the_release_lands_again_too() -> None:
     shop.load(until=date(1997, 1, 7))
     land(date(1997, 1, 7))
-    made = undo("churn", why="two days")
+    made = undo(CHURN, why="two days")
     assert made.rejected == ["1997-01-06..1997-01-06", "1997-01-07..1997-01-07"]
     land(DAYS[2])
     publish(DAYS[2], 5)
@@ -118,12 +119,12 @@ def test_the_log_of_raw_tables_is_never_cut() -> None:
 
 def test_what_cannot_be_undone_is_said() -> None:
     with pytest.raises(ReleaseError, match="say why"):
-        undo("churn", why=" ")
+        undo(CHURN, why=" ")
     with pytest.raises(ReleaseError, match=r"churn has no release 9; it has \[1, 2, 3\]"):
-        undo("churn", to=9, why="x")
+        undo(CHURN, to=9, why="x")
     with pytest.raises(ReleaseError, match="holds the tables of release 3 already: nothing was changed"):
-        undo("churn", to=3, why="x")
-    with leases.lease("churn", "ingest"):
+        undo(CHURN, to=3, why="x")
+    with leases.lease(CHURN, "ingest"):
         with pytest.raises(Conflict, match="another run of churn is at work"):
-            undo("churn", why="x")
+            undo(CHURN, why="x")
     assert releases.numbers("churn") == [1, 2, 3]

@@ -15,8 +15,9 @@ from plumbline.contracts.contract import Contract
 from plumbline.lake import tables as lake
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 TABLES = ("raw.orders", "raw.customers", "analytics.orders", "analytics.customers", "features.customers")
 TYPES: dict[str, tuple[pa.DataType, Any]] = {
     "bigint": (pa.int64(), 1),

@@ -15,6 +15,7 @@ from observability.rule import Recording, alerts
 from plumbline.contracts import contract as contracts
 from plumbline.lineage.expected import downstream
 from plumbline.settings import ROOT, settings
+from products.churn import CHURN
 
 Tool = Callable[[str], Path]
 WORDS = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -106,7 +107,7 @@ def test_every_alert_says_what_on_call_needs() -> None:
         assert (ROOT / told["annotations"]["runbook"]).is_file()
         if alert.name.startswith("Dataset"):
             affected = told["labels"]["affected"].split(", ")
-            assert set(affected) == (set(downstream(alert.about["dataset"])) or {"nothing downstream"})
+            assert set(affected) == (set(downstream(CHURN, alert.about["dataset"])) or {"nothing downstream"})
             assert affected[0].startswith("endpoints.") or "endpoints." not in str(affected)
 
 

@@ -8,11 +8,13 @@ from typing import Any
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from plumbline import declared, observed
+from plumbline import observed
 from plumbline.lake import tables as lake
 from plumbline.observed import Assertion
 from plumbline.pipeline import publish, stage
 from plumbline.pipeline.stage import StageRun
+from products import churn
+from products.churn import CHURN
 
 DAY, NEXT = date(1998, 6, 28), date(1998, 6, 29)
 ORDERS = pa.table({"order_id": [1, 2], "customer_id": [7, 8], "total_cents": [100, 250]})
@@ -33,7 +35,7 @@ def run_day(day: date, **instead: Any) -> None:
         "release": publish.publish,
     } | instead
     for name, work in works.items():
-        stage.perform("churn", name, day, work)
+        stage.perform(CHURN, name, day, work)
 
 
 def write(run: StageRun, table: str, rows: pa.Table) -> None:
@@ -62,26 +64,26 @@ def dbt_run(run: StageRun) -> str:
 
 
 def ge_check(run: StageRun) -> str:
-    lake.open_table(declared.ORDERS, run.pin(declared.ORDERS))
-    observed.asserted(declared.ORDERS, Assertion("expect_column_values_to_be_unique", True, "order_id"))
+    lake.open_table(churn.ORDERS, run.pin(churn.ORDERS))
+    observed.asserted(churn.ORDERS, Assertion("expect_column_values_to_be_unique", True, "order_id"))
     run.gates["orders_expectations"] = {"verdict": "passed"}
     return "held"
 
 
 def features(run: StageRun) -> str:
-    for table in (declared.ORDERS, declared.CUSTOMERS):
+    for table in (churn.ORDERS, churn.CUSTOMERS):
         lake.at(table, run.pin(table))
     if run.base:
-        lake.at(declared.FEATURES, run.pin(declared.FEATURES))
-    names = {"orders": declared.ORDERS, "customers": declared.CUSTOMERS}
-    observed.made_by(declared.FEATURES, SQL, names=names)
-    write(run, declared.FEATURES, pa.table({"customer_id": [7, 8], "spend": [100, 250]}))
-    lake.rows(declared.FEATURES, run.wrote[declared.FEATURES])
+        lake.at(churn.FEATURES, run.pin(churn.FEATURES))
+    names = {"orders": churn.ORDERS, "customers": churn.CUSTOMERS}
+    observed.made_by(churn.FEATURES, SQL, names=names)
+    write(run, churn.FEATURES, pa.table({"customer_id": [7, 8], "spend": [100, 250]}))
+    lake.rows(churn.FEATURES, run.wrote[churn.FEATURES])
     return "computed"
 
 
 def distribution_check(run: StageRun) -> str:
-    lake.open_table(declared.FEATURES, run.pin(declared.FEATURES))
+    lake.open_table(churn.FEATURES, run.pin(churn.FEATURES))
     run.gates["features_shift"] = {"verdict": "passed"}
     return "alike"
 
@@ -97,14 +99,12 @@ def train(version: str = "1") -> None:
                 observed.wrote(dataset, version)
             return {"message": name}
 
-        stage.recorded("churn", {"run_id": "churn-training-2", "stage": name, "release_id": 2}, work)
+        stage.recorded(CHURN, {"run_id": "churn-training-2", "stage": name, "release_id": 2}, work)
 
-    features = lake.version(declared.FEATURES)
-    recorded(
-        "dataset", [(declared.FEATURES, features), (declared.ORDERS, features)], [(declared.DATASET, "churn-r2-abc")]
-    )
-    recorded("train", [(declared.DATASET, "churn-r2-abc")], [(declared.RUNS, "f00d")])
-    recorded("register", [(declared.RUNS, "f00d"), (declared.FEATURES, features)], [(declared.MODELS, version)])
-    recorded("deploy", [(declared.MODELS, version), (declared.MODELS, "0")], [(declared.CHAMPION, version)])
-    served = [(declared.MODELS, version), (declared.CHAMPION, version), (declared.ONLINE, "2")]
-    recorded("serve", served, [(declared.ENDPOINT, version)])
+    features = lake.version(churn.FEATURES)
+    recorded("dataset", [(churn.FEATURES, features), (churn.ORDERS, features)], [(CHURN.dataset, "churn-r2-abc")])
+    recorded("train", [(CHURN.dataset, "churn-r2-abc")], [(CHURN.runs, "f00d")])
+    recorded("register", [(CHURN.runs, "f00d"), (churn.FEATURES, features)], [(CHURN.models, version)])
+    recorded("deploy", [(CHURN.models, version), (CHURN.models, "0")], [(CHURN.champion, version)])
+    served = [(CHURN.models, version), (CHURN.champion, version), (CHURN.online, "2")]
+    recorded("serve", served, [(CHURN.endpoint, version)])

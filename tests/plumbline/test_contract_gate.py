@@ -19,6 +19,7 @@ from plumbline.pipeline.contract_gate import ContractBroken
 from plumbline.pipeline.stage import StageRun
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release, publish
+from products.churn import CHURN
 
 TABLE = "analytics.customers"
 DAY = date(1997, 1, 2)
@@ -35,7 +36,7 @@ def customers() -> pa.Table:
 
 def audited(table: pa.Table) -> StageRun:
     write_deltalake(lake.uri(TABLE), table)
-    run = StageRun("dbt_run", DAY, Candidate("churn-test", "churn", DAY, None), None)
+    run = StageRun(CHURN, "dbt_run", DAY, Candidate("churn-test", "churn", DAY, None), None)
     contract_gate.audit(run, TABLE, 0)
     return run
 

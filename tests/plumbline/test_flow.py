@@ -9,13 +9,14 @@ from plumb.reports import flow
 from plumb.reports.flow import FlowError
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
 RUN = "churn-1998-06-29"
 
 
 def test_the_picture_holds_what_the_run_was_seen_to_read_and_write(home: Path) -> None:
     with pytest.raises(FlowError, match="make demo"):
-        flow.mermaid("churn")
+        flow.mermaid(CHURN)
 
     def event(stage: str, run_id: str = RUN, **more: object) -> None:
         ledger.record("churn", {"run_id": run_id, "stage": stage, "state": "COMPLETE", "as_of": "1998-06-29", **more})
@@ -26,7 +27,7 @@ def test_the_picture_holds_what_the_run_was_seen_to_read_and_write(home: Path) -
     event("dataset", "churn-training-1", release_id=1, data_version="delta:features.customers@v=3")
     event("train", "churn-training-1", release_id=1)
 
-    lines = [line.strip() for line in flow.mermaid("churn").splitlines()]
+    lines = [line.strip() for line in flow.mermaid(CHURN).splitlines()]
     assert lines[0] == "flowchart LR"
     for expected in (
         "ingest ==> ge_check",

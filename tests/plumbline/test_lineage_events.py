@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 
-from plumbline import declared, observed
+from plumbline import observed
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.lineage import events, sending
 from plumbline.observed import UndeclaredRead
 from plumbline.pipeline import stage
 from plumbline.pipeline.stage import StageRun
+from plumbline.product import PARENT
 from plumbline.state import ledger
+from products import churn
+from products.churn import CHURN
 from tests.plumbline import made_up_day, openlineage_rules
 from tests.plumbline.made_up_day import DAY, NEXT
 
@@ -42,7 +45,7 @@ class TestADay:
 
     def test_each_stage_begins_and_ends_once(self) -> None:
         told = [(event["job"]["name"], event["eventType"]) for event in sending.lines(sending.path())]
-        daily = [name for name in stage.STAGES["churn"] if name not in ("materialize", "parity_check")]
+        daily = [name for name in CHURN.daily_stages if name not in ("materialize", "parity_check")]
         jobs = [f"retail_features.{name}" for name in daily]
         assert told == [(job, kind) for job in jobs for kind in ("START", "COMPLETE")] * 2
         assert sending.failures() == 0
@@ -142,14 +145,14 @@ def test_a_read_that_is_not_declared_fails_the_stage_and_is_told() -> None:
         return made_up_day.features(run)
 
     with pytest.raises(UndeclaredRead):
-        stage.perform("churn", "features", DAY, swallows_it)
+        stage.perform(CHURN, "features", DAY, swallows_it)
 
 
 @pytest.mark.usefixtures("home")
 def test_a_failed_gate_is_a_fail_with_its_message_and_verdicts() -> None:
     def finds(run: StageRun) -> str:
-        lake.open_table(declared.ORDERS, run.pin(declared.ORDERS))
-        observed.asserted(declared.ORDERS, observed.Assertion("not_null", False, "customer_id", actual="12"))
+        lake.open_table(churn.ORDERS, run.pin(churn.ORDERS))
+        observed.asserted(churn.ORDERS, observed.Assertion("not_null", False, "customer_id", actual="12"))
         raise GateFailed("12 rows without customer_id")
 
     with pytest.raises(GateFailed):
@@ -172,7 +175,7 @@ def test_a_killed_run_is_aborted_by_whoever_comes_next() -> None:
 @pytest.mark.usefixtures("home")
 def test_who_runs_the_command_is_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     run = "0190a3b4-0000-7000-8000-000000000001"
-    monkeypatch.setenv(declared.PARENT, f"plumbline/retail_features/{run}")
+    monkeypatch.setenv(PARENT, f"plumbline/retail_features/{run}")
     made_up_day.run_day(DAY)
     parent = emitted("ingest")[0]["run"]["facets"]["parent"]
     assert (parent["run"]["runId"], parent["job"]["name"]) == (run, "retail_features")

@@ -6,15 +6,16 @@ import re
 from pathlib import Path
 
 import pytest
-
 from plumbline.declared import LAKE, STAGES
+
 from plumbline.lineage import expected
 from plumbline.pipeline.stage import STAGES as DAILY
 from plumbline.settings import ROOT
+from products.churn import CHURN
 
 
 def test_the_way_from_the_shop_to_the_features() -> None:
-    assert [str(edge) for edge in expected.upstream("features.customers")] == [
+    assert [str(edge) for edge in expected.upstream(CHURN, "features.customers")] == [
         "analytics.customers → retail_features.features → features.customers",
         "analytics.orders → retail_features.features → features.customers",
         "raw.customers → retail_features.dbt_run → analytics.customers",
@@ -25,11 +26,11 @@ def test_the_way_from_the_shop_to_the_features() -> None:
 
 
 def test_what_a_late_table_reaches() -> None:
-    reached = expected.downstream("raw.orders")
+    reached = expected.downstream(CHURN, "raw.orders")
     assert reached.index("analytics.orders") < reached.index("features.customers") < reached.index("models.churn_xgb")
     assert {"online.customer_features", "models.churn_xgb", "endpoints.churn-predictor"} <= set(reached)
     assert "analytics.customers" not in reached
-    assert expected.downstream("endpoints.churn-predictor") == ()
+    assert expected.downstream(CHURN, "endpoints.churn-predictor") == ()
 
 
 def test_every_stage_of_the_dags_is_declared() -> None:
@@ -45,8 +46,8 @@ def test_feasts_views_read_the_tables_that_its_definitions_name() -> None:
     from feature_repo.churn.definitions import DEFINITIONS
 
     views = {made.name: made.batch_source.query for made in DEFINITIONS if getattr(made, "batch_source", None)}
-    assert {name: f"SELECT * FROM {table}" for name, table in expected.feast_tables().items()} == views
-    assert set(expected.feast_tables().values()) <= set(LAKE)
+    assert {name: f"SELECT * FROM {table}" for name, table in expected.feast_tables(CHURN).items()} == views
+    assert set(expected.feast_tables(CHURN).values()) <= set(LAKE)
 
 
 def test_models_are_read_as_dbt_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from plumbline.lineage import graph, page
 from plumbline.lineage.graph import Graph
 from plumbline.lineage.runs import EventFile, LineageError, Port, Run
 from plumbline.pipeline import undo
+from products.churn import CHURN
 from tests.plumbline import made_up_day
 from tests.plumbline.made_up_day import DAY, NEXT
 
@@ -72,7 +73,7 @@ def test_from_raw_orders_to_the_endpoint() -> None:
 
 def test_a_dataset_without_a_version_is_the_one_in_force() -> None:
     assert of("features.customers").start.version == "1"
-    undo.undo("churn", why="a drill")
+    undo.undo(CHURN, why="a drill")
     found = of("features.customers")
     assert found.start.version == "0"
     assert {"raw.orders@0", "analytics.orders@0"} <= ways_up(found, "features.customers@0")

@@ -17,6 +17,7 @@ from plumbline.lineage import graph, marquez, sending
 from plumbline.lineage.graph import Graph
 from plumbline.lineage.marquez import Marquez
 from plumbline.lineage.runs import EventFile, LineageError, Port, Run
+from products.churn import CHURN
 
 RECORDED = Path(__file__).parent / "marquez"
 RUN = "00000000-0000-0000-0000-0000000000"
@@ -80,7 +81,7 @@ def by_name(found: Graph) -> set[tuple[str, str]]:
 
 
 def test_the_same_events_give_the_same_graph(url: str, posted: EventFile) -> None:
-    theirs, ours = (graph.of("features.customers", events) for events in (Marquez(url, page=2), posted))
+    theirs, ours = (graph.of("features.customers", events, CHURN) for events in (Marquez(url, page=2), posted))
     assert by_name(theirs) == by_name(ours)
     assert len(by_name(ours)) == 8, "from the shop to the model"
     assert theirs.start == ours.start == Port("features.customers", "352")

@@ -112,7 +112,10 @@ def test_a_command_does_not_wait_for_a_server_that_hangs(home: Path) -> None:
 
 
 def test_a_command_that_is_over_at_once_says_why_nothing_arrived(home: Path) -> None:
-    script = "from plumbline.pipeline import stage; stage.recorded('toy', {'run_id': 'a', 'stage': 'kpi'}, dict)"
+    script = (
+        "from plumbline.pipeline import stage; from tests.toy import TOY; "
+        "stage.recorded(TOY, {'run_id': 'a', 'stage': 'kpi'}, dict)"
+    )
     environment = {**os.environ, sending.URL: "http://me:secret@127.0.0.1:1"}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, whole_file(), sending.failures()) == (0, 2, 2)

@@ -16,6 +16,7 @@ from plumbline.orchestration import airflow
 from plumbline.servers import online_store
 from plumbline.settings import settings
 from plumbline.state import releases
+from products.churn import CHURN
 from tests.e2e.test_scheduler import some_orders
 
 FIRST = date(1997, 2, 1)
@@ -57,7 +58,7 @@ def test_days_with_real_orders_then_days_without(
     assert release.as_of == date(1997, 2, 4)
     assert {gate["verdict"] for gate in release.gates.values()} == {"passed"}
     assert lake.open_table("analytics.orders", release.version("analytics.orders")).to_pandas().shape[0] == len(by_day)
-    online = online_store.online(online_store.client())
+    online = online_store.online(online_store.client(), CHURN)
     assert online == (4, clock.end_of(date(1997, 2, 4)))
 
 

@@ -9,6 +9,7 @@ from plumb.reports import report_page
 from plumbline import clock, files
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
 
 def _event(run_id: str, stage: str, state: str = "COMPLETE", **more: object) -> None:
@@ -54,7 +55,7 @@ def two_runs(home: Path) -> Path:
 
 
 def test_each_run_has_a_page_and_the_index_names_them_newest_first(two_runs: Path) -> None:
-    index = report_page.write("churn").read_text()
+    index = report_page.write(CHURN).read_text()
     assert index.index("churn-1998-06-30") < index.index("churn-1998-06-29")
     assert "release 1" in index and "ge_check gate failed" in index and "1,234" in index
 
@@ -71,13 +72,13 @@ def test_each_run_has_a_page_and_the_index_names_them_newest_first(two_runs: Pat
 def test_a_leaky_twin_stands_beside_the_honest_dataset_and_is_no_part_of_the_run(two_runs: Path) -> None:
     scores = {"roc_auc": 0.8393, "pr_auc": 0.96, "log_loss": 0.2994, "brier": 0.0889}
     gate = {"verdict": "failed", "expectations": 28, "failed": ["orders_90d alone ranks churn"], "report": None}
-    folder = two_runs / "training" / "1-leaky"
+    folder = two_runs / "training" / "churn" / "1-leaky"
     twin = {"scores": {"point_in_time": scores, "leaky_twin": {**scores, "roc_auc": 0.9986}}}
     files.write_whole(folder / "dataset.json", files.dumps(twin))
     files.write_whole(folder / "leakage.json", files.dumps({"gates": {"target_leakage": gate}}))
     failed = {"run_id": "churn-training-1-leaky", "stage": "leakage_check", "state": "GATE_FAILED", "twin_of": 1}
     ledger.record("churn", failed)
-    report_page.write("churn")
+    report_page.write(CHURN)
     good = (two_runs / "report" / "churn-1998-06-29.html").read_text()
     assert "0.8393" in good and "0.9986" in good and "orders_90d alone ranks churn" in good
     assert "was stopped by its gate" not in good
@@ -85,21 +86,21 @@ def test_a_leaky_twin_stands_beside_the_honest_dataset_and_is_no_part_of_the_run
 
 def test_a_stage_shows_its_last_attempt(two_runs: Path) -> None:
     _event("churn-1998-06-30", "ge_check", seconds=3.0, message="all hold")
-    run = report_page.runs("churn")[-1]
+    run = report_page.runs(CHURN)[-1]
     assert run.stopped is None and run.stages["ge_check"]["message"] == "all hold"
     assert run.seconds == 4.0
 
 
 def test_pages_of_past_runs_are_kept_as_they_are(two_runs: Path) -> None:
-    report_page.write("churn")
+    report_page.write(CHURN)
     past = two_runs / "report" / "churn-1998-06-29.html"
     past.write_text("as it was")
-    report_page.write("churn")
+    report_page.write(CHURN)
     assert past.read_text() == "as it was"
     ledger.record("churn", {"run_id": "churn-training-1", "stage": "train", "state": "COMPLETE", "release_id": 1})
-    report_page.write("churn")
+    report_page.write(CHURN)
     assert "<b>train" in past.read_text(), "a release that was trained on later shows it"
 
 
 def test_without_any_run_the_index_is_empty_but_there(home: Path) -> None:
-    assert "Runs of churn" in report_page.write("churn").read_text()
+    assert "Runs of churn" in report_page.write(CHURN).read_text()

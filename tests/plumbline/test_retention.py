@@ -21,6 +21,7 @@ from plumbline.registry import registered_models
 from plumbline.settings import settings as house
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
 TABLE = "features.customers"
 
@@ -60,19 +61,21 @@ def test_what_a_release_a_run_a_dataset_or_a_model_names_still_reads_and_the_res
     write(0, "analytics.orders")
     publish(1, 1)
     candidates.Candidate("churn-1998-06-30", "churn", date(1998, 6, 30), 1, {TABLE: 2}).save()
-    files.write_whole(home / "training" / "1" / "dataset.json", files.dumps({"data_version": f"delta:{TABLE}@v=3"}))
+    files.write_whole(
+        home / "training" / "churn" / "1" / "dataset.json", files.dumps({"data_version": f"delta:{TABLE}@v=3"})
+    )
     (home / "mlflow").mkdir()
     register(4)
     DeltaTable(lake.uri(TABLE)).restore(0)  # head: version 8, the files of version 0
-    assert retention.named("churn")[TABLE] == {
+    assert retention.named(CHURN)[TABLE] == {
         1: ["release 1"],
         2: ["run 1998-06-30"],
         3: ["dataset of release 1"],
         4: ["model version 1"],
     }
-    promised = vacuum("churn", 0, dry_run=True)
+    promised = vacuum(CHURN, 0, dry_run=True)
     assert [held(version) for version in range(8)] == [[value] * 2 for value in range(8)]
-    done = vacuum("churn", 0)
+    done = vacuum(CHURN, 0)
     assert done == promised
     assert {item.table: item.files for item in done} == {"analytics.orders": 0, TABLE: 3}
     assert [held(version) for version in range(9)] == [
@@ -85,7 +88,7 @@ def test_what_a_release_a_run_a_dataset_or_a_model_names_still_reads_and_the_res
     event = list(ledger.events("churn"))[-1]
     assert (event["stage"], event["went"][TABLE]["files"]) == ("vacuum", 3)
     assert lake.version(TABLE) == 8, "a vacuum is no version"
-    assert [item.files for item in vacuum("churn", 0)] == [0, 0]
+    assert [item.files for item in vacuum(CHURN, 0)] == [0, 0]
 
 
 def test_files_in_use_within_the_days_stay_and_so_do_checksums_of_what_is_kept(home: Path) -> None:
@@ -97,12 +100,12 @@ def test_files_in_use_within_the_days_stay_and_so_do_checksums_of_what_is_kept(h
     write(1)
     write(2)
     publish(1, 0)
-    assert [item.files for item in vacuum("churn", 1)] == [0]
+    assert [item.files for item in vacuum(CHURN, 1)] == [0]
     orphan = Path(lake.uri(TABLE)) / "snapshot_date=1998-06-30" / "part-of-a-killed-run.parquet"
     for path in (orphan, orphan.with_name(f".{orphan.name}.crc")):
         path.write_bytes(b"half")
         os.utime(path, (0, 0))
-    assert [(item.files, item.bytes) for item in vacuum("churn", 1)] == [(1, 4)]
+    assert [(item.files, item.bytes) for item in vacuum(CHURN, 1)] == [(1, 4)]
     assert not orphan.exists() and not orphan.with_name(f".{orphan.name}.crc").exists()
     assert all(path.with_name(f".{path.name}.crc").exists() for path in first)
     assert held(1) == [1, 1]
@@ -127,7 +130,7 @@ def test_whatever_was_written_and_restored_each_named_version_reads_as_before(
         for number, version in enumerate(sorted(named), start=1):
             publish(number, version)
         before = {version: held(version) for version in {*named, head}}
-        vacuum("churn", 0)
+        vacuum(CHURN, 0)
         assert {version: held(version) for version in before} == before
         kept = {path for version in before for path in lake.open_table(TABLE, version).file_uris()}
         assert {str(path) for path in Path(lake.uri(TABLE)).glob("*/*.parquet")} == kept
@@ -141,15 +144,15 @@ def test_a_vacuum_that_would_take_what_is_named_deletes_nothing(home: Path, monk
     everything = [path.rpartition("customers/")[2] for path in lake.open_table(TABLE, 0).file_uris()]
     monkeypatch.setattr(retention, "_unused", lambda table, versions, days: everything)
     with pytest.raises(RetentionError, match=r"would delete 1 files of version 0, which is named, such as part-"):
-        vacuum("churn", 0)
+        vacuum(CHURN, 0)
     assert held(0) == [0, 0]
 
 
 def test_while_a_run_is_at_work_nothing_is_vacuumed(home: Path) -> None:
     write(0)
     publish(1, 0)
-    with leases.lease("churn", "features"), pytest.raises(Conflict, match="another run of churn is at work"):
-        vacuum("churn", 0)
+    with leases.lease(CHURN, "features"), pytest.raises(Conflict, match="another run of churn is at work"):
+        vacuum(CHURN, 0)
 
 
 def test_what_another_tools_vacuum_notes_in_the_log_is_no_new_content(home: Path) -> None:

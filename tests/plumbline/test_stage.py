@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from datetime import date
-from pathlib import Path
 
 import pytest
 
@@ -17,18 +16,17 @@ from plumbline.causes import DiskTrouble
 from plumbline.errors import Conflict, GateFailed
 from plumbline.pipeline import stage
 from plumbline.pipeline.stage import StageError, StageRun
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.releases import Release, ReleaseError
+from tests.toy import TOY
 
 DAY = date(1998, 6, 29)
 NEXT = date(1998, 6, 30)
 FEATURES = "features.customers"
 
 
-@pytest.fixture(autouse=True)
-def _three_stages(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    monkeypatch.setitem(stage.STAGES, "toy", ("ingest", "check", "release"))
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def ingest(run: StageRun) -> str:
@@ -55,9 +53,9 @@ def release_of(run: StageRun) -> Release:
 
 
 def whole_run(day: date) -> None:
-    stage.perform("toy", "ingest", day, ingest)
-    stage.perform("toy", "check", day, check)
-    stage.perform("toy", "release", day, publish)
+    stage.perform(TOY, "ingest", day, ingest)
+    stage.perform(TOY, "check", day, check)
+    stage.perform(TOY, "release", day, publish)
 
 
 def test_a_run_becomes_a_release_that_names_versions_and_gates() -> None:
@@ -70,13 +68,13 @@ def test_a_run_becomes_a_release_that_names_versions_and_gates() -> None:
 
 
 def test_the_same_day_again_changes_nothing() -> None:
-    stage.perform("toy", "ingest", DAY, ingest)
-    again = stage.perform("toy", "ingest", DAY, lambda run: pytest.fail("it ran again"))
+    stage.perform(TOY, "ingest", DAY, ingest)
+    again = stage.perform(TOY, "ingest", DAY, lambda run: pytest.fail("it ran again"))
     assert again.state == "unchanged"
     whole_run(DAY)
     before = list(ledger.events("toy"))
-    for name in stage.STAGES["toy"]:
-        result = stage.perform("toy", name, DAY, lambda run: pytest.fail("it ran again"))
+    for name in TOY.daily_stages:
+        result = stage.perform(TOY, name, DAY, lambda run: pytest.fail("it ran again"))
         assert result.state == "unchanged"
         assert "release 1 covers" in result.message
     assert list(ledger.events("toy")) == before
@@ -84,12 +82,12 @@ def test_the_same_day_again_changes_nothing() -> None:
 
 
 def test_other_code_runs_the_stage_again_and_forgets_what_was_built_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage.perform("toy", "ingest", DAY, ingest)
-    stage.perform("toy", "check", DAY, check)
+    stage.perform(TOY, "ingest", DAY, ingest)
+    stage.perform(TOY, "check", DAY, check)
     monkeypatch.setattr(provenance, "code_sha", lambda: "other code")
-    assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+    assert stage.perform(TOY, "ingest", DAY, ingest).state == "done"
     with pytest.raises(StageError, match="check comes first: `plumb check --as-of 1998-06-29`"):
-        stage.perform("toy", "release", DAY, publish)
+        stage.perform(TOY, "release", DAY, publish)
 
 
 def test_a_failed_gate_publishes_nothing_and_is_in_the_ledger() -> None:
@@ -97,13 +95,13 @@ def test_a_failed_gate_publishes_nothing_and_is_in_the_ledger() -> None:
         run.gates["orders"] = {"verdict": "failed"}
         raise GateFailed("3 orders without a customer")
 
-    stage.perform("toy", "ingest", DAY, ingest)
+    stage.perform(TOY, "ingest", DAY, ingest)
     with pytest.raises(GateFailed):
-        stage.perform("toy", "check", DAY, fails)
+        stage.perform(TOY, "check", DAY, fails)
     event = list(ledger.events("toy"))[-1]
     assert (event["state"], event["gates"]) == ("GATE_FAILED", {"orders": {"verdict": "failed"}})
     with pytest.raises(StageError, match="ingest comes first"):
-        stage.perform("toy", "release", DAY, publish)
+        stage.perform(TOY, "release", DAY, publish)
     assert releases.in_force("toy") is None
 
 
@@ -119,10 +117,10 @@ def test_what_a_gate_failed_on_is_set_aside_and_the_run_starts_over() -> None:
         raise GateFailed("an amount of 200,000 dollars")
 
     for _ in range(2):
-        stage.perform("toy", "ingest", DAY, lands)
+        stage.perform(TOY, "ingest", DAY, lands)
         with pytest.raises(GateFailed):
-            stage.perform("toy", "check", DAY, fails)
-    stage.perform("toy", "ingest", NEXT, lands)  # also when the bad day is skipped
+            stage.perform(TOY, "check", DAY, fails)
+    stage.perform(TOY, "ingest", NEXT, lands)  # also when the bad day is skipped
     assert seen == [[], ["batch 1"], ["batch 1", "batch 2"]]
     told = json.loads((settings().home / "rejected" / "toy" / "batch 1.json").read_text())
     assert told["why"] == "an amount of 200,000 dollars"
@@ -139,21 +137,21 @@ def test_a_kill_while_a_batch_is_set_aside_does_not_stop_the_next_try(monkeypatc
     def killed(self: candidates.Candidate) -> None:
         raise KeyboardInterrupt
 
-    stage.perform("toy", "ingest", DAY, lands)
+    stage.perform(TOY, "ingest", DAY, lands)
     with monkeypatch.context() as patch:
         patch.setattr(stage, "_reset", lambda candidate, name: patch.setattr(candidates.Candidate, "save", killed))
         with pytest.raises(KeyboardInterrupt):
-            stage.perform("toy", "check", DAY, fails)
+            stage.perform(TOY, "check", DAY, fails)
     assert candidates.rejected("toy") == ["batch 1"]
     with pytest.raises(GateFailed):
-        stage.perform("toy", "check", DAY, fails)
+        stage.perform(TOY, "check", DAY, fails)
     with pytest.raises(StageError, match="ingest comes first"):
-        stage.perform("toy", "check", DAY, check)
+        stage.perform(TOY, "check", DAY, check)
 
 
 def test_of_two_runs_on_one_base_the_second_is_told() -> None:
-    stage.perform("toy", "ingest", DAY, ingest)
-    stage.perform("toy", "check", DAY, check)
+    stage.perform(TOY, "ingest", DAY, ingest)
+    stage.perform(TOY, "check", DAY, check)
 
     def late(run: StageRun) -> str:
         releases.publish(release_of(run))  # another run's release comes in between
@@ -161,36 +159,36 @@ def test_of_two_runs_on_one_base_the_second_is_told() -> None:
         return "never"
 
     with pytest.raises(Conflict, match="release 1 was published since this run pinned release None"):
-        stage.perform("toy", "release", DAY, late)
+        stage.perform(TOY, "release", DAY, late)
     assert releases.numbers("toy") == [1]
 
 
 def test_a_run_whose_base_was_superseded_starts_over_with_its_first_stage() -> None:
-    stage.perform("toy", "ingest", NEXT, ingest)
+    stage.perform(TOY, "ingest", NEXT, ingest)
     whole_run(DAY)
     with pytest.raises(StageError, match="start with `plumb ingest --as-of 1998-06-30`"):
-        stage.perform("toy", "check", NEXT, check)
+        stage.perform(TOY, "check", NEXT, check)
     whole_run(NEXT)
     assert releases.required("toy").base == 1
 
 
 def test_a_day_that_is_not_over_is_refused() -> None:
     with pytest.raises(StageError, match=r"1998-07-01: that day is not over, the clock says 1998-07-01 00:00 UTC"):
-        stage.perform("toy", "ingest", date(1998, 7, 1), ingest)
+        stage.perform(TOY, "ingest", date(1998, 7, 1), ingest)
 
 
 def test_while_a_stage_runs_another_is_turned_away() -> None:
     def meanwhile(run: StageRun) -> str:
         with pytest.raises(Conflict, match="another run of toy is at work"):
-            stage.perform("toy", "ingest", DAY, ingest)
+            stage.perform(TOY, "ingest", DAY, ingest)
         return "alone"
 
-    assert stage.perform("toy", "ingest", DAY, meanwhile).message == "alone"
+    assert stage.perform(TOY, "ingest", DAY, meanwhile).message == "alone"
 
 
 def test_a_table_that_nobody_names_cannot_be_read() -> None:
     with pytest.raises(StageError, match="names features.customers"):
-        stage.perform("toy", "ingest", DAY, lambda run: str(run.pin(FEATURES)))
+        stage.perform(TOY, "ingest", DAY, lambda run: str(run.pin(FEATURES)))
 
 
 def test_a_killed_stage_left_no_entry_and_is_run_again() -> None:
@@ -199,20 +197,20 @@ def test_a_killed_stage_left_no_entry_and_is_run_again() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stage.perform("toy", "ingest", DAY, killed)
-    assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
+        stage.perform(TOY, "ingest", DAY, killed)
+    assert stage.perform(TOY, "ingest", DAY, ingest).state == "done"
 
 
 def test_a_stage_that_was_killed_for_good_has_an_end_once_it_is_run_again() -> None:
     script = (
         "import os, signal; from datetime import date; from plumbline.pipeline import stage; "
-        "stage.STAGES['toy'] = ('ingest',); "
-        "stage.perform('toy', 'ingest', date(1998, 6, 29), lambda run: os.kill(os.getpid(), signal.SIGKILL))"
+        "from tests.toy import TOY; "
+        "stage.perform(TOY, 'ingest', date(1998, 6, 29), lambda run: os.kill(os.getpid(), signal.SIGKILL))"
     )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT).returncode == -signal.SIGKILL
     assert [event["state"] for event in ledger.events("toy")] == ["START"]
-    assert stage.perform("toy", "ingest", DAY, ingest).state == "done"
-    assert stage.perform("toy", "ingest", DAY, ingest).state == "unchanged"
+    assert stage.perform(TOY, "ingest", DAY, ingest).state == "done"
+    assert stage.perform(TOY, "ingest", DAY, ingest).state == "unchanged"
     events = list(ledger.events("toy"))
     assert [event["state"] for event in events] == ["START", "KILLED", "START", "COMPLETE"]
     assert events[1]["began"] == events[0]["at"]
@@ -223,7 +221,7 @@ def test_what_a_library_raises_is_told_in_our_words_and_kept_as_the_cause() -> N
         raise OSError(errno.ENOSPC, "No space left on device", "/data/x")
 
     with pytest.raises(DiskTrouble, match="no room left on the disk of /data/x") as error:
-        stage.perform("toy", "ingest", DAY, full)
+        stage.perform(TOY, "ingest", DAY, full)
     assert isinstance(error.value.__cause__, OSError)
     assert list(ledger.events("toy"))[-1]["error"].startswith("DiskTrouble: no room left")
 

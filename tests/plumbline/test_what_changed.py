@@ -19,6 +19,7 @@ from plumbline.lake import version_diff
 from plumbline.registry import registered_models
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release, ReleaseError
+from products.churn import CHURN
 
 FEATURES, ORDERS, RAW = "features.customers", "analytics.orders", "raw.orders"
 FIRST, SECOND = date(1998, 6, 29), date(1998, 6, 30)
@@ -99,7 +100,7 @@ def two(home: Path) -> tuple[Release, Release]:
 
 
 def test_everything_that_differs_is_named(two: tuple[Release, Release]) -> None:
-    found = what_changed("churn", "1", "2")
+    found = what_changed(CHURN, "1", "2")
     tables = {item["table"]: item for item in found["tables"]}
     assert tables[RAW]["rows"] == {"before": 300, "after": 360, "added": 60, "removed": 0, "changed": 0}
     assert tables[ORDERS]["rows"] == {"before": 300, "after": 360, "added": 60, "removed": 0, "changed": 1}
@@ -128,13 +129,13 @@ def test_a_run_whose_sql_was_not_recorded_is_not_taken_for_one_without_models(tw
     nodes = [{"node": "model.core.orders", "kind": "model"}]
     wrote = {"run_id": "x", "stage": "dbt_run", "state": "COMPLETE", "wrote": {ORDERS: third.tables[ORDERS]}}
     ledger.record("churn", {**wrote, "dbt": nodes})
-    assert what_changed("churn", "2", "3")["dbt"] == {
+    assert what_changed(CHURN, "2", "3")["dbt"] == {
         "all models": "unknown: the ledger does not have the run that built them"
     }
 
 
 def test_a_thing_and_itself_differ_in_nothing(two: tuple[Release, Release]) -> None:
-    found = what_changed("churn", "2", "1998-06-30")
+    found = what_changed(CHURN, "2", "1998-06-30")
     assert all(item["before"] == item["after"] for item in found["tables"])
     assert (found["dbt"], found["features"], found["orders"], found["model"]) == ({}, {}, {}, {})
     assert found["features_sql"] == {"changed": False, "columns": {}}
@@ -144,9 +145,9 @@ def test_a_day_is_the_release_in_force_for_it_also_after_an_undo(two: tuple[Rele
     first, _ = two
     undone = Release(**{**first.__dict__, "release_id": 3, "base": 2, "undoes": [2], "restores": 1, "why": "wrong"})
     releases.publish(undone)
-    assert side("churn", "1998-06-29").release == undone
-    assert side("churn", "1998-06-30").release == undone, "the later day was undone, and not run again"
-    found = what_changed("churn", "2", "3")
+    assert side(CHURN, "1998-06-29").release == undone
+    assert side(CHURN, "1998-06-30").release == undone, "the later day was undone, and not run again"
+    found = what_changed(CHURN, "2", "3")
     assert found["after"]["why"] == "wrong"
     rows = {item["table"]: item["rows"] for item in found["tables"]}
     assert rows[ORDERS] == {"before": 360, "after": 300, "added": 0, "removed": 60, "changed": 1}
@@ -168,15 +169,15 @@ def test_two_models_are_compared_by_what_they_name(two: tuple[Release, Release],
             "feature_service": f"churn_v{release.release_id}",
         }
         client.create_model_version(registered_models.NAME, (home / "model").as_uri(), tags=tags)
-    found = what_changed("churn", "model:1", "v2")
+    found = what_changed(CHURN, "model:1", "v2")
     assert found["model"]["metrics"] == {"log_loss": [0.5, 0.4]}
     assert found["model"]["tags"]["feature_service"] == ["churn_v1", "churn_v2"]
     assert [item["table"] for item in found["tables"]] == [ORDERS, FEATURES]
     assert found["features"]["each"]["spend_cents_30d"]["psi"] > 1
     with pytest.raises(WhatChangedError, match="a model and a release cannot be compared"):
-        what_changed("churn", "model:1", "2")
+        what_changed(CHURN, "model:1", "2")
     with pytest.raises(WhatChangedError, match=r"churn_xgb has no version 9; it has \['1', '2'\]"):
-        what_changed("churn", "model:1", "model:9")
+        what_changed(CHURN, "model:1", "model:9")
 
 
 @pytest.mark.parametrize(
@@ -189,13 +190,13 @@ def test_two_models_are_compared_by_what_they_name(two: tuple[Release, Release],
 )
 def test_what_does_not_exist_is_said(two: tuple[Release, Release], text: str, message: str) -> None:
     with pytest.raises(WhatChangedError, match=message):
-        what_changed("churn", "1", text)
+        what_changed(CHURN, "1", text)
     with pytest.raises(ReleaseError, match="churn has no release 7"):
-        what_changed("churn", "7", "1")
+        what_changed(CHURN, "7", "1")
 
 
 def test_page_and_terminal_tell_it(two: tuple[Release, Release], capsys: pytest.CaptureFixture[str]) -> None:
-    found, path = what_changed("churn", "1", "2"), page_path("1", "model:2/x")
+    found, path = what_changed(CHURN, "1", "2"), page_path("1", "model:2/x")
     assert path.name == "what-changed-1-to-model-2-x.html"
     html = what_changed_page.write(path, found, 1.0).read_text()
     what_changed_page.show(found, path, 1.0)

@@ -12,6 +12,7 @@ from plumbline.registry import registered_models, trusted_models
 from plumbline.servers import online_store
 from plumbline.settings import settings
 from plumbline.state import releases
+from products.churn import CHURN
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
 TTL = timedelta(days=14)
@@ -33,7 +34,7 @@ def apply_definitions() -> None:
     """What `feast apply` does, without what it asks of Spark."""
     from feature_repo import store as feature_store
 
-    feature_store.apply()
+    feature_store.apply(CHURN)
 
 
 def put_online() -> None:
@@ -46,14 +47,14 @@ def put_online() -> None:
     stamps = {FULL: fresh, SPARSE: fresh, AT_TTL: NOW - TTL, EXPIRED: NOW - TTL - timedelta(seconds=1)}
     stamps |= {FUTURE: NOW + timedelta(days=1)} | dict.fromkeys(KNOWN, fresh)
     frame = pd.DataFrame([_row(customer, stamp) for customer, stamp in stamps.items()])
-    feature_store.open_store().write_to_online_store(feature_store.VIEW, frame)
+    feature_store.open_store(CHURN).write_to_online_store(CHURN.view, frame)
     mark_online()
 
 
 def mark_online() -> None:
     """Says that a release is whole online."""
     mapping = {"release_id": RELEASE, "event_time": (NOW - timedelta(hours=24)).isoformat()}
-    online_store.client().hset(online_store.ONLINE, mapping=mapping)
+    online_store.client().hset(CHURN.online_mark, mapping=mapping)
 
 
 def _row(customer: int, event_time: datetime) -> dict[str, object]:
@@ -130,7 +131,7 @@ def register_model() -> None:
 
     from feature_repo import store as feature_store
 
-    service = feature_store.open_store().get_feature_service("churn_v1")
+    service = feature_store.open_store(CHURN).get_feature_service("churn_v1")
     names = sorted(f.name for projection in service.feature_view_projections for f in projection.features)
     numbers = np.random.default_rng(1997).integers(0, 2000, (400, len(names))).astype("float64")
     rows = pd.DataFrame(numbers, columns=names)

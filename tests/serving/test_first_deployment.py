@@ -11,6 +11,7 @@ from made_up_customers import FULL, RELEASE, mark_online
 from plumbline.servers import online_store
 from plumbline.settings import settings
 from plumbline.state import ledger
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.deploy import deploy
 from serving.errors import ServingError
@@ -49,7 +50,7 @@ def test_without_a_challenger_it_says_what_to_run() -> None:
 
 @pytest.mark.usefixtures("_no_champion")
 def test_with_nothing_materialized_there_is_no_champion() -> None:
-    online_store.client().delete(online_store.ONLINE)
+    online_store.client().delete(CHURN.online_mark)
     try:
         with pytest.raises(ServingError, match="plumb materialize"):
             deploy()

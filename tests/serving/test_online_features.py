@@ -27,6 +27,7 @@ from made_up_customers import (
 )
 
 from plumbline.servers import online_store, services
+from products.churn import CHURN
 from serving.errors import Refused, ServingError
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
@@ -87,7 +88,7 @@ def test_a_row_from_the_future_is_not_scored(features: Any) -> None:
 
 
 def test_while_nothing_is_materialized_nobody_is_unknown(features: Any) -> None:
-    online_store.client().delete(online_store.ONLINE)
+    online_store.client().delete(CHURN.online_mark)
     try:
         assert features.read([FULL])[0].release_id == RELEASE  # in mid-materialization a row names its release
         refused = refusal(features, UNKNOWN)

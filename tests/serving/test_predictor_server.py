@@ -24,6 +24,7 @@ from predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
 from plumbline.servers import online_store, services
+from products.churn import CHURN
 from serving import launch
 from serving.deploy import deploy
 
@@ -209,7 +210,7 @@ def test_a_wrong_grpc_request_is_an_invalid_argument(predictor: Asker) -> None:
 
 
 def test_a_redis_without_a_release_is_503_for_whoever_it_does_not_know(predictor: Asker) -> None:
-    online_store.client().delete(online_store.ONLINE)
+    online_store.client().delete(CHURN.online_mark)
     answer = predictor.v1(UNKNOWN)
     mark_online()
     assert (answer.status, answer.headers["retry-after"]) == (503, "30")

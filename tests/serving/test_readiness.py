@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from made_up_customers import EXPIRED, FULL
 
+from products.churn import CHURN
 from serving.deploy import deploy
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
@@ -126,7 +127,7 @@ def test_whoever_is_tried_has_a_row(predictor: Any) -> None:
 
     tried = predictor.scorer.features.some_customers(10)
     assert len(tried) == 10
-    assert set(tried) <= OnlineRows().customers()
+    assert set(tried) <= OnlineRows(CHURN).customers()
 
 
 def test_a_customer_whose_row_is_expired_is_passed_over(predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:

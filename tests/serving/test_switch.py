@@ -13,6 +13,7 @@ import xgboost
 from made_up_customers import FULL, KNOWN, NOW, SPARSE
 
 from plumbline.state import ledger
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving import outcome_log
 from serving.churn import shadow
@@ -41,9 +42,9 @@ def newer(serving_home: Path) -> Iterator[str]:
     from feature_repo.churn.definitions import churn_recency, customer_features
 
     two = customer_features[["orders_total", "avg_ticket_30d", "last_order_day"]]
-    feature_store.open_store().apply([FeatureService(name="churn_v2", features=[two, churn_recency])])
+    feature_store.open_store(CHURN).apply([FeatureService(name="churn_v2", features=[two, churn_recency])])
     yield register(["days_since_last_order", "orders_total", "avg_ticket_30d", "last_order_day"], "churn_v2")
-    feature_store.open_store().delete_feature_service("churn_v2")
+    feature_store.open_store(CHURN).delete_feature_service("churn_v2")
 
 
 @pytest.fixture

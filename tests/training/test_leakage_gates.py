@@ -18,6 +18,7 @@ from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.state import ledger
 from plumbline.state.releases import ReleaseError
+from products.churn import CHURN
 from training import audit, canonical, datasets
 from training.churn import leaky, split
 from training.churn.train import train
@@ -285,7 +286,7 @@ def test_the_leaky_twin_scores_better_and_is_rejected(
         return rows.assign(days_since_last_order=asked - rows["last_order_day"])
 
     computed = feature_store.on_demand(
-        pd.DataFrame({"last_order_day": [10_000], "event_time": pd.to_datetime(["1998-04-02"], utc=True)})
+        CHURN, pd.DataFrame({"last_order_day": [10_000], "event_time": pd.to_datetime(["1998-04-02"], utc=True)})
     )
     assert computed["days_since_last_order"].tolist() == [10_318 - 10_000]
     monkeypatch.setattr(feature_store, "on_demand", on_demand)

@@ -48,9 +48,9 @@ def recorded(run_id: str, shop_home: Path) -> Recorded:
 def made(recorded: Recorded, shop_home: Path, tmp_path: Path) -> Rebuild:
     """A rebuild that came out as it should: the run's own files in another home."""
     again = Rebuild(tmp_path)
-    shutil.copytree(shop_home / "training" / "1", again.home / "training" / "1")
-    run = files.read_json(again.home / "training" / "1" / "run.json") or {}
-    files.write_whole(again.home / "training" / "1" / "run.json", files.dumps({**run, "code_sha": HEAD}))
+    shutil.copytree(shop_home / "training" / "churn" / "1", again.home / "training" / "churn" / "1")
+    run = files.read_json(again.home / "training" / "churn" / "1" / "run.json") or {}
+    files.write_whole(again.home / "training" / "churn" / "1" / "run.json", files.dumps({**run, "code_sha": HEAD}))
     stored = next((shop_home / "mlflow").rglob(f"{recorded.model_id}/artifacts/model.ubj"))
     (again.home / "mlflow").mkdir(parents=True)
     shutil.copy(stored, again.home / "mlflow")
@@ -183,7 +183,7 @@ def test_the_same_is_the_same_to_the_last_bit(recorded: Recorded, made: Rebuild)
 
 
 def test_another_value_in_the_dataset_is_found_by_its_hash(recorded: Recorded, made: Rebuild) -> None:
-    path = made.home / "training" / "1" / "dataset.parquet"
+    path = made.home / "training" / "churn" / "1" / "dataset.parquet"
     rows = canonical.read(path).to_pandas()
     rows.loc[rows.index[17], "orders_total"] += 1
     canonical.write(canonical.table(rows, canonical.read(path).schema), path)
@@ -199,9 +199,9 @@ def test_another_model_is_found_by_its_bytes_and_by_what_it_says(recorded: Recor
     data = datasets.load(1)
     other = model.fit(data.part(test=False), data.features, model.Params(seed=3))
     other.save_model(made.home / "mlflow" / "model.ubj")
-    run = files.read_json(made.home / "training" / "1" / "run.json") or {}
+    run = files.read_json(made.home / "training" / "churn" / "1" / "run.json") or {}
     run["params"]["seed"] = 3
-    files.write_whole(made.home / "training" / "1" / "run.json", files.dumps(run))
+    files.write_whole(made.home / "training" / "churn" / "1" / "run.json", files.dumps(run))
     chain, links = compared(recorded, made)
     assert [name for name, same in links.items() if not same] == [
         "params", "model bytes", f"{len(data.part(test=True)):,} predictions",

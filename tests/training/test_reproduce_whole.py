@@ -84,7 +84,7 @@ def test_last_weeks_run_is_made_again_byte_for_byte(tree: Tree, home: Path) -> N
     path.write_text(path.read_text().replace("rounds: int = 150", "rounds: int = 7"))
     assert tree.commit("Another model") != trained
     # What is stored is not what the rebuild starts from.
-    (home / "training" / "1" / "dataset.parquet").unlink()
+    (home / "training" / "churn" / "1" / "dataset.parquet").unlink()
 
     told: dict[str, Any] = json.loads(tree.plumb("reproduce", "model:1", "--json").splitlines()[-1])
     assert told["broken"] is None, told

@@ -10,6 +10,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
+from products.churn import CHURN
 
 MARTS = ("analytics.orders", "analytics.customers")
 SOURCES = ("raw.orders", "raw.customers")
@@ -35,6 +36,6 @@ def start():
         release = Release(1, "churn", date(1997, 1, 1), None, base, {}, "sha", "lock", "run", "then") if base else None
         heads = {table: version for table in SOURCES if (version := lake.version(table)) is not None}
         candidate = Candidate("churn-test", "churn", as_of, 1 if base else None, tables=heads)
-        return StageRun("dbt_run", as_of, candidate, release)
+        return StageRun(CHURN, "dbt_run", as_of, candidate, release)
 
     return make

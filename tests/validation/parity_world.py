@@ -19,6 +19,7 @@ from plumbline.lake import tables as lake
 from plumbline.servers import online_store
 from plumbline.settings import settings
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 from serving import outcome_log
 from validation import parity
 
@@ -35,7 +36,7 @@ def build() -> dict[int, pa.Table]:
     for part in ("lake", "releases", "ledger", "evidence"):
         shutil.rmtree(settings().home / part, ignore_errors=True)
     online_store.client().flushall()
-    feature_store.apply()
+    feature_store.apply(CHURN)
     made = {}
     for number, day in DAYS.items():
         made[number] = snapshot(day, number)
@@ -97,13 +98,13 @@ def put_online(number: int, rows: pa.Table) -> None:
 
 def mark(number: int) -> None:
     told = {"release_id": number, "event_time": clock.end_of(DAYS[number]).isoformat()}
-    online_store.client().hset(online_store.ONLINE, mapping=told)
+    online_store.client().hset(CHURN.online_mark, mapping=told)
 
 
 def write(rows: pa.Table) -> None:
     """Rows into Redis by Feast's own writer."""
     frame: pd.DataFrame = rows.drop_columns(["snapshot_date"]).to_pandas()
-    feature_store.open_store().write_to_online_store(feature_store.VIEW, frame)
+    feature_store.open_store(CHURN).write_to_online_store(CHURN.view, frame)
 
 
 def changed(rows: pa.Table, customer: int, **values: Any) -> pa.Table:
@@ -116,7 +117,7 @@ def changed(rows: pa.Table, customer: int, **values: Any) -> pa.Table:
 
 
 def check(**asked: Any) -> dict[str, Any]:
-    return parity.check(online_rows.OnlineRows, online_rows.on_demand, parity.Asked(**asked))
+    return parity.check(CHURN, online_rows.OnlineRows, online_rows.on_demand, parity.Asked(**asked))
 
 
 def answer(customers: list[int], release_id: int = 2, **wrong: Any) -> None:

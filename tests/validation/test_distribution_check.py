@@ -22,6 +22,7 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.settings import settings
 from plumbline.state import acceptances, candidates, ledger, releases
 from plumbline.state.acceptances import AcceptanceError, accept
+from products.churn import CHURN
 from tests.conftest import use_home
 from validation.churn import distribution_check
 from validation.churn.distribution_check import FEATURES, GATES, ORDERS
@@ -76,16 +77,16 @@ def run_to_the_gate(day: date, days: list[date], orders: Change = same, features
         return "computed"
 
     for work in (ingest, dbt_run, ge_check):
-        stage.perform("churn", work.__name__, day, work)
-    stage.perform("churn", "features", day, compute)
+        stage.perform(CHURN, work.__name__, day, work)
+    stage.perform(CHURN, "features", day, compute)
 
 
 def check(day: date) -> stage.Result:
-    return stage.perform("churn", "distribution_check", day, distribution_check.check)
+    return stage.perform(CHURN, "distribution_check", day, distribution_check.check)
 
 
 def release(day: date) -> releases.Release:
-    stage.perform("churn", "release", day, publish.publish)
+    stage.perform(CHURN, "release", day, publish.publish)
     return releases.required("churn")
 
 
@@ -223,7 +224,7 @@ def test_what_is_real_is_accepted_with_a_reason_that_the_release_names(base: rel
     daily(rush)
     with pytest.raises(GateFailed):
         check(DAY)
-    made = accept("churn", "orders_volume", DAY, "the summer sale", by="ana")
+    made = accept(CHURN, "orders_volume", DAY, "the summer sale", by="ana")
     daily(rush)
     assert check(DAY).message.endswith("; accepted: orders_volume")
     published = release(DAY)
@@ -240,8 +241,8 @@ def test_what_is_real_is_accepted_with_a_reason_that_the_release_names(base: rel
 
 
 def test_an_acceptance_lets_one_gate_of_one_day_through(base: releases.Release) -> None:
-    accept("churn", "orders_volume", BASE, "another day", by="ana")
-    accept("churn", "features_shift", DAY, "another gate", by="ana")
+    accept(CHURN, "orders_volume", BASE, "another day", by="ana")
+    accept(CHURN, "features_shift", DAY, "another gate", by="ana")
     daily(half)
     with pytest.raises(GateFailed, match="orders_volume"):
         check(DAY)
@@ -250,12 +251,12 @@ def test_an_acceptance_lets_one_gate_of_one_day_through(base: releases.Release) 
 def test_structural_gates_and_empty_reasons_are_not_accepted(home: Path) -> None:
     for gate in ("orders_expectations", "parity", "orders_volumes"):
         with pytest.raises(AcceptanceError, match=rf"{gate} cannot be accepted: only distribution gates can"):
-            accept("churn", gate, DAY, "please")
+            accept(CHURN, gate, DAY, "please")
     with pytest.raises(AcceptanceError, match="say why"):
-        accept("churn", "orders_volume", DAY, "  ")
-    accept("churn", "orders_volume", DAY, "a strike", by="ana")
+        accept(CHURN, "orders_volume", DAY, "  ")
+    accept(CHURN, "orders_volume", DAY, "a strike", by="ana")
     with pytest.raises(Conflict, match=r"was accepted before by ana at .*: a strike; nothing was changed"):
-        accept("churn", "orders_volume", DAY, "another reason", by="eve")
+        accept(CHURN, "orders_volume", DAY, "another reason", by="eve")
     assert [(item.gate, item.why) for item in acceptances.listed("churn")] == [("orders_volume", "a strike")]
 
 

@@ -13,6 +13,7 @@ from plumbline.lineage import sending
 from plumbline.pipeline import undo
 from plumbline.settings import settings
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 from tests.plumbline import made_up_day
 from tests.plumbline.made_up_day import DAY, NEXT
 from training import audit
@@ -34,9 +35,9 @@ def without(stage: str, kind: str, which: int) -> None:
 
 
 def test_a_whole_lineage_passes_and_is_not_judged_into_the_ledger_twice() -> None:
-    found = lineage_check.check()
+    found = lineage_check.check(CHURN)
     assert (found["state"], found["verdict"], len(found["steps"])) == ("done", "passed", 6)
-    again = lineage_check.check()
+    again = lineage_check.check(CHURN)
     assert again["state"] == "unchanged"
     told = [event["state"] for event in ledger.events("churn") if event["stage"] == "lineage_check"]
     assert told == ["START", "COMPLETE"]
@@ -57,16 +58,16 @@ def test_a_whole_lineage_passes_and_is_not_judged_into_the_ledger_twice() -> Non
     ],
 )
 def test_one_event_less_and_training_is_blocked_by_name(stage: str, told: str) -> None:
-    lineage_check.check()
+    lineage_check.check(CHURN)
     audit.refuse_holes(2)
     without(stage, "COMPLETE", 1)
     with pytest.raises(GateFailed) as refused:
-        lineage_check.check()
+        lineage_check.check(CHURN)
     assert told in str(refused.value)
     assert "plumb releases undo" in str(refused.value)
     (failed,) = [event for event in ledger.events("churn") if event["state"] == "GATE_FAILED"]
     assert failed["gates"]["lineage_completeness"]["verdict"] == "failed"
-    verdict = files.read_json(settings().home / "training" / "2" / "lineage.json") or {}
+    verdict = files.read_json(settings().home / "training" / "churn" / "2" / "lineage.json") or {}
     assert verdict["holes"]
     with pytest.raises(GateFailed, match="the lineage of release 2 is not whole, nothing is trained on it: `plumb li"):
         audit.refuse_holes(2)
@@ -74,7 +75,7 @@ def test_one_event_less_and_training_is_blocked_by_name(stage: str, told: str) -
 
 def test_a_gates_event_is_no_step_of_the_data() -> None:
     without("ge_check", "COMPLETE", 1)
-    assert lineage_check.check()["verdict"] == "passed"
+    assert lineage_check.check(CHURN)["verdict"] == "passed"
 
 
 def test_a_run_that_did_not_end_is_a_hole() -> None:
@@ -83,7 +84,7 @@ def test_a_run_that_did_not_end_is_a_hole() -> None:
     ended["eventType"] = "FAIL"
     sending.path().write_text("".join(json.dumps(event) + "\n" for event in events))
     with pytest.raises(GateFailed, match=r"features.customers@1 was written by a run that is not complete.* is FAIL"):
-        lineage_check.check()
+        lineage_check.check(CHURN)
 
 
 def test_another_version_than_the_release_names_is_a_hole() -> None:
@@ -96,20 +97,20 @@ def test_another_version_than_the_release_names_is_a_hole() -> None:
     with pytest.raises(
         GateFailed, match="which opened analytics.orders@0, not analytics.orders@1 as the release names"
     ):
-        lineage_check.check()
+        lineage_check.check(CHURN)
 
 
 def test_an_undone_release_is_judged_by_its_versions() -> None:
-    restored = undo.undo("churn", why="a drill")
+    restored = undo.undo(CHURN, why="a drill")
     assert (restored.release_id, restored.restores) == (3, 1)
-    assert lineage_check.check()["release_id"] == 3
+    assert lineage_check.check(CHURN)["release_id"] == 3
     without("features", "COMPLETE", 0)
     with pytest.raises(GateFailed, match=r"features.customers@0"):
-        lineage_check.check()
-    assert lineage_check.check(2)["verdict"] == "passed", "the undone release's own events are all there"
+        lineage_check.check(CHURN)
+    assert lineage_check.check(CHURN, 2)["verdict"] == "passed", "the undone release's own events are all there"
 
 
 def test_a_home_from_before_lineage_is_told_what_to_do() -> None:
     sending.path().unlink()
     with pytest.raises(GateFailed, match=r"has 6 holes(.|\n)*before lineage was kept needs the same"):
-        lineage_check.check(releases.required("churn").release_id)
+        lineage_check.check(CHURN, releases.required("churn").release_id)

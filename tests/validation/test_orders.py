@@ -15,6 +15,7 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.settings import settings
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
+from products.churn import CHURN
 from validation.churn import orders, suites
 
 pytestmark = pytest.mark.usefixtures("spark_lake")
@@ -36,7 +37,7 @@ def audited(mart: Rows, raw: Rows | None = None, base_day: date | None = None) -
     base = Release(1, "churn", base_day, None, pins, {}, "sha", "lock", "run", "then") if base_day else None
     stages = {"dbt_run": {"rows": {"analytics.orders": len(mart)}}}
     candidate = Candidate("churn-test", "churn", date(1997, 1, 7), base and 1, tables=pins, stages=stages)
-    return StageRun("ge_check", date(1997, 1, 7), candidate, base)
+    return StageRun(CHURN, "ge_check", date(1997, 1, 7), candidate, base)
 
 
 def told(run: StageRun) -> str:

@@ -19,6 +19,7 @@ from plumbline.pipeline import leases
 from plumbline.servers import online_store, services
 from plumbline.settings import settings
 from plumbline.state import ledger
+from products.churn import CHURN
 from serving.errors import Refused
 from serving.features import OnlineFeatures
 from tests.conftest import use_home
@@ -55,20 +56,20 @@ def newest_event() -> dict[str, Any]:
 
 
 def read(*customers: int) -> list[Any]:
-    return [stamp for _, stamp, _ in online_rows.OnlineRows().read(list(customers))]
+    return [stamp for _, stamp, _ in online_rows.OnlineRows(CHURN).read(list(customers))]
 
 
 def test_a_release_that_is_online_as_it_is_offline_passes(online: dict[int, pa.Table]) -> None:
     world.answer([1, 2, NULLS])
     told = world.check()
     assert (told["customers"], told["expired"], told["mismatches"]) == (N, 1, 0)
-    names = len(online_rows.OnlineRows().names)
+    names = len(online_rows.OnlineRows(CHURN).names)
     assert told["compared_values"] == 2 + (N - 1) * (names + 1) + 1 + 3 * (14 + 2)
     assert (told["answers_logged"], told["answers_replayed"]) == (3, 3)
     event = newest_event()
     assert (event["state"], event["feature_parity_mismatch_ratio"]) == ("COMPLETE", 0.0)
     assert event["gates"]["parity"]["verdict"] == "passed"
-    assert online_store.online(online_store.client()) == (2, clock.end_of(DAYS[2]))
+    assert online_store.online(online_store.client(), CHURN) == (2, clock.end_of(DAYS[2]))
 
 
 def test_another_rounding_of_one_value_is_found_and_its_customer_is_served_no_more(online: dict[int, pa.Table]) -> None:
@@ -86,7 +87,9 @@ def test_another_rounding_of_one_value_is_found_and_its_customer_is_served_no_mo
     evidence = json.loads(Path(event["gates"]["parity"]["report"]).read_text())
     (kept,) = evidence["first_mismatches"]
     assert (kept["customer_id"], kept["feature"], kept["offline"]) == (7, "avg_ticket", right)
-    assert online_store.online(online_store.client()) is None, "or materialize would say that nothing is to be done"
+    assert online_store.online(online_store.client(), CHURN) is None, (
+        "or materialize would say that nothing is to be done"
+    )
     served = OnlineFeatures("churn_v1")
     with pytest.raises(Refused) as refused:
         served.read([7])
@@ -107,7 +110,7 @@ def test_the_last_bit_counts(online: dict[int, pa.Table]) -> None:
 
 
 def test_a_missing_customer_and_a_stranger(online: dict[int, pa.Table]) -> None:
-    online_rows.OnlineRows().remove({9})
+    online_rows.OnlineRows(CHURN).remove({9})
     world.write(world.changed(online[2], 1, customer_id=5_000))
     told = failure()
     assert "customer 9: online none, offline 1998-07-01" in told
@@ -157,7 +160,7 @@ def test_a_sample_that_fails_is_followed_by_everyone(online: dict[int, pa.Table]
 
 
 def test_a_sample_overlooks_no_stranger_and_nobody_who_is_missing(online: dict[int, pa.Table]) -> None:
-    online_rows.OnlineRows().remove({9})
+    online_rows.OnlineRows(CHURN).remove({9})
     world.write(world.changed(online[2], 1, customer_id=5_000))
     told = failure(sample=1)
     assert "customer 9: online none" in told and "customer 5000: online" in told
@@ -173,13 +176,13 @@ def test_a_sample_is_the_same_for_the_same_seed(online: dict[int, pa.Table], mon
 
 
 def test_nothing_online_is_not_a_pass(online: dict[int, pa.Table]) -> None:
-    online_store.client().delete(online_store.ONLINE)
+    online_store.client().delete(CHURN.online_mark)
     with pytest.raises(parity.ParityError, match="plumb materialize"):
         world.check()
 
 
 def test_it_waits_for_no_materialization(online: dict[int, pa.Table]) -> None:
-    with leases.lease("churn", "materialize", "materialization"):
+    with leases.lease(CHURN, "materialize", "materialization"):
         with pytest.raises(Conflict, match="another materialization"):
             world.check()
 
@@ -193,7 +196,7 @@ def test_an_answer_that_was_computed_otherwise_is_found_until_it_is_left_out(onl
         assert "days_since_last_order of 1 customer, such as customer 2, request request of 2: online 10000" in told
         assert "--since" in told
         assert newest_event()["answers_logged"] == 1, "the one before was checked"
-    assert online_store.online(online_store.client()) is not None, "the rows are right"
+    assert online_store.online(online_store.client(), CHURN) is not None, "the rows are right"
     world.answer([3])
     logged = lake.open_table("serving.predictions").to_pyarrow_table().to_pylist()
     last = max(row["logged_at"] for row in logged)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, declared, files, provenance
+from plumbline import clock, files, provenance
 from plumbline import observed as seen
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.progress import say
 from plumbline.state import releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 from training import canonical, point_in_time
 from training.churn import labels, split
 from training.datasets import folder, parquet, working
@@ -22,7 +23,7 @@ from training.datasets import folder, parquet, working
 if TYPE_CHECKING:
     import pandas as pd
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 ORDERS = "analytics.orders"
 
 
@@ -37,7 +38,7 @@ def build(release: int | None = None) -> dict[str, Any]:
         if about is not None and about["code_sha"] == provenance.code_sha() and parquet(found.release_id).exists():
             return _told("unchanged", about)
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "dataset", "release_id": found.release_id}
-        about = stage.recorded(PRODUCT, head, lambda: _build(found))
+        about = stage.recorded(CHURN, head, lambda: _build(found))
         files.write_whole(folder(found.release_id) / "dataset.json", files.dumps(about))
         return _told("done", about)
 
@@ -51,7 +52,7 @@ def _build(release: Release) -> dict[str, Any]:
         f"{len(observed.train)} training observations {observed.train[0]} to {observed.train[-1]}, test {observed.test}"
     )
     stored = point_in_time.snapshots(features_version, observed.days)
-    store, service = feature_store.at_release(release), feature_store.service_name()
+    store, service = feature_store.at_release(CHURN, release), feature_store.service_name(CHURN)
     point_in_time.require_stored(store, service, stored, features_version)
     say(f"point-in-time join of {service} on {len(observed.days)} days")
     asked = point_in_time.entity_df(features_version, observed.days)
@@ -66,7 +67,7 @@ def _build(release: Release) -> dict[str, Any]:
     digest = canonical.content_hash(rows)
     dataset_id = f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}"
     counts = _counts(answer, None)
-    seen.wrote(declared.DATASET, dataset_id, len(rows))
+    seen.wrote(CHURN.dataset, dataset_id, len(rows))
     return {
         "message": f"{dataset_id}: {counts['train']:,} training rows on {len(observed.train)} days, "
         f"{counts['test']:,} test rows on {observed.test}",

@@ -11,12 +11,13 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import declared, files, observed, provenance
+from plumbline import files, observed, provenance
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import releases
+from products.churn import CHURN
 from training import canonical, datasets, evaluate, point_in_time
 from training.churn import model
 from training.churn.dataset import PRODUCT
@@ -44,7 +45,7 @@ def build(release: int | None = None) -> dict[str, Any]:
         if found is not None and (found["twin_of"], found["code_sha"]) == made_from:
             return {"state": "unchanged", **found}
         head = {"run_id": f"{PRODUCT}-training-{number}-leaky", "stage": "leaky_twin", "twin_of": number}
-        found = stage.recorded(PRODUCT, head, lambda: _build(honest, number))
+        found = stage.recorded(CHURN, head, lambda: _build(honest, number))
         files.write_whole(folder(number) / "dataset.json", files.dumps(found))
         return {"state": "done", **found}
 
@@ -57,7 +58,7 @@ def twin(honest: Dataset) -> Dataset:
 
 def folder(release_id: int) -> Path:
     """Where the twin of a release's dataset is."""
-    return settings().home / "training" / f"{release_id}-leaky"
+    return settings().home / "training" / PRODUCT / f"{release_id}-leaky"
 
 
 def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
@@ -82,7 +83,7 @@ def _build(honest: Dataset, number: int) -> dict[str, Any]:
     canonical.write(made.rows, folder(number) / "dataset.parquet")
     scores = {"point_in_time": _scored(honest), "leaky_twin": _scored(made)}
     dataset_id = f"{honest.about['dataset_id']}-leaky"
-    observed.wrote(declared.DATASET, dataset_id, len(made.rows))
+    observed.wrote(CHURN.dataset, dataset_id, len(made.rows))
     aucs = [metrics["roc_auc"] for metrics in scores.values()]
     return {
         **made.about,
@@ -100,7 +101,7 @@ def _newest(honest: Dataset, version: int) -> pa.Table:
     newest = _newest_rows(version)
     keys = honest.rows.select(["event_timestamp", "customer_id", "request_time", "churned", "is_test"]).to_pandas()
     rows: pd.DataFrame = keys.merge(newest, on="customer_id", how="left", validate="many_to_one")
-    computed = feature_store.on_demand(rows.assign(event_time=rows["event_timestamp"]))
+    computed = feature_store.on_demand(CHURN, rows.assign(event_time=rows["event_timestamp"]))
     schema = canonical.schema({name: honest.rows.schema.field(name).type for name in honest.features})
     return canonical.table(computed, schema)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_repo import store as feature_store
 from plumbline.state.releases import Release
+from products.churn import CHURN
 from training import evaluate
 from training.churn import dataset, model, split
 from training.errors import TrainingError
@@ -77,7 +78,7 @@ def _paired(
         stamped = kept.assign(event_time=stamp)
         frames.append(stamped.set_index(key).sort_index())
     both = frames[0].index.intersection(frames[1].index)
-    old, new = (feature_store.on_demand(frame.loc[both].reset_index()) for frame in frames)
+    old, new = (feature_store.on_demand(CHURN, frame.loc[both].reset_index()) for frame in frames)
     return old, new
 
 
@@ -85,7 +86,7 @@ def _inputs(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, list[str]]:
     """The model's columns on both sides: the newest service's, as far as they are there, and what only one side has."""
     import pandas as pd
 
-    stored, asked = feature_store.service_inputs()
+    stored, asked = feature_store.service_inputs(CHURN)
     named = [name for name in (*stored, *asked) if name not in BOOKKEEPING]
 
     def inputs(here: pd.DataFrame, there: pd.DataFrame) -> list[str]:

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, declared, files, provenance
+from plumbline import clock, files, provenance
 from plumbline import observed as seen
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
@@ -20,6 +20,7 @@ from plumbline.progress import say
 from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.state import releases
+from products.churn import CHURN
 from training import audit, datasets, evaluate, tracking
 from training.churn import baselines, dataset, labels, model, plots
 from training.churn.dataset import PRODUCT
@@ -55,7 +56,7 @@ def train(release: int | None = None) -> dict[str, Any]:
                 return _told("unchanged", run)
             say(f"{run['model_uri']} is not what was trained any more: training again")
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "train", "release_id": found.release_id}
-        run = stage.recorded(PRODUCT, head, lambda: _train(mlflow_client, data))
+        run = stage.recorded(CHURN, head, lambda: _train(mlflow_client, data))
         files.write_whole(path(found.release_id), files.dumps(run))
         return _told("done", run)
 
@@ -65,7 +66,7 @@ def load_run(release_id: int) -> dict[str, Any]:
     run = files.read_json(path(release_id))
     if run is None:
         raise TrainingError(f"no model of release {release_id} yet: run `plumb train --release {release_id}` first")
-    seen.read(declared.RUNS, run["mlflow_run_id"])
+    seen.read(CHURN.runs, run["mlflow_run_id"])
     return run
 
 
@@ -105,7 +106,7 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
         plots.draw(folder, churned, scores, {str(k): _number(v) for k, v in gain.items()}, title)
         mlflow.log_artifacts(str(folder), "plots")
         logged = log_model(booster, test, data.features, named)
-    seen.wrote(declared.RUNS, run.info.run_id)
+    seen.wrote(CHURN.runs, run.info.run_id)
     return {
         "mlflow_run_id": run.info.run_id,
         "model_id": logged.model_id,

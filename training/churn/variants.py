@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from plumbline import declared, observed
+from plumbline import observed
 from plumbline.progress import say
 from plumbline.registry import trusted_models
 from plumbline.registry.trusted_models import SIGNED_BY
 from plumbline.state import releases
+from products.churn import CHURN
 from training import datasets, evaluate, tracking
 from training.churn import leaky, model
 from training.churn.dataset import PRODUCT
@@ -129,5 +130,5 @@ def register(kind: str, release: int | None = None) -> dict[str, Any]:
         version = registry.create_model_version(
             tracking.NAME, logged.model_uri, run.info.run_id, tags=tags, model_id=logged.model_id
         )
-        observed.wrote(declared.MODELS, version.version)
+        observed.wrote(CHURN.models, version.version)
     return {"version": str(version.version), "variant": kind, "what": VARIANTS[kind].what, "metrics": metrics}

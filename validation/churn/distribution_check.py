@@ -25,6 +25,7 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import acceptances
+from products.churn import CHURN
 from validation import shifts
 from validation.churn import thresholds, volume
 from validation.churn.thresholds import Threshold, Thresholds
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ORDERS, FEATURES = "analytics.orders", "features.customers"
-GATES = tuple(acceptances.GATES)
+GATES = tuple(CHURN.acceptable)
 KEY_COLUMNS = ("total_cents", "units")
 ORDER_COLUMNS = ("order_id", "customer_id", "order_date", *KEY_COLUMNS)
 NOT_COMPARED = {

@@ -9,12 +9,11 @@ nothing (80 of 69,659 in all). So they hold for a shop of a few days as well as 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column
+from validation.expectations import Check
 
 TABLE = "analytics.orders"
 SPARK_TYPES = {
@@ -36,16 +35,6 @@ NEW_MIN_ORDERS = 30
 PAID_SHARE = 0.98
 NEW_CENTS = "new_total_cents"
 """Audit column: `total_cents` of the orders that this run brought, null for those of the base release."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One expectation: the class in great_expectations, its arguments, why, and the rows that break it as SQL."""
-
-    expectation: str
-    why: str
-    arguments: dict[str, Any]
-    offending: str | None = None
 
 
 def orders(as_of: date, distinct_orders: int, new_orders: int | None) -> list[Check]:

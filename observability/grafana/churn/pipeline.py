@@ -5,10 +5,11 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from observability.grafana import limits as promises
-from observability.grafana.board import CHURN, LINEAGE, PIPELINE, REPORT, TRAINING, board, with_rows
+from observability.grafana.board import CHURN as DATA_BOARD
+from observability.grafana.board import LINEAGE, PIPELINE, REPORT, TRAINING, board, with_rows
 from observability.grafana.parts import BAD, GOOD, IDLE, NEUTRAL, WARN, Panel, Query, curve, link, number, steps, words
 from observability.promises import DAYS
-from plumbline.pipeline.stage import STAGES
+from products.churn import CHURN
 
 WAITING = (0, "waiting", IDLE)
 """The number, word and colour of a stage that has not begun since the run's first stage did."""
@@ -29,11 +30,11 @@ def pipeline() -> dashboard.Dashboard:
         "Churn: the pipeline's stages",
         PIPELINE,
         "Which stage is late or broken, how long each takes, what is in force.",
-    ).link(link("Data, model, business", f"/d/{CHURN}"))
+    ).link(link("Data, model, business", f"/d/{DATA_BOARD}"))
     return with_rows(
         made,
         ("In force", _in_force()),
-        ("Stages of the daily run, in their order", _stages("the daily run", STAGES["churn"])),
+        ("Stages of the daily run, in their order", _stages("the daily run", CHURN.daily_stages)),
         ("Stages of training, in their order", _stages("training", TRAINING)),
         ("Over time", _over_time()),
         ("Can this board be believed?", _trust()),

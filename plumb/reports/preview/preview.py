@@ -13,24 +13,22 @@ from feature_repo.churn.jobs import preview_sql
 from plumb.reports.preview import page, readers
 from plumb.reports.preview.result import Preview
 from plumbline import clock, files
+from plumbline.contracts import contract as contracts
 from plumbline.errors import PlumblineError
 from plumbline.lake import spark, table_diff
 from plumbline.lake import tables as lake
+from plumbline.lineage import expected
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import releases
 from plumbline.state.releases import Release
+from products.churn import CHURN
 from training.churn import preview_model
-from transform import build as transform
 from transform import trial as dbt_trial
 
-PRODUCT = "churn"
+PRODUCT = CHURN.name
 FEATURES = "features.customers"
-KEYS = {
-    "analytics.orders": ["order_id"],
-    "analytics.customers": ["customer_id"],
-    FEATURES: ["snapshot_date", "customer_id"],
-}
+TABLES = (*CHURN.marts, FEATURES)
 BOOKKEEPING = ("created_at", "release_id")
 OLD_ORDERS = (
     "Shown as if every order were built anew. A run builds only newly landed ones: a changed stg_orders or orders "
@@ -49,7 +47,7 @@ def changed() -> dict[str, bool | None]:
     """For each table, whether the working tree's code is another than the release's; None when nobody recorded it."""
     release = releases.required(PRODUCT)
     return {
-        **dbt_trial.changed(release),
+        **dbt_trial.changed(CHURN, release),
         FEATURES: preview_sql.changed(release),
     }
 
@@ -59,15 +57,15 @@ def preview(table: str | None = None, share: float = 0.1, seed: int = SEED) -> l
 
     `share` of the customers, in (0, 1]. Raises PreviewError for an unknown table or a share that holds no customer.
     """
-    if table is not None and table not in KEYS:
-        close = difflib.get_close_matches(table, KEYS, 1, 0.5)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(KEYS)}"
+    if table is not None and table not in TABLES:
+        close = difflib.get_close_matches(table, TABLES, 1, 0.5)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(TABLES)}"
         raise PreviewError(f"no table {table!r} to preview: {hint}")
     if not 0 < share <= 1:
         raise PreviewError(f"--sample {share}: expected a share of the customers, over 0 and up to 1")
     release = releases.required(PRODUCT)
     tables = [table] if table else [name for name, differs in changed().items() if differs]
-    folder = settings().home / "preview"
+    folder = settings().home / "preview" / PRODUCT
     with files.locked(folder / "preview.lock", wait=False, held="another preview of this home is at work"):
         return _all(release, tables, share, seed) if tables else []
 
@@ -82,7 +80,7 @@ def nothing_changed() -> str:
 
 
 def _all(release: Release, tables: list[str], share: float, seed: int) -> list[Preview]:
-    folder = settings().home / "preview"
+    folder = settings().home / "preview" / PRODUCT
     begun = clock.monotonic()
     sample = f"pmod(xxhash64(customer_id, {seed}), {BUCKETS}) < {round(share * BUCKETS)}"
     session = spark.session()
@@ -97,15 +95,15 @@ def _all(release: Release, tables: list[str], share: float, seed: int) -> list[P
         "customers": customers,
     }
     found = []
-    marts = [name for name in tables if name in dbt_trial.MODELS]
+    marts = [name for name in tables if name in CHURN.marts]
     trial = dbt_trial.Trial({}, [], [], {})
     try:
         if marts:
             say(f"dbt build of {', '.join(marts)} from release {release.release_id}'s raw, {customers:,} customers")
-            trial = dbt_trial.build(session, release, marts, sample, folder)
+            trial = dbt_trial.build(session, CHURN, release, marts, sample, folder)
         for name in marts:
             made = Preview(name, **about, tests=trial.tests, errors=trial.errors)
-            if name == transform.INCREMENTAL and dbt_trial.changed(release)[name]:
+            if name in expected.incremental(CHURN) and dbt_trial.changed(CHURN, release)[name]:
                 made.limits = OLD_ORDERS
             if name in trial.tables:
                 _compare_mart(made, release, trial.tables[name], sample)
@@ -134,7 +132,9 @@ def _compare_mart(made: Preview, release: Release, relation: str, sample: str) -
 
 def _compare(made: Preview, before: Any, after: Any, types: tuple[dict[str, str], dict[str, str]]) -> None:
     try:
-        made.diff = table_diff.compare(_dated(before), _dated(after), KEYS[made.table], types, BOOKKEEPING)
+        made.diff = table_diff.compare(
+            _dated(before), _dated(after), list(contracts.load(made.table).key), types, BOOKKEEPING
+        )
     except ValueError as error:
         made.errors = [*made.errors, f"{made.table}: {error}"]
     made.rows = after.tail(5).astype(str).to_dict("records")

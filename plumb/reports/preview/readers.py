@@ -7,6 +7,7 @@ from typing import Any
 from feature_repo import store
 from feature_repo.churn.jobs import preview_sql
 from plumbline.registry import registered_models
+from products.churn import CHURN
 from validation.churn import suites
 
 FEATURES = "features.customers"
@@ -45,9 +46,9 @@ def _gates(table: str) -> list[str]:
 
 
 def _feast() -> list[str]:
-    lines = [f"Feast: view {store.VIEW}"]
-    models = registered_models.versions()
-    defined = store.features_by_service()
+    lines = [f"Feast: view {CHURN.view}"]
+    models = registered_models.versions(CHURN.model)
+    defined = store.features_by_service(CHURN)
     for service, features in defined.items():
         theirs = [str(model) for model in models if model.feature_service == service]
         lines.append(f"Feast: service {service} ({len(features)} features) ← {', '.join(theirs) or 'no model yet'}")

@@ -1,0 +1,142 @@
+"""What a product is made of: its stages with what each reads and writes, its sources, model, service and names.
+
+A product is data (a page in `products/`); the platform's code takes one as an argument and knows none by name. Dataset
+names are logical ones, the same on every machine: `<schema>.<table>` for what lies in the lake, and a name of the same
+form for what lies elsewhere (the shop, Redis, MLflow, the predictor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+NAMESPACE = "plumbline"
+"""The lineage namespace of all our datasets and jobs."""
+
+PARENT = "OPENLINEAGE_PARENT_ID"
+"""The variable that tells a command who runs it: `namespace/job/run id`, Airflow's DAG run when a task does."""
+
+
+def raw_of(sources: tuple[str, ...]) -> tuple[str, ...]:
+    """The lake's tables that a shop's tables land in."""
+    return tuple(f"raw.{source}" for source in sources)
+
+
+def marts_of(sources: tuple[str, ...]) -> tuple[str, ...]:
+    """The marts that dbt makes of them, one each."""
+    return tuple(f"analytics.{source}" for source in sources)
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """A stage's DAG, and its flows: each dataset that it writes with those that it is made from.
+
+    `also` names what the stage opens beside that: to judge it, or to compare with. What a stage writes it may read.
+    `work` (`module:function`) makes the stage a command of its own, `about` is the help of that command, and `tool`
+    what does the work, for the picture of the flow.
+    """
+
+    name: str
+    dag: str
+    flows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    tool: str = ""
+    work: str = ""
+    about: str = ""
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """All datasets that the stage may open."""
+        return frozenset({*self.flows, *self.also, *(name for made_from in self.flows.values() for name in made_from)})
+
+    @property
+    def judged(self) -> str | None:
+        """The dataset that verdicts without one of their own are about."""
+        return next(iter([*self.also, *self.flows]), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """One product on the platform.
+
+    `daily` and `training` are its DAGs; a stage of neither is run by hand or serves. `sources` are the shop's tables
+    that land. `feature_project`, `view` and `entity` are Feast's names, `model` is MLflow's, `service` KServe's and
+    `host` the one that callers ask through Istio. From `releases` on, the names of datasets as lineage has them.
+    `acceptable` names the gates whose findings may be real, each with what it compares.
+    """
+
+    name: str
+    daily: str
+    stages: tuple[Stage, ...]
+    training: str = ""
+    by_hand: str = "operations"
+    sources: tuple[str, ...] = ()
+    entity: str = ""
+    feature_project: str = ""
+    view: str = ""
+    model: str = ""
+    service: str = ""
+    host: str = ""
+    releases: str = ""
+    features: str = ""
+    online: str = ""
+    dataset: str = ""
+    runs: str = ""
+    models: str = ""
+    champion: str = ""
+    endpoint: str = ""
+    log: str = ""
+    acceptable: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def by_name(self) -> dict[str, Stage]:
+        """Every stage by its name."""
+        return {stage.name: stage for stage in self.stages}
+
+    @cached_property
+    def daily_stages(self) -> tuple[str, ...]:
+        """The names of the daily run's stages in their order; the same list is the order of the Airflow tasks."""
+        return tuple(stage.name for stage in self.stages if stage.dag == self.daily)
+
+    @cached_property
+    def training_stages(self) -> tuple[str, ...]:
+        """The same for the training run."""
+        return tuple(stage.name for stage in self.stages if self.training and stage.dag == self.training)
+
+    def stage(self, name: str) -> Stage:
+        """A stage by its name; one that is not declared may open nothing."""
+        return self.by_name.get(name) or Stage(name, self.by_hand)
+
+    def job(self, stage: str) -> str:
+        """`<dag>.<stage>`, as in `retail_features.ingest`: Marquez would prefix a job with its parent's name anyway."""
+        return f"{self.stage(stage).dag}.{stage}"
+
+    @property
+    def raw(self) -> tuple[str, ...]:
+        """The lake's tables that the sources land in."""
+        return raw_of(self.sources)
+
+    @property
+    def marts(self) -> tuple[str, ...]:
+        """The lake's tables that dbt makes of the sources."""
+        return marts_of(self.sources)
+
+    @property
+    def contracted(self) -> tuple[str, ...]:
+        """Every dataset that has to have a contract."""
+        named = (*(f"shop.{source}" for source in self.sources), *self.marts, self.features, self.log)
+        return tuple(name for name in named if name)
+
+    @property
+    def online_mark(self) -> str:
+        """A hash in Redis: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601).
+
+        It is absent before the first materialization and while one is at work.
+        """
+        return f"plumbline:{self.name}:online"
+
+    @property
+    def manifests(self) -> str:
+        """The folder of its Kubernetes manifests, below the repository."""
+        return f"k8s/{self.name}"

@@ -1,0 +1,113 @@
+"""Churn: who of the shop's customers will not order again in 90 days, by the day. CDNOW's real orders in the demo."""
+
+from __future__ import annotations
+
+from plumbline.product import Product, Stage, marts_of, raw_of
+
+DAILY, TRAINING, BY_HAND = "retail_features", "ml_training_pipeline", "operations"
+
+SOURCES = ("orders", "customers")
+ORDERS, CUSTOMERS = "analytics.orders", "analytics.customers"
+FEATURES = "features.customers"
+ONLINE = "online.customer_features"
+LOG = "serving.predictions"
+OUTCOMES, KPIS = "serving.outcomes", "analytics.business_kpis"
+DATASET = "training.churn"
+RUNS, MODELS, CHAMPION = "runs.churn_xgb", "models.churn_xgb", "models.churn_xgb.champion"
+ENDPOINT = "endpoints.churn-predictor"
+RELEASES = "releases.churn"
+
+RAW, MARTS = raw_of(SOURCES), marts_of(SOURCES)
+RELEASED = (*RAW, *MARTS, FEATURES)
+"""The tables that a release names."""
+
+CHURN = Product(
+    name="churn",
+    daily=DAILY,
+    training=TRAINING,
+    by_hand=BY_HAND,
+    sources=SOURCES,
+    entity="customer_id",
+    feature_project="churn",
+    view="customer_features",
+    model="churn_xgb",
+    service="churn-predictor",
+    host="churn-model",
+    releases=RELEASES,
+    features=FEATURES,
+    online=ONLINE,
+    dataset=DATASET,
+    runs=RUNS,
+    models=MODELS,
+    champion=CHAMPION,
+    endpoint=ENDPOINT,
+    log=LOG,
+    acceptable={
+        "orders_volume": "how many orders a day brought, against the days before",
+        "orders_repeated": "new orders that repeat another one of theirs in customer, day, units and amount",
+        "null_ratio": "missing values in new orders and in features, against before",
+        "orders_shift": "amounts and units of new orders, against the 28 days before",
+        "features_shift": "each feature's newest snapshot, against the released ones of the last 7 days",
+    },
+    stages=(
+        Stage(
+            "ingest",
+            DAILY,
+            {f"raw.{source}": (f"shop.{source}",) for source in SOURCES},
+            tool="dlt",
+            work="ingestion.database.landing:land",
+            about="Land what the shop recorded since the last run, up to the end of a day.",
+        ),
+        # What a mart is made from is said by dbt's models alone: lineage reads it there.
+        Stage(
+            "dbt_run",
+            DAILY,
+            dict.fromkeys(MARTS, ()),
+            also=RAW,
+            tool="dbt on Spark",
+            work="transform.build:build",
+            about="Build staging views and marts with dbt on Spark, and run the tests beside the models.",
+        ),
+        Stage(
+            "ge_check",
+            DAILY,
+            also=(*MARTS, *RAW),
+            tool="Great Expectations",
+            work="validation.churn.orders:check",
+            about="Gate: Great Expectations over the marts. Exit code 3 stops the line.",
+        ),
+        Stage("features", DAILY, {FEATURES: MARTS}, tool="Spark"),
+        Stage(
+            "distribution_check",
+            DAILY,
+            also=(FEATURES, ORDERS),
+            tool="volume, nulls, PSI, KS",
+            work="validation.churn.distribution_check:check",
+            about="Gates: new orders and features against the last good releases (volume, missing, PSI, KS). "
+            "Exit code 3 stops.\n\nLimits and reasons: validation/churn/thresholds.yaml. If the anomaly is genuine, "
+            "accept it for that day: `plumb gate accept`.",
+        ),
+        Stage(
+            "release",
+            DAILY,
+            {RELEASES: RELEASED},
+            tool="manifest",
+            work="plumbline.pipeline.publish:publish",
+            about="Publish what the run wrote and the gates passed, as one numbered release.",
+        ),
+        Stage("materialize", DAILY, {ONLINE: (FEATURES,)}, tool="Feast"),
+        Stage("parity_check", DAILY, also=(ONLINE, FEATURES, LOG), tool="online = offline"),
+        Stage("lineage_check", TRAINING, tool="lineage completeness"),
+        Stage("dataset", TRAINING, {DATASET: (FEATURES, ORDERS)}, tool="Feast, point in time"),
+        Stage("leakage_check", TRAINING, also=(DATASET, FEATURES, ORDERS), tool="leakage gates"),
+        Stage("train", TRAINING, {RUNS: (DATASET, ORDERS)}, tool="xgboost"),
+        Stage("register", TRAINING, {MODELS: (RUNS,)}, also=(DATASET, FEATURES), tool="MLflow"),
+        Stage("deploy", TRAINING, {CHAMPION: (MODELS,)}, also=(ONLINE, FEATURES, LOG), tool="KServe"),
+        Stage("serve", "serving", {ENDPOINT: (MODELS, CHAMPION, ONLINE), LOG: (MODELS, ONLINE)}),
+        Stage("simulate_outcomes", "business", {OUTCOMES: (LOG,)}),
+        Stage("kpis", "business", {KPIS: (LOG, OUTCOMES)}),
+        Stage("leaky_twin", BY_HAND, {DATASET: (FEATURES,)}),
+        Stage("reproduce", BY_HAND, also=(RUNS, MODELS, *RELEASED, DATASET)),
+        Stage("undo", BY_HAND, {RELEASES: RELEASED}),
+    ),
+)
