@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plumbline import s3
 from plumbline.errors import PlumblineError
 from plumbline.lineage import observed
 from plumbline.settings import settings
@@ -34,6 +35,11 @@ def uri(table: str) -> str:
     return f"{settings().lake_uri}/{schema}/{name}"
 
 
+def storage_options() -> dict[str, str] | None:
+    """What delta-rs must be told to reach the lake: nothing for a folder. Raises SettingsError without keys for S3."""
+    return s3.delta_options(settings().lake_uri)
+
+
 def open_table(table: str, version: int | None = None) -> DeltaTable:
     """The table as delta-rs sees it, at `version` or at its head; the stage at work is seen to read it.
 
@@ -50,7 +56,7 @@ def opened(table: str, version: int | None = None) -> DeltaTable:
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
-        return DeltaTable(uri(table), version=version)
+        return DeltaTable(uri(table), version=version, storage_options=storage_options())
     except TableNotFoundError:
         raise LakeError(f"{table}: no Delta table at {uri(table)}") from None
     except DeltaError as error:
@@ -65,7 +71,7 @@ def version(table: str) -> int | None:
     if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
         return None
     try:
-        return int(DeltaTable(uri(table)).version())
+        return int(DeltaTable(uri(table), storage_options=storage_options()).version())
     except TableNotFoundError:
         return None
 
