@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbline import s3
+from plumbline import causes, s3
 from plumbline.errors import PlumblineError
 from plumbline.lineage import observed
 from plumbline.settings import settings
@@ -59,8 +59,14 @@ def opened(table: str, version: int | None = None) -> DeltaTable:
         return DeltaTable(uri(table), version=version, storage_options=storage_options())
     except TableNotFoundError:
         raise LakeError(f"{table}: no Delta table at {uri(table)}") from None
+    except OSError as error:
+        if known := causes.said(str(error)):
+            raise known from None
+        raise
     except DeltaError as error:
-        raise LakeError(f"{table}: version {version} cannot be read at {uri(table)}: {error}") from None
+        raise causes.said(str(error)) or LakeError(
+            f"{table}: version {version} cannot be read at {uri(table)}: {error}"
+        ) from None
 
 
 def version(table: str) -> int | None:
@@ -74,6 +80,10 @@ def version(table: str) -> int | None:
         return int(DeltaTable(uri(table), storage_options=storage_options()).version())
     except TableNotFoundError:
         return None
+    except OSError as error:
+        if known := causes.said(str(error)):
+            raise known from None
+        raise
 
 
 def at(table: str, pinned: int, without: Iterable[str] = ()) -> str:

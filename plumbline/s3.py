@@ -80,9 +80,27 @@ def spark_conf(scratch: Path) -> dict[str, str]:
     return conf
 
 
+def settle_boto() -> None:
+    """Tells boto3, which MLflow reads and writes artifacts with, the region: it does not read AWS_REGION."""
+    os.environ.setdefault("AWS_DEFAULT_REGION", region())
+
+
 def identity() -> str:
     """Tells one server and pair of keys from another: a Spark server that runs with another one is started anew."""
     return files.sha256(*(os.environ.get(name, "").encode() for name in ("AWS_ENDPOINT_URL", "AWS_REGION", *KEYS)))
+
+
+def refused(code: str) -> ServiceUnavailable:
+    """What to raise when the server answered with this error code."""
+    where = endpoint() or f"AWS in {region()}"
+    what = "create the bucket" if code == "NoSuchBucket" else f"{' and '.join(KEYS)} must be of a user who may do this"
+    return ServiceUnavailable(f"S3 at {where} refuses: {code}; {what} (lake {settings().lake_uri})")
+
+
+def unreachable() -> ServiceUnavailable:
+    """What to raise when the server did not answer."""
+    where = endpoint() or f"AWS in {region()}"
+    return ServiceUnavailable(f"S3 at {where} (AWS_ENDPOINT_URL) does not answer; when it does, run the same again")
 
 
 def spark_jars() -> list[Path]:
