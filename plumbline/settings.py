@@ -39,6 +39,14 @@ class Settings(BaseSettings):
         None,
         description="Where the Delta tables live: a folder or s3://bucket/prefix; default: the folder `lake` in home.",
     )
+    state: str | None = Field(
+        None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\s?#]+)*/?$",
+        description="Where releases, ledger and leases live: s3://bucket/prefix; default: files in home.",
+    )
+    lease_seconds: int = Field(
+        30, ge=3, le=3600, description="How long a lease lasts that is not renewed; it is renewed every third of it."
+    )
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
     contracts: Path = Field(ROOT / "contracts", description="The folder of data contracts (*.odcs.yaml).")
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")

@@ -1,0 +1,1 @@
+"""What the platform remembers between commands: releases, ledger, candidates, acceptances and leases."""
