@@ -79,18 +79,19 @@ def session(writer: str | None = None) -> SparkSession:
         if writer:
             spark.interruptAll()
         spark.sql("SELECT 1").collect()
-        _refuse_losing_commits(spark)
     except SparkConnectGrpcException as error:
         told = [line.strip() for line in str(error).splitlines()]
         why = next((line for line in told if line.startswith("details")), told[0])
         where = remote.partition(";")[0]
         raise ServiceUnavailable(f"Spark Connect at {where} refused a session: {why}") from None
+    _refuse_losing_commits(spark)
     return spark
 
 
 def _refuse_losing_commits(spark: SparkSession) -> None:
     """Raises ServiceUnavailable when a server of yours would write to S3 with Delta's own log store."""
     if s3.holds(settings().lake_uri) and spark.conf.get(s3.LOG_STORE_CONF, None) != s3.LOG_STORE:
+        spark.stop()
         raise ServiceUnavailable(
             f"the Spark server in SPARK_REMOTE has no {s3.LOG_STORE_CONF}={s3.LOG_STORE}: with Delta's own log store "
             f"it loses commits to {settings().lake_uri}; start it with that and the jars that `make setup` laid into "

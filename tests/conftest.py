@@ -13,6 +13,9 @@ import pytest
 
 from plumbline import services, spark
 from plumbline.settings import ROOT, settings
+from tests.object_store import s3_server
+
+__all__ = ["s3_server"]
 
 NOW = "1998-07-01T00:00:00Z"
 
