@@ -23,7 +23,17 @@ USER = 10_001
 SECRET = ("PLUMBLINE_SHOP_URL", "PLUMBLINE_REDIS_URL", "PLUMBLINE_MLFLOW_URL")
 """Keys that the Secret must have, each an environment variable of its name."""
 
-OPTIONAL_SECRET = ("SPARK_REMOTE", "PLUMBLINE_SIGNING_KEY", "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY")
+OPTIONAL_SECRET = (
+    "SPARK_REMOTE",
+    "PLUMBLINE_SIGNING_KEY",
+    "OPENLINEAGE_URL",
+    "OPENLINEAGE_API_KEY",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
 """Keys that it may have."""
 
 HERE = ("home", "cache", "plumb", "tasks", "retry_seconds")
