@@ -15,8 +15,9 @@ from plumbline.lake import spark
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 from tests.object_store import bucket_state, s3_server
+from tests.serving.made_home import _home_settings, made_home, serving_home
 
-__all__ = ["bucket_state", "s3_server"]
+__all__ = ["_home_settings", "bucket_state", "made_home", "s3_server", "serving_home"]
 
 NOW = "1998-07-01T00:00:00Z"
 

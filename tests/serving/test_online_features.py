@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_customers import (
+
+from plumbline.servers import online_store, services
+from products.churn import CHURN
+from serving.errors import Refused, ServingError
+from tests.serving.made_up_customers import (
     AT_TTL,
     EXPIRED,
     FULL,
@@ -25,10 +29,6 @@ from made_up_customers import (
     mark_online,
     put_online,
 )
-
-from plumbline.servers import online_store, services
-from products.churn import CHURN
-from serving.errors import Refused, ServingError
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_customers import eventually
 from prometheus_client import REGISTRY
 
 from plumbline.contracts import contract as contracts
 from plumbline.lake import tables as lake
 from plumbline.settings import settings
 from serving.outcome_log import TABLE, OutcomeLog, append, schema
+from tests.serving.made_up_customers import eventually
 
 Rows = list[dict[str, Any]]
 

@@ -18,8 +18,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, eventually, mark_online
-from predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
@@ -27,6 +25,8 @@ from plumbline.servers import online_store, services
 from products.churn import CHURN
 from serving import launch
 from serving.deploy import deploy
+from tests.serving.made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, eventually, mark_online
+from tests.serving.predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import made_up_shop
 import numpy as np
 import pandas as pd
 import pytest
 
 from plumbline.state import releases
+from tests.training.churn import made_up_shop
 from training.churn import labels
 from training.churn import preview_model as trial
 from training.errors import TrainingError

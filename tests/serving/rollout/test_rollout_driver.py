@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rollout_world as world
-from made_up_customers import eventually
-from rollout_world import TEMPLATE, Registry, SmallLaptop, callers, predictor, written
 
 from plumbline.errors import Conflict, ServiceUnavailable
 from plumbline.servers import services
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from serving import deploy, launch
 from serving.rollout import driver, envoy, manifests, prometheus, state
 from serving.rollout.driver import Aborted, Driver
 from serving.rollout.errors import RolloutError
 from tests.conftest import use_home
+from tests.serving.made_up_customers import eventually
+from tests.serving.rollout.rollout_world import TEMPLATE, Registry, SmallLaptop, callers, predictor, written
 
 KINDS = {"1": "good", "2": "good", "3": "failing"}
 
@@ -245,18 +244,17 @@ def test_asked_to_abort_it_aborts_and_another_deployment_is_refused(laptop: Smal
 
 def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop) -> None:
     code = (
-        "import sys; sys.path[:0] = [sys.argv[1]]\n"
-        "import rollout_world as world\n"
+        "import sys\n"
+        "from tests.serving.rollout import rollout_world as world\n"
         "from pathlib import Path\n"
         "from serving import launch\n"
         "from serving.rollout import driver, manifests\n"
         "made = world.Registry(); driver.registry.find = made.find\n"
         "launch.ensure = lambda: world.predictor(launch.NAME, '1', 'good')\n"
         "launch.canary = lambda version: world.predictor(launch.CANARY_NAME, version, 'good')\n"
-        "driver.Driver(world.SmallLaptop(manifests.rollout(), Path(sys.argv[2])), {}).run('2')\n"
+        "driver.Driver(world.SmallLaptop(manifests.rollout(), Path(sys.argv[1])), {}).run('2')\n"
     )
-    here = str(Path(world.__file__).parent)
-    running = subprocess.Popen([sys.executable, "-c", code, here, str(laptop.template)])
+    running = subprocess.Popen([sys.executable, "-c", code, str(laptop.template)], cwd=ROOT)
     eventually(lambda: (found := state.newest()) and found.weight == 10, 20)
     running.kill()
     running.wait()

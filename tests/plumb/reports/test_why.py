@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_customers import EXPIRED, FULL, KNOWN, NOW, RELEASE, SPARSE, UNKNOWN
 
 from plumb.reports import why, why_text
 from plumb.reports.why import WhyError
@@ -16,6 +15,7 @@ from plumbline import clock
 from plumbline.state import ledger
 from serving import outcome_log
 from serving.deploy import deploy
+from tests.serving.made_up_customers import EXPIRED, FULL, KNOWN, NOW, RELEASE, SPARSE, UNKNOWN
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-from plumbline.spark import spark_home
-
+from plumbline.lake.spark import spark_home
 from plumbline.settings import ROOT
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from made_up_customers import eventually
 
 from plumbline import clock, metrics
 from plumbline.lake import tables as lake
@@ -27,6 +26,7 @@ from serving.judge import server as judge_server
 from serving.judge.log import Log, Rewound, Tail
 from serving.judge.server import Bench, now
 from serving.judge.verdicts import Levels
+from tests.serving.made_up_customers import eventually
 
 TEMPLATE = ROOT / "k8s/churn/base/analysis-template.yaml"
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)

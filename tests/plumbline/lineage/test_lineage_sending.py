@@ -18,8 +18,8 @@ import pytest
 
 from plumbline.lineage import sending
 from plumbline.settings import ROOT
-from tests.plumbline import made_up_day
-from tests.plumbline.made_up_day import DAY
+from tests.plumbline.lineage import made_up_day
+from tests.plumbline.lineage.made_up_day import DAY
 
 
 @contextmanager
@@ -99,7 +99,8 @@ def test_a_command_does_not_wait_for_a_server_that_hangs(home: Path) -> None:
         release.wait(30)
         return 201
 
-    script = "from tests.plumbline import made_up_day as d; d.run_day(d.DAY); import time; print(time.monotonic())"
+    run = "from tests.plumbline.lineage import made_up_day as d; d.run_day(d.DAY)"
+    script = f"{run}; import time; print(time.monotonic())"
     with server(hang) as (url, got):
         environment = {**os.environ, sending.URL: url}
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -1,4 +1,7 @@
-"""A home with real parts for a whole module: Redis, Feast, an MLflow registry with a small model. No Spark."""
+"""A home with real parts for a whole module: Redis, Feast, an MLflow registry with a small model. No Spark.
+
+Fixtures; tests/conftest.py imports them, and it alone: each import of a session's fixture makes a home of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from made_up_customers import NOW, apply_definitions, publish_release, put_online, register_model
 
 from plumbline.servers import online_store, services
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
+from tests.serving.made_up_customers import NOW, apply_definitions, publish_release, put_online, register_model
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +42,6 @@ def serving_home(made_home: Path) -> Iterator[Path]:
 def _at(home: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLUMBLINE_HOME", str(home))
-        patch.setenv("PLUMBLINE_CACHE", str(ROOT / ".plumbline" / "cache"))
         patch.setenv("PLUMBLINE_NOW", NOW.isoformat())
         settings.cache_clear()
         yield

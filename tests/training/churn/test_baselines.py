@@ -3,8 +3,8 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from made_up_shop import simulate_orders
 
+from tests.training.churn.made_up_shop import simulate_orders
 from training.churn import baselines
 from training.churn.baselines import BgNbd
 from training.errors import TrainingError

@@ -15,8 +15,8 @@ from plumbline.lineage.graph import Graph
 from plumbline.lineage.runs import EventFile, LineageError, Port, Run
 from plumbline.pipeline import undo
 from products.churn import CHURN
-from tests.plumbline import made_up_day
-from tests.plumbline.made_up_day import DAY, NEXT
+from tests.plumbline.lineage import made_up_day
+from tests.plumbline.lineage.made_up_day import DAY, NEXT
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_up_shop import WEEKLY, publish, simulate_orders, write_lake
 
 from plumbline.state import ledger
+from tests.training.churn.made_up_shop import WEEKLY, publish, simulate_orders, write_lake
 from training import canonical, datasets
 from training.churn import dataset
 from training.errors import TrainingError

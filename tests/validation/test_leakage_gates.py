@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import made_up_shop as made
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +18,7 @@ from plumbline.lake import tables as lake
 from plumbline.state import ledger
 from plumbline.state.releases import ReleaseError
 from products.churn import CHURN
+from tests.training.churn import made_up_shop as made
 from training import audit, canonical, datasets
 from training.churn import leaky, split
 from training.churn.train import train

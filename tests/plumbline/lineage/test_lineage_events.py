@@ -21,8 +21,8 @@ from plumbline.product import PARENT
 from plumbline.state import ledger
 from products import churn
 from products.churn import CHURN
-from tests.plumbline import made_up_day, openlineage_rules
-from tests.plumbline.made_up_day import DAY, NEXT
+from tests.plumbline.lineage import made_up_day, openlineage_rules
+from tests.plumbline.lineage.made_up_day import DAY, NEXT
 
 
 def emitted(job: str, kind: str | None = None) -> list[dict[str, Any]]:

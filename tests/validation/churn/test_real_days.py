@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import real_shop
 
 from plumbline.errors import SettingsError
 from plumbline.lake.distributions import psi
+from tests.validation.churn import real_shop
 from validation import shifts
 from validation.churn import thresholds, volume
 from validation.churn.distribution_check import KEY_COLUMNS, judge

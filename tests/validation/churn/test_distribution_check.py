@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import real_shop
 from deltalake import write_deltalake
 
 from plumbline.errors import Conflict, GateFailed
@@ -24,6 +23,7 @@ from plumbline.state import acceptances, candidates, ledger, releases
 from plumbline.state.acceptances import AcceptanceError, accept
 from products.churn import CHURN
 from tests.conftest import use_home
+from tests.validation.churn import real_shop
 from validation.churn import distribution_check
 from validation.churn.distribution_check import FEATURES, GATES, ORDERS
 

@@ -11,7 +11,7 @@ import pytest
 from plumbline.errors import SettingsError
 from plumbline.settings import settings
 from products.churn import CHURN
-from tests.dags import in_airflow
+from tests.plumbline.orchestration import in_airflow
 
 IMAGE = f"registry.internal/plumbline@sha256:{'a1' * 32}"
 PODS = {

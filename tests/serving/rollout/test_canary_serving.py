@@ -9,7 +9,6 @@ from pathlib import Path
 import mlflow
 import pytest
 import yaml
-from made_up_customers import KNOWN, NOW, apply_definitions, publish_release, put_online, register_model
 
 from plumb.demo.simulated_traffic import Traffic
 from plumbline.lake import tables as lake
@@ -24,6 +23,7 @@ from serving.rollout import driver, manifests
 from serving.rollout.driver import Driver, paced
 from serving.rollout.laptop import Laptop
 from tests.conftest import use_home
+from tests.serving.made_up_customers import KNOWN, NOW, apply_definitions, publish_release, put_online, register_model
 
 PER_SECOND = 60.0
 

@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import made_up_platform as platform
 import pytest
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from plumbline import clock, provenance
 from plumbline.pipeline import undo
 from plumbline.registry import registered_models
 from plumbline.registry.registered_models import Registered
+from tests.observability import made_up_platform as platform
 
 SUNDAY, MONDAY, TUESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30)
 
@@ -104,7 +104,7 @@ WAYS = {
     "StageStuck": DAY,
     "Watchdog": UP,
 }
-OLD_MODELS = [Registered("1", ["previous"], "", ""), Registered("2", ["champion"], "", "")]
+OLD_MODELS = [Registered("churn", "1", ["previous"], "", ""), Registered("churn", "2", ["champion"], "", "")]
 
 
 def test_the_ways_back_are_of_all_alerts() -> None:

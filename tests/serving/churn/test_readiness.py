@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_customers import EXPIRED, FULL
 
 from products.churn import CHURN
 from serving.deploy import deploy
+from tests.serving.made_up_customers import EXPIRED, FULL
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 
