@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from scipy import stats
@@ -93,6 +93,8 @@ def test_fewer_orders_are_as_bad_as_more_of_their_absence(given: list[tuple[int,
 
 @examples(max_examples=50, deadline=None)
 @given(harms, st.lists(cells(), min_size=1, max_size=6))
+@example(-1, [(0, 0, 0, 0)])
+@example(1, [(0, 0, 0, 0)])
 def test_zero_is_left_out_exactly_when_the_null_is_refused(harm: Harm, given: list[tuple[int, int, int, int]]) -> None:
     test = a_test(harm, given)
     found = test.difference()
