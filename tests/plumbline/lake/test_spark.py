@@ -19,7 +19,7 @@ from plumbline.servers import services
 pytestmark = pytest.mark.slow
 
 WRITES = """
-from plumbline import lake, spark
+from plumbline.lake import spark, tables as lake
 rows = spark.session(writer="features").range(0, 10**9).selectExpr("sha2(cast(id AS string), 256) AS hash")
 rows.write.format("delta").mode("append").save(lake.uri("features.customers"))
 """
