@@ -39,11 +39,58 @@ def _terminated_cleanly() -> None:
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
+SERVER_FIXTURES = {"made_home", "postgres", "s3_server", "shop", "spark_home", "spark_s3_home"}
+SERVER_PLACES = (
+    "cluster",
+    "dags",
+    "drills",
+    "e2e",
+    "feature_repo/test_online_rows.py",
+    "feature_repo/test_store.py",
+    "feature_repo/test_undo_online.py",
+    "observability/test_airflow_metrics.py",
+    "observability/test_alerting.py",
+    "plumb/demo/test_replay.py",
+    "plumb/reports/preview",
+    "plumbline/lake/test_spark.py",
+    "plumbline/orchestration",
+    "plumbline/pipeline/test_retention.py",
+    "plumbline/servers",
+    "serving/rollout/test_canary_serving.py",
+    "serving/rollout/test_rollout_driver.py",
+    "training",
+    "tutorials",
+    "validation/test_leakage_gates.py",
+    "validation/test_parity.py",
+)
+"""Whose tests need a server or a JVM, or train models: whoever asks for one of these fixtures, and what is there."""
+
+LONGEST = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
+"""The longest files, longest first: the workers of `make test` share tests by the file, and so end together."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: the workers of `make test` share them by the file, and end together."""
-    long = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
-    rank = {name: place for place, name in enumerate(long)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(long)))
+    """Marks the tests that need a server, and puts the longest files first."""
+    here = Path(__file__).parent
+    places = [here / place for place in SERVER_PLACES]
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & SERVER_FIXTURES or any(item.path.is_relative_to(place) for place in places):
+            item.add_marker("servers")
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def _only_marked_tests_start_servers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that starts a server belongs to what `make test-fast` leaves out; it is told where to say so."""
+
+    def refuse(launch: services.Launch) -> services.Service:
+        pytest.fail(f"{request.node.nodeid} starts {launch.name}: add its place to SERVER_PLACES in tests/conftest.py")
+
+    if request.node.get_closest_marker("servers") is None:
+        monkeypatch.setattr(services, "ensure", refuse)
 
 
 @pytest.fixture(autouse=True)
