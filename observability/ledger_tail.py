@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from plumbline import clock, files
+from plumbline import clock, files, verdict
+from plumbline.verdict import Verdict
 
 STATES = {
     "START": "running",
@@ -45,7 +46,7 @@ class Told:
     stages: dict[str, Last] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     runs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    gates: dict[str, tuple[datetime, bool]] = field(default_factory=dict)
+    gates: dict[str, tuple[datetime, Verdict]] = field(default_factory=dict)
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed_until: datetime | None = None
@@ -102,7 +103,7 @@ class LedgerTail:
 def _take(told: Told, event: dict[str, Any]) -> None:
     """Takes one event in. Raises ValueError, TypeError or KeyError when it is none, with nothing taken."""
     at, stage, state = datetime.fromisoformat(event["at"]), str(event["stage"]), STATES[event["state"]]
-    gates = {str(name): gate["verdict"] == "passed" for name, gate in (event.get("gates") or {}).items()}
+    gates = verdict.of_event(event)
     run = Last(at, state, str(event.get("run_id", "")))
     facts = _FACTS.get((stage, state))
     taken = facts(event, at) if facts else {}
@@ -114,10 +115,10 @@ def _take(told: Told, event: dict[str, Any]) -> None:
         _newest(told, taken)
     if state != "running":
         told.runs[stage, state] += 1
-    for gate, passed in gates.items():
-        told.verdicts[gate, "passed" if passed else "failed"] += 1
+    for gate, found in gates.items():
+        told.verdicts[gate, found.verdict] += 1
         if gate not in told.gates or told.gates[gate][0] <= at:
-            told.gates[gate] = at, passed
+            told.gates[gate] = at, found
     _more(told, taken)
 
 

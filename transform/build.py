@@ -48,7 +48,7 @@ class TransformError(PlumblineError):
 def build(run: StageRun) -> str:
     """Builds staging and marts on top of the base release and runs the tests beside the models.
 
-    Raises GateFailed when a dbt test fails, ContractBroken when a mart is not what its contract promises,
+    Raises GateFailed when a dbt test fails or a mart is not what its contract promises,
     TransformError when a model fails, ServiceUnavailable without Spark.
     """
     pins = {table: run.pin(table) for table in SOURCES}

@@ -15,7 +15,7 @@ from observability import house_rules, promises, slo_rules
 from observability.rule import RUNBOOKS, Alert, alerts
 from observability.stack import ALERTMANAGER
 from plumb.reports import what_changed
-from plumbline import clock, provenance
+from plumbline import clock, provenance, verdict
 from plumbline.declared import LOG
 from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lake import tables as lake
@@ -228,7 +228,7 @@ def _since(current: Release, events: list[dict[str, Any]]) -> list[dict[str, Any
             "state": event["state"].lower(),
             "as_of": event.get("as_of"),
             "error": str(event.get("error", "")).strip(),
-            "gates": sorted(n for n, g in (event.get("gates") or {}).items() if g.get("verdict") == "failed"),
+            "gates": verdict.failed(verdict.of_event(event).values()),
             "quarantine": event.get("quarantine"),
         }
         for event in events

@@ -7,13 +7,14 @@ threshold: the next run of that day is let through, and its release records who 
 from __future__ import annotations
 
 import getpass
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
 from plumbline import clock, files
 from plumbline.errors import Conflict, PlumblineError
 from plumbline.settings import settings
+from plumbline.verdict import Acceptance
 
 GATES = {
     "orders_volume": "how many orders a day brought, against the days before",
@@ -27,17 +28,6 @@ GATES = {
 
 class AcceptanceError(PlumblineError):
     """This cannot be accepted."""
-
-
-@dataclass(frozen=True)
-class Acceptance:
-    """A gate's findings on a day let through: `by` whom, `why`, and `at` which real time (ISO 8601, UTC)."""
-
-    gate: str
-    as_of: str
-    why: str
-    by: str
-    at: str
 
 
 def accept(product: str, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:

@@ -79,7 +79,7 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert releases.numbers("churn") == [1, 2]
     release = releases.required("churn")
     assert (release.as_of, release.base) == (LAST, 1)
-    assert {gate["verdict"] for gate in release.gates.values()} == {"passed"}
+    assert {gate.verdict for gate in release.gates.values()} == {"passed"}
     summary = json.loads((home / "report" / "summary.json").read_text())
     assert summary["replay"] is True
     answers = {answer["who"].partition(":")[0]: answer for answer in summary["answers"]}

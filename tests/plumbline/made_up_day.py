@@ -13,6 +13,7 @@ from plumbline.lake import tables as lake
 from plumbline.observed import Assertion
 from plumbline.pipeline import publish, stage
 from plumbline.pipeline.stage import StageRun
+from plumbline.verdict import Verdict
 
 DAY, NEXT = date(1998, 6, 28), date(1998, 6, 29)
 ORDERS = pa.table({"order_id": [1, 2], "customer_id": [7, 8], "total_cents": [100, 250]})
@@ -64,7 +65,7 @@ def dbt_run(run: StageRun) -> str:
 def ge_check(run: StageRun) -> str:
     lake.open_table(declared.ORDERS, run.pin(declared.ORDERS))
     observed.asserted(declared.ORDERS, Assertion("expect_column_values_to_be_unique", True, "order_id"))
-    run.gates["orders_expectations"] = {"verdict": "passed"}
+    run.gates["orders_expectations"] = Verdict("orders_expectations", passed=True)
     return "held"
 
 
@@ -82,7 +83,7 @@ def features(run: StageRun) -> str:
 
 def distribution_check(run: StageRun) -> str:
     lake.open_table(declared.FEATURES, run.pin(declared.FEATURES))
-    run.gates["features_shift"] = {"verdict": "passed"}
+    run.gates["features_shift"] = Verdict("features_shift", passed=True)
     return "alike"
 
 

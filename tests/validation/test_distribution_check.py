@@ -22,6 +22,7 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.settings import settings
 from plumbline.state import acceptances, candidates, ledger, releases
 from plumbline.state.acceptances import AcceptanceError, accept
+from plumbline.verdict import Verdict
 from tests.conftest import use_home
 from validation.churn import distribution_check
 from validation.churn.distribution_check import FEATURES, GATES, ORDERS
@@ -68,7 +69,7 @@ def run_to_the_gate(day: date, days: list[date], orders: Change = same, features
         return "built"
 
     def ge_check(run: StageRun) -> str:
-        run.gates["orders_expectations"] = {"verdict": "passed"}
+        run.gates["orders_expectations"] = Verdict("orders_expectations", passed=True)
         return "held"
 
     def compute(run: StageRun) -> str:
@@ -114,12 +115,12 @@ def daily(orders: Change = same, features: Change = same) -> None:
 
 
 def test_a_real_day_passes_and_its_verdicts_are_in_the_release(base: releases.Release, home: Path) -> None:
-    assert base.gates["orders_volume"]["expectations"] > 1000, "the first run: each day of it"
+    assert base.gates["orders_volume"].expectations > 1000, "the first run: each day of it"
     daily()
     assert check(DAY).message.endswith("limits hold")
     made = release(DAY)
-    assert {name: made.gates[name]["verdict"] for name in GATES} == dict.fromkeys(GATES, "passed")
-    assert {name: made.gates[name]["expectations"] for name in GATES} == {
+    assert {name: made.gates[name].verdict for name in GATES} == dict.fromkeys(GATES, "passed")
+    assert {name: made.gates[name].expectations for name in GATES} == {
         "orders_volume": 2,
         "orders_repeated": 1,
         "null_ratio": 29,
@@ -235,7 +236,7 @@ def test_what_is_real_is_accepted_with_a_reason_that_the_release_names(base: rel
         made.at,
     )
     assert "1998-06-24 brought 220 orders" in entry["found"][0]
-    assert published.gates["orders_volume"]["verdict"] == "passed"
+    assert published.gates["orders_volume"].verdict == "passed"
     assert releases.read("churn", 2) == published, "it is read back"
 
 
@@ -264,7 +265,7 @@ def test_a_run_of_several_days_is_judged_day_by_day(base: releases.Release) -> N
     days = [BASE - timedelta(days=6), BASE, last]
     run_to_the_gate(last, days)
     check(last)
-    assert release(last).gates["orders_volume"]["expectations"] == 8
+    assert release(last).gates["orders_volume"].expectations == 8
     gap = last + timedelta(days=2)
     run_to_the_gate(last + timedelta(days=3), [*days, last + timedelta(days=3)], lambda o: o[o["known_on"] != gap])
     with pytest.raises(GateFailed, match="orders_volume: analytics.orders.known_at: 1998-06-29 brought 0 orders"):
@@ -276,7 +277,7 @@ def test_a_young_shop_is_judged_by_what_it_has(home: Path) -> None:
     run_to_the_gate(first, [first])
     check(first)
     gates = release(first).gates
-    assert {gates[name]["verdict"] for name in GATES} == {"passed"}
+    assert {gates[name].verdict for name in GATES} == {"passed"}
     assert gates["orders_volume"]["expectations"] == gates["features_shift"]["expectations"] == 0, (
         "nothing to go by yet"
     )
