@@ -96,9 +96,7 @@ def test_a_release_keeps_its_verdicts_and_a_foreign_one_is_unreadable(home: Path
     assert (files.read_json(path) or {})["gates"] == WRITTEN
     assert releases.read("toy", 1) == made
     (home / "releases" / "toy" / "000002.json").write_text(files.dumps({**made.as_dict(), "gates": {"orders": 1}}))
-    with pytest.raises(
-        Unreadable, match=r"000002.json: expected a release's manifest, .*: gate orders: expected an ob"
-    ):
+    with pytest.raises(Unreadable, match=r"000002.json: expected a release's manifest, .*: gate orders: expected"):
         releases.read("toy", 2)
 
 
