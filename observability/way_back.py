@@ -30,13 +30,10 @@ def by(command: str, *, doubts_release: bool = False) -> WayBack:
     return WayBack("command", f"Way back: `{command}`.", command, doubts_release, first_day=False)
 
 
-_DAY = (
-    "mend what `plumb incident {alert}` names, then run the missing day: `plumb ingest`, "
-    "in a replay `plumb replay --days 1`"
-)
+_DAY = "Way back: mend what stopped the day, then run the command that `plumb incident {alert}` prints."
 
-MISSING_DAY = WayBack("day", "Way back: " + _DAY + ".")
-STAGE = WayBack("stage", "Way back: " + _DAY + ". A stage of training or deployment: the runbook.")
+MISSING_DAY = WayBack("day", _DAY)
+STAGE = WayBack("stage", _DAY + " A stage of training or deployment: the runbook.")
 UNDO = WayBack(
     "undo",
     "Way back: undo the release. `plumb incident {alert}` prints the command, with the release to go back to.",
