@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from plumbline import files, provenance
+from plumbline import files, provenance, verdict
 from plumbline.errors import GateFailed
 from training import datasets
 from training.errors import TrainingError
@@ -16,21 +16,22 @@ def require_passed(release_id: int) -> dict[str, Any]:
     Raises GateFailed when a gate failed on it, TrainingError when they have not looked at it yet.
     """
     folder = datasets.folder(release_id)
-    verdict = files.read_json(folder / "leakage.json")
+    path = folder / "leakage.json"
+    found = files.read_json(path)
     digest = files.sha256((folder / "dataset.parquet").read_bytes())
-    judged = verdict is not None and (verdict["file_sha256"], verdict["code_sha"]) == (digest, provenance.code_sha())
-    if verdict is None or not judged:
+    gates = verdict.read((found or {}).get("gates"), str(path))
+    judged = found is not None and (found["file_sha256"], found["code_sha"]) == (digest, provenance.code_sha())
+    if found is None or not judged or not gates:
         raise TrainingError(
             f"the leakage gates of this code have not looked at the dataset of release {release_id} as it is: "
             f"run `plumb leakage_check --release {release_id}` first"
         )
-    if verdict["verdict"] != "passed":
-        failed = [name for name, gate in verdict["gates"].items() if gate["verdict"] != "passed"]
+    if failed := verdict.failed(gates.values()):
         raise GateFailed(
-            f"{', '.join(failed)} failed on {verdict['dataset_id']}: it is not trained on. "
+            f"{', '.join(failed)} failed on {found['dataset_id']}: it is not trained on. "
             f"`plumb leakage_check --release {release_id}` says why"
         )
-    return verdict
+    return found
 
 
 def refuse_holes(release_id: int) -> None:
@@ -38,8 +39,9 @@ def refuse_holes(release_id: int) -> None:
 
     A release that the gate has not looked at passes here: in the DAG the gate comes first.
     """
-    verdict = files.read_json(datasets.folder(release_id) / "lineage.json")
-    if verdict is not None and verdict["verdict"] != "passed":
+    path = datasets.folder(release_id) / "lineage.json"
+    found = files.read_json(path) or {}
+    if verdict.failed(verdict.read(found.get("gates"), str(path)).values()):
         raise GateFailed(
             f"the lineage of release {release_id} is not whole, nothing is trained on it: "
             f"`plumb lineage_check --release {release_id}` says which, and what mends it"

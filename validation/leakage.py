@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import files, observed, provenance
+from plumbline import verdict as verdicts
 from plumbline.errors import GateFailed
-from plumbline.pipeline import leases, stage
+from plumbline.pipeline import gates, leases, stage
 from plumbline.progress import say
 from plumbline.settings import settings
 from plumbline.state import releases
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 from validation import split_contamination
 from validation.churn import target_leakage, temporal_leakage
@@ -73,10 +75,11 @@ def check(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     with leases.lease(CHURN, STAGE, "training"):
         digest = _file_digest(place)
         verdict = files.read_json(place.folder / VERDICT)
-        if verdict is not None and verdict["verdict"] == "passed" and _same(verdict, digest):
+        before = judged(place.folder)
+        if verdict is not None and _same(verdict, digest) and before and not verdicts.failed(before.values()):
             return {"state": "unchanged", **verdict}
-        gates: dict[str, Any] = {}
-        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, digest, gates), lambda: {"gates": gates})
+        audit = gates.Audit(place.head["run_id"])
+        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, digest, audit), audit.told)
         return {"state": "done", **entry}
 
 
@@ -90,7 +93,13 @@ def verdict(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     return files.read_json(place.folder / VERDICT) or {}
 
 
-def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
+def judged(folder: Path) -> dict[str, Verdict]:
+    """The verdicts that a dataset's folder holds. Raises Unreadable where they are none."""
+    found = files.read_json(folder / VERDICT) or {}
+    return verdicts.read(found.get("gates"), str(folder / VERDICT))
+
+
+def _judge(place: Place, digest: str, audit: gates.Audit) -> dict[str, Any]:
     import yaml
 
     about = files.read_json(place.folder / "dataset.json") or {}
@@ -98,41 +107,39 @@ def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
     audited = Audited(about, _rows(place.folder / DATASET))
     say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
     limits = yaml.safe_load(LIMITS.read_text())
-    evidence = settings().home / "evidence" / f"{PRODUCT}-training-{place.name}" / f"{STAGE}.json"
     found = {name: gate(audited, limits[name]) for name, gate in GATES.items()}
-    for name, findings in found.items():
-        gates[name] = {
-            "verdict": "failed" if any(f.failed for f in findings) else "passed",
-            "expectations": len(findings),
-            "failed": [f.told for f in findings if f.failed],
-            "report": str(evidence),
-        }
-    failed = [name for name, gate in gates.items() if gate["verdict"] == "failed"]
+    said = [_verdict(name, findings) for name, findings in found.items()]
+    failed = [one.gate for one in said if not one.passed]
     verdict = {
-        "verdict": "failed" if failed else "passed",
+        "verdict": verdicts.FAILED if failed else verdicts.PASSED,
         "dataset_id": about["dataset_id"],
         "content_hash": about["content_hash"],
         "file_sha256": digest,
         "code_sha": provenance.code_sha(),
-        "gates": gates,
     }
     told = {name: [f.as_dict() for f in findings] for name, findings in found.items()}
-    files.write_whole(evidence, files.dumps({**verdict, "limits": limits, "findings": told}))
+    reported = gates.record_all(audit, said, {**verdict, "limits": limits, "findings": told}, name=STAGE)
+    verdict |= audit.told()
     files.write_whole(place.folder / VERDICT, files.dumps(verdict))
     if failed:
-        lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(gates[name]["failed"]))
+        lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(reported[name].failed))
         raise GateFailed(
             f"{', '.join(failed)} failed on {about['dataset_id']}, nothing is trained on it:\n  {lines}\n"
-            f"  Evidence: {evidence}. Mend the split, the service or the on-demand function, then `{place.command}` "
-            "again. A stored feature is in the release: mend customers.sql, let the next daily run publish, and take "
-            "that release's dataset."
+            f"  Evidence: {reported[failed[0]].report}. Mend the split, the service or the on-demand function, then "
+            f"`{place.command}` again. A stored feature is in the release: mend customers.sql, let the next daily run "
+            "publish, and take that release's dataset."
         )
     looked = sum(len(findings) for findings in found.values())
     return {"message": f"{about['dataset_id']}: {looked} checks of {len(found)} leakage gates hold", **verdict}
 
 
-def _first(told: list[str]) -> list[str]:
-    return [*told[:SHOWN], f"and {len(told) - SHOWN} more, in the evidence"] if len(told) > SHOWN + 1 else told
+def _verdict(gate: str, findings: list[Finding]) -> Verdict:
+    told = tuple(finding.told for finding in findings if finding.failed)
+    return Verdict(gate, not told, len(findings), told)
+
+
+def _first(told: tuple[str, ...]) -> list[str]:
+    return [*told[:SHOWN], f"and {len(told) - SHOWN} more, in the evidence"] if len(told) > SHOWN + 1 else list(told)
 
 
 def _file_digest(place: Place) -> str:

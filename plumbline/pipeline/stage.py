@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from plumbline import causes, clock, files, observed, provenance
+from plumbline import causes, clock, files, observed, provenance, verdict
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.lineage import events
@@ -27,6 +27,7 @@ from plumbline.settings import settings
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 
 
 class StageError(PlumblineError):
@@ -45,7 +46,7 @@ class StageRun:
     wrote: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
-    gates: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, Verdict] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     def pin(self, table: str) -> int:
@@ -111,14 +112,22 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
     candidate = run.candidate
 
     def body() -> dict[str, Any]:
-        run.facts["message"] = work(run)
-        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, "gates": run.gates, **run.facts}
+        try:
+            run.facts["message"] = work(run)
+        except GateFailed as failure:
+            run.facts["sets_aside"] = failure.sets_aside
+            raise
+        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, **judged(), **run.facts}
+
+    def judged() -> dict[str, Any]:
+        return {"gates": verdict.as_dicts(run.gates)}
 
     head = {"run_id": candidate.run_id, "stage": run.name, "as_of": run.as_of, "base": candidate.base}
     try:
-        entry = recorded(run.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+        entry = recorded(run.product, head, body, on_failure=lambda: {**judged(), **run.facts})
     except GateFailed as failure:
-        _reject(candidate, str(failure))
+        if failure.sets_aside:
+            _reject(candidate, str(failure))
         raise
     candidate.tables.update(run.wrote)
     candidate.gates.update(run.gates)
@@ -174,9 +183,9 @@ def recorded(
 def _open(product: Product, name: str, as_of: date, release: Release | None) -> Candidate:
     first, *_ = product.daily_stages
     base = release.release_id if release else None
-    found = files.read_json(candidates.path_of(product.name, as_of))
-    if found is not None and found["base"] == base:
-        candidate = Candidate(**{**found, "as_of": as_of})
+    found = candidates.read(product.name, as_of)
+    if found is not None and found.base == base:
+        candidate = found
     elif name == first:
         if found is not None:
             say(f"release {base} came in since this run began: starting over from it")

@@ -7,7 +7,7 @@ threshold: the next run of that day is let through, and its release records who 
 from __future__ import annotations
 
 import getpass
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
@@ -15,21 +15,11 @@ from plumbline import clock, files
 from plumbline.errors import Conflict, PlumblineError
 from plumbline.product import Product
 from plumbline.settings import settings
+from plumbline.verdict import Acceptance
 
 
 class AcceptanceError(PlumblineError):
     """This cannot be accepted."""
-
-
-@dataclass(frozen=True)
-class Acceptance:
-    """A gate's findings on a day let through: `by` whom, `why`, and `at` which real time (ISO 8601, UTC)."""
-
-    gate: str
-    as_of: str
-    why: str
-    by: str
-    at: str
 
 
 def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:

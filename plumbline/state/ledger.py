@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from plumbline import clock, files
+from plumbline import clock, files, verdict
 from plumbline.errors import Unreadable
 from plumbline.settings import settings
 
@@ -30,13 +30,16 @@ def unended(product: str, stage: str) -> dict[str, Any] | None:
 def events(product: str, unreadable: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """All events of a product, oldest first.
 
-    Raises Unreadable for a file that is no JSON; with a list, what is no event is told there and left out instead.
+    Raises Unreadable for a file that is no JSON; with a list, what is no event, or holds what is no verdict, is told
+    there and left out instead.
     """
     for path in sorted((settings().home / "ledger" / product).glob("*.json")):
         try:
             found = files.read_json(path)
             if found is not None and unreadable is not None and not found.keys() >= {"at", "stage", "state"}:
                 raise Unreadable(f"{path}: expected an event with at, stage and state, found {sorted(found)}")
+            if found is not None and unreadable is not None:
+                verdict.read(found.get("gates"), str(path))
         except Unreadable as error:
             if unreadable is None:
                 raise

@@ -6,14 +6,15 @@ runs that publish at once one wins and the other is told. Consumers read tables 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from plumbline import files
+from plumbline import files, verdict
 from plumbline.errors import Conflict, PlumblineError, Unreadable
 from plumbline.settings import settings
+from plumbline.verdict import Verdict
 
 
 class ReleaseError(PlumblineError):
@@ -34,7 +35,7 @@ class Release:
     as_of: date
     base: int | None
     tables: dict[str, int]
-    gates: dict[str, Any]
+    gates: dict[str, Verdict]
     code_sha: str
     lock_hash: str
     run_id: str
@@ -44,6 +45,10 @@ class Release:
     undoes: list[int] = field(default_factory=list)
     restores: int | None = None
     why: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The manifest as its file holds it."""
+        return asdict(self) | {"gates": verdict.as_dicts(self.gates)}
 
     def version(self, table: str) -> int:
         """The released version of a table. Raises ReleaseError when this release does not name it."""
@@ -82,7 +87,8 @@ def read(product: str, number: int) -> Release:
     if found is None:
         raise ReleaseError(f"{product} has no release {number}; it has {numbers(product) or 'none'}")
     try:
-        return Release(**{**found, "as_of": date.fromisoformat(found["as_of"])})
+        gates = verdict.read(found["gates"], "gates")
+        return Release(**{**found, "as_of": date.fromisoformat(found["as_of"]), "gates": gates})
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(
             f"{_path(product, number)}: expected a release's manifest, found another object: {error}"
@@ -96,7 +102,7 @@ def publish(release: Release) -> None:
     if current != release.base:
         raise Conflict(_superseded(release, current))
     try:
-        files.create_once(_path(release.product, release.release_id), files.dumps(asdict(release)))
+        files.create_once(_path(release.product, release.release_id), files.dumps(release.as_dict()))
     except FileExistsError:
         raise Conflict(_superseded(release, release.release_id)) from None
 
@@ -104,13 +110,10 @@ def publish(release: Release) -> None:
 def diff(before: Release, after: Release) -> dict[str, list[Any]]:
     """Field → its value in each, where they differ; tables and gates by their names, None where one is not named."""
     found: dict[str, list[Any]] = {}
-    for name, then in asdict(before).items():
-        now = getattr(after, name)
+    for name, then, now in ((one.name, getattr(before, one.name), getattr(after, one.name)) for one in fields(before)):
         if isinstance(then, dict):
             for key in sorted({*then, *now}):
-                pair = [
-                    side[key]["verdict"] if name == "gates" and key in side else side.get(key) for side in (then, now)
-                ]
+                pair = [side[key].verdict if name == "gates" and key in side else side.get(key) for side in (then, now)]
                 if pair[0] != pair[1]:
                     found[f"{name}.{key}"] = pair
         elif then != now:

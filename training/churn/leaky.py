@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, observed, provenance
+from plumbline import files, observed, provenance, verdict
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.progress import say
@@ -70,11 +70,9 @@ def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
     for name, metrics in found["scores"].items():
         told.add_row(name.replace("_", " "), *(f"{metrics[shown]:.4f}" for shown in SHOWN))
     console.print(told)
-    for name, gate in judged["gates"].items():
-        color = "red" if gate["verdict"] == "failed" else "green"
-        console.print(
-            f"  [{color}]{gate['verdict']}[/{color}] {name}" + "".join(f"\n    {f}" for f in gate["failed"][:3])
-        )
+    for name, gate in verdict.read(judged["gates"], found["dataset_id"]).items():
+        color = "green" if gate.passed else "red"
+        console.print(f"  [{color}]{gate.verdict}[/{color}] {name}" + "".join(f"\n    {f}" for f in gate.failed[:3]))
     console.print("  The twin is never registered; `plumb train` takes no dataset that a gate failed on.")
 
 
