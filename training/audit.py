@@ -6,6 +6,7 @@ from typing import Any
 
 from plumbline import files, provenance
 from plumbline.errors import GateFailed
+from plumbline.state import objects, trainings
 from training import datasets
 from training.errors import TrainingError
 
@@ -15,9 +16,9 @@ def require_passed(release_id: int) -> dict[str, Any]:
 
     Raises GateFailed when a gate failed on it, TrainingError when they have not looked at it yet.
     """
-    folder = datasets.folder(release_id)
-    verdict = files.read_json(folder / "leakage.json")
-    digest = files.sha256((folder / "dataset.parquet").read_bytes())
+    verdict = objects.read_json(datasets.key(release_id, trainings.LEAKAGE))
+    rows = objects.read(datasets.key(release_id, trainings.ROWS))
+    digest = files.sha256(rows.content) if rows else None
     judged = verdict is not None and (verdict["file_sha256"], verdict["code_sha"]) == (digest, provenance.code_sha())
     if verdict is None or not judged:
         raise TrainingError(
@@ -38,7 +39,7 @@ def refuse_holes(release_id: int) -> None:
 
     A release that the gate has not looked at passes here: in the DAG the gate comes first.
     """
-    verdict = files.read_json(datasets.folder(release_id) / "lineage.json")
+    verdict = objects.read_json(datasets.key(release_id, trainings.LINEAGE))
     if verdict is not None and verdict["verdict"] != "passed":
         raise GateFailed(
             f"the lineage of release {release_id} is not whole, nothing is trained on it: "

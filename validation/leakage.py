@@ -16,7 +16,7 @@ from plumbline.errors import GateFailed
 from plumbline.pipeline import leases, stage
 from plumbline.progress import say
 from plumbline.settings import settings
-from plumbline.state import releases
+from plumbline.state import objects, releases, trainings
 from products.churn import CHURN
 from validation import split_contamination
 from validation.churn import target_leakage, temporal_leakage
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 PRODUCT, STAGE = CHURN.name, "leakage_check"
 LIMITS = Path(__file__).with_suffix(".yaml")
-DATASET, VERDICT = "dataset.parquet", "leakage.json"
 SHOWN = 5
 """Findings of a gate that its message tells; the evidence has them all."""
 
@@ -49,9 +48,13 @@ class Place:
     def name(self) -> str:
         return f"{self.release_id}{'-leaky' if self.leaky else ''}"
 
+    def key(self, name: str) -> str:
+        return trainings.key(PRODUCT, self.name, name)
+
     @property
-    def folder(self) -> Path:
-        return settings().home / "training" / PRODUCT / self.name
+    def where(self) -> str:
+        """The folder, or its URL."""
+        return trainings.folder(PRODUCT, self.name)
 
     @property
     def head(self) -> dict[str, Any]:
@@ -71,12 +74,13 @@ def check(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     """
     place = Place(releases.required(PRODUCT, release).release_id, leaky)
     with leases.lease(CHURN, STAGE, "training"):
-        digest = _file_digest(place)
-        verdict = files.read_json(place.folder / VERDICT)
+        content = _content(place)
+        digest = files.sha256(content)
+        verdict = objects.read_json(place.key(trainings.LEAKAGE))
         if verdict is not None and verdict["verdict"] == "passed" and _same(verdict, digest):
             return {"state": "unchanged", **verdict}
         gates: dict[str, Any] = {}
-        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, digest, gates), lambda: {"gates": gates})
+        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, content, gates), lambda: {"gates": gates})
         return {"state": "done", **entry}
 
 
@@ -86,16 +90,16 @@ def verdict(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     try:
         check(place.release_id, leaky)
     except GateFailed:
-        say(f"the leakage gates reject {place.folder}")
-    return files.read_json(place.folder / VERDICT) or {}
+        say(f"the leakage gates reject {place.where}")
+    return objects.read_json(place.key(trainings.LEAKAGE)) or {}
 
 
-def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
+def _judge(place: Place, content: bytes, gates: dict[str, Any]) -> dict[str, Any]:
     import yaml
 
-    about = files.read_json(place.folder / "dataset.json") or {}
+    about = objects.read_json(place.key(trainings.ABOUT)) or {}
     observed.read(CHURN.dataset, about["dataset_id"])
-    audited = Audited(about, _rows(place.folder / DATASET))
+    audited = Audited(about, _rows(content))
     say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
     limits = yaml.safe_load(LIMITS.read_text())
     evidence = settings().home / "evidence" / f"{PRODUCT}-training-{place.name}" / f"{STAGE}.json"
@@ -112,13 +116,13 @@ def _judge(place: Place, digest: str, gates: dict[str, Any]) -> dict[str, Any]:
         "verdict": "failed" if failed else "passed",
         "dataset_id": about["dataset_id"],
         "content_hash": about["content_hash"],
-        "file_sha256": digest,
+        "file_sha256": files.sha256(content),
         "code_sha": provenance.code_sha(),
         "gates": gates,
     }
     told = {name: [f.as_dict() for f in findings] for name, findings in found.items()}
     files.write_whole(evidence, files.dumps({**verdict, "limits": limits, "findings": told}))
-    files.write_whole(place.folder / VERDICT, files.dumps(verdict))
+    objects.replace_json(place.key(trainings.LEAKAGE), verdict)
     if failed:
         lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(gates[name]["failed"]))
         raise GateFailed(
@@ -135,20 +139,23 @@ def _first(told: list[str]) -> list[str]:
     return [*told[:SHOWN], f"and {len(told) - SHOWN} more, in the evidence"] if len(told) > SHOWN + 1 else told
 
 
-def _file_digest(place: Place) -> str:
-    if not (place.folder / DATASET).exists() or not (place.folder / "dataset.json").exists():
-        raise releases.ReleaseError(f"no dataset in {place.folder} yet: run `{place.command}` first")
-    return files.sha256((place.folder / DATASET).read_bytes())
+def _content(place: Place) -> bytes:
+    """The bytes of the dataset's Parquet file."""
+    rows, about = objects.read(place.key(trainings.ROWS)), objects.read(place.key(trainings.ABOUT))
+    if rows is None or about is None:
+        raise releases.ReleaseError(f"no dataset in {place.where} yet: run `{place.command}` first")
+    return rows.content
 
 
 def _same(verdict: dict[str, Any], digest: str) -> bool:
     return bool(verdict["file_sha256"] == digest and verdict["code_sha"] == provenance.code_sha())
 
 
-def _rows(path: Path) -> pd.DataFrame:
+def _rows(content: bytes) -> pd.DataFrame:
     """The dataset's rows with `day`, the observed day, in days since 1970-01-01."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows: pd.DataFrame = pq.read_table(path).to_pandas()
+    rows: pd.DataFrame = pq.read_table(pa.BufferReader(content)).to_pandas()
     microseconds = rows["event_timestamp"].astype("datetime64[us, UTC]").astype("int64")
     return rows.assign(day=microseconds // 86_400_000_000 - 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from plumbline import files, provenance
+from plumbline import provenance
 from plumbline.errors import GateFailed
 from plumbline.lineage import expected
 from plumbline.lineage.expected import Edge
@@ -17,8 +17,7 @@ from plumbline.lineage.runs import EventFile, Events, Port, Run
 from plumbline.pipeline import leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.settings import settings
-from plumbline.state import releases
+from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
 
 STAGE = "lineage_check"
@@ -43,9 +42,9 @@ def check(product: Product, release: int | None = None, events: Events | None = 
         edges = wanted(product)
         say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
         holes = judge(found, (events or EventFile()).runs(None), edges)
-        path = settings().home / "training" / product.name / str(found.release_id) / "lineage.json"
-        verdict = _verdict(found, edges, holes, str(path))
-        before = files.read_json(path)
+        key = trainings.key(product.name, found.release_id, trainings.LINEAGE)
+        verdict = _verdict(found, edges, holes, objects.where(key))
+        before = objects.read_json(key)
         if not holes and before == verdict:
             return {"state": "unchanged", **verdict}
         head = {
@@ -56,9 +55,9 @@ def check(product: Product, release: int | None = None, events: Events | None = 
         gates = verdict["gates"]
 
         def judged() -> dict[str, Any]:
-            files.write_whole(path, files.dumps(verdict))
+            objects.replace_json(key, verdict)
             if holes:
-                raise GateFailed(_refusal(found, holes, str(path)))
+                raise GateFailed(_refusal(found, holes, objects.where(key)))
             return {"message": f"release {found.release_id}: all {len(edges)} steps were seen", **verdict}
 
         entry = stage.recorded(product, head, judged, lambda: {"gates": gates})

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.object_store import bucket_state, s3_server
-
-__all__ = ["bucket_state", "s3_server"]
-
 
 @pytest.fixture(params=["files", "bucket"])
 def place(request: pytest.FixtureRequest) -> str:
