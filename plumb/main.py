@@ -12,7 +12,6 @@ import typer
 from plumb.commands import daily, parity, gate, model, trust, data, release_history, contracts, why, house, drills  # isort: skip # noqa: F401 - in the order of the panels in --help
 from plumb.commands import lineage, watch  # isort: skip # noqa: F401
 from plumb.commands import business, judge, promote, rollout  # isort: skip # noqa: F401
-from plumb import home
 from plumb.commands.base import app
 from plumbline.errors import PlumblineError, ServiceUnavailable
 
@@ -27,7 +26,6 @@ def main() -> None:
     if sys.argv[1:2] != ["serve"]:  # which drains first, by handlers of its own
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
-        home.upgrade()
         app()
     except PlumblineError as error:
         _fail(error)
@@ -78,7 +76,10 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
-) -> None: ...
+) -> None:
+    from plumb import home
+
+    home.upgrade()
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ class Stage:
     """A stage's DAG, and its flows: each dataset that it writes with those that it is made from.
 
     `also` names what the stage opens beside that: to judge it, or to compare with. What a stage writes it may read.
-    `work` (`module:function`) makes the stage a command of its own, `about` is the help of that command, and `tool`
-    what does the work, for the picture of the flow.
+    `work` names the function (`module:function`) of a stage that works on one day of the product's run; with `about`,
+    its help, the stage is a command without further code. `tool` is what does the work, for the picture of the flow.
     """
 
     name: str

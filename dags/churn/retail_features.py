@@ -5,29 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from airflow.sdk import DAG
-from airflow.sdk.bases.operator import chain
 
 from dags.churn.assets import FEATURES
-from plumbline.orchestration.tasks import AS_OF, as_of_param, daily, plumb_task
+from plumbline.orchestration.tasks import as_of_param, daily, stages_in_order
+from products.churn import CHURN
 
 with DAG(
-    "retail_features",
+    CHURN.daily,
     description="Orders to online features: land, transform, check, compute, publish, materialize, compare.",
     schedule=daily(),
     start_date=datetime(1997, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,
     params={"as_of": as_of_param()},
-    tags=["churn"],
+    tags=[CHURN.name],
     doc_md=__doc__,
 ) as dag:
-    chain(
-        plumb_task(f"ingest --as-of {AS_OF}"),
-        plumb_task(f"dbt_run --as-of {AS_OF}"),
-        plumb_task(f"ge_check --as-of {AS_OF}"),
-        plumb_task(f"features --as-of {AS_OF}"),
-        plumb_task(f"distribution_check --as-of {AS_OF}"),
-        plumb_task(f"release --as-of {AS_OF}"),
-        plumb_task("materialize"),
-        plumb_task("parity_check", outlets=[FEATURES]),
-    )
+    stages_in_order(CHURN, CHURN.daily_stages, outlets=[FEATURES])

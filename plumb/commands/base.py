@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from plumbline.errors import EXIT_CODES
-from plumbline.product import Product
+from plumbline.product import Product, Stage
 
 if TYPE_CHECKING:
     from plumbline.pipeline.stage import Result, StageRun
@@ -43,12 +44,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 ReleaseId = Annotated[int | None, typer.Option("--release", help="A release's number; default: the one in force.")]
 
 
-def stage_command(
-    product: Product, name: str, work: Callable[[StageRun], str], as_of: datetime | None, as_json: bool
-) -> None:
-    from plumbline.pipeline import stage
+def stage_command(product: Product, stage: Stage) -> Callable[..., None]:
+    """The command of a stage that works on a day. Its function's module is imported when it runs."""
 
-    _tell(stage.perform(product, name, day(as_of), work), as_json)
+    def command(as_of: AsOf = None, json: Json = False) -> None:
+        perform(product, stage, as_of, json)
+
+    command.__doc__ = f"{stage.about}\n\nExample: plumb {stage.name} --as-of 1998-06-30"
+    return command
+
+
+def perform(product: Product, stage: Stage, as_of: datetime | None, as_json: bool) -> None:
+    """Runs a stage's work for a day and says what came of it."""
+    from plumbline.pipeline import stage as pipeline
+
+    work: Callable[[StageRun], str] = pkgutil.resolve_name(stage.work)
+    _tell(pipeline.perform(product, stage.name, day(as_of), work), as_json)
 
 
 def show(value: object, as_json: bool) -> None:

@@ -6,47 +6,16 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import DAILY, AsOf, Json, ReleaseId, app, show, stage_command
+from plumb.commands.base import DAILY, AsOf, Json, ReleaseId, app, perform, show, stage_command
 from products.churn import CHURN
 
 features_app = typer.Typer(invoke_without_command=True)
 app.add_typer(features_app, name="features", rich_help_panel=DAILY)
 
 
-@app.command(rich_help_panel=DAILY)
-def ingest(as_of: AsOf = None, json: Json = False) -> None:
-    """Land what the shop recorded since the last run, up to the end of a day.
-
-    Example: plumb ingest --as-of 1998-06-30
-    """
-
-    from ingestion.database import landing
-
-    stage_command(CHURN, "ingest", landing.land, as_of, json)
-
-
-@app.command("dbt_run", rich_help_panel=DAILY)
-def dbt_run(as_of: AsOf = None, json: Json = False) -> None:
-    """Build staging views and marts with dbt on Spark, and run the tests beside the models.
-
-    Example: plumb dbt_run --as-of 1998-06-30
-    """
-
-    from transform import build
-
-    stage_command(CHURN, "dbt_run", build.build, as_of, json)
-
-
-@app.command("ge_check", rich_help_panel=DAILY)
-def ge_check(as_of: AsOf = None, json: Json = False) -> None:
-    """Gate: Great Expectations over analytics.orders. Exit code 3 stops the line.
-
-    Example: plumb ge_check --as-of 1998-06-30
-    """
-
-    from validation.churn import orders
-
-    stage_command(CHURN, "ge_check", orders.check, as_of, json)
+for made_in_a_day in CHURN.stages:
+    if made_in_a_day.about:
+        app.command(made_in_a_day.name, rich_help_panel=DAILY)(stage_command(CHURN, made_in_a_day))
 
 
 @features_app.callback()
@@ -59,9 +28,7 @@ def features(context: typer.Context, as_of: AsOf = None, json: Json = False) -> 
     """
 
     if context.invoked_subcommand is None:
-        from feature_repo.churn.jobs import customers
-
-        stage_command(CHURN, "features", customers.compute, as_of, json)
+        perform(CHURN, CHURN.stage("features"), as_of, json)
 
 
 @features_app.command("list")
@@ -110,32 +77,6 @@ def features_history(
         return
     found = catalog.history(name, last)
     show(found, True) if json else catalog_text.show_history(found)
-
-
-@app.command("distribution_check", rich_help_panel=DAILY)
-def distribution_check(as_of: AsOf = None, json: Json = False) -> None:
-    """Gates: new orders and features against the last good releases (volume, missing, PSI, KS). Exit code 3 stops.
-
-    Limits and reasons: validation/churn/thresholds.yaml. What is odd and real: `plumb gate accept`.
-
-    Example: plumb distribution_check --as-of 1998-06-30
-    """
-
-    from validation.churn import distribution_check
-
-    stage_command(CHURN, "distribution_check", distribution_check.check, as_of, json)
-
-
-@app.command(rich_help_panel=DAILY)
-def release(as_of: AsOf = None, json: Json = False) -> None:
-    """Publish what the run wrote and the gates passed, as one numbered release.
-
-    Example: plumb release --as-of 1998-06-30
-    """
-
-    from plumbline.pipeline import publish
-
-    stage_command(CHURN, "release", publish.publish, as_of, json)
 
 
 @app.command(rich_help_panel=DAILY)

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.errors import GateFailed
 from plumbline.orchestration.operators import DAG_RUN, ending_at_gates
-from plumbline.product import PARENT
+from plumbline.product import PARENT, Product
 from plumbline.settings import settings
 
 if TYPE_CHECKING:
@@ -38,13 +39,26 @@ def as_of_param() -> Param:
     return Param(default, type=["null", "string"], format="date", description="The last day covered.")
 
 
-def plumb_task(command: str, **operator: Any) -> BaseOperator:
-    """The task `plumb <command>`, named after the command's first word; tried a second time after anything but a gate.
+def stages_in_order(product: Product, stages: Sequence[str], **of_last: Any) -> None:
+    """A task for each of the product's stages, one after the other; `of_last` goes to the last one's operator."""
+    from airflow.sdk.bases.operator import chain
+
+    *first, last = stages
+    chain(*(stage_task(product, name) for name in first), stage_task(product, last, **of_last))
+
+
+def stage_task(product: Product, name: str, **operator: Any) -> BaseOperator:
+    """The task of a stage, named after it: its `plumb` command, for a day where the stage works on one."""
+    return plumb_task(name, f"{name} --as-of {AS_OF}" if product.stage(name).work else name, **operator)
+
+
+def plumb_task(task_id: str, command: str, **operator: Any) -> BaseOperator:
+    """The task `plumb <command>`, tried a second time after anything but a gate.
 
     `command` may hold Airflow templates; `operator` goes to the operator as it is (outlets, for one).
     """
     common = {
-        "task_id": command.split()[0],
+        "task_id": task_id,
         "retries": 1,
         "retry_delay": timedelta(seconds=settings().retry_seconds),
         "skip_on_exit_code": GateFailed.exit_code,

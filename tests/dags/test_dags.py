@@ -95,7 +95,7 @@ from datetime import timedelta
 from airflow.sdk import DAG
 from plumbline.orchestration.tasks import plumb_task
 with DAG("one", schedule=None) as dag:
-    plumb_task("features", retry_delay=timedelta(seconds=0))
+    plumb_task("features", "features", retry_delay=timedelta(seconds=0))
 """)
     run = f"""
 from airflow.dag_processing.dagbag import DagBag

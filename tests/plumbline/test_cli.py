@@ -40,11 +40,11 @@ def test_help_imports_nothing_heavy(home: Path) -> None:
 
 def test_sigterm_lets_a_command_clean_up(home: Path, tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from plumb import main; from plumb.commands import house\n"
+        "import sys, time; from pathlib import Path; from plumb import main; from plumb.demo import demo\n"
         f"def work(**_):\n    try:\n        print('at work', flush=True); time.sleep(60)\n"
         f"    finally:\n        Path({str(tmp_path / 'cleaned')!r}).touch()\n"
-        "house.room = lambda path: work\n"
-        "sys.argv = ['plumb', 'demo']; cli.main()"
+        "demo.demo = work\n"
+        "sys.argv = ['plumb', 'demo']; main.main()"
     )
     python = PLUMB.with_name("python")
     with subprocess.Popen([python, "-c", script], stdout=subprocess.PIPE, text=True) as command:

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from plumbline.contracts import check as contract_check
-from plumbline.contracts import contract as contracts
 from plumbline.contracts import docs as contract_docs
 from plumbline.contracts.contract import ContractError
 from plumbline.lineage import column_lineage
 from plumbline.settings import ROOT, settings
+from products import ALL
+from products.churn import CHURN
 
 REPEATED = (
     "contracts",
@@ -38,8 +39,8 @@ def tree(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_tree_as_it_is_says_what_the_contracts_say(tree: Path) -> None:
-    assert contract_check.check() == []
-    assert contract_check.refuse_drift()["verdict"] == "passed"
+    assert contract_check.check(ALL) == []
+    assert contract_check.refuse_drift(ALL)["verdict"] == "passed"
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_what_says_other_than_its_contract_is_named(tree: Path, file: str, old: 
     assert old in text
     (tree / file).write_text(text.replace(old, new, 1))
     with pytest.raises(ContractError) as error:
-        contract_check.refuse_drift()
+        contract_check.refuse_drift(ALL)
     assert told in str(error.value) and "`plumb contract docs`" in str(error.value)
 
 
@@ -137,13 +138,13 @@ def test_a_short_notice_and_a_stray_contract_are_named(tree: Path) -> None:
     rename = "{from: units, to: pieces, announced: '1998-06-01', effective: '1998-06-07'}"
     path.write_text(f"{path.read_text()}customProperties:\n  - {{property: announcedRenames, value: [{rename}]}}\n")
     (tree / "contracts" / "shop.returns.odcs.yaml").write_text("x: 1\n")
-    found = "\n".join(contract_check.check())
+    found = "\n".join(contract_check.check(ALL))
     assert "announced at least 7 days before it takes effect, not before 1998-06-08" in found
     assert "shop.returns.odcs.yaml: no dataset of ours has that name" in found
 
 
 def test_the_page_names_every_dataset_and_column(home: Path) -> None:
-    page = contract_docs.page()
-    assert page.count("\n## ") == len(contracts.DATASETS)
+    page = contract_docs.page(CHURN)
+    assert page.count("\n## ") == len(CHURN.contracted)
     assert "| `total_cents` | bigint | always given, 0 to 10,000,000 |" in page
     assert "- **timeOfAvailability** 00:05 UTC: Yesterday is there by 00:05 UTC on 99.5% of days." in page

@@ -90,6 +90,6 @@ def test_the_lake_in_force_is_compared_and_landing_s_own_columns_are_no_differen
     write_deltalake(lake.uri("raw.customers"), landed.empty_table())
     tables = {TABLE: 0, "raw.customers": 0}
     publish(Release(1, "churn", DAY, None, tables, {}, "code", "lock", "test", "now"))
-    found = contract_diff.of_lake()
+    found = contract_diff.of_lake(CHURN)
     assert [(d.dataset, d.column, d.change) for d in found] == [(TABLE, "cohort_month", "dropped")]
     assert contract_diff.summary(found) == {"breaking": 1, "additive": 0}

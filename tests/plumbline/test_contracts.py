@@ -14,6 +14,7 @@ import yaml
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import ContractError
 from plumbline.settings import ROOT, settings
+from products.churn import CHURN
 
 Document = dict[str, Any]
 
@@ -35,7 +36,7 @@ def spoil(folder: Path, change: Callable[[Document], None], dataset: str = "shop
 
 
 def test_every_dataset_has_a_contract_with_owner_channel_and_service_levels(home: Path) -> None:
-    for dataset in contracts.DATASETS:
+    for dataset in CHURN.contracted:
         contract = contracts.load(dataset)
         assert contract.owner and contract.channel.startswith("#") and contract.key
         levels = {level.property: level.value for level in contract.levels}

@@ -27,7 +27,7 @@ def _trained(home: Path) -> None:
 
 
 def of(asked: str) -> Graph:
-    return graph.of(asked, EventFile())
+    return graph.of(asked, EventFile(), CHURN)
 
 
 def ways_up(found: Graph, node: str) -> set[str]:
@@ -134,7 +134,7 @@ def test_a_run_that_is_tried_again_is_shown_once_with_its_newest_end() -> None:
         def runs(self, dataset: str | None, run_id: str | None = None) -> list[Run]:
             return tries
 
-    found = graph.of("features.customers@5", Told())
+    found = graph.of("features.customers@5", Told(), CHURN)
     assert (list(found.runs), found.alike) == (["b"], {"features.customers@5": 3})
 
 

@@ -17,6 +17,7 @@ from plumbline.lineage import graph, marquez, sending
 from plumbline.lineage.graph import Graph
 from plumbline.lineage.marquez import Marquez
 from plumbline.lineage.runs import EventFile, LineageError, Port, Run
+from products import ALL
 from products.churn import CHURN
 
 RECORDED = Path(__file__).parent / "marquez"
@@ -81,7 +82,7 @@ def by_name(found: Graph) -> set[tuple[str, str]]:
 
 
 def test_the_same_events_give_the_same_graph(url: str, posted: EventFile) -> None:
-    theirs, ours = (graph.of("features.customers", events, CHURN) for events in (Marquez(url, page=2), posted))
+    theirs, ours = (graph.of("features.customers", events, CHURN) for events in (Marquez(url, ALL, page=2), posted))
     assert by_name(theirs) == by_name(ours)
     assert len(by_name(ours)) == 8, "from the shop to the model"
     assert theirs.start == ours.start == Port("features.customers", "352")
@@ -96,7 +97,7 @@ def test_a_run_is_told_alike_by_both(url: str, posted: EventFile) -> None:
         return run.job, run.state, run.began[:19], (run.ended or "")[:19], run.error, run.parent, run.asserted, datasets
 
     theirs, ours = (
-        {run.run_id: run for run in events.runs("features.customers")} for events in (Marquez(url, 2), posted)
+        {run.run_id: run for run in events.runs("features.customers")} for events in (Marquez(url, ALL, 2), posted)
     )
     assert {run.job for run in theirs.values()} == {run.job for run in ours.values()}
     for run_id in (f"{RUN}66", f"{RUN}68"):
@@ -107,7 +108,7 @@ def test_a_run_is_told_alike_by_both(url: str, posted: EventFile) -> None:
 
 
 def test_a_state_is_asked_for_and_never_taken_from_the_graph(url: str, asked: list[str]) -> None:
-    states = {run.job: run.state for run in Marquez(url, page=2).runs("features.customers")}
+    states = {run.job: run.state for run in Marquez(url, ALL, page=2).runs("features.customers")}
     assert states["retail_features.features"] == "COMPLETE"
     assert states["retail_features.ingest"] is None, "its runs were not recorded, and the graph's RUNNING is not true"
     assert "/api/v1/namespaces/plumbline/jobs/retail_features.features/runs" in asked
@@ -115,7 +116,7 @@ def test_a_state_is_asked_for_and_never_taken_from_the_graph(url: str, asked: li
 
 def test_every_request_is_one_that_the_openapi_has(url: str, asked: list[str]) -> None:
     """The paths and parameters of Marquez's published openapi that are used here, written down by hand."""
-    Marquez(url, page=2).runs("features.customers")
+    Marquez(url, ALL, page=2).runs("features.customers")
     known = (
         r"/lineage\?nodeId=[^&]+&depth=\d+",
         r"/namespaces/plumbline/jobs/[\w.]+/runs",
@@ -129,16 +130,16 @@ def test_every_request_is_one_that_the_openapi_has(url: str, asked: list[str]) -
 def test_a_run_is_found_by_its_id(url: str) -> None:
     run = f"{RUN}66"
     asked_for = f"/api/v1/lineage?nodeId=job:plumbline:retail_features.features&depth={marquez.DEPTH}"
-    assert Marquez(url)._node(None, run) in asked_for
+    assert Marquez(url, ALL)._node(None, run) in asked_for
     with pytest.raises(LineageError, match="knows no dataset and no run"):
-        Marquez(url).runs(None, "00000000-0000-0000-0000-000000000000")
+        Marquez(url, ALL).runs(None, "00000000-0000-0000-0000-000000000000")
 
 
 def test_an_unknown_dataset_and_a_server_that_is_away_are_two_things(url: str) -> None:
     with pytest.raises(LineageError, match=r"knows no nothing.here"):
-        Marquez(url).runs("nothing.here")
+        Marquez(url, ALL).runs("nothing.here")
     with pytest.raises(ServiceUnavailable, match="Marquez at http://\\*\\*\\*@127.0.0.1:1 does not answer"):
-        Marquez("http://me:secret@127.0.0.1:1").runs("features.customers")
+        Marquez("http://me:secret@127.0.0.1:1", ALL).runs("features.customers")
 
 
 @pytest.mark.parametrize(
@@ -150,4 +151,4 @@ def test_an_unknown_dataset_and_a_server_that_is_away_are_two_things(url: str) -
     ],
 )
 def test_a_jobs_name_as_it_was_posted(name: str, parent: str | None, posted: str) -> None:
-    assert marquez.posted_name(name, parent) == posted
+    assert marquez.posted_name(name, parent, Marquez("", ALL).dags) == posted

@@ -15,7 +15,7 @@ SCRIPT = """
 import json, sys, time
 from datetime import date
 from pathlib import Path
-from plumbline import releases
+from plumbline.state import releases
 from plumbline.errors import Conflict
 from plumbline.state.releases import Release
 

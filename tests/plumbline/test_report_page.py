@@ -59,12 +59,12 @@ def test_each_run_has_a_page_and_the_index_names_them_newest_first(two_runs: Pat
     assert index.index("churn-1998-06-30") < index.index("churn-1998-06-29")
     assert "release 1" in index and "ge_check gate failed" in index and "1,234" in index
 
-    good = (two_runs / "report" / "churn-1998-06-29.html").read_text()
+    good = (two_runs / "report" / "churn" / "churn-1998-06-29.html").read_text()
     assert "published as <b>release 1</b>" in good and "landed 1,234 orders" in good
-    assert 'href="../evidence/a.json"' in good and "dataset" in good
+    assert 'href="../../evidence/a.json"' in good and "dataset" in good
     assert "passed, accepted by ana: a sale" in good
 
-    bad = (two_runs / "report" / "churn-1998-06-30.html").read_text()
+    bad = (two_runs / "report" / "churn" / "churn-1998-06-30.html").read_text()
     assert "was stopped by its gate; nothing after it ran, nothing was published" in bad
     assert "total_cents &lt;0 in order 17 &amp; more" in bad
 
@@ -79,7 +79,7 @@ def test_a_leaky_twin_stands_beside_the_honest_dataset_and_is_no_part_of_the_run
     failed = {"run_id": "churn-training-1-leaky", "stage": "leakage_check", "state": "GATE_FAILED", "twin_of": 1}
     ledger.record("churn", failed)
     report_page.write(CHURN)
-    good = (two_runs / "report" / "churn-1998-06-29.html").read_text()
+    good = (two_runs / "report" / "churn" / "churn-1998-06-29.html").read_text()
     assert "0.8393" in good and "0.9986" in good and "orders_90d alone ranks churn" in good
     assert "was stopped by its gate" not in good
 
@@ -93,7 +93,7 @@ def test_a_stage_shows_its_last_attempt(two_runs: Path) -> None:
 
 def test_pages_of_past_runs_are_kept_as_they_are(two_runs: Path) -> None:
     report_page.write(CHURN)
-    past = two_runs / "report" / "churn-1998-06-29.html"
+    past = two_runs / "report" / "churn" / "churn-1998-06-29.html"
     past.write_text("as it was")
     report_page.write(CHURN)
     assert past.read_text() == "as it was"

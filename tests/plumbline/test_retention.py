@@ -50,9 +50,9 @@ def held(version: int) -> list[int] | None:
 def register(version: int) -> None:
     """A registered model that names a version of the features."""
     client = registered_models.client()
-    client.create_registered_model(registered_models.NAME)
+    client.create_registered_model(CHURN.model)
     tags = {"data_version": f"delta:{TABLE}@v={version}", "orders_version": "delta:analytics.orders@v=0"}
-    client.create_model_version(registered_models.NAME, (house().home / "model").as_uri(), tags=tags)
+    client.create_model_version(CHURN.model, (house().home / "model").as_uri(), tags=tags)
 
 
 def test_what_a_release_a_run_a_dataset_or_a_model_names_still_reads_and_the_rest_is_gone(home: Path) -> None:

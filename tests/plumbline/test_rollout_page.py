@@ -47,7 +47,7 @@ def page(home: Path) -> str:
         [("Healthy", [10, 25, 50, 100]), ("Aborted", [10, 0]), ("Progressing", [10]), ("Aborted", [])], start=1
     ):
         made = told(number, phase, weights, **({} if weights else {"samples": [], "measurements": []}))
-        files.write_whole(home / "rollouts" / f"{number:04d}.json", files.dumps(made))
+        files.write_whole(home / "rollouts" / "churn" / f"{number:04d}.json", files.dumps(made))
     return rollout_page.write().read_text()
 
 

@@ -13,6 +13,7 @@ import pytest
 from plumbline.errors import ServiceUnavailable, SettingsError
 from plumbline.servers import online_store, services
 from plumbline.settings import settings
+from products.churn import CHURN
 
 
 def server(
@@ -106,7 +107,9 @@ def test_a_redis_url_is_told_to_feast_in_its_own_form(home: Path, monkeypatch: p
         url = f"rediss://app:{quote(password, safe='')}@cache.internal/2?ssl_ca_certs=/etc/ca.pem&socket_timeout=3"
         monkeypatch.setenv("PLUMBLINE_REDIS_URL", url)
         settings.cache_clear()
-        nodes, options = RedisOnlineStore._parse_connection_string(open_store().config.online_store.connection_string)
+        nodes, options = RedisOnlineStore._parse_connection_string(
+            open_store(CHURN).config.online_store.connection_string
+        )
         assert nodes == [{"host": "cache.internal", "port": "6379"}]
         expected = {"username": "app", "password": password, "db": 2, "ssl": True}
         assert options == {**expected, "ssl_ca_certs": "/etc/ca.pem", "socket_timeout": 3.0}

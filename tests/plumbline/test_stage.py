@@ -139,7 +139,9 @@ def test_a_kill_while_a_batch_is_set_aside_does_not_stop_the_next_try(monkeypatc
 
     stage.perform(TOY, "ingest", DAY, lands)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "_reset", lambda candidate, name: patch.setattr(candidates.Candidate, "save", killed))
+        patch.setattr(
+            stage, "_reset", lambda product, candidate, name: patch.setattr(candidates.Candidate, "save", killed)
+        )
         with pytest.raises(KeyboardInterrupt):
             stage.perform(TOY, "check", DAY, fails)
     assert candidates.rejected("toy") == ["batch 1"]

@@ -156,7 +156,7 @@ def test_a_day_is_the_release_in_force_for_it_also_after_an_undo(two: tuple[Rele
 def test_two_models_are_compared_by_what_they_name(two: tuple[Release, Release], home: Path) -> None:
     (home / "mlflow").mkdir()
     client = registered_models.client()
-    client.create_registered_model(registered_models.NAME)
+    client.create_registered_model(CHURN.model)
     experiment = client.create_experiment("x")
     for release, loss in zip(two, (0.5, 0.4), strict=True):
         run = client.create_run(experiment)
@@ -168,7 +168,7 @@ def test_two_models_are_compared_by_what_they_name(two: tuple[Release, Release],
             "run_id": run.info.run_id,
             "feature_service": f"churn_v{release.release_id}",
         }
-        client.create_model_version(registered_models.NAME, (home / "model").as_uri(), tags=tags)
+        client.create_model_version(CHURN.model, (home / "model").as_uri(), tags=tags)
     found = what_changed(CHURN, "model:1", "v2")
     assert found["model"]["metrics"] == {"log_loss": [0.5, 0.4]}
     assert found["model"]["tags"]["feature_service"] == ["churn_v1", "churn_v2"]
@@ -227,7 +227,7 @@ def test_rows_are_compared_as_a_naive_join_would(home: Path) -> None:
         joined = before.merge(after, on=["customer_id", "snapshot_date"], how="outer", indicator=True)
         both = joined[joined["_merge"] == "both"]
         same = (both["value_x"] == both["value_y"]) | (both["value_x"].isna() & both["value_y"].isna())
-        assert version_diff.compare(FEATURES, then, then + 1)["rows"] == {
+        assert version_diff.compare(FEATURES, then, then + 1, ["customer_id", "snapshot_date"])["rows"] == {
             "before": len(before),
             "after": len(after),
             "added": int((joined["_merge"] == "right_only").sum()),

@@ -107,9 +107,9 @@ def test_a_server_that_is_away_is_unavailable_within_seconds(shop_home: Path, mo
 def test_what_mlflow_raises_in_mid_command_is_one_line_and_exit_code_4(shop_home: Path) -> None:
     url = f"http://app:hunter2@{services.HOST}:{services.free_port()}"
     script = (
-        "import sys; from plumb import main; from plumb.commands import model; from serving import registry\n"
-        "model.room = lambda path: lambda *_: registry.client().search_registered_models()\n"
-        "sys.argv = ['plumb', 'deploy']; cli.main()"
+        "import sys; from plumb import main; from serving import deploy, loaded_model\n"
+        "deploy.deploy = lambda *_: loaded_model.client().search_registered_models()\n"
+        "sys.argv = ['plumb', 'deploy']; main.main()"
     )
     told = subprocess.run(
         [sys.executable, "-c", script],
