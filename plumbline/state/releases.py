@@ -108,10 +108,10 @@ def publish(release: Release, lease: Lease | None = None) -> None:
     """
     known = numbers(release.product)
     current = known[-1] if known else None
+    if lease is not None:
+        lease.check()  # as late as can be; and before the base, which a successor moves
     if current != release.base:
         raise Conflict(_superseded(release, current))
-    if lease is not None:
-        lease.check()
     try:
         objects.create_json(key(release.product, release.release_id), asdict(release))
     except objects.Exists:
