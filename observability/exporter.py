@@ -140,7 +140,7 @@ class Exporter:
         scrape.add("plumbline_replay", clock.is_replay())
 
     def _told(self, product: str) -> Told:
-        tail = self._tails.setdefault(product, LedgerTail(settings().home / "ledger" / product))
+        tail = self._tails.setdefault(product, LedgerTail(product))
         for name in self._try("ledger", tail.look) or ():
             self._cannot("ledger", f"{product}/{name} is no event")
         return tail.told

@@ -1,20 +1,21 @@
-"""The ledger as numbers, read once: each look reads only the event files that are new since the last one.
+"""The ledger as numbers, read once: each look reads only the events that are new since the last one.
 
-Events are immutable files whose names begin with their time. What no reader can parse is reported and tried again at
-the next look: it may be a file that another machine is still writing.
+Events are immutable objects whose names begin with their time. On files the folder's time of change says whether there
+is any; a bucket is asked for the names behind the newest that was seen, less a margin for clocks that differ. What no
+reader can parse is reported and tried again at the next look: on a shared volume another machine may still write it.
 """
 
 from __future__ import annotations
 
-import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from plumbline import clock, files, verdict
+from plumbline import clock, verdict
+from plumbline.state import ledger, objects
 from plumbline.verdict import Verdict
 
 STATES = {
@@ -26,6 +27,10 @@ STATES = {
 }
 """What a ledger's state is called in metrics."""
 
+MARGIN = timedelta(minutes=5)
+"""How late an event may appear in a bucket: its writer's clock may be behind, and a busy store is asked again."""
+
+NAMED_BY_TIME = re.compile(r"(\d{8}T\d{12})-.*\.json")
 SETTLED = 2.0
 """A folder that changed less than so many seconds ago may change again within the tick of its time stamp."""
 
@@ -74,8 +79,8 @@ class Told:
 class LedgerTail:
     """One product's ledger, followed. `look` brings `told` up to date and gives what could not be read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, product: str) -> None:
+        self._folder = ledger.folder(product)
         self._seen: set[str] = set()
         self._bad: set[str] = set()
         self._changed = -1
@@ -85,7 +90,7 @@ class LedgerTail:
         """Reads what is new; the names of files that are no event, each time anew. No folder is an empty ledger."""
         for name in self._new():
             try:
-                event = files.read_json(self._folder / name)
+                event = objects.read_json(f"{self._folder}/{name}")
                 if event is not None:
                     _take(self.told, event)
                 self._bad.discard(name)
@@ -96,17 +101,24 @@ class LedgerTail:
 
     def _new(self) -> list[str]:
         """The names of events that were not taken yet, oldest first; listed only when the folder changed."""
-        try:
-            changed = self._folder.stat().st_mtime_ns
-            if changed == self._changed:
-                return sorted(self._bad)
-            names = [entry.name for entry in os.scandir(self._folder) if entry.name[0] != "."]
-        except FileNotFoundError:
-            return []
-        settled = clock.wall().timestamp() - changed / 1e9 > SETTLED
-        self._changed = changed if settled else -1
-        self._bad.intersection_update(names)
-        return sorted(n for n in names if n.endswith(".json") and (n not in self._seen or n in self._bad))
+        changed = objects.changed_at(self._folder)
+        if changed is not None and changed == self._changed:
+            return sorted(self._bad)
+        keys = objects.keys(self._folder, after=self._newest_less_margin())
+        settled = changed is not None and clock.wall().timestamp() - changed / 1e9 > SETTLED
+        self._changed = changed if changed is not None and settled else -1
+        names = {key.rpartition("/")[2] for key in keys if key.endswith(".json")}
+        return sorted((names - self._seen) | self._bad)
+
+    def _newest_less_margin(self) -> str | None:
+        """The key behind which a bucket lists; None on files, which always list whole, and before the first look."""
+        if objects.on_files() or not self._seen:
+            return None
+        newest = max((found[1] for name in self._seen if (found := NAMED_BY_TIME.fullmatch(name))), default=None)
+        if newest is None:
+            return None
+        at = min(datetime.strptime(newest, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC), clock.wall())
+        return f"{self._folder}/{at - MARGIN:%Y%m%dT%H%M%S%f}"
 
 
 def _take(told: Told, event: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 from tests.object_store import bucket_state, s3_server
 
-__all__ = ["bucket_state", "s3_server"]
+__all__ = ["bucket_state", "s3_server"]  # fixtures: one server for the whole run, started when it is first asked for
 
 NOW = "1998-07-01T00:00:00Z"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from plumbline import files, provenance, verdict
 from plumbline.errors import GateFailed
+from plumbline.state import objects, trainings
 from training import datasets
 from training.errors import TrainingError
 
@@ -15,11 +16,11 @@ def require_passed(release_id: int) -> dict[str, Any]:
 
     Raises GateFailed when a gate failed on it, TrainingError when they have not looked at it yet.
     """
-    folder = datasets.folder(release_id)
-    path = folder / "leakage.json"
-    found = files.read_json(path)
-    digest = files.sha256((folder / "dataset.parquet").read_bytes())
-    gates = verdict.read((found or {}).get("gates"), str(path))
+    key = datasets.key(release_id, trainings.LEAKAGE)
+    found = objects.read_json(key)
+    rows = objects.read(datasets.key(release_id, trainings.ROWS))
+    digest = files.sha256(rows.content) if rows else None
+    gates = verdict.read((found or {}).get("gates"), objects.where(key))
     judged = found is not None and (found["file_sha256"], found["code_sha"]) == (digest, provenance.code_sha())
     if found is None or not judged or not gates:
         raise TrainingError(
@@ -39,9 +40,9 @@ def refuse_holes(release_id: int) -> None:
 
     A release that the gate has not looked at passes here: in the DAG the gate comes first.
     """
-    path = datasets.folder(release_id) / "lineage.json"
-    found = files.read_json(path) or {}
-    if verdict.failed(verdict.read(found.get("gates"), str(path)).values()):
+    key = datasets.key(release_id, trainings.LINEAGE)
+    found = objects.read_json(key) or {}
+    if verdict.failed(verdict.read(found.get("gates"), objects.where(key)).values()):
         raise GateFailed(
             f"the lineage of release {release_id} is not whole, nothing is trained on it: "
             f"`plumb lineage_check --release {release_id}` says which, and what mends it"

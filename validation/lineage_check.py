@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from plumbline import files, provenance
+from plumbline import provenance
 from plumbline.errors import GateFailed
 from plumbline.lineage import expected
 from plumbline.lineage.expected import Edge
@@ -17,8 +17,7 @@ from plumbline.lineage.runs import EventFile, Events, Port, Run
 from plumbline.pipeline import gates, leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.settings import settings
-from plumbline.state import releases
+from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
 from plumbline.verdict import FAILED, PASSED, Verdict
 
@@ -44,9 +43,9 @@ def check(product: Product, release: int | None = None, events: Events | None = 
         edges = wanted(product)
         say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
         holes = judge(found, (events or EventFile()).runs(None), edges)
-        path = settings().home / "training" / product.name / str(found.release_id) / "lineage.json"
+        key = trainings.key(product.name, found.release_id, trainings.LINEAGE)
         about = _about(found, edges, holes)
-        before = files.read_json(path) or {}
+        before = objects.read_json(key) or {}
         if not holes and {name: value for name, value in before.items() if name != "gates"} == about:
             return {"state": "unchanged", **before}
         run_id = f"{product.name}-training-{found.release_id}"
@@ -56,7 +55,7 @@ def check(product: Product, release: int | None = None, events: Events | None = 
         def judged() -> dict[str, Any]:
             told = tuple(f"{hole.edge}: {hole.told}" for hole in holes)
             reported = gates.record(audit, Verdict(GATE, not holes, len(edges), told), about, name=STAGE)
-            files.write_whole(path, files.dumps(about | audit.told()))
+            objects.replace_json(key, about | audit.told())
             if holes:
                 raise GateFailed(_refusal(found, holes, str(reported.report)))
             return {"message": f"release {found.release_id}: all {len(edges)} steps were seen", **about, **audit.told()}

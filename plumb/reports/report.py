@@ -10,7 +10,7 @@ from plumbline import clock, files, verdict
 from plumbline.display import terminal
 from plumbline.product import Product
 from plumbline.settings import settings
-from plumbline.state import ledger, releases
+from plumbline.state import ledger, objects, releases, trainings
 from plumbline.verdict import Verdict
 from products.churn import CHURN
 
@@ -25,7 +25,7 @@ def show(product: Product, answers: list[dict[str, Any]], seconds: dict[str, flo
     `seen` is how many events the ledger had before: what those tell was not done now.
     """
     release = releases.required(product.name)
-    trained = files.read_json(settings().home / "training" / product.name / str(release.release_id) / "run.json") or {}
+    trained = objects.read_json(trainings.key(product.name, release.release_id, trainings.RUN)) or {}
     summary = {
         "clock": clock.now().isoformat(),
         "replay": clock.is_replay(),

@@ -15,7 +15,7 @@ from plumbline.lake import distributions
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.settings import settings
-from plumbline.state import ledger, releases
+from plumbline.state import ledger, objects, releases, trainings
 from plumbline.state.releases import Release
 from plumbline.verdict import Verdict
 from serving.rollout import page as rollout_page
@@ -66,7 +66,7 @@ def write(product: Product) -> Path:
     for run in found:
         if run is found[-1] or _older(folder / run.file, run):
             _write_run(product, folder / run.file, run, newest=run is found[-1])
-    rolled_out = rollout_page.write() if state.folder().exists() else None
+    rolled_out = rollout_page.write() if state.keys() else None
     return page.write(folder / "index.html", "runs.html", runs=found[::-1], states=STATES, rolled_out=rolled_out)
 
 
@@ -164,18 +164,21 @@ def _training(release: Release | None) -> dict[str, Any]:
     """What training said about its run on a release and about the dataset; empty when there was none."""
     if release is None:
         return {}
-    folder = settings().home / "training" / release.product / str(release.release_id)
-    return {**(files.read_json(folder / "dataset.json") or {}), **(files.read_json(folder / "run.json") or {})}
+    about, run = (_trained(release, release.release_id, name) for name in (trainings.ABOUT, trainings.RUN))
+    return {**about, **run}
+
+
+def _trained(release: Release, number: int | str, name: str) -> dict[str, Any]:
+    return objects.read_json(trainings.key(release.product, number, name)) or {}
 
 
 def _twin(release: Release | None) -> dict[str, Any]:
     """The scores of the dataset's leaky twin beside the honest ones, and what the gates said; empty without a twin."""
     if release is None:
         return {}
-    folder = settings().home / "training" / release.product / f"{release.release_id}-leaky"
-    about = files.read_json(folder / "dataset.json") or {}
-    path = folder / "leakage.json"
-    gates = verdict.read((files.read_json(path) or {}).get("gates"), str(path))
+    twin = f"{release.release_id}-leaky"
+    about, judged = (_trained(release, twin, name) for name in (trainings.ABOUT, trainings.LEAKAGE))
+    gates = verdict.read(judged.get("gates"), trainings.key(release.product, twin, trainings.LEAKAGE))
     return {"scores": about["scores"], "gates": gates} if about else {}
 
 
@@ -183,8 +186,8 @@ def _plots(release: Release | None) -> list[tuple[str, str]]:
     """(name, SVG) of each plot that training drew."""
     if release is None:
         return []
-    folder = settings().home / "training" / release.product / str(release.release_id) / "plots"
-    found = {path.stem: path.read_text() for path in folder.glob("*.svg")}
+    drawn = settings().home / "training" / release.product / str(release.release_id) / "plots"
+    found = {path.stem: path.read_text() for path in drawn.glob("*.svg")}
     return [
         (name, found[name])
         for name in ("calibration", "feature_importance", "roc", "precision_recall", "scores")

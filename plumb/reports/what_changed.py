@@ -173,7 +173,7 @@ def _dbt(old: Side, new: Side) -> dict[str, str]:
 def _digests(one: Side) -> dict[str, str] | None:
     """dbt model → digest of its SQL, as the run that wrote the side's marts had it."""
     for table in ("analytics.customers", ORDERS):
-        event = ledger.written_by(one.release.product, table, one.tables[table]) if table in one.tables else None
+        event = ledger.written_by(CHURN, table, one.tables[table]) if table in one.tables else None
         nodes = (event or {}).get("dbt") or []
         if digests := {node["node"].rpartition(".")[2]: node["sql"] for node in nodes if "sql" in node}:
             return digests
@@ -184,7 +184,7 @@ def _features_sql(old: Side, new: Side) -> dict[str, Any]:
     """Whether customers.sql changed (None: not recorded), and the expressions that did, by column."""
     definitions = []
     for one in (old, new):
-        wrote = ledger.written_by(one.release.product, FEATURES, one.tables[FEATURES]) if FEATURES in one.tables else {}
+        wrote = ledger.written_by(CHURN, FEATURES, one.tables[FEATURES]) if FEATURES in one.tables else {}
         definitions.append((wrote or {}).get("definition"))
     then, now = definitions
     if then is None or now is None:

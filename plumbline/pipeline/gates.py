@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plumbline import files
 from plumbline import verdict as verdicts
 from plumbline.pipeline.stage import StageRun
-from plumbline.settings import settings
+from plumbline.state import objects
 from plumbline.verdict import Verdict
 
 
@@ -58,18 +57,18 @@ def record_all(
 
 
 def evidence_key(run_id: str, name: str) -> str:
-    """Where a run's evidence of that name lies, below the home."""
+    """Where a run's evidence of that name lies, in the state."""
     return f"evidence/{run_id}/{name}.json"
 
 
 def report_of(key: str) -> str:
     """What a verdict names as its report: the place where a reader finds this evidence."""
-    return str(settings().home / key)
+    return objects.where(key)
 
 
 def write_evidence(key: str, content: Mapping[str, Any]) -> None:
     """Puts evidence under its key, in place of what an earlier try left there."""
-    files.write_whole(settings().home / key, files.dumps(content))
+    objects.replace_json(key, dict(content))
 
 
 def _run_id(run: StageRun | Audit) -> str:

@@ -36,7 +36,7 @@ def publish(run: StageRun) -> str:
     )
     for table, version in release.tables.items():
         lake.open_table(table, version)  # a release never names a version that cannot be read
-    releases.publish(release)
+    releases.publish(release, run.lease)
     observed.wrote(run.product.releases, release.release_id)
     run.facts["release_id"] = release.release_id
     return f"release {release.release_id} is in force: {len(tables)} tables as of {release.as_of}"

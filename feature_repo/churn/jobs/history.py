@@ -16,6 +16,7 @@ from plumbline.lake import tables as lake
 from plumbline.state import ledger
 from plumbline.state.releases import Release
 from plumbline.verdict import Verdict
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -60,7 +61,7 @@ def definition(sql: str) -> str:
 
 def recorded(release: Release) -> str | None:
     """The definition that made a release's rows, from the ledger; None when it was not recorded."""
-    event = ledger.written_by(release.product, TABLE, release.version(TABLE))
+    event = ledger.written_by(CHURN, TABLE, release.version(TABLE))
     found = (event or {}).get("definition")
     return str(found) if found is not None else None
 
