@@ -13,7 +13,6 @@ import sys
 import tempfile
 import urllib.request
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 from plumbline import clock
@@ -21,7 +20,7 @@ from plumbline.lake import tables as lake
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings
-from plumbline.state import ledger, releases
+from plumbline.state import ledger, objects, releases
 from plumbline.state.releases import Release
 from products.churn import CHURN
 
@@ -39,12 +38,12 @@ def main() -> None:
         for number in range(1, RELEASES + 1):
             _whole_day(number)
         try:
-            print(json.dumps(_measured(Path(folder)), indent=1))
+            print(json.dumps(_measured(), indent=1))
         finally:
             services.stop_all()
 
 
-def _measured(home: Path) -> dict[str, Any]:
+def _measured() -> dict[str, Any]:
     exporter = services.ensure(
         services.Launch(
             "exporter",
@@ -60,7 +59,7 @@ def _measured(home: Path) -> dict[str, Any]:
     memory = next(line for line in text.splitlines() if line.startswith("process_resident_memory_bytes"))
     return {
         "releases": RELEASES,
-        "ledger_events": len(list((home / "ledger" / PRODUCT).glob("*.json"))),
+        "ledger_events": len(objects.keys(ledger.folder(PRODUCT))),
         "first_scrape_seconds": round(first, 3),
         "scrape_seconds_median": round(statistics.median(again), 4),
         "scrape_seconds_worst": round(max(again), 4),

@@ -25,6 +25,7 @@ from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 from products.churn import CHURN
 from serving.rollout import page as rollout_page
+from serving.rollout import state as rollout_state
 
 IMAGES = ROOT / "docs" / "images"
 FLOW = re.compile(r"(?<=<!-- flow: made by `make docs` -->\n).*?(?=\n<!-- end of flow -->)", re.DOTALL)
@@ -54,7 +55,7 @@ def main() -> None:
     shoot(browser, newest.as_uri(), "report-narrow", 420, 1700)
     with _terminal() as page:
         shoot(browser, page.as_uri(), "demo", 1500, 1500)
-    if list((settings().home / "rollouts").glob("*.json")):
+    if rollout_state.keys():
         shoot(browser, rollout_page.write().as_uri(), "rollouts", 1280, 1700)
     else:
         say("no rollouts.png: no canary was rolled out in this home: `make demo-canary`")

@@ -1,20 +1,22 @@
-"""The ledger as numbers, read once: each look reads only the event files that are new since the last one.
+"""The ledger as numbers, read once: each look reads only the events that are new since the last one.
 
-Events are immutable files whose names begin with their time. What no reader can parse is reported and tried again at
-the next look: it may be a file that another machine is still writing.
+Events are immutable objects whose names begin with their time. On files the folder's time of change says whether there
+is any; a bucket is asked for the names behind the newest that was seen, less a margin for clocks that differ. What no
+reader can parse is reported and tried again at the next look: on a shared volume another machine may still write it.
 """
 
 from __future__ import annotations
 
-import os
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from plumbline import clock, files
+from plumbline import clock, verdict
+from plumbline.state import ledger, objects
+from plumbline.verdict import Verdict
 
 STATES = {
     "START": "running",
@@ -25,6 +27,10 @@ STATES = {
 }
 """What a ledger's state is called in metrics."""
 
+MARGIN = timedelta(minutes=5)
+"""How late an event may appear in a bucket: its writer's clock may be behind, and a busy store is asked again."""
+
+NAMED_BY_TIME = re.compile(r"(\d{8}T\d{12})-.*\.json")
 SETTLED = 2.0
 """A folder that changed less than so many seconds ago may change again within the tick of its time stamp."""
 
@@ -38,6 +44,15 @@ class Last:
     run_id: str
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A gate's newest verdict: when (real time), and by which stage."""
+
+    at: datetime
+    stage: str
+    verdict: Verdict
+
+
 @dataclass
 class Told:
     """What a product's ledger says by now. `published` is when a release's stage ended, by real time."""
@@ -45,7 +60,7 @@ class Told:
     stages: dict[str, Last] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     runs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    gates: dict[str, tuple[datetime, bool]] = field(default_factory=dict)
+    gates: dict[str, Judged] = field(default_factory=dict)
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed_until: datetime | None = None
@@ -64,8 +79,8 @@ class Told:
 class LedgerTail:
     """One product's ledger, followed. `look` brings `told` up to date and gives what could not be read."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, product: str) -> None:
+        self._folder = ledger.folder(product)
         self._seen: set[str] = set()
         self._bad: set[str] = set()
         self._changed = -1
@@ -75,7 +90,7 @@ class LedgerTail:
         """Reads what is new; the names of files that are no event, each time anew. No folder is an empty ledger."""
         for name in self._new():
             try:
-                event = files.read_json(self._folder / name)
+                event = objects.read_json(f"{self._folder}/{name}")
                 if event is not None:
                     _take(self.told, event)
                 self._bad.discard(name)
@@ -86,23 +101,30 @@ class LedgerTail:
 
     def _new(self) -> list[str]:
         """The names of events that were not taken yet, oldest first; listed only when the folder changed."""
-        try:
-            changed = self._folder.stat().st_mtime_ns
-            if changed == self._changed:
-                return sorted(self._bad)
-            names = [entry.name for entry in os.scandir(self._folder) if entry.name[0] != "."]
-        except FileNotFoundError:
-            return []
-        settled = clock.wall().timestamp() - changed / 1e9 > SETTLED
-        self._changed = changed if settled else -1
-        self._bad.intersection_update(names)
-        return sorted(n for n in names if n.endswith(".json") and (n not in self._seen or n in self._bad))
+        changed = objects.changed_at(self._folder)
+        if changed is not None and changed == self._changed:
+            return sorted(self._bad)
+        keys = objects.keys(self._folder, after=self._newest_less_margin())
+        settled = changed is not None and clock.wall().timestamp() - changed / 1e9 > SETTLED
+        self._changed = changed if changed is not None and settled else -1
+        names = {key.rpartition("/")[2] for key in keys if key.endswith(".json")}
+        return sorted((names - self._seen) | self._bad)
+
+    def _newest_less_margin(self) -> str | None:
+        """The key behind which a bucket lists; None on files, which always list whole, and before the first look."""
+        if objects.on_files() or not self._seen:
+            return None
+        newest = max((found[1] for name in self._seen if (found := NAMED_BY_TIME.fullmatch(name))), default=None)
+        if newest is None:
+            return None
+        at = min(datetime.strptime(newest, "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC), clock.wall())
+        return f"{self._folder}/{at - MARGIN:%Y%m%dT%H%M%S%f}"
 
 
 def _take(told: Told, event: dict[str, Any]) -> None:
     """Takes one event in. Raises ValueError, TypeError or KeyError when it is none, with nothing taken."""
     at, stage, state = datetime.fromisoformat(event["at"]), str(event["stage"]), STATES[event["state"]]
-    gates = {str(name): gate["verdict"] == "passed" for name, gate in (event.get("gates") or {}).items()}
+    gates = verdict.of_event(event)
     run = Last(at, state, str(event.get("run_id", "")))
     facts = _FACTS.get((stage, state))
     taken = facts(event, at) if facts else {}
@@ -112,12 +134,14 @@ def _take(told: Told, event: dict[str, Any]) -> None:
         if "seconds" in event:
             told.seconds[stage] = float(event["seconds"])
         _newest(told, taken)
+        if state == "complete":
+            _forget(told, stage, gates)
     if state != "running":
         told.runs[stage, state] += 1
-    for gate, passed in gates.items():
-        told.verdicts[gate, "passed" if passed else "failed"] += 1
-        if gate not in told.gates or told.gates[gate][0] <= at:
-            told.gates[gate] = at, passed
+    for gate, found in gates.items():
+        told.verdicts[gate, found.verdict] += 1
+        if gate not in told.gates or told.gates[gate].at <= at:
+            told.gates[gate] = Judged(at, stage, found)
     _more(told, taken)
 
 
@@ -126,6 +150,13 @@ def _newest(told: Told, taken: dict[str, Any]) -> None:
     for name in ("mismatch_ratio", "online", "champion", "landed_until"):
         if name in taken:
             setattr(told, name, taken[name])
+
+
+def _forget(told: Told, stage: str, judged: Mapping[str, Verdict]) -> None:
+    """Drops failures of gates that had nothing to judge when the stage was done: as after a change that was undone."""
+    for gate, last in list(told.gates.items()):
+        if last.stage == stage and gate not in judged and not last.verdict.passed:
+            del told.gates[gate]
 
 
 def _more(told: Told, taken: dict[str, Any]) -> None:

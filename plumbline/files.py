@@ -20,27 +20,27 @@ def dumps(value: object) -> str:
     return json.dumps(value, indent=2, sort_keys=True, default=str) + "\n"
 
 
-def write_whole(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replaces `path` by `text` in one step: a reader sees the old file or the new one, never a part."""
-    temporary = _beside(path, text, mode)
+def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Replaces `path` by `content` in one step: a reader sees the old file or the new one, never a part."""
+    temporary = _beside(path, content, mode)
     os.replace(temporary, path)
 
 
-def create_once(path: Path, text: str) -> None:
+def create_once(path: Path, content: str | bytes) -> None:
     """Creates `path`, whole, if nobody has: the file system's put-if-absent. Raises FileExistsError otherwise."""
-    temporary = _beside(path, text, 0o444)
+    temporary = _beside(path, content, 0o444)
     try:
         os.link(temporary, path)
     finally:
         os.unlink(temporary)
 
 
-def _beside(path: Path, text: str, mode: int) -> str:
+def _beside(path: Path, content: str | bytes, mode: int) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, mode)
@@ -53,14 +53,20 @@ def _beside(path: Path, text: str, mode: int) -> str:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in `path`, or None when there is no such file. Raises Unreadable, a ValueError, when it holds none."""
     try:
-        found = json.loads(path.read_text())
+        return json_object(path.read_bytes(), str(path))
     except FileNotFoundError:
         return None
-    except ValueError as error:  # no UTF-8 is one too
-        raise Unreadable(f"{path}: expected a JSON object, found no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise Unreadable(f"{path}: expected a JSON object, found {type(found).__name__}")
-    return found
+
+
+def json_object(content: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in `content`. Raises Unreadable, which names `where` it was read, when it holds none."""
+    try:
+        value = json.loads(content)
+    except ValueError as error:  # bytes that are no UTF-8 raise one too
+        raise Unreadable(f"{where}: expected a JSON object, found no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Unreadable(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
 
 
 @contextmanager

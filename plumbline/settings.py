@@ -101,7 +101,9 @@ class Settings(BaseSettings):
         None, pattern=DNS_LABEL, description="The Secret with the keys PLUMBLINE_SHOP_URL, _REDIS_URL and _MLFLOW_URL."
     )
     pods_home_claim: str | None = Field(
-        None, pattern=DNS_LABEL, description="The volume claim for home: what one task leaves, the next one reads."
+        None,
+        pattern=DNS_LABEL,
+        description="The volume claim for home; needed unless STATE and LAKE are both in an object store.",
     )
     pods_cpu: str = Field("500m", pattern=r"^[0-9]+m?$", description="CPU that a pod requests.")
     pods_cpu_limit: str = Field("2", pattern=r"^[0-9]+m?$", description="CPU that a pod may use.")
@@ -132,7 +134,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _whole(self) -> Settings:
-        needed = ("pods_image", "pods_namespace", "pods_service_account", "pods_secret", "pods_home_claim")
+        needed = ["pods_image", "pods_namespace", "pods_service_account", "pods_secret"]
+        if self.state is None or "://" not in self.lake_uri:  # what one task leaves in home, the next one reads
+            needed.append("pods_home_claim")
         missing = [f"{PREFIX}{name.upper()}" for name in needed if getattr(self, name) is None]
         if self.tasks == "pods" and missing:
             raise ValueError(f"{PREFIX}TASKS=pods needs {', '.join(missing)} too")

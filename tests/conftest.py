@@ -17,6 +17,7 @@ from plumbline.settings import ROOT, settings
 from tests.object_store import bucket_state, s3_server
 from tests.serving.made_home import _home_settings, made_home, serving_home
 
+# fixtures: one server for the whole run, started when it is first asked for
 __all__ = ["_home_settings", "bucket_state", "made_home", "s3_server", "serving_home"]
 
 NOW = "1998-07-01T00:00:00Z"

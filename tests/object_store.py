@@ -1,6 +1,6 @@
 """A real S3 server for tests: SeaweedFS on loopback, with credentials of its own, everything below one folder.
 
-Import the fixtures `s3_server` and `bucket_state` into a conftest, one conftest only: each import of a session's
+The root conftest imports the fixtures `s3_server` and `bucket_state`, and no other may: each import of a session's
 fixture is a server of its own. The server keeps what state needs (`If-None-Match`, `If-Match`). What it does otherwise
 than S3: a conditional CompleteMultipartUpload does not hold, a listing goes by folder (`a/c/d` before `a/c-d`), and
 of several conditional writes to one key at once the losers wait a second or more.

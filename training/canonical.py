@@ -13,7 +13,6 @@ writer's version and row groups.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.errors import TrainingError
@@ -93,18 +92,19 @@ def content_hash(content: pa.Table) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def write(content: pa.Table, path: Path) -> None:
-    """Writes the table as Parquet, whole or not at all."""
+def to_parquet(content: pa.Table) -> bytes:
+    """The table as a Parquet file's bytes."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    pq.write_table(content, temporary, compression="zstd")
-    temporary.replace(path)
+    written = pa.BufferOutputStream()
+    pq.write_table(content, written, compression="zstd")
+    return bytes(written.getvalue().to_pybytes())
 
 
-def read(path: Path) -> pa.Table:
-    """The table in a Parquet file that `write` made."""
+def from_parquet(content: bytes) -> pa.Table:
+    """The table in bytes that `to_parquet` made."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pq.read_table(path)
+    return pq.read_table(pa.BufferReader(content))

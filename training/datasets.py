@@ -1,6 +1,6 @@
-"""A training dataset as it lies on disk: read back, and refused when its content is not what was built.
+"""A training dataset as it is stored: read back, and refused when its content is not what was built.
 
-`<home>/training/<product>/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
+`training/<product>/<release_id>/dataset.parquet` in state holds the rows in canonical form (`training.canonical`),
 `dataset.json` beside it says what they are: a name, the content hash, every version they were made from.
 """
 
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files
 from plumbline import observed as seen
 from plumbline.pipeline import leases
 from plumbline.settings import settings
+from plumbline.state import objects, trainings
+from plumbline.state.leases import Lease
 from products.churn import CHURN
 from training import canonical
 from training.errors import TrainingError
@@ -49,29 +50,31 @@ class Dataset:
 
 def load(release_id: int) -> Dataset:
     """A dataset that was built. Raises TrainingError when there is none, or when its file is not what was built."""
-    about = files.read_json(folder(release_id) / "dataset.json")
-    if about is None or not parquet(release_id).exists():
+    about = objects.read_json(key(release_id, trainings.ABOUT))
+    stored = objects.read(key(release_id, trainings.ROWS))
+    if about is None or stored is None:
         raise TrainingError(f"no dataset of release {release_id} yet: run `plumb dataset --release {release_id}` first")
-    rows = canonical.read(parquet(release_id))
+    rows = canonical.from_parquet(stored.content)
     actual = canonical.content_hash(rows)
     if actual != about["content_hash"]:
         raise TrainingError(
-            f"{parquet(release_id)} is not the dataset that dataset.json describes: its content is {actual}, "
+            f"{stored.where} is not the dataset that dataset.json describes: its content is {actual}, "
             f"expected {about['content_hash']}; delete it and run `plumb dataset --release {release_id}`"
         )
     seen.read(CHURN.dataset, about["dataset_id"])
     return Dataset(about, rows)
 
 
+def key(release_id: int | str, name: str) -> str:
+    """The key of an object that says something of a release's dataset or its training."""
+    return trainings.key(PRODUCT, release_id, name)
+
+
 def folder(release_id: int) -> Path:
-    """Where dataset and run of a release are described."""
+    """This home's folder for what training only draws: plots, which MLflow has too."""
     return settings().home / "training" / PRODUCT / str(release_id)
 
 
-def working(name: str) -> AbstractContextManager[None]:
+def working(name: str) -> AbstractContextManager[Lease]:
     """The lease of training: two datasets, trainings or registrations at once would not know of each other."""
     return leases.lease(CHURN, name, "training")
-
-
-def parquet(release_id: int) -> Path:
-    return folder(release_id) / "dataset.parquet"

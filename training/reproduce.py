@@ -19,9 +19,9 @@ from plumbline import files
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
 from plumbline.progress import say
-from plumbline.settings import settings
+from plumbline.state import objects, releases, trainings
 from products.churn import CHURN
-from training import canonical, rebuild, tracking
+from training import canonical, datasets, rebuild, tracking
 from training.churn import model
 from training.churn.dataset import ORDERS, PRODUCT
 from training.datasets import Dataset
@@ -193,9 +193,7 @@ def _check_inputs(chain: Chain, recorded: Recorded) -> None:
         chain.needs(
             name, wanted, _readable(table, recorded.version(name)), f"{lake.uri(table)} does not hold it any more"
         )
-    manifest = files.read_json(
-        settings().home / "releases" / PRODUCT / f"{int(recorded.params['release_id']):06d}.json"
-    )
+    manifest = objects.read_json(releases.key(PRODUCT, int(recorded.params["release_id"])))
     if manifest is not None:
         named = [f"{recorded.version(name)}" for name in ("data_version", "orders_version")]
         held = [str(manifest["tables"].get(table)) for table in (FEATURES, ORDERS)]
@@ -221,7 +219,7 @@ def _remake(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
     told = "the lock in that commit is not the one it was trained with"
     chain.needs("lock_hash", recorded.params["lock_hash"], made.lock_hash, told)
     number = recorded.params["release_id"]
-    files.write_whole(made.home / "releases" / PRODUCT / f"{int(number):06d}.json", files.dumps(_manifest(recorded)))
+    files.write_whole(made.home / releases.key(PRODUCT, int(number)), files.dumps(_manifest(recorded)))
     commands = [["dataset"], ["leakage_check"], ["train"]]
     if not (made.code / "validation" / "leakage.py").exists():  # a commit from before the gate
         commands.remove(["leakage_check"])
@@ -236,7 +234,7 @@ def _remake(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
 def _manifest(recorded: Recorded) -> dict[str, Any]:
     """The release that the run was trained on: from its home when it is still there, else as far as MLflow names it."""
     number = int(recorded.params["release_id"])
-    stored = files.read_json(settings().home / "releases" / PRODUCT / f"{number:06d}.json")
+    stored = objects.read_json(releases.key(PRODUCT, number))
     if stored is not None:
         return stored
     say(f"release {number} is not in this home: as MLflow names it")
@@ -248,9 +246,11 @@ def _manifest(recorded: Recorded) -> dict[str, Any]:
 
 def _compare(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
     """What was rebuilt against what MLflow has; only now is the stored model read."""
-    folder = made.home / "training" / PRODUCT / recorded.params["release_id"]
-    about, run = files.read_json(folder / "dataset.json") or {}, files.read_json(folder / "run.json") or {}
-    rows = canonical.read(folder / "dataset.parquet")
+    number = recorded.params["release_id"]
+    about, run = (
+        files.read_json(made.home / datasets.key(number, name)) or {} for name in (trainings.ABOUT, trainings.RUN)
+    )
+    rows = canonical.from_parquet((made.home / datasets.key(number, trainings.ROWS)).read_bytes())
     for name in ("data_version", "orders_version", "feature_service", "cutoff", "dataset_id"):
         chain.add(
             f"dataset: {name.removeprefix('dataset_')}",

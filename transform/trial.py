@@ -87,7 +87,7 @@ def changed(product: Product, release: Release) -> dict[str, bool | None]:
     """For each mart, whether a model that leads to it is another than the release's; None when nobody recorded it."""
     found: dict[str, bool | None] = {}
     for table in product.marts:
-        event = ledger.written_by(release.product, table, release.version(table)) or {}
+        event = ledger.written_by(product, table, release.version(table)) or {}
         recorded = {node["node"]: node.get("sql") for node in event.get("dbt", []) if node["kind"] == "model"}
         leading = {name: sql for name, sql in recorded.items() if _leads_to(name, table)}
         if not leading or None in leading.values():

@@ -11,15 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files
+from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import NOTICE, Rename
 from plumbline.lake import tables as lake
 from plumbline.progress import say
-from plumbline.settings import settings
+from plumbline.state import objects
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,8 +37,8 @@ def begin(product: str, table: str) -> list[dict[str, Any]]:
     began = []
     for rename in doubled(product, table):
         told = {"table": table, "change": "renamed", "column": rename.new, "old": rename.old, "told": rename.told()}
-        with suppress(FileExistsError):
-            files.create_once(_record(product, table, rename), files.dumps({**told, "since": clock.now().isoformat()}))
+        with suppress(objects.Exists):
+            objects.create_json(_record(product, table, rename), {**told, "since": clock.now().isoformat()})
             say(f"raw.{table}: both {rename.old} and {rename.new} are written from now on ({rename.told()})")
             began.append(told)
     return began
@@ -100,9 +99,9 @@ def _rewrite(name: str, due: Sequence[Rename]) -> None:
 
 def _due(product: str, table: str, rename: Rename) -> bool:
     """Whether both columns have been written for as long as a notice lasts."""
-    begun = files.read_json(_record(product, table, rename))
+    begun = objects.read_json(_record(product, table, rename))
     return begun is not None and datetime.fromisoformat(begun["since"]) + NOTICE <= clock.now()
 
 
-def _record(product: str, table: str, rename: Rename) -> Path:
-    return settings().home / "schema_changes" / product / f"{table}.{rename.old}-{rename.new}.json"
+def _record(product: str, table: str, rename: Rename) -> str:
+    return f"schema_changes/{product}/{table}.{rename.old}-{rename.new}.json"

@@ -1,8 +1,8 @@
 """Quarantine: batches that broke a contract at landing, kept whole as the shop showed them, until they are let in.
 
-`<home>/quarantine/<product>/<batch>/` holds a Parquet file for each of the shop's tables, with all the columns that it
-had, and `reason.json`, written last. Nothing there is ever changed or removed. A row of it is *held* as long as no row
-with its key is in raw, in a batch that counts. Batches that a later gate set aside (`<home>/rejected`) are in raw
+`quarantine/<product>/<batch>/` holds a Parquet file for each of the shop's tables, with all the columns that it had,
+and `reason.json`, written last. Nothing there is ever changed or removed. A row of it is *held* as long as no row with
+its key is in raw, in a batch that counts. Batches that a later gate set aside (`rejected/<product>/`) are in raw
 itself; both kinds are listed here, and both are let in by the same `plumb quarantine replay`.
 """
 
@@ -12,18 +12,16 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from pathlib import Path
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files
+from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.diff import LANDING
-from plumbline.errors import PlumblineError
+from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lake import tables as lake
 from plumbline.product import Product
-from plumbline.settings import settings
-from plumbline.state import candidates
+from plumbline.state import candidates, objects, releases
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,25 +52,24 @@ class Batch:
     def table(self, name: str) -> pa.Table:
         """Its rows of a table: as the shop showed them, or for kind gate as they landed, without landing's columns."""
         import pyarrow.compute as pc
-        import pyarrow.parquet as pq
 
         if self.kind != "gate":
-            return pq.read_table(folder(self.product, self.batch_id) / f"{name}.parquet")
+            return _rows(_key(self.product, self.batch_id, f"{name}.parquet"))
         found = (
             lake.open_table(f"raw.{name}").to_pyarrow_dataset().to_table(filter=pc.field("batch_id") == self.batch_id)
         )
         return found.drop_columns([c for c in found.column_names if c in LANDING or c.startswith("_dlt_")])
 
 
-def folder(product: Product, batch_id: str) -> Path:
-    """Where a quarantined batch is."""
-    return settings().home / "quarantine" / product.name / batch_id
+def where(product: Product, batch_id: str) -> str:
+    """The folder of a quarantined batch, or its URL."""
+    return objects.where(_key(product, batch_id, REASON)).removesuffix(f"/{REASON}")
 
 
 def attempts(product: Product, window: str, rejected: Iterable[str]) -> list[str]:
     """The batches of a window that were kept out so far, by quarantine or by a gate, oldest first."""
     found = {batch for batch in rejected if _window(batch) == window}
-    found |= {path.parent.name for path in _reasons(product) if _window(path.parent.name) == window}
+    found |= {batch_id for batch_id in _having(product, REASON) if _window(batch_id) == window}
     return sorted(found, key=_number)
 
 
@@ -88,29 +85,27 @@ def put(
     `tables` are columns and rows of each. Raises QuarantineError when not every row can be read back.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     digest = hashlib.sha256(repr(reason["broke"]).encode())
     for name, (columns, rows) in sorted(tables.items()):
         digest.update(repr((name, columns, sorted(map(repr, rows)))).encode())
     earlier = attempts(product, window, rejected)
     if earlier:
-        newest = files.read_json(folder(product, earlier[-1]) / REASON)
+        newest = objects.read_json(_key(product, earlier[-1], REASON))
         if newest and newest["digest"] == digest.hexdigest():
             return earlier[-1], newest
     batch_id = f"{window}#{len(earlier) + 1}" if earlier else window
-    place, as_text = folder(product, batch_id), []
-    place.mkdir(parents=True, exist_ok=True)
+    as_text = []
     for name, (columns, rows) in tables.items():
         made = {}
         for position, column in enumerate(columns):
             made[column], told = _array([row[position] for row in rows])
             as_text += [f"{name}.{column}"] if told else []
-        pq.write_table(pa.table(made), place / f".{name}.parquet")
-        (place / f".{name}.parquet").replace(place / f"{name}.parquet")
-        kept = pq.read_metadata(place / f"{name}.parquet").num_rows
+        key = _key(product, batch_id, f"{name}.parquet")
+        _store(key, pa.table(made))
+        kept = len(_rows(key))
         if kept != len(rows):
-            raise QuarantineError(f"{place / name}.parquet holds {kept:,} rows of {len(rows):,}: run the same again")
+            raise QuarantineError(f"{objects.where(key)} holds {kept:,} rows of {len(rows):,}: run the same again")
     told_of = {
         **reason,
         "batch_id": batch_id,
@@ -119,32 +114,31 @@ def put(
         "as_text": as_text,
         "digest": digest.hexdigest(),
     }
-    with suppress(FileExistsError):
-        files.create_once(place / REASON, files.dumps(told_of))
+    with suppress(objects.Exists):
+        objects.create_json(_key(product, batch_id, REASON), told_of)
     return batch_id, told_of
 
 
 def batches(product: Product) -> list[Batch]:
     """Every batch that was kept out, oldest window first."""
-    found = [_quarantined(product, path) for path in _reasons(product)]
-    found += [_set_aside(product, batch_id) for batch_id in candidates.rejected(product.name)]
+    asked_back = _having(product, REPLAY)
+    found = [_quarantined(product, batch_id, batch_id in asked_back) for batch_id in _having(product, REASON)]
+    found += [_set_aside(product, batch_id, batch_id in asked_back) for batch_id in candidates.rejected(product.name)]
     return sorted(found, key=lambda batch: (_window(batch.batch_id), _number(batch.batch_id)))
 
 
 def marked(product: Product) -> list[Batch]:
     """The batches that the next landing may take in, oldest window first."""
-    paths = (settings().home / "quarantine" / product.name).glob(f"*/{REPLAY}")
-    known = sorted((path.parent.name for path in paths), key=lambda name: (_window(name), _number(name)))
+    known = sorted(_having(product, REPLAY), key=lambda name: (_window(name), _number(name)))
+    quarantined = _having(product, REASON) if known else []
     return [
-        _quarantined(product, path)
-        if (path := folder(product, batch_id) / REASON).exists()
-        else _set_aside(product, batch_id)
+        _quarantined(product, batch_id, True) if batch_id in quarantined else _set_aside(product, batch_id, True)
         for batch_id in known
     ]
 
 
-def _quarantined(product: Product, path: Path) -> Batch:
-    told = files.read_json(path) or {}
+def _quarantined(product: Product, batch_id: str, asked_back: bool) -> Batch:
+    told = objects.read_json(_key(product, batch_id, REASON)) or {}
     return Batch(
         product,
         told["batch_id"],
@@ -153,16 +147,16 @@ def _quarantined(product: Product, path: Path) -> Batch:
         "; ".join(told["broke"]),
         told["rows"],
         datetime.fromisoformat(told["end"]),
-        (path.parent / REPLAY).exists(),
+        asked_back,
     )
 
 
-def _set_aside(product: Product, batch_id: str) -> Batch:
-    path = settings().home / "rejected" / product.name / f"{batch_id}.json"
-    told = files.read_json(path) or {}
-    at = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat()
-    asked = (folder(product, batch_id) / REPLAY).exists()
-    return Batch(product, batch_id, "gate", at, told["why"], _landed_as(product, batch_id), marked=asked)
+def _set_aside(product: Product, batch_id: str, asked_back: bool) -> Batch:
+    if found := objects.read(candidates.rejected_key(product.name, batch_id)):
+        at, why = found.written_at.isoformat(), found.json()["why"]
+    else:
+        at, why = releases.required(product.name).published_at, "only releases that were undone were built from it"
+    return Batch(product, batch_id, "gate", at, why, _landed_as(product, batch_id), marked=asked_back)
 
 
 def read(product: Product, batch_id: str) -> Batch:
@@ -175,8 +169,9 @@ def read(product: Product, batch_id: str) -> Batch:
 
 def reason(batch: Batch) -> dict[str, Any]:
     """All that was written down when it was kept out."""
-    rejected = settings().home / "rejected" / batch.product.name / f"{batch.batch_id}.json"
-    return files.read_json(rejected if batch.kind == "gate" else folder(batch.product, batch.batch_id) / REASON) or {}
+    if batch.kind == "gate":
+        return objects.read_json(candidates.rejected_key(batch.product.name, batch.batch_id)) or {}
+    return objects.read_json(_key(batch.product, batch.batch_id, REASON)) or {}
 
 
 def held(batch: Batch) -> dict[str, pa.Table]:
@@ -200,8 +195,8 @@ def held_count(product: Product, table: str, since: datetime, shown: set[Any]) -
     """How many different rows of a table are held in quarantine, of windows that end after `since`, and are no longer
     among what the shop shows (`shown`: their keys)."""
     key, rows = contracts.shop(table).key[0], set()
-    for path in _reasons(product):
-        batch = _quarantined(product, path)
+    for batch_id in _having(product, REASON):
+        batch = _quarantined(product, batch_id, False)
         if batch.end is None or batch.end <= since:
             continue
         rows |= {repr(sorted(row.items())) for row in held(batch)[table].to_pylist() if row.get(key) not in shown}
@@ -223,7 +218,7 @@ def landed_keys(product: Product, table: str) -> pa.Array:
 
 def unmark(batch: Batch) -> None:
     """Takes the word back that the next landing may take in what is held of a batch."""
-    (folder(batch.product, batch.batch_id) / REPLAY).unlink(missing_ok=True)
+    objects.delete(_key(batch.product, batch.batch_id, REPLAY))
 
 
 def last_day(batch: Batch) -> date:
@@ -233,9 +228,9 @@ def last_day(batch: Batch) -> date:
 
 def mark(batch: Batch) -> None:
     """Lets the next landing take in what is held of a batch."""
-    path = folder(batch.product, batch.batch_id) / REPLAY
-    with suppress(FileExistsError):
-        files.create_once(path, files.dumps({"batch_id": batch.batch_id, "asked_at": clock.now().isoformat()}))
+    told = {"batch_id": batch.batch_id, "asked_at": clock.now().isoformat()}
+    with suppress(objects.Exists):
+        objects.create_json(_key(batch.product, batch.batch_id, REPLAY), told)
 
 
 def _array(values: list[Any]) -> tuple[pa.Array, bool]:
@@ -262,8 +257,43 @@ def _landed_as(product: Product, batch_id: str) -> dict[str, int]:
     }
 
 
-def _reasons(product: Product) -> list[Path]:
-    return sorted((settings().home / "quarantine" / product.name).glob(f"*/{REASON}"))
+def _having(product: Product, name: str) -> list[str]:
+    """The batches that have an object of that name, in order."""
+    keys = objects.keys(f"quarantine/{product.name}")
+    return sorted(key.split("/")[2] for key in keys if key.endswith(f"/{name}"))
+
+
+def _key(product: Product, batch_id: str, name: str) -> str:
+    return f"quarantine/{product.name}/{batch_id}/{name}"
+
+
+def _store(key: str, rows: pa.Table) -> None:
+    """Stores rows as Parquet, over what an attempt left that was killed before it wrote the batch's reason.
+
+    Raises Changed, a Conflict, when another process writes the same.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    written = pa.BufferOutputStream()
+    pq.write_table(rows, written)
+    content = written.getvalue().to_pybytes()
+    current = objects.read(key)
+    if current is None:
+        objects.create_bytes(key, content)
+    elif current.content != content:
+        objects.replace_bytes(key, content, if_match=current.etag)
+
+
+def _rows(key: str) -> pa.Table:
+    """Rows that `_store` stored. Raises Unreadable when they are gone."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    found = objects.read(key)
+    if found is None:
+        raise Unreadable(f"{objects.where(key)} is gone, which a quarantined batch must have")
+    return pq.read_table(pa.BufferReader(found.content))
 
 
 def _window(batch_id: str) -> str:

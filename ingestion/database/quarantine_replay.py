@@ -76,7 +76,7 @@ def listed(product: Product) -> list[dict[str, Any]]:
 def shown(product: Product, batch_id: str) -> dict[str, Any]:
     """One batch and all that was written down of it. Raises QuarantineError when there is none."""
     batch = quarantine.read(product, batch_id)
-    where = str(quarantine.folder(product, batch_id)) if batch.kind != "gate" else f"raw tables, batch_id {batch_id}"
+    where = quarantine.where(product, batch_id) if batch.kind != "gate" else f"raw tables, batch_id {batch_id}"
     return {**quarantine.reason(batch), **_as_dict(batch), "where": where}
 
 

@@ -9,14 +9,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files
+from plumbline import files, verdict
 from plumbline.display import figures, page
 from plumbline.lake import distributions
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.settings import settings
-from plumbline.state import ledger, releases
+from plumbline.state import ledger, objects, releases, trainings
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 from serving.rollout import page as rollout_page
 from serving.rollout import state
 
@@ -54,11 +55,8 @@ class Run:
         return next((e for e in self.stages.values() if e["state"] in ("FAIL", "GATE_FAILED")), None)
 
     @property
-    def gates(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for event in self.stages.values():
-            found.update(event.get("gates") or {})
-        return found
+    def gates(self) -> dict[str, Verdict]:
+        return {gate: found for event in self.stages.values() for gate, found in verdict.of_event(event).items()}
 
 
 def write(product: Product) -> Path:
@@ -68,7 +66,7 @@ def write(product: Product) -> Path:
     for run in found:
         if run is found[-1] or _older(folder / run.file, run):
             _write_run(product, folder / run.file, run, newest=run is found[-1])
-    rolled_out = rollout_page.write() if state.folder().exists() else None
+    rolled_out = rollout_page.write() if state.keys() else None
     return page.write(folder / "index.html", "runs.html", runs=found[::-1], states=STATES, rolled_out=rolled_out)
 
 
@@ -166,26 +164,30 @@ def _training(release: Release | None) -> dict[str, Any]:
     """What training said about its run on a release and about the dataset; empty when there was none."""
     if release is None:
         return {}
-    folder = settings().home / "training" / release.product / str(release.release_id)
-    return {**(files.read_json(folder / "dataset.json") or {}), **(files.read_json(folder / "run.json") or {})}
+    about, run = (_trained(release, release.release_id, name) for name in (trainings.ABOUT, trainings.RUN))
+    return {**about, **run}
+
+
+def _trained(release: Release, number: int | str, name: str) -> dict[str, Any]:
+    return objects.read_json(trainings.key(release.product, number, name)) or {}
 
 
 def _twin(release: Release | None) -> dict[str, Any]:
     """The scores of the dataset's leaky twin beside the honest ones, and what the gates said; empty without a twin."""
     if release is None:
         return {}
-    folder = settings().home / "training" / release.product / f"{release.release_id}-leaky"
-    about = files.read_json(folder / "dataset.json") or {}
-    judged = files.read_json(folder / "leakage.json") or {}
-    return {"scores": about["scores"], "gates": judged.get("gates", {})} if about else {}
+    twin = f"{release.release_id}-leaky"
+    about, judged = (_trained(release, twin, name) for name in (trainings.ABOUT, trainings.LEAKAGE))
+    gates = verdict.read(judged.get("gates"), trainings.key(release.product, twin, trainings.LEAKAGE))
+    return {"scores": about["scores"], "gates": gates} if about else {}
 
 
 def _plots(release: Release | None) -> list[tuple[str, str]]:
     """(name, SVG) of each plot that training drew."""
     if release is None:
         return []
-    folder = settings().home / "training" / release.product / str(release.release_id) / "plots"
-    found = {path.stem: path.read_text() for path in folder.glob("*.svg")}
+    drawn = settings().home / "training" / release.product / str(release.release_id) / "plots"
+    found = {path.stem: path.read_text() for path in drawn.glob("*.svg")}
     return [
         (name, found[name])
         for name in ("calibration", "feature_importance", "roc", "precision_recall", "scores")

@@ -24,6 +24,7 @@ from plumbline.registry.registered_models import Registered
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _dbt(old: Side, new: Side) -> dict[str, str]:
 def _digests(one: Side) -> dict[str, str] | None:
     """dbt model → digest of its SQL, as the run that wrote the side's marts had it."""
     for table in ("analytics.customers", ORDERS):
-        event = ledger.written_by(one.release.product, table, one.tables[table]) if table in one.tables else None
+        event = ledger.written_by(CHURN, table, one.tables[table]) if table in one.tables else None
         nodes = (event or {}).get("dbt") or []
         if digests := {node["node"].rpartition(".")[2]: node["sql"] for node in nodes if "sql" in node}:
             return digests
@@ -183,7 +184,7 @@ def _features_sql(old: Side, new: Side) -> dict[str, Any]:
     """Whether customers.sql changed (None: not recorded), and the expressions that did, by column."""
     definitions = []
     for one in (old, new):
-        wrote = ledger.written_by(one.release.product, FEATURES, one.tables[FEATURES]) if FEATURES in one.tables else {}
+        wrote = ledger.written_by(CHURN, FEATURES, one.tables[FEATURES]) if FEATURES in one.tables else {}
         definitions.append((wrote or {}).get("definition"))
     then, now = definitions
     if then is None or now is None:
@@ -271,10 +272,10 @@ def _gates(old: Side, new: Side) -> dict[str, list[str | None]]:
     return {name: [_verdict(then.get(name)), _verdict(now.get(name))] for name in sorted({*then, *now})}
 
 
-def _verdict(gate: dict[str, Any] | None) -> str | None:
+def _verdict(gate: Verdict | None) -> str | None:
     if gate is None:
         return None
-    return f"accepted: {gate['accepted']['why']}" if "accepted" in gate else str(gate["verdict"])
+    return f"accepted: {gate.accepted.why}" if gate.accepted else gate.verdict
 
 
 def _batches(old: Release, new: Release) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from plumbline.errors import PlumblineError
 from plumbline.lineage import sending
 from plumbline.product import NAMESPACE
+from plumbline.state import objects
 
 
 class LineageError(PlumblineError):
@@ -72,15 +73,15 @@ class Events(Protocol):
 
 
 class EventFile:
-    """The runs in the event file of this home."""
+    """The runs in the event file of this home, or in the events in the state's bucket."""
 
     @property
     def where(self) -> str:
-        return str(sending.path())
+        return str(sending.path()) if objects.on_files() else objects.where(sending.FOLDER)
 
     def runs(self, dataset: str | None, run_id: str | None = None) -> list[Run]:
         """All runs that the file knows, oldest first."""
-        return of_events(sending.lines(sending.path()))
+        return of_events(sending.events())
 
 
 def of_events(events: Iterable[dict[str, Any]]) -> list[Run]:

@@ -1,5 +1,8 @@
 """Where events go: one line each in `<home>/lineage.ndjson`, always; to OPENLINEAGE_URL too when that is set.
 
+When state is in a bucket, each is an object there instead, `lineage/<time>-<4 hex digits>.json`: a bucket appends to
+nothing, and the next stage may run on another machine.
+
 The server gets them from a thread behind a bounded queue. The first event that it does not take ends the sending for
 this command, and a command that is over waits SECONDS for the rest at most: what is left is counted, told, and in the
 file all the same.
@@ -11,8 +14,10 @@ import atexit
 import json
 import os
 import queue
+import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -22,12 +27,14 @@ from plumbline import clock
 from plumbline.lineage import client
 from plumbline.progress import warn
 from plumbline.settings import settings
+from plumbline.state import objects
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
 
 URL, KEY = "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"
 ENDPOINT = "api/v1/lineage"
+FOLDER, READERS = "lineage", 16
 SECONDS = 1.5
 """What a command waits at its end, and what one request may take."""
 
@@ -50,11 +57,23 @@ def failures() -> int:
     return sum(int(line["events"]) for line in lines(failures_path()) if isinstance(line.get("events"), int))
 
 
+def events() -> Iterator[dict[str, Any]]:
+    """All events that were kept, in no order."""
+    if objects.on_files():
+        yield from lines(path())
+        return
+    with ThreadPoolExecutor(READERS) as readers:
+        yield from filter(None, readers.map(objects.read_json, objects.keys(FOLDER)))
+
+
 def send(event: RunEvent) -> None:
-    """Appends an event to the file, and hands it to the sender when there is a server. Raises OSError."""
+    """Keeps an event, and hands it to the sender when there is a server. Raises OSError or PlumblineError."""
     _, _, serde = client.load()
     line: str = serde.Serde.to_json(event)
-    append(path(), line)
+    if objects.on_files():
+        append(path(), line)
+    else:
+        objects.create(f"{FOLDER}/{clock.wall():%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}.json", line + "\n")
     if url := os.environ.get(URL):
         _sender(url).put(line)
 

@@ -1,12 +1,15 @@
 """An Airflow task as a pod: the same `plumb` command in an image that is named by its digest.
 
-The pod meets Kubernetes' restricted security standard. Its root is read-only; home is a volume that all tasks of a run
-share (candidate, ledger and releases are in it), /tmp is its own. Plain settings are carried over as they are here;
-where the shop, Redis and MLflow are comes from a Secret, which must have all three: a pod has no private servers.
+The pod meets Kubernetes' restricted security standard. Its root is read-only, /tmp is its own. With a claim, home is a
+volume that all tasks share; without one (state and lake are in an object store) home is the pod's own, and goes with
+it. Plain settings are carried over as they are here. Where the shop, Redis and MLflow are comes from a Secret, which
+must have all three: a pod has no private servers. The object store's address is carried over, its keys are in that
+Secret, or the pod's service account has a role.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +31,14 @@ OPTIONAL_SECRET = (
     "PLUMBLINE_SIGNING_KEY",
     "OPENLINEAGE_URL",
     "OPENLINEAGE_API_KEY",
-    "AWS_ENDPOINT_URL",
-    "AWS_REGION",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
 )
 """Keys that it may have."""
+
+OBJECT_STORE = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ALLOW_HTTP")
+"""Variables that say where the object store is and how to speak to it; none is a secret."""
 
 HERE = ("home", "cache", "plumb", "tasks", "retry_seconds")
 """Settings of the machine that Airflow runs on."""
@@ -88,10 +92,7 @@ def pod_task(command: str, task_id: str, **operator: Any) -> BaseOperator:
             capabilities=k8s.V1Capabilities(drop=["ALL"]),
         ),
         volumes=[
-            k8s.V1Volume(
-                name="home",
-                persistent_volume_claim=k8s.V1PersistentVolumeClaimVolumeSource(claim_name=str(wanted.pods_home_claim)),
-            ),
+            _home(wanted.pods_home_claim),
             k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi")),
         ],
         volume_mounts=[k8s.V1VolumeMount(name="home", mount_path=HOME), k8s.V1VolumeMount(name="tmp", mount_path=TMP)],
@@ -104,7 +105,8 @@ def pod_task(command: str, task_id: str, **operator: Any) -> BaseOperator:
 
 
 def environment(wanted: Settings) -> dict[str, str]:
-    """The plain settings that a pod gets: those that are set here and not the machine's; never a secret."""
+    """The plain settings that a pod gets: those that are set here and not the machine's, and where the object store is;
+    never a secret."""
     carried = {
         f"{PREFIX}{name.upper()}": value.isoformat() if hasattr(value, "isoformat") else str(value)
         for name in sorted(wanted.model_fields_set)
@@ -112,12 +114,22 @@ def environment(wanted: Settings) -> dict[str, str]:
         if (value := getattr(wanted, name)) is not None and not isinstance(value, SecretStr)
     }
     carried = {name: value for name, value in carried.items() if name not in SECRET}
-    return {**carried, "PLUMBLINE_HOME": HOME, "HOME": TMP}
+    store = {name: os.environ[name] for name in OBJECT_STORE if os.environ.get(name)}
+    return {**carried, **store, "PLUMBLINE_HOME": HOME, "HOME": TMP}
 
 
 def words(command: str) -> list[str]:
     """A command's words; a template is part of its word, with the blanks in it."""
     return re.findall(r"(?:\{\{.*?\}\}|\S)+", command)
+
+
+def _home(claim: str | None) -> Any:
+    from kubernetes.client import models as k8s
+
+    if claim is None:
+        return k8s.V1Volume(name="home", empty_dir=k8s.V1EmptyDirVolumeSource(size_limit="4Gi"))
+    source = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=claim)
+    return k8s.V1Volume(name="home", persistent_volume_claim=source)
 
 
 def _from_secret(name: str, secret: str | None, *, optional: bool) -> Any:

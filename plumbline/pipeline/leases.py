@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from plumbline import files, observed
+from plumbline import observed
 from plumbline.lineage import events
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.settings import settings
-from plumbline.state import ledger
+from plumbline.state import leases, ledger
+from plumbline.state.leases import Lease
 
 
 @contextmanager
-def lease(product: Product, name: str, what: str = "run") -> Iterator[None]:
+def lease(product: Product, name: str, what: str = "run") -> Iterator[Lease]:
     """Holds the product's lease of this kind (run, training, …) for a stage; it is freed however the command ends.
 
-    Raises Conflict when another command holds it. Whoever holds it knows that a START of the stage without an end is
-    a run that was killed, and records that end.
+    Raises Conflict when another command holds it. Once it is held, every earlier holder is over: it freed the lease, or
+    the lease ran out. So a START of the stage without an end is a run that was killed, and that end is recorded.
     """
-    file = f"{product.name}.lock" if what == "run" else f"{product.name}-{what}.lock"
-    path = settings().home / "leases" / file
-    with files.locked(path, wait=False, held=f"another {what} of {product.name} is at work"):
+    with leases.hold(product.name, name, what) as held:
         if killed := ledger.unended(product.name, name):
             events.killed(product, killed)
             begun = killed.pop("at")
@@ -31,4 +29,4 @@ def lease(product: Product, name: str, what: str = "run") -> Iterator[None]:
             )
             say(f"the {name} that began at {begun[:16]} was killed")
         with observed.watching(product, name):
-            yield
+            yield held

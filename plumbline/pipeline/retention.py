@@ -11,15 +11,13 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases
 from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.registry import registered_models
-from plumbline.settings import settings
-from plumbline.state import ledger, releases
+from plumbline.state import candidates, ledger, releases, trainings
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -53,15 +51,14 @@ def named(product: Product) -> dict[str, dict[int, list[str]]]:
     def add(table: str, version: int, who: str) -> None:
         found.setdefault(table, {}).setdefault(version, []).append(who)
 
-    home = settings().home
     for number in releases.numbers(product.name):
         for table, version in releases.read(product.name, number).tables.items():
             add(table, version, f"release {number}")
-    for path in sorted((home / "runs" / product.name).glob("*.json")):
-        for table, version in ((files.read_json(path) or {}).get("tables") or {}).items():
-            add(table, version, f"run {path.stem}")
-    for path in sorted((home / "training" / product.name).glob("*/dataset.json")):
-        _add_named_in(files.read_json(path) or {}, f"dataset of release {path.parent.name}", add)
+    for day, tables in candidates.tables_named(product.name).items():
+        for table, version in tables.items():
+            add(table, version, f"run {day}")
+    for release, about in trainings.datasets(product.name).items():
+        _add_named_in(about, f"dataset of release {release}", add)
     for model in registered_models.versions(product.model) if product.model else []:
         _add_named_in(model.tags, f"model version {model.version}", add)
     return found

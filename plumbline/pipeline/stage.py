@@ -1,6 +1,6 @@
 """A stage run: one step of a product's daily run, between the release it is based on and the one it leads to.
 
-Write, audit, publish. The first stage pins the release in force as the run's base and opens a *candidate*: a file
+Write, audit, publish. The first stage pins the release in force as the run's base and opens a *candidate*: an object
 that gathers the table versions the stages wrote and the verdicts of the gates. Each stage reads what the candidate
 (or else the base) names, by version. The last one publishes the candidate as a release.
 
@@ -11,22 +11,22 @@ day that a release covers is over. A stage that was killed left no entry, so it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from plumbline import causes, clock, files, observed, provenance
-from plumbline.errors import GateFailed, PlumblineError
+from plumbline import causes, clock, observed, provenance, verdict
+from plumbline.errors import Conflict, GateFailed, PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.lineage import events
 from plumbline.pipeline.leases import lease
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.settings import settings
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.candidates import Candidate
+from plumbline.state.leases import Lease, LeaseLost
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 
 
 class StageError(PlumblineError):
@@ -35,7 +35,10 @@ class StageError(PlumblineError):
 
 @dataclass
 class StageRun:
-    """What a stage gets to work with: the day, the base, the pins; and where it reports what it did."""
+    """What a stage gets to work with: the day, the base, the pins; and where it reports what it did.
+
+    `lease` is the one it runs under, None in a test of its work alone.
+    """
 
     product: Product
     name: str
@@ -45,8 +48,9 @@ class StageRun:
     wrote: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
-    gates: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, Verdict] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    lease: Lease | None = None
 
     def pin(self, table: str) -> int:
         """The version of a table that this run reads: the candidate's, else the base release's."""
@@ -88,14 +92,15 @@ class Result:
 def perform(product: Product, name: str, as_of: date, work: Callable[[StageRun], str]) -> Result:
     """Runs one stage under the product's lease, with its entry in candidate and ledger. `work` returns one sentence.
 
-    Raises Conflict when another stage of the product runs, StageError out of order, and whatever `work` raises.
+    Raises Conflict when another stage of the product runs or took over from this one while it was frozen, StageError
+    out of order, and whatever `work` raises.
     """
     if clock.end_of(as_of) > clock.now():
         raise StageError(
             f"--as-of {as_of}: that day is not over, the clock says {clock.now():%Y-%m-%d %H:%M} UTC"
             + (" (PLUMBLINE_NOW)" if clock.is_replay() else "")
         )
-    with lease(product, name):
+    with lease(product, name) as held:
         release = releases.in_force(product.name)
         if release is not None and release.as_of >= as_of:
             return Result(name, as_of, "unchanged", 0.0, f"release {release.release_id} covers {release.as_of} already")
@@ -104,26 +109,34 @@ def perform(product: Product, name: str, as_of: date, work: Callable[[StageRun],
         if entry is not None and entry["code_sha"] == provenance.code_sha():
             return Result(name, as_of, "unchanged", 0.0, f"done before in this run: {entry['message']}", entry["rows"])
         _reset(product, candidate, name)
-        return _work(StageRun(product, name, as_of, candidate, release), work)
+        return _work(StageRun(product, name, as_of, candidate, release, lease=held), work)
 
 
 def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
     candidate = run.candidate
 
     def body() -> dict[str, Any]:
-        run.facts["message"] = work(run)
-        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, "gates": run.gates, **run.facts}
+        try:
+            run.facts["message"] = work(run)
+        except GateFailed as failure:
+            run.facts["sets_aside"] = failure.sets_aside
+            raise
+        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, **judged(), **run.facts}
+
+    def judged() -> dict[str, Any]:
+        return {"gates": verdict.as_dicts(run.gates)}
 
     head = {"run_id": candidate.run_id, "stage": run.name, "as_of": run.as_of, "base": candidate.base}
     try:
-        entry = recorded(run.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+        entry = recorded(run.product, head, body, on_failure=lambda: {**judged(), **run.facts})
     except GateFailed as failure:
-        _reject(candidate, str(failure))
+        if failure.sets_aside:
+            _reject(candidate, str(failure), run.lease)
         raise
     candidate.tables.update(run.wrote)
     candidate.gates.update(run.gates)
     candidate.stages[run.name] = entry
-    candidate.save()
+    _save(candidate, run.lease)
     return Result(run.name, run.as_of, "done", entry["seconds"], entry["message"], dict(run.rows), dict(run.wrote))
 
 
@@ -137,7 +150,8 @@ def recorded(
 
     `head` names the stage and what it runs for; the dict that `work` returns goes into the ledger and comes back
     with `seconds` and `code_sha` added. The same goes out as lineage, with what was seen to be read and written.
-    What a library raises comes out as an error of ours where its cause is known.
+    What a library raises comes out as an error of ours where its cause is known. LeaseLost leaves no end of its own:
+    whoever took over the lease has recorded this run as killed.
 
     Raises UndeclaredRead when the stage opened what it does not declare.
     """
@@ -148,6 +162,8 @@ def recorded(
             watch.hold()
             entry = work()
             watch.hold()  # once more: what raised in the middle may have been caught
+        except LeaseLost:
+            raise
         except BaseException as error:
             state = "GATE_FAILED" if isinstance(error, GateFailed) else "FAIL"
             known = causes.explained(error)
@@ -158,7 +174,7 @@ def recorded(
             }
             try:
                 at = ledger.record(product.name, {**head, "state": state, **told})
-            except OSError:  # a full disk must not hide what is being told about it
+            except (OSError, PlumblineError):  # a full disk, a store that is away: that must not hide the failure
                 say(f"the ledger could not take down this failure of {head['stage']}")
                 at = clock.wall().isoformat()
             events.ended(run, state, at, watch, told)
@@ -174,14 +190,19 @@ def recorded(
 def _open(product: Product, name: str, as_of: date, release: Release | None) -> Candidate:
     first, *_ = product.daily_stages
     base = release.release_id if release else None
-    found = files.read_json(candidates.path_of(product.name, as_of))
-    if found is not None and found["base"] == base:
-        candidate = Candidate(**{**found, "as_of": as_of})
+    found = candidates.load(product.name, as_of)
+    if found is not None and found.base == base:
+        candidate = found
     elif name == first:
         if found is not None:
             say(f"release {base} came in since this run began: starting over from it")
         candidate = Candidate(
-            f"{product.name}-{as_of}", product.name, as_of, base, rejected=candidates.rejected(product.name)
+            f"{product.name}-{as_of}",
+            product.name,
+            as_of,
+            base,
+            rejected=candidates.rejected(product.name),
+            etag=found.etag if found else None,
         )
     else:
         raise StageError(f"no run for {as_of} on top of release {base}: start with `plumb {first} --as-of {as_of}`")
@@ -191,18 +212,18 @@ def _open(product: Product, name: str, as_of: date, release: Release | None) -> 
     return candidate
 
 
-def _reject(candidate: Candidate, why: str) -> None:
+def _reject(candidate: Candidate, why: str, lease: Lease | None) -> None:
     """Sets aside what the run landed and forgets the rest: after a failed gate it starts over, from the source."""
+    if lease is not None:
+        lease.check()  # a batch that a newer holder goes on with is not set aside
     for entry in candidate.stages.values():
         if batch := entry.get("batch_id"):
-            path = settings().home / "rejected" / candidate.product / f"{batch}.json"
-            with suppress(FileExistsError):  # killed between this and the candidate's own word of it
-                files.create_once(path, files.dumps({"batch_id": batch, "run_id": candidate.run_id, "why": why}))
+            candidates.reject(candidate.product, batch, candidate.run_id, why)
     candidate.stages.clear()
     candidate.tables.clear()
     candidate.gates.clear()
     candidate.rejected = candidates.rejected(candidate.product)
-    candidate.save()
+    _save(candidate, lease)
 
 
 def _reset(product: Product, candidate: Candidate, name: str) -> None:
@@ -215,3 +236,13 @@ def _reset(product: Product, candidate: Candidate, name: str) -> None:
         for gate in (entry or {}).get("gates", {}):
             candidate.gates.pop(gate, None)
     candidate.save()
+
+
+def _save(candidate: Candidate, lease: Lease | None) -> None:
+    """Saves the candidate. Raises LeaseLost when another process wrote it because it took over the lease."""
+    try:
+        candidate.save()
+    except Conflict:
+        if lease is not None:
+            lease.check()
+        raise

@@ -15,6 +15,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
 from plumbline.product import Product
 from plumbline.state import candidates, releases
+from plumbline.state.leases import Lease
 from plumbline.state.releases import Release, ReleaseError
 
 
@@ -26,7 +27,7 @@ def undo(product: Product, to: int | None = None, *, why: str) -> Release:
     """
     if not why.strip():
         raise ReleaseError("say why (--why): the new release will name the reason")
-    with leases.lease(product, "undo"):
+    with leases.lease(product, "undo") as lease:
         current = releases.required(product.name)
         target = _target(current, to)
         made = replace(
@@ -41,7 +42,7 @@ def undo(product: Product, to: int | None = None, *, why: str) -> Release:
             why=why.strip(),
         )
         head = {"run_id": made.run_id, "stage": "undo", "as_of": made.as_of, "base": made.base}
-        stage.recorded(product, head, lambda: _publish(product, made))
+        stage.recorded(product, head, lambda: _publish(product, made, lease))
         return made
 
 
@@ -84,10 +85,10 @@ def batches(product: Product, tables: dict[str, int]) -> set[str]:
     return found
 
 
-def _publish(product: Product, made: Release) -> dict[str, Any]:
+def _publish(product: Product, made: Release, lease: Lease) -> dict[str, Any]:
     for table, version in made.tables.items():
         lake.open_table(table, version)
-    releases.publish(made)
+    releases.publish(made, lease)
     observed.wrote(product.releases, made.release_id)
     undone = ", ".join(map(str, made.undoes))
     return {

@@ -1,35 +1,24 @@
 """What somebody accepted: a distribution gate's findings on one day that are odd, and real.
 
-An acceptance is one immutable object, `<home>/accepted/<product>/<day>-<gate>.json`. It changes no data and no
+An acceptance is one immutable object, `accepted/<product>/<day>-<gate>.json`. It changes no data and no
 threshold: the next run of that day is let through, and its release records who said so and why.
 """
 
 from __future__ import annotations
 
 import getpass
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
-from pathlib import Path
 
-from plumbline import clock, files
+from plumbline import clock
 from plumbline.errors import Conflict, PlumblineError
 from plumbline.product import Product
-from plumbline.settings import settings
+from plumbline.state import objects
+from plumbline.verdict import Acceptance
 
 
 class AcceptanceError(PlumblineError):
     """This cannot be accepted."""
-
-
-@dataclass(frozen=True)
-class Acceptance:
-    """A gate's findings on a day let through: `by` whom, `why`, and `at` which real time (ISO 8601, UTC)."""
-
-    gate: str
-    as_of: str
-    why: str
-    by: str
-    at: str
 
 
 def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:
@@ -44,8 +33,8 @@ def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = 
         raise AcceptanceError(f"{gate} of {as_of}: say why it is real (--why): the release will name the reason")
     made = Acceptance(gate, as_of.isoformat(), why.strip(), by or _user(), clock.wall().isoformat())
     try:
-        files.create_once(_path(product.name, gate, as_of), files.dumps(asdict(made)))
-    except FileExistsError:
+        objects.create_json(_key(product.name, gate, as_of), asdict(made))
+    except objects.Exists:
         found = accepted(product.name, gate, as_of)
         told = f" by {found.by} at {found.at[:16]}: {found.why}" if found else ""
         raise Conflict(f"{gate} of {as_of} was accepted before{told}; nothing was changed") from None
@@ -54,13 +43,13 @@ def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = 
 
 def accepted(product: str, gate: str, as_of: date) -> Acceptance | None:
     """What was accepted for a gate and a day, None when nothing was."""
-    found = files.read_json(_path(product, gate, as_of))
+    found = objects.read_json(_key(product, gate, as_of))
     return Acceptance(**found) if found else None
 
 
 def listed(product: str) -> list[Acceptance]:
     """All of them, by day and gate."""
-    found = (files.read_json(path) for path in sorted(_folder(product).glob("*.json")))
+    found = (objects.read_json(key) for key in objects.keys(f"accepted/{product}"))
     return [Acceptance(**item) for item in found if item]
 
 
@@ -71,9 +60,5 @@ def _user() -> str:
         raise AcceptanceError("this system does not say who you are: say it with --by NAME") from None
 
 
-def _folder(product: str) -> Path:
-    return settings().home / "accepted" / product
-
-
-def _path(product: str, gate: str, as_of: date) -> Path:
-    return _folder(product) / f"{as_of}-{gate}.json"
+def _key(product: str, gate: str, as_of: date) -> str:
+    return f"accepted/{product}/{as_of}-{gate}.json"

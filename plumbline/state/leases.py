@@ -12,6 +12,9 @@ Who may take over a lease that was not freed:
   the last holder the file lock alone decides: a killed holder is over at once, a stopped one keeps the lease. From
   another machine, whose file locks may not reach here, the rule for buckets holds too.
 
+A command that meets a lease in other hands waits for its next renewal: a holder that renews it is alive, and that is
+a Conflict. One that does not is over when its lease is.
+
 Neither can stop a holder that does not know that it was replaced. It asks by `check` right before it publishes, and
 what it publishes is created, never overwritten.
 """
@@ -66,6 +69,11 @@ class Record:
             f"without renewal it runs out at {_utc(self.expires_at)}"
         )
 
+    @property
+    def patience(self) -> float:
+        """Seconds from a renewal until it is over for everyone: its duration, and a third for clocks that differ."""
+        return self.seconds * 4 / 3
+
     def over(self, now: datetime) -> bool:
         """True when it ran out, with a third of its duration for clocks that differ."""
         return now > datetime.fromisoformat(self.expires_at) + timedelta(seconds=self.seconds / 3)
@@ -93,15 +101,14 @@ class Lease:
         """
         current = _read(self.key)
         if current is None or current[0].token != self._record.token:
-            taken = f"fence {current[0].fence} was given to {current[0].holder()}" if current else "the object is gone"
-            raise LeaseLost(self._lost(taken))
+            raise LeaseLost(self._lost(_taken(current[0]) if current else "its object is gone"))
         if self._overdue() and not objects.on_files():
             raise LeaseLost(self._lost("it ran out before it was renewed"))
 
     def _lost(self, why: str) -> str:
         return (
             f"{objects.where(self.key)}: {self._record.work} lost its lease, fence {self.fence}, while it was stopped "
-            f"or cut off: {why}. Nothing was published: run the command again."
+            f"or cut off ({why}), so nothing was published: run the same command again"
         )
 
     def _overdue(self) -> bool:
@@ -143,22 +150,22 @@ class Lease:
 
 
 @contextmanager
-def hold(product: str, work: str, kind: str = "run") -> Iterator[Lease]:
+def hold(product: str, work: str, kind: str = "run", *, wait: bool = False) -> Iterator[Lease]:
     """Holds the product's lease of that kind (run, training, …) while the block runs. `work` names what for: a stage.
 
-    Once it is held, every earlier holder is over: `Lease.previous` says whether the last one freed it. Raises
-    Conflict, which names the holder, when another process holds it, ServiceUnavailable when the store does not answer
-    in time.
+    Once it is held, every earlier holder is over: `Lease.previous` says whether the last one freed it. A lease that
+    nobody renews is waited for, 4/3 of its duration at most. Raises Conflict, which names the holder, when another
+    process holds it (with `wait`, its turn comes instead), ServiceUnavailable when the store does not answer in time.
     """
     name = product if kind == "run" else f"{product}-{kind}"
     key, busy = f"leases/{name}.json", f"another {kind} of {product} is at work"
     with ExitStack() as stack:
         if objects.on_files():
             try:
-                stack.enter_context(files.locked(settings().home / "leases" / f"{name}.lock", wait=False, held=busy))
+                stack.enter_context(files.locked(settings().home / "leases" / f"{name}.lock", wait=wait, held=busy))
             except Conflict as conflict:
                 raise Conflict(_who(key, busy) or str(conflict)) from None
-        lease = _acquire(key, work, busy)
+        lease = _acquire(key, work, busy, wait)
         if lease._overdue():
             raise ServiceUnavailable(
                 f"{objects.where(key)}: writing it took longer than the {settings().lease_seconds} s that the lease "
@@ -173,12 +180,21 @@ def hold(product: str, work: str, kind: str = "run") -> Iterator[Lease]:
             thread.join()
 
 
-def _acquire(key: str, work: str, busy: str) -> Lease:
+def _acquire(key: str, work: str, busy: str, wait: bool) -> Lease:
     seconds = settings().lease_seconds
+    seen: Record | None = None
+    since = _counting()
     while True:
         current = _read(key)
-        if current is not None and not _may_take(current[0]):
-            raise Conflict(f"{busy} (held by {current[0].holder()})")
+        if current is not None and not _may_take(current[0]) and not (seen == current[0] and _over(seen, since)):
+            if seen is None and not wait:
+                say(f"{busy} (held by {current[0].holder()}); waiting for its next renewal, or its end")
+            elif seen != current[0] and not wait:
+                raise Conflict(f"{busy} (held by {current[0].holder()})")
+            if seen != current[0]:
+                seen, since = current[0], _counting()
+            time.sleep(seconds / 100 if wait else seconds / 20)
+            continue
         deadline = _counting() + seconds
         record = Record(
             state="held",
@@ -199,6 +215,11 @@ def _acquire(key: str, work: str, busy: str) -> Lease:
         except (objects.Exists, objects.Changed):
             continue  # another process was faster: look who
         return Lease(key, record, etag, deadline, "released" if current[0].state == "free" else "ran out")
+
+
+def _over(record: Record, since: float) -> bool:
+    """True when this process has seen no renewal since then for so long that it is over, whatever the clocks say."""
+    return _counting() - since > record.patience
 
 
 def _may_take(record: Record) -> bool:
@@ -232,6 +253,10 @@ def _read(key: str) -> tuple[Record, str] | None:
 def _counting() -> float:
     """Seconds on a clock that goes on while the process is stopped and the machine suspended, where there is one."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _taken(record: Record) -> str:
+    return f"pid {record.pid} on {record.host} was given fence {record.fence} for {record.work}"
 
 
 def _in(seconds: float) -> str:

@@ -1,61 +1,87 @@
-"""The run ledger: one immutable object an event, so that nothing is lost to a crash or to two writers at once."""
+"""The run ledger: one immutable object an event, so that nothing is lost to a crash or to two writers at once.
+
+Events are `ledger/<product>/<time>-<stage>-<state>-<4 hex digits>.json`. A look-up lists the names once and reads only
+the objects that it may want.
+"""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
-from plumbline import clock, files
+from plumbline import clock, verdict
 from plumbline.errors import Unreadable
-from plumbline.settings import settings
+from plumbline.product import Product
+from plumbline.state import objects
 
 
 def record(product: str, event: dict[str, Any]) -> str:
     """Adds one event; `at` (real time, UTC) is set here, and given back."""
     at = clock.wall()
     name = f"{at:%Y%m%dT%H%M%S%f}-{event.get('stage', 'run')}-{event.get('state', 'EVENT')}-{secrets.token_hex(2)}.json"
-    path = settings().home / "ledger" / product / name
-    files.create_once(path, files.dumps({"at": at.isoformat(), **event}))
+    objects.create_json(f"{folder(product)}/{name}", {"at": at.isoformat(), **event})
     return at.isoformat()
 
 
 def unended(product: str, stage: str) -> dict[str, Any] | None:
     """The stage's newest event, when that is a START that no end has followed."""
-    newest = max((settings().home / "ledger" / product).glob(f"*-{stage}-*.json"), default=None)
-    found = files.read_json(newest) if newest else None
-    return found if found and found["state"] == "START" else None
+    event = _newest(product, f"*-{stage}-*.json")
+    return event if event and event["state"] == "START" else None
 
 
 def events(product: str, unreadable: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """All events of a product, oldest first.
 
-    Raises Unreadable for a file that is no JSON; with a list, what is no event is told there and left out instead.
+    Raises Unreadable for an object that is no JSON; with a list, what is no event, or holds what is no verdict, is told
+    there and left out instead.
     """
-    for path in sorted((settings().home / "ledger" / product).glob("*.json")):
+    for key in _keys(product, "*.json"):
         try:
-            found = files.read_json(path)
-            if found is not None and unreadable is not None and not found.keys() >= {"at", "stage", "state"}:
-                raise Unreadable(f"{path}: expected an event with at, stage and state, found {sorted(found)}")
+            event, where = objects.read_json(key), objects.where(key)
+            if event is not None and unreadable is not None and not event.keys() >= {"at", "stage", "state"}:
+                raise Unreadable(f"{where}: expected an event with at, stage and state, found {sorted(event)}")
+            if event is not None and unreadable is not None:
+                verdict.read(event.get("gates"), where)
         except Unreadable as error:
             if unreadable is None:
                 raise
             unreadable.append(str(error))
             continue
-        if found is not None:
-            yield found
+        if event is not None:
+            yield event
 
 
-def written_by(product: str, table: str, version: int) -> dict[str, Any] | None:
-    """The event of the stage that wrote this version of a table, None when the ledger has none."""
-    for path in sorted((settings().home / "ledger" / product).glob("*-COMPLETE-*.json"), reverse=True):
-        found = files.read_json(path) or {}
-        if (found.get("wrote") or {}).get(table) == version:
-            return found
+def written_by(product: Product, table: str, version: int) -> dict[str, Any] | None:
+    """The event of the stage that wrote this version of a table, None when the ledger has none.
+
+    Only events of the stages that write the table by the product's page are read, the newest first.
+    """
+    writers = [stage.name for stage in product.stages if table in stage.flows] or ["*"]
+    for key in reversed(_keys(product.name, *(f"*-{writer}-COMPLETE-*.json" for writer in writers))):
+        event = objects.read_json(key) or {}
+        if (event.get("wrote") or {}).get(table) == version:
+            return event
     return None
 
 
 def newest(product: str, stage: str, state: str) -> dict[str, Any] | None:
     """The newest event of a stage in that state, None when there is none."""
-    path = max((settings().home / "ledger" / product).glob(f"*-{stage}-{state}-*.json"), default=None)
-    return files.read_json(path) if path else None
+    return _newest(product, f"*-{stage}-{state}-*.json")
+
+
+def folder(product: str) -> str:
+    """The folder of a product's events, as a key's beginning."""
+    return f"ledger/{product}"
+
+
+def _newest(product: str, pattern: str) -> dict[str, Any] | None:
+    key = max(_keys(product, pattern), default=None)
+    return objects.read_json(key) if key else None
+
+
+def _keys(product: str, *patterns: str) -> list[str]:
+    """The keys of events whose names fit one of the patterns, oldest first."""
+    keys = objects.keys(folder(product))
+    return [key for key in keys if any(fnmatchcase(key.rpartition("/")[2], pattern) for pattern in patterns)]

@@ -6,10 +6,11 @@ place. An object is written whole or not at all. `create` never overwrites, and 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,11 +34,15 @@ class Changed(Conflict):
 
 @dataclass(frozen=True)
 class Object:
-    """An object as it was read. `where` is its path or URL for messages, `etag` names this version of its content."""
+    """An object as it was read.
+
+    `where` is its path or URL for messages, `etag` names this version of its content, `written_at` is UTC.
+    """
 
     where: str
     content: bytes
     etag: str
+    written_at: datetime
 
     @property
     def text(self) -> str:
@@ -49,13 +54,7 @@ class Object:
 
     def json(self) -> dict[str, Any]:
         """The JSON object that it holds. Raises Unreadable, a ValueError, when it holds none."""
-        try:
-            value = json.loads(self.content)
-        except ValueError as error:  # bytes that are no UTF-8 raise one too
-            raise Unreadable(f"{self.where}: expected a JSON object, found no JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise Unreadable(f"{self.where}: expected a JSON object, found {type(value).__name__}")
-        return value
+        return files.json_object(self.content, self.where)
 
 
 class Store(Protocol):
@@ -63,9 +62,11 @@ class Store(Protocol):
 
     def where(self, key: str) -> str: ...
     def read(self, key: str) -> Object | None: ...
-    def create(self, key: str, text: str) -> str: ...
-    def replace(self, key: str, text: str, if_match: str | None) -> str: ...
+    def create(self, key: str, content: bytes) -> str: ...
+    def replace(self, key: str, content: bytes, if_match: str | None) -> str: ...
+    def delete(self, key: str) -> None: ...
     def keys(self, prefix: str, after: str | None) -> list[str]: ...
+    def changed_at(self, prefix: str) -> int | None: ...
 
 
 def where(key: str) -> str:
@@ -83,7 +84,12 @@ def create(key: str, text: str) -> str:
 
     An answer that gets lost is asked for again: the object counts as created when it holds exactly `text`.
     """
-    return _store().create(_checked(key), text)
+    return create_bytes(key, text.encode())
+
+
+def create_bytes(key: str, content: bytes) -> str:
+    """`create` for content that is no text."""
+    return _store().create(_checked(key), content)
 
 
 def replace(key: str, text: str, if_match: str | None = None) -> str:
@@ -93,7 +99,17 @@ def replace(key: str, text: str, if_match: str | None = None) -> str:
     Without it the object is overwritten or created: only for one writer at a time, such as the holder of a lease.
     A key is written one way or the other, never both: on files only those that compare wait for each other.
     """
-    return _store().replace(_checked(key), text, if_match)
+    return replace_bytes(key, text.encode(), if_match)
+
+
+def replace_bytes(key: str, content: bytes, if_match: str | None = None) -> str:
+    """`replace` for content that is no text."""
+    return _store().replace(_checked(key), content, if_match)
+
+
+def delete(key: str) -> None:
+    """Removes the object; none under that key is what was wanted. Only for requests and marks, never for a record."""
+    _store().delete(_checked(key))
 
 
 def keys(prefix: str, after: str | None = None) -> list[str]:
@@ -103,6 +119,12 @@ def keys(prefix: str, after: str | None = None) -> list[str]:
     """
     listed = _store().keys(_checked(prefix.rstrip("/")), after)
     return sorted(key for key in listed if after is None or key > after)
+
+
+def changed_at(prefix: str) -> int | None:
+    """When an object in the folder `prefix` was last created or removed, in ns since 1970: on files, which tell it for
+    one look at the folder. None in a bucket, which does not know, and for a folder that is not there."""
+    return _store().changed_at(_checked(prefix))
 
 
 def read_json(key: str) -> dict[str, Any] | None:
@@ -147,30 +169,42 @@ class Files:
 
     def read(self, key: str) -> Object | None:
         try:
-            content = (self.folder / key).read_bytes()
+            with (self.folder / key).open("rb") as file:
+                written = os.fstat(file.fileno()).st_mtime
+                content = file.read()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
-        return Object(self.where(key), content, files.sha256(content))
+        return Object(self.where(key), content, files.sha256(content), datetime.fromtimestamp(written, UTC))
 
-    def create(self, key: str, text: str) -> str:
+    def create(self, key: str, content: bytes) -> str:
         try:
-            files.create_once(self.folder / key, text)
+            files.create_once(self.folder / key, content)
         except FileExistsError:
             raise Exists(exists_message(self.where(key))) from None
-        return files.sha256(text.encode())
+        return files.sha256(content)
 
-    def replace(self, key: str, text: str, if_match: str | None) -> str:
+    def replace(self, key: str, content: bytes, if_match: str | None) -> str:
         path = self.folder / key
         if if_match is None:
-            files.write_whole(path, text)
+            files.write_whole(path, content)
         else:
             # A file system has no conditional rename: of those that compare first, this lock lets one in at a time.
             with files.locked(path.with_name(f".{path.name}.lock"), wait=True):
                 current = self.read(key)
                 if current is None or current.etag != if_match:
                     raise Changed(changed_message(self.where(key)))
-                files.write_whole(path, text)
-        return files.sha256(text.encode())
+                files.write_whole(path, content)
+        return files.sha256(content)
+
+    def delete(self, key: str) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (self.folder / key).unlink()
+
+    def changed_at(self, prefix: str) -> int | None:
+        try:
+            return (self.folder / prefix).stat().st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def keys(self, prefix: str, after: str | None) -> list[str]:
         return list(self._below(prefix))

@@ -1,19 +1,26 @@
 """Releases: numbered manifests that say which version of every table is in force.
 
-A release is created once, under the next number, and never changed: on files with put-if-absent, so that of two
-runs that publish at once one wins and the other is told. Consumers read tables at a release, never "latest".
+A release is created once, under the next number (`releases/<product>/<number>.json`), and never changed: by
+put-if-absent, so that of two runs that publish at once one wins and the other is told. Consumers read tables at a
+release, never "latest".
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from plumbline import files
+from plumbline import verdict
 from plumbline.errors import Conflict, PlumblineError, Unreadable
-from plumbline.settings import settings
+from plumbline.state import objects
+from plumbline.verdict import Verdict
+
+if TYPE_CHECKING:
+    from plumbline.state.leases import Lease
+
+NUMBERED = re.compile(r".*/(\d+)\.json")
 
 
 class ReleaseError(PlumblineError):
@@ -34,7 +41,7 @@ class Release:
     as_of: date
     base: int | None
     tables: dict[str, int]
-    gates: dict[str, Any]
+    gates: dict[str, Verdict]
     code_sha: str
     lock_hash: str
     run_id: str
@@ -44,6 +51,10 @@ class Release:
     undoes: list[int] = field(default_factory=list)
     restores: int | None = None
     why: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The manifest as its file holds it."""
+        return asdict(self) | {"gates": verdict.as_dicts(self.gates)}
 
     def version(self, table: str) -> int:
         """The released version of a table. Raises ReleaseError when this release does not name it."""
@@ -57,7 +68,8 @@ class Release:
 
 def numbers(product: str) -> list[int]:
     """The numbers of all releases, in order."""
-    return sorted(int(path.stem) for path in _folder(product).glob("[0-9]*.json"))
+    found = (NUMBERED.fullmatch(name) for name in objects.keys(f"releases/{product}"))
+    return sorted(int(number[1]) for number in found if number)
 
 
 def in_force(product: str) -> Release | None:
@@ -78,41 +90,52 @@ def required(product: str, number: int | None = None) -> Release:
 
 def read(product: str, number: int) -> Release:
     """One release. Raises ReleaseError when it does not exist, Unreadable when its file holds none."""
-    found = files.read_json(_path(product, number))
+    found = objects.read_json(key(product, number))
     if found is None:
         raise ReleaseError(f"{product} has no release {number}; it has {numbers(product) or 'none'}")
     try:
-        return Release(**{**found, "as_of": date.fromisoformat(found["as_of"])})
+        gates = verdict.read(found["gates"], "gates")
+        return Release(**{**found, "as_of": date.fromisoformat(found["as_of"]), "gates": gates})
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(
-            f"{_path(product, number)}: expected a release's manifest, found another object: {error}"
+            f"{objects.where(key(product, number))}: expected a release's manifest, found another object: {error}"
         ) from None
 
 
-def publish(release: Release) -> None:
-    """Puts a release in force, if its base still is. Raises Conflict when another one came in between."""
+def key(product: str, number: int) -> str:
+    """The key of a release's object."""
+    return f"releases/{product}/{number:06d}.json"
+
+
+def publish(release: Release, lease: Lease | None = None) -> None:
+    """Puts a release in force, if its base still is. Raises Conflict when another one came in between.
+
+    `lease` is the run's: LeaseLost, a Conflict, is raised when its holder was frozen or cut off and does not hold it
+    any more. Without one, only the base is checked: for releases that no run makes.
+    """
     known = numbers(release.product)
     current = known[-1] if known else None
+    if lease is not None:
+        lease.check()  # as late as can be; and before the base, which a successor moves
     if current != release.base:
         raise Conflict(_superseded(release, current))
     try:
-        files.create_once(_path(release.product, release.release_id), files.dumps(asdict(release)))
-    except FileExistsError:
+        objects.create_json(key(release.product, release.release_id), release.as_dict())
+    except objects.Exists:
         raise Conflict(_superseded(release, release.release_id)) from None
 
 
 def diff(before: Release, after: Release) -> dict[str, list[Any]]:
     """Field → its value in each, where they differ; tables and gates by their names, None where one is not named."""
     found: dict[str, list[Any]] = {}
-    for name, then in asdict(before).items():
-        now = getattr(after, name)
+    for name, then, now in ((one.name, getattr(before, one.name), getattr(after, one.name)) for one in fields(before)):
         if isinstance(then, dict):
-            for key in sorted({*then, *now}):
+            for each in sorted({*then, *now}):
                 pair = [
-                    side[key]["verdict"] if name == "gates" and key in side else side.get(key) for side in (then, now)
+                    side[each].verdict if name == "gates" and each in side else side.get(each) for side in (then, now)
                 ]
                 if pair[0] != pair[1]:
-                    found[f"{name}.{key}"] = pair
+                    found[f"{name}.{each}"] = pair
         elif then != now:
             found[name] = [then, now]
     return found
@@ -123,11 +146,3 @@ def _superseded(release: Release, current: int | None) -> str:
         f"{release.product}: release {current} was published since this run pinned release {release.base}; "
         "nothing was changed. Run again from `plumb ingest`."
     )
-
-
-def _folder(product: str) -> Path:
-    return settings().home / "releases" / product
-
-
-def _path(product: str, number: int) -> Path:
-    return _folder(product) / f"{number:06d}.json"

@@ -73,16 +73,31 @@ class Bucket:
                 if _code(error) == "NoSuchBucket":
                     raise
                 return None
-            return Object(self.where(key), bytes(found.bytes()), found.meta["e_tag"] or "")
+            return Object(self.where(key), bytes(found.bytes()), found.meta["e_tag"] or "", found.meta["last_modified"])
 
         return self._persist(f"{self.where(key)} was not read", get)
 
-    def create(self, key: str, text: str) -> str:
-        return self._put(key, text.encode(), "create", Exists(exists_message(self.where(key))))
+    def create(self, key: str, content: bytes) -> str:
+        return self._put(key, content, "create", Exists(exists_message(self.where(key))))
 
-    def replace(self, key: str, text: str, if_match: str | None) -> str:
+    def replace(self, key: str, content: bytes, if_match: str | None) -> str:
         refusal = Changed(changed_message(self.where(key)))
-        return self._put(key, text.encode(), "overwrite" if if_match is None else _version(if_match), refusal)
+        return self._put(key, content, "overwrite" if if_match is None else _version(if_match), refusal)
+
+    def delete(self, key: str) -> None:
+        import obstore
+
+        def remove() -> None:
+            try:
+                obstore.delete(self.store, key)
+            except FileNotFoundError as error:  # a server may say so, S3 does not
+                if _code(error) == "NoSuchBucket":
+                    raise
+
+        self._persist(f"it is not known whether {self.where(key)} was deleted", remove)
+
+    def changed_at(self, prefix: str) -> int | None:
+        return None
 
     def keys(self, prefix: str, after: str | None) -> list[str]:
         import obstore

@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from plumbline import clock, files
+from plumbline import clock
 from plumbline.lake import tables as lake
-from plumbline.settings import settings
+from plumbline.state import leases
+from products.churn import CHURN
 from serving import outcome_log
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def append(rows: list[dict[str, Any]], new: bool = False) -> int:
     import pyarrow as pa
     from deltalake import write_deltalake
 
-    with files.locked(settings().home / "leases" / "outcomes.lock", wait=True):
+    with leases.hold(CHURN.name, "outcomes", "outcomes", wait=True):
         known, recorded_at = set() if new else _known(), clock.wall()
         added = [
             {**row, "recorded_at": recorded_at} for row in rows if (row["request_id"], row["customer_id"]) not in known

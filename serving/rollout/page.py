@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from plumbline import files
 from plumbline.display import figures, page
 from plumbline.settings import settings
+from plumbline.state import objects
 from products.churn import CHURN
 from serving.rollout import state
 
@@ -20,9 +20,8 @@ COLORS = {"Healthy": "good", "Aborted": "bad"}
 
 
 def write() -> Path:
-    """Writes `<home>/report/rollouts.html` from `<home>/rollouts/`; its path."""
-    folder = state.folder()
-    told = [files.read_json(path) or {} for path in sorted(folder.glob("[0-9]*.json"))[::-1][:SHOWN]]
+    """Writes `<home>/report/<product>/rollouts.html` from what drivers left; its path."""
+    told = [objects.read_json(key) or {} for key in state.keys()[::-1][:SHOWN]]
     return page.write(
         settings().home / "report" / CHURN.name / "rollouts.html",
         "rollout.html",

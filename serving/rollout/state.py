@@ -1,23 +1,27 @@
-"""What a rollout is at, as a file: `<home>/rollouts/<product>/<number>.json`, whole at any moment.
+"""What a rollout is at, as an object: `rollouts/<product>/<number>.json`, whole at any moment.
 
-The newest is the current one.
-Only the driver writes it, and it holds a lock while it lives, which the kernel opens when it dies: so a rollout that
-says Progressing and whose lock is free was left by a killed driver. Others ask it for something by a file of their own.
+The newest is the current one. Only the driver writes it. It holds a file lock while it lives, which the kernel opens
+when it dies: so a rollout that says Progressing and whose lock is free was left by a killed driver. The lock is this
+machine's, for so are the driver and the two predictors between which it divides requests. Others ask the driver for
+something by an object of their own.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from plumbline import clock, files
 from plumbline.errors import Conflict
 from plumbline.settings import settings
+from plumbline.state import objects
 from products.churn import CHURN
 
 Phase = Literal["Progressing", "Paused", "Promoting", "Healthy", "Aborted"]
 ACTIVE: tuple[Phase, ...] = ("Progressing", "Paused", "Promoting")
+FOLDER, ASKED = f"rollouts/{CHURN.name}", "rollout/asked.json"
+NUMBERED = re.compile(r".*/\d+\.json")
 ABORT, PROMOTE, FULL, REPLACE = "abort", "promote", "full", "replace"
 """What can be asked of a driver: weights back; go on from a pause; skip what is left; another version instead."""
 
@@ -49,24 +53,23 @@ class Status:
 
     def save(self) -> None:
         """Writes it whole, in one step."""
-        files.write_whole(folder() / f"{self.number:04d}.json", files.dumps(asdict(self)))
+        objects.replace_json(f"{FOLDER}/{self.number:04d}.json", asdict(self))
 
 
-def folder() -> Path:
-    """Where rollouts are told of."""
-    return settings().home / "rollouts" / CHURN.name
+def keys() -> list[str]:
+    """The keys of all rollouts, oldest first."""
+    return [key for key in objects.keys(FOLDER) if NUMBERED.fullmatch(key)]
 
 
 def everyone() -> list[Status]:
-    """All rollouts of this home, oldest first."""
-    found = (files.read_json(path) for path in sorted(folder().glob("[0-9]*.json")))
-    return [Status(**told) for told in found if told is not None]
+    """All rollouts, oldest first."""
+    return [Status(**told) for told in map(objects.read_json, keys()) if told is not None]
 
 
 def newest() -> Status | None:
     """The current or last rollout, None before the first."""
-    paths = sorted(folder().glob("[0-9]*.json"))
-    told = files.read_json(paths[-1]) if paths else None
+    known = keys()
+    told = objects.read_json(known[-1]) if known else None
     return Status(**told) if told is not None else None
 
 
@@ -92,12 +95,12 @@ def driven() -> bool:
 
 def ask(what: str, **more: str) -> None:
     """Asks the living driver for something; it looks a few times a second."""
-    files.write_whole(_asked(), files.dumps({"what": what, **more}))
+    objects.replace_json(ASKED, {"what": what, **more})
 
 
 def asked() -> dict[str, Any] | None:
     """What was asked, once; None mostly."""
-    found = files.read_json(_asked())
+    found = objects.read_json(ASKED)
     if found is not None:
         forget()
     return found
@@ -105,8 +108,4 @@ def asked() -> dict[str, Any] | None:
 
 def forget() -> None:
     """Drops what was asked of an earlier driver."""
-    _asked().unlink(missing_ok=True)
-
-
-def _asked() -> Path:
-    return settings().home / "rollout" / "asked.json"
+    objects.delete(ASKED)

@@ -15,7 +15,7 @@ import pytest
 from plumbline import clock, files, provenance
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
-from plumbline.state import ledger
+from plumbline.state import ledger, objects, trainings
 from plumbline.state.releases import ReleaseError
 from products.churn import CHURN
 from tests.training.churn import made_up_shop as made
@@ -45,7 +45,7 @@ def rewrite(change: Change, *more: str, kind: pa.DataType | None = None) -> None
     kinds = {name: data.rows.schema.field(name).type for name in data.features}
     kinds |= dict.fromkeys(more, kind or pa.float32())
     rows = canonical.table(change(data.rows.to_pandas()), canonical.schema(kinds))
-    canonical.write(rows, datasets.folder(1) / "dataset.parquet")
+    objects.replace_bytes(datasets.key(1, trainings.ROWS), canonical.to_parquet(rows))
     about = {**data.about, "content_hash": canonical.content_hash(rows), "features": list(kinds)}
     files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
 

@@ -1,6 +1,6 @@
 """The training dataset of a release: who was observed when, what was knowable then, and who churned.
 
-`<home>/training/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
+`training/<product>/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
 `dataset.json` beside it says what they are: a name, the content hash, every version they were made from.
 """
 
@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files, provenance
+from plumbline import clock, provenance
 from plumbline import observed as seen
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.progress import say
-from plumbline.state import releases
+from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
 from products.churn import CHURN
 from training import canonical, point_in_time
 from training.churn import labels, split
-from training.datasets import folder, parquet, working
+from training.datasets import key, working
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,12 +34,16 @@ def build(release: int | None = None) -> dict[str, Any]:
     """
     found = releases.required(PRODUCT, release)
     with working("dataset"):
-        about = files.read_json(folder(found.release_id) / "dataset.json")
-        if about is not None and about["code_sha"] == provenance.code_sha() and parquet(found.release_id).exists():
+        about = objects.read_json(key(found.release_id, trainings.ABOUT))
+        if (
+            about is not None
+            and about["code_sha"] == provenance.code_sha()
+            and objects.read(key(found.release_id, trainings.ROWS))
+        ):
             return _told("unchanged", about)
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "dataset", "release_id": found.release_id}
         about = stage.recorded(CHURN, head, lambda: _build(found))
-        files.write_whole(folder(found.release_id) / "dataset.json", files.dumps(about))
+        objects.replace_json(key(found.release_id, trainings.ABOUT), about)
         return _told("done", about)
 
 
@@ -63,7 +67,7 @@ def _build(release: Release) -> dict[str, Any]:
     answer["is_test"] = answer["event_timestamp"] == point_in_time.end_of(observed.test)
     inputs = point_in_time.model_inputs(store, service)
     rows = canonical.table(answer, canonical.schema(inputs))
-    canonical.write(rows, parquet(release.release_id))
+    objects.replace_bytes(key(release.release_id, trainings.ROWS), canonical.to_parquet(rows))
     digest = canonical.content_hash(rows)
     dataset_id = f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}"
     counts = _counts(answer, None)

@@ -1,22 +1,20 @@
 """A dataset's leaky twin: the mistake that point-in-time joins exist for, made on purpose and measured.
 
 The same customers, days, labels and split; but every observation takes the customer's newest feature row of the
-release, as a plain join on the customer does. It lies in `<home>/training/<release_id>-leaky/`, is scored by the same
+release, as a plain join on the customer does. It is `training/<product>/<release_id>-leaky/`, is scored by the same
 model as the honest one, judged by the leakage gates, and never logged or registered.
 """
 
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, observed, provenance
+from plumbline import observed, provenance, verdict
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.progress import say
-from plumbline.settings import settings
-from plumbline.state import releases
+from plumbline.state import objects, releases, trainings
 from products.churn import CHURN
 from training import canonical, datasets, evaluate, point_in_time
 from training.churn import model
@@ -40,13 +38,13 @@ def build(release: int | None = None) -> dict[str, Any]:
     number = releases.required(PRODUCT, release).release_id
     with datasets.working("leaky_twin"):
         honest = datasets.load(number)
-        found = files.read_json(folder(number) / "dataset.json")
+        found = objects.read_json(key(number, trainings.ABOUT))
         made_from = (honest.about["content_hash"], provenance.code_sha())
         if found is not None and (found["twin_of"], found["code_sha"]) == made_from:
             return {"state": "unchanged", **found}
         head = {"run_id": f"{PRODUCT}-training-{number}-leaky", "stage": "leaky_twin", "twin_of": number}
         found = stage.recorded(CHURN, head, lambda: _build(honest, number))
-        files.write_whole(folder(number) / "dataset.json", files.dumps(found))
+        objects.replace_json(key(number, trainings.ABOUT), found)
         return {"state": "done", **found}
 
 
@@ -56,9 +54,9 @@ def twin(honest: Dataset) -> Dataset:
     return Dataset({**honest.about, "content_hash": canonical.content_hash(rows)}, rows)
 
 
-def folder(release_id: int) -> Path:
-    """Where the twin of a release's dataset is."""
-    return settings().home / "training" / PRODUCT / f"{release_id}-leaky"
+def key(release_id: int, name: str) -> str:
+    """The key of an object of the twin of a release's dataset."""
+    return datasets.key(f"{release_id}-leaky", name)
 
 
 def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
@@ -70,17 +68,15 @@ def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
     for name, metrics in found["scores"].items():
         told.add_row(name.replace("_", " "), *(f"{metrics[shown]:.4f}" for shown in SHOWN))
     console.print(told)
-    for name, gate in judged["gates"].items():
-        color = "red" if gate["verdict"] == "failed" else "green"
-        console.print(
-            f"  [{color}]{gate['verdict']}[/{color}] {name}" + "".join(f"\n    {f}" for f in gate["failed"][:3])
-        )
+    for name, gate in verdict.read(judged["gates"], found["dataset_id"]).items():
+        color = "green" if gate.passed else "red"
+        console.print(f"  [{color}]{gate.verdict}[/{color}] {name}" + "".join(f"\n    {f}" for f in gate.failed[:3]))
     console.print("  The twin is never registered; `plumb train` takes no dataset that a gate failed on.")
 
 
 def _build(honest: Dataset, number: int) -> dict[str, Any]:
     made = twin(honest)
-    canonical.write(made.rows, folder(number) / "dataset.parquet")
+    objects.replace_bytes(key(number, trainings.ROWS), canonical.to_parquet(made.rows))
     scores = {"point_in_time": _scored(honest), "leaky_twin": _scored(made)}
     dataset_id = f"{honest.about['dataset_id']}-leaky"
     observed.wrote(CHURN.dataset, dataset_id, len(made.rows))

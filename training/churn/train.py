@@ -1,7 +1,7 @@
 """Training: one model and two baselines on a release's dataset, everything about them in one MLflow run.
 
-`<home>/training/<release_id>/run.json` names the run. The same dataset and code again change nothing, unless MLflow no
-longer holds the booster that was trained.
+`training/<product>/<release_id>/run.json` names the run. The same dataset and code again change nothing, unless MLflow
+no longer holds the booster that was trained.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import date
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, provenance
@@ -19,7 +18,7 @@ from plumbline.pipeline import stage
 from plumbline.progress import say
 from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
-from plumbline.state import releases
+from plumbline.state import objects, releases, trainings
 from products.churn import CHURN
 from training import audit, datasets, evaluate, tracking
 from training.churn import baselines, dataset, labels, model, plots
@@ -50,29 +49,29 @@ def train(release: int | None = None) -> dict[str, Any]:
         audit.refuse_holes(found.release_id)
         audit.require_passed(found.release_id)
         mlflow_client = tracking.client()
-        run = files.read_json(path(found.release_id))
+        run = objects.read_json(key(found.release_id))
         if run is not None and _current(run, data) and _exists(mlflow_client, run["mlflow_run_id"]):
             if _whole(run):
                 return _told("unchanged", run)
             say(f"{run['model_uri']} is not what was trained any more: training again")
         head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "train", "release_id": found.release_id}
         run = stage.recorded(CHURN, head, lambda: _train(mlflow_client, data))
-        files.write_whole(path(found.release_id), files.dumps(run))
+        objects.replace_json(key(found.release_id), run)
         return _told("done", run)
 
 
 def load_run(release_id: int) -> dict[str, Any]:
     """What run.json says. Raises TrainingError when the release has no trained model."""
-    run = files.read_json(path(release_id))
+    run = objects.read_json(key(release_id))
     if run is None:
         raise TrainingError(f"no model of release {release_id} yet: run `plumb train --release {release_id}` first")
     seen.read(CHURN.runs, run["mlflow_run_id"])
     return run
 
 
-def path(release_id: int) -> Path:
-    """Where the run of a release is named."""
-    return datasets.folder(release_id) / "run.json"
+def key(release_id: int) -> str:
+    """The key of the object that names a release's run."""
+    return datasets.key(release_id, trainings.RUN)
 
 
 def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:

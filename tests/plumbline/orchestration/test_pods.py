@@ -139,9 +139,46 @@ def test_plain_settings_are_carried_over_and_secrets_are_references(pods: dict[s
         assert variables["PLUMBLINE_SIGNING_KEY"]["valueFrom"] == {"secretKeyRef": signing}
 
 
+IN_A_BUCKET = {
+    "PLUMBLINE_STATE": "s3://shop/state",
+    "PLUMBLINE_LAKE": "s3://shop/lake",
+    "PLUMBLINE_PODS_HOME_CLAIM": "",
+    "AWS_ENDPOINT_URL": "https://s3.internal",
+    "AWS_REGION": "eu-1",
+    "AWS_ACCESS_KEY_ID": "hunter2",
+    "AWS_SECRET_ACCESS_KEY": "hunter2",
+}
+
+
+def test_with_state_and_lake_in_an_object_store_pods_share_no_volume(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLUMBLINE_HOME", str(tmp_path))
+        for name, value in {**PODS, **SECRETS, **IN_A_BUCKET}.items():
+            patch.setenv(name, value)
+        settings.cache_clear()
+        lines = in_airflow.said(SCRIPT)
+    settings.cache_clear()
+    found = json.loads(next(line[4:] for line in lines if line.startswith("PODS")))
+    assert found and "hunter2" not in json.dumps(found)
+    for pod in found.values():
+        assert all(set(volume) == {"name", "emptyDir"} for volume in pod["spec"]["volumes"])
+        variables = {variable["name"]: variable for variable in container(pod)["env"]}
+        assert len(variables) == len(container(pod)["env"]), "no variable twice"
+        for name in ("PLUMBLINE_STATE", "PLUMBLINE_LAKE", "AWS_ENDPOINT_URL", "AWS_REGION"):
+            assert variables[name]["value"] == IN_A_BUCKET[name]
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            key = {"name": "plumbline-servers", "key": name, "optional": True}
+            assert variables[name]["valueFrom"] == {"secretKeyRef": key}
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        ({"PLUMBLINE_PODS_HOME_CLAIM": ""}, "PLUMBLINE_TASKS=pods needs PLUMBLINE_PODS_HOME_CLAIM too"),
+        (
+            {"PLUMBLINE_PODS_HOME_CLAIM": "", "PLUMBLINE_STATE": "s3://shop/state", "PLUMBLINE_LAKE": "/data/lake"},
+            "needs PLUMBLINE_PODS_HOME_CLAIM too",
+        ),
         ({"PLUMBLINE_PODS_IMAGE": "registry.internal/plumbline:latest"}, "PLUMBLINE_PODS_IMAGE: .*sha256"),
         ({"PLUMBLINE_PODS_NAMESPACE": "Churn"}, "PLUMBLINE_PODS_NAMESPACE"),
         ({"PLUMBLINE_PODS_MEMORY": "4 GB"}, "PLUMBLINE_PODS_MEMORY"),

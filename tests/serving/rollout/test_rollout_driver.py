@@ -44,7 +44,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def registry(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry whose champion is version 1; versions 1 and 2 answer well, 3 fails. Nothing was rolled out yet."""
     use_home(standing, monkeypatch)
-    shutil.rmtree(state.folder(), ignore_errors=True)
+    shutil.rmtree(standing / "rollouts", ignore_errors=True)
     for name in (launch.NAME, launch.CANARY_NAME):
         services.stop(name)
     made = Registry()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, files, provenance
 from plumbline.lake import tables as lake
-from plumbline.state import releases
+from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
 from training import canonical, datasets
 from training.churn import labels, split
@@ -134,7 +134,7 @@ def write_dataset(release_id: int, orders: pd.DataFrame) -> dict[str, Any]:
     frame["is_test"] = day - 1 == days_since_1970(observed.test)
     names = ("tenure_months", "orders_90d", "orders_total", "days_between_orders", "days_since_last_order")
     rows = canonical.table(frame, canonical.schema({name: pa.float32() for name in names}))
-    canonical.write(rows, datasets.folder(release_id) / "dataset.parquet")
+    objects.replace_bytes(datasets.key(release_id, trainings.ROWS), canonical.to_parquet(rows))
     about = {
         "dataset_id": f"churn-r{release_id}-test",
         "content_hash": canonical.content_hash(rows),

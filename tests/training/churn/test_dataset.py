@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.state import ledger
+from plumbline.state import ledger, objects, trainings
 from tests.training.churn.made_up_shop import WEEKLY, publish, simulate_orders, write_lake
 from training import canonical, datasets
 from training.churn import dataset
@@ -63,8 +63,7 @@ def test_a_dataset_that_was_tampered_with_is_refused(shop, shop_home: Path) -> N
     rows = datasets.load(1).rows
     flipped = [not value for value in rows["churned"].to_pylist()]
     place = rows.schema.get_field_index("churned")
-    canonical.write(
-        rows.set_column(place, rows.schema.field("churned"), pa.array(flipped)), datasets.folder(1) / "dataset.parquet"
-    )
+    other = rows.set_column(place, rows.schema.field("churned"), pa.array(flipped))
+    objects.replace_bytes(datasets.key(1, trainings.ROWS), canonical.to_parquet(other))
     with pytest.raises(TrainingError, match=r"is not the dataset that dataset\.json describes"):
         datasets.load(1)
