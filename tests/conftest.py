@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from tests.serving.made_home import _home_settings, made_home, serving_home
 __all__ = ["_home_settings", "bucket_state", "made_home", "s3_server", "serving_home"]
 
 NOW = "1998-07-01T00:00:00Z"
+
+_Homes = Callable[[str, Callable[[], object]], Path]
+HomeAs = Callable[[str, Callable[[], object]], object]
 
 # Here and not in a fixture: hypothesis asks when a test module is collected, and would write into the repository.
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".plumbline" / "cache" / "hypothesis")
@@ -41,6 +45,7 @@ def _terminated_cleanly() -> None:
 
 
 SERVER_FIXTURES = {"made_home", "postgres", "s3_server", "shop", "spark_home", "spark_s3_home"}
+SERVER_PARAMETERS = {"bucket", "postgres"}
 SERVER_PLACES = (
     "cluster",
     "dags",
@@ -64,7 +69,8 @@ SERVER_PLACES = (
     "validation/test_leakage_gates.py",
     "validation/test_parity.py",
 )
-"""Whose tests need a server or a JVM, or train models: whoever asks for one of these fixtures, and what is there."""
+"""Whose tests need a server or a JVM, or train models: whoever asks for one of these fixtures, is run with one of these
+parameters, or stands there."""
 
 LONGEST = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
 """The longest files, longest first: the workers of `make test` share tests by the file, and so end together."""
@@ -76,8 +82,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     places = [here / place for place in SERVER_PLACES]
     for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & SERVER_FIXTURES or any(item.path.is_relative_to(place) for place in places):
+        asked = SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        call = getattr(item, "callspec", None)
+        given = {value for value in (call.params.values() if call else ()) if isinstance(value, str)}
+        if asked or given & SERVER_PARAMETERS or any(item.path.is_relative_to(place) for place in places):
             item.add_marker("servers")
     rank = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
@@ -133,6 +141,30 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield use_home(tmp_path / "home", monkeypatch)
     monkeypatch.undo()  # whatever the test set
     _stop_all(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> _Homes:
+    """The home that `fill` leaves, made when it is first asked for by that name. Nobody works in it."""
+    made: dict[str, Path] = {}
+
+    def filled(name: str, fill: Callable[[], object]) -> Path:
+        if name not in made:
+            home = tmp_path_factory.mktemp("home") / "home"
+            with pytest.MonkeyPatch.context() as patch:
+                use_home(home, patch)
+                fill()
+            settings.cache_clear()
+            made[name] = home
+        return made[name]
+
+    return filled
+
+
+@pytest.fixture
+def home_as(home: Path, _homes: _Homes) -> HomeAs:
+    """Fills this test's home as `fill` would: it runs once for each name, and each test gets a copy of what it left."""
+    return lambda name, fill: shutil.copytree(_homes(name, fill), home, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")

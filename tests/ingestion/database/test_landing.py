@@ -18,15 +18,22 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release, publish
 from products.churn import CHURN
+from tests.conftest import HomeAs
 
 FIRST = date(1997, 1, 5)
 SECOND = date(1997, 1, 6)
 
 
 @pytest.fixture(autouse=True, params=["sqlite", "postgres"])
-def _ten_days(home: Path, request: pytest.FixtureRequest) -> None:
+def _ten_days(home_as: HomeAs, request: pytest.FixtureRequest) -> None:
     if request.param == "postgres":
         request.getfixturevalue("postgres_shop")
+        ten_days()
+    else:
+        home_as("ten days in the shop", ten_days)
+
+
+def ten_days() -> None:
     shop.load(until=date(1997, 1, 10))
 
 

@@ -24,6 +24,7 @@ from plumbline.pipeline import stage
 from plumbline.settings import settings
 from plumbline.state import ledger
 from products.churn import CHURN
+from tests.conftest import HomeAs
 
 DAY = date(1997, 1, 3)
 BAD = 900_001
@@ -38,8 +39,8 @@ GOOD = {
 
 
 @pytest.fixture
-def _three_days(home: Path) -> None:
-    shop.load(until=DAY)
+def _three_days(home_as: HomeAs) -> None:
+    home_as("three days in the shop", lambda: shop.load(until=DAY))
 
 
 def put(**wrong: object) -> None:

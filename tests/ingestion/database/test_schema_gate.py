@@ -25,14 +25,21 @@ from plumbline.settings import ROOT, settings
 from plumbline.state import ledger
 from plumbline.state.releases import Release, publish
 from products.churn import CHURN
+from tests.conftest import HomeAs
 
 FIRST, SECOND = date(1997, 1, 5), date(1997, 1, 6)
 
 
 @pytest.fixture(autouse=True, params=["sqlite", "postgres"])
-def _five_days_landed(home: Path, request: pytest.FixtureRequest) -> None:
+def _five_days_landed(home_as: HomeAs, request: pytest.FixtureRequest) -> None:
     if request.param == "postgres":
         request.getfixturevalue("postgres_shop")
+        five_days_landed()
+    else:
+        home_as("five days landed", five_days_landed)
+
+
+def five_days_landed() -> None:
     shop.load(until=SECOND)
     land(FIRST)
     release(FIRST, 1)

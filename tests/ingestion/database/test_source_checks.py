@@ -14,6 +14,7 @@ from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from products.churn import CHURN
+from tests.conftest import HomeAs
 
 DAY = date(1997, 1, 3)
 TABLES = {
@@ -25,9 +26,9 @@ GOOD = (900_001, 1, "1997-01-03", 1, 500, "1997-01-03 09:00:00")
 
 
 @pytest.fixture
-def lax(home: Path) -> sqlite3.Connection:
+def lax(home: Path, home_as: HomeAs) -> sqlite3.Connection:
     """Three days of real orders in tables without keys or constraints."""
-    shop.load(until=DAY)
+    home_as("three days in the shop", lambda: shop.load(until=DAY))
     database = sqlite3.connect(home / "shop.sqlite", isolation_level=None)
     for table, columns in TABLES.items():
         database.execute(f"ALTER TABLE {table} RENAME TO strict_{table}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,12 +17,17 @@ from plumbline.pipeline.undo import undo
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.releases import Release, ReleaseError
 from products.churn import CHURN
+from tests.conftest import HomeAs
 
 DAYS = [date(1997, 1, 4), date(1997, 1, 5), date(1997, 1, 6)]
 
 
 @pytest.fixture(autouse=True)
-def _three_releases(home: Path) -> None:
+def _three_releases(home_as: HomeAs) -> None:
+    home_as("three releases", three_releases)
+
+
+def three_releases() -> None:
     shop.load(until=DAYS[-1])
     for number, day in enumerate(DAYS, start=1):
         land(day)
