@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from feature_repo import feast_internals
+from feature_repo.feast_internals import row_fields
 from plumbline.product import Product
 
 if TYPE_CHECKING:
     import redis
-    from feast import FeatureStore, FeatureView
+    from feast import FeatureStore
 
 
 def held(project: str, client: redis.Redis) -> list[Any]:
@@ -23,13 +25,11 @@ def held(project: str, client: redis.Redis) -> list[Any]:
 
 def keys(store: FeatureStore, product: Product, customers: Iterable[int]) -> list[Any]:
     """The key of each customer, in their order."""
-    from feast.infra.online_stores.helpers import _redis_key
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
-    version = store.config.entity_key_serialization_version
     entities = (EntityKey(join_keys=[product.entity], entity_values=[Value(int64_val=number)]) for number in customers)
-    return [_redis_key(store.project, entity, entity_key_serialization_version=version) for entity in entities]
+    return [feast_internals.row_key(store, entity) for entity in entities]
 
 
 def sweep(store: FeatureStore, product: Product, client: redis.Redis, customers: list[int], *, fields_too: bool) -> int:
@@ -41,7 +41,7 @@ def sweep(store: FeatureStore, product: Product, client: redis.Redis, customers:
     gone = sorted(set(present) - set(keys(store, product, customers)))
     pipeline = client.pipeline(transaction=False)
     for key in gone:
-        pipeline.hdel(key, *_fields(store.get_feature_view(product.view)))
+        pipeline.hdel(key, *row_fields(store.get_feature_view(product.view)))
     pipeline.execute()
     if fields_too:
         _forget_undefined(store, product, client, sorted(set(present) - set(gone)))
@@ -50,7 +50,7 @@ def sweep(store: FeatureStore, product: Product, client: redis.Redis, customers:
 
 def _forget_undefined(store: FeatureStore, product: Product, client: redis.Redis, kept: list[Any]) -> None:
     views = [view for view in store.list_feature_views() if product.entity in view.join_keys]
-    defined = {field for view in views for field in _fields(view)}
+    defined = {field for view in views for field in row_fields(view)}
     pipeline = client.pipeline(transaction=False)
     for key in kept:
         pipeline.hkeys(key)
@@ -59,9 +59,3 @@ def _forget_undefined(store: FeatureStore, product: Product, client: redis.Redis
         if undefined := set(names) - defined:
             pipeline.hdel(key, *undefined)
     pipeline.execute()
-
-
-def _fields(view: FeatureView) -> list[Any]:
-    from feast.infra.online_stores.helpers import _mmh3
-
-    return [f"_ts:{view.name}".encode(), *(_mmh3(f"{view.name}:{feature.name}") for feature in view.features)]

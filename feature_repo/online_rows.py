@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from feature_repo import online_keys
+from feature_repo import feast_internals, online_keys
 from feature_repo import store as feature_store
 from plumbline.product import Product
 
@@ -27,8 +27,8 @@ class OnlineRows:
         defined = next(made for made in feature_store.definitions(product).DEFINITIONS if made.name == product.view)
         store = feature_store.open_store(product)
         self._view, self._entity = store.get_feature_view(product.view), product.entity
-        self._provider, self._config = store._get_provider(), store.config
-        self._redis = self._provider.online_store._get_client(self._config.online_store)
+        self._provider, self._config = feast_internals.provider(store), store.config
+        self._redis = feast_internals.redis_client(store)
         self.names = [field.name for field in self._view.features]
         self.ttl: timedelta = self._view.ttl
         self.defined_ttl: timedelta = defined.ttl

@@ -9,17 +9,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from feature_repo import feast_internals
 from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.servers import online_store
 from products.churn import CHURN
 from serving.errors import Refused, ServingError
 from serving.service_read import ServiceRead
-
-if TYPE_CHECKING:
-    from feast import FeatureStore
 
 RELEASE = "release_id"
 TIMEOUT = 1.0
@@ -163,16 +161,12 @@ class OnlineFeatures:
                 "Run `plumb materialize`, which applies the definitions."
             ) from None
         store.config.online_store.connection_string += f",socket_timeout={TIMEOUT},socket_connect_timeout={TIMEOUT}"
-        self._redis = _online(store)._get_client(store.config.online_store)
+        self._redis = feast_internals.redis_client(store)
         # One more try for a pooled connection that was cut; none after a timeout, which has cost its second already.
         self._redis.set_retry(Retry(NoBackoff(), 1, supported_errors=(LostConnection,)))
         self.errors: tuple[type[Exception], ...] = (RedisError, OSError)
         self._service, self._address, self.names = service, address, service.names
         self._project = store.project.encode()
-
-
-def _online(store: FeatureStore) -> Any:
-    return store._get_provider().online_store
 
 
 def _summary(what: str, reasons: dict[int, str]) -> str:

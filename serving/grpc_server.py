@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from concurrent import futures
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady  # noqa: TID253 (imported by the server alone)
-from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc  # noqa: TID253
 from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor  # noqa: TID253
-from kserve.protocol.grpc.server import GRPCServer  # noqa: TID253
-from kserve.protocol.grpc.servicer import InferenceServicer  # noqa: TID253
 from kserve.protocol.infer_type import InferRequest  # noqa: TID253
 
-from plumbline.errors import ServiceUnavailable
 from plumbline.metrics import instrument
 from serving.errors import Refused
+from serving.kserve_internals import AddressGrpc, Servicer
 
 LOG = logging.getLogger("plumbline.serving")
 LARGEST_MESSAGE = 1 << 20
@@ -32,30 +28,6 @@ NAMED = 50
 """Customers whose reasons fit into the trailing metadata, which HTTP/2 peers bound at 8 KiB."""
 
 
-class Grpc(GRPCServer):  # type: ignore[misc]
-    """KServe's gRPC server on one address instead of all, alone on its port."""
-
-    def __init__(self, host: str, port: int, **options: Any) -> None:
-        super().__init__(port, **options)
-        self._host = host
-
-    async def start(self, max_workers: int) -> None:
-        """Serves until stopped. Raises ServiceUnavailable when the port is taken."""
-        self._server = grpc.aio.server(
-            futures.ThreadPoolExecutor(max_workers=max_workers),
-            interceptors=(Interceptor(),),
-            options=[("grpc.max_receive_message_length", LARGEST_MESSAGE), ("grpc.so_reuseport", 0)],
-        )
-        servicer = Servicer(self._data_plane, self._model_repository_extension)
-        grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
-        try:
-            self._server.add_insecure_port(f"{self._host}:{self._port}")
-        except RuntimeError:
-            raise ServiceUnavailable(f"gRPC: cannot listen on {self._host}:{self._port}: is the port taken?") from None
-        await self._server.start()
-        await self._server.wait_for_termination()
-
-
 class Interceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
     """KServe's mapping for the calls that are not inference; a call that was aborted on purpose is no error."""
 
@@ -66,7 +38,7 @@ class Interceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
         await super().handle_exception(ex, *call)
 
 
-class Servicer(InferenceServicer):  # type: ignore[misc]
+class RefusingServicer(Servicer):
     """KServe's servicer; a refusal becomes a status code, its reasons a JSON object in the trailing metadata."""
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
@@ -106,9 +78,9 @@ class Servicer(InferenceServicer):  # type: ignore[misc]
             asked = InferRequest.from_grpc(request)
         except (InvalidInput, ValueError, TypeError, IndexError) as error:
             raise Refused(400, f"the request cannot be read: {error}") from None
-        if not await self._data_plane.model_ready(request.model_name, disable_predictor_health_check=True):
+        if not await self.data_plane.model_ready(request.model_name, disable_predictor_health_check=True):
             raise ModelNotReady(request.model_name)
-        answer, _ = await self._data_plane.infer(request=asked, headers=headers, model_name=request.model_name)
+        answer, _ = await self.data_plane.infer(request=asked, headers=headers, model_name=request.model_name)
         return answer.to_grpc()
 
 
@@ -120,3 +92,8 @@ async def _abort(context: Any, refused: Refused) -> None:
         reasons = {str(customer): why for customer, why in list(refused.customers.items())[:NAMED]}
         trailing.append(("customers", json.dumps(reasons)))
     await context.abort(CODES.get(refused.status, grpc.StatusCode.INTERNAL), str(refused), tuple(trailing))
+
+
+def server(host: str, port: int, **more: Any) -> AddressGrpc:
+    """KServe's gRPC server on that address, with this module's refusals."""
+    return AddressGrpc(host, port, RefusingServicer, [Interceptor()], LARGEST_MESSAGE, **more)

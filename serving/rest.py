@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from kserve import errors as kserve_errors  # noqa: TID253 (imported by the server alone)
 from kserve.protocol.dataplane import DataPlane  # noqa: TID253
-from kserve.protocol.rest.server import RESTServer  # noqa: TID253
 from kserve.protocol.rest.v2_datamodels import InferenceRequest  # noqa: TID253
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -24,6 +23,7 @@ from plumbline.metrics import instrument
 from serving import errors
 from serving.churn import requests
 from serving.errors import Refused
+from serving.kserve_internals import SocketRest
 
 LOG = logging.getLogger("plumbline.serving")
 
@@ -44,30 +44,6 @@ STATUS: Mapping[type[Exception], int] = {
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-
-class Rest(RESTServer):  # type: ignore[misc]
-    """KServe's REST server on a socket that is bound already, with this module's errors and edge."""
-
-    def __init__(self, bound: socket.socket, **options: Any) -> None:
-        super().__init__(http_port=bound.getsockname()[1], **options)
-        self._bound = bound
-        logging.getLogger("uvicorn.access").disabled = True  # the metrics count; a line a request would fill the disk
-
-    async def start(self) -> None:
-        """Serves until SIGTERM or SIGINT, and until the requests under way are answered."""
-        self.create_application()
-        await self._server.serve(sockets=[self._bound])
-
-    def _add_middlewares(self, app: FastAPI) -> None:
-        app.add_middleware(Edge)
-
-    def _add_exception_handlers(self, app: FastAPI) -> None:
-        app.add_exception_handler(Refused, _on_refused)
-        app.add_exception_handler(RequestValidationError, _on_invalid)
-        app.add_exception_handler(StarletteHTTPException, _on_http)
-        for kind in STATUS:
-            app.add_exception_handler(kind, _on_kserve)
 
 
 class Plane(DataPlane):  # type: ignore[misc]
@@ -221,3 +197,10 @@ def _problems(found: Any) -> str:
         if "bytes" not in problem["loc"]
     ]
     return "; ".join(told[:3]).lstrip(": ")[:300]
+
+
+def server(bound: socket.socket, **more: Any) -> SocketRest:
+    """KServe's REST server on that socket, with this module's errors and edge."""
+    logging.getLogger("uvicorn.access").disabled = True  # the metrics count; a line a request would fill the disk
+    handlers = {Refused: _on_refused, RequestValidationError: _on_invalid, StarletteHTTPException: _on_http}
+    return SocketRest(bound, Edge, {**handlers, **dict.fromkeys(STATUS, _on_kserve)}, **more)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,28 +104,20 @@ def _told(version: str, watch: observed.Watch) -> Iterator[None]:
 
 
 def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> None:
-    """Both servers in one event loop. uvicorn takes SIGTERM, drains, and raises it again, which drains gRPC."""
-    from kserve import ModelServer
+    """Both servers until SIGTERM, and until what is under way is answered."""
+    from serving import grpc_server, rest
+    from serving.kserve_internals import OneLoopServer
 
-    from serving.grpc_server import Grpc
-    from serving.rest import Plane, Rest
-
-    class Server(ModelServer):  # type: ignore[misc]
-        def start(self, models: list[Any]) -> None:
-            self._register_and_check_atleast_one_model_is_ready(models)
-            given = {"data_plane": self.dataplane, "model_repository_extension": self.model_repository_extension}
-            self._rest_server = Rest(bound, app="kserve.model_server:app", grace_period=GRACE, **given)
-            self._grpc_server = Grpc(host, grpc_port, kwargs={}, grace_period=GRACE, **given)
-            self.servers = [self._rest_server.start(), self._grpc_server.start(self.max_threads)]
-            self.register_signal_handler()
-            asyncio.run(self._serve())
-
-    server = Server(workers=1, enable_latency_logging=False, access_log_format=None)
+    server = OneLoopServer(workers=1, enable_latency_logging=False, access_log_format=None)
     for chatty in ("kserve", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's own use of FastAPI
-    server.dataplane = Plane(model_registry=server.registered_models)
-    server.start([predictor])
+    server.dataplane = rest.Plane(model_registry=server.registered_models)
+    server.serve(
+        predictor,
+        partial(rest.server, bound, grace_period=GRACE),
+        partial(grpc_server.server, host, grpc_port, grace_period=GRACE),
+    )
 
 
 def _bind(host: str, port: int, option: str) -> socket.socket:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from feature_repo import feast_internals
+
 if TYPE_CHECKING:
     from feast import FeatureStore
 
@@ -40,7 +42,7 @@ class ServiceRead:
                 needed.setdefault(source.name, []).extend(feature.name for feature in source.features)
         self._views = [(store.get_feature_view(view), list(dict.fromkeys(names))) for view, names in needed.items()]
         self.ttl: dict[str, timedelta | None] = {view.name: view.ttl for view, _ in self._views}
-        self._provider, self._config = store._get_provider(), store.config
+        self._provider, self._config = feast_internals.provider(store), store.config
 
     def stored(self, customers: list[int]) -> tuple[Columns, dict[str, list[datetime | None]]]:
         """The stored features as columns, missing as None; and by view the time of each customer's row, None for no

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.database import quarantine, source_checks, source_schema
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.source_checks import LOOKBACK, Window
+from ingestion.database.sqlalchemy_internals import same_kind
 from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED
@@ -133,7 +134,7 @@ def rows_to_keep(
     ]
     query = sa.select(*chosen).select_from(sa.table(table))
     kind = shown.types[table].get(RECORDED)
-    if kind is not None and kind._type_affinity is sa.DateTime:
+    if kind is not None and same_kind(kind, sa.DateTime()):
         stamp: sa.ColumnElement[Any] = sa.column(RECORDED)
         unreadable: sa.ColumnElement[bool] = stamp.is_(None)
         if connection.dialect.name == "sqlite":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.database import source_checks
 from ingestion.database.source import ShopError, column_type, connected, engine
+from ingestion.database.sqlalchemy_internals import same_kind
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.diff import Difference
 from plumbline.product import Product
@@ -81,7 +82,7 @@ def _of_table(table: str, found: Seen, before: dict[str, list[Any]]) -> list[Dif
     for column in contract.columns.values():
         wanted = column_type(column)
         if column.name not in served:
-            alike = [n for n, kind in added.items() if kind._type_affinity is wanted._type_affinity]
+            alike = [n for n, kind in added.items() if same_kind(kind, wanted)]
             expected = "" if (now := contract.accepted(column.name)) == (column.name,) else f", since then {now[0]}"
             guess = f"; {alike[0]} is new and of its kind: a rename that nobody announced?" if len(alike) == 1 else ""
             guess = _unheeded(contract, column.name) or guess
@@ -96,7 +97,7 @@ def _of_table(table: str, found: Seen, before: dict[str, list[Any]]) -> list[Dif
             continue
         name = served[column.name]
         kind, nullable = there[name]
-        if kind._type_affinity is not wanted._type_affinity:
+        if not same_kind(kind, wanted):
             told.append(
                 Difference(
                     dataset,

@@ -170,16 +170,16 @@ def read_or_none(features: Any) -> Any:
 
 def test_a_read_asks_for_as_much_the_hundredth_time(features: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Feast's store adds the row's time to the list of features that it is given: one that is kept would grow."""
+    from redis.client import Pipeline
+
     asked: list[int] = []
-    pipeline = features._redis.pipeline
+    hmget = Pipeline.hmget
 
-    def counted(*given: Any, **named: Any) -> Any:
-        opened = pipeline(*given, **named)
-        hmget = opened.hmget
-        opened.hmget = lambda key, fields: (asked.append(len(fields)), hmget(key, fields))[1]
-        return opened
+    def counted(pipeline: Any, key: Any, fields: Any) -> Any:
+        asked.append(len(fields))
+        return hmget(pipeline, key, fields)
 
-    monkeypatch.setattr(features._redis, "pipeline", counted)
+    monkeypatch.setattr(Pipeline, "hmget", counted)
     for _ in range(100):
         features.read([FULL])
     assert len(asked) == 100 and len(set(asked)) == 1

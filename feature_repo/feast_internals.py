@@ -1,0 +1,41 @@
+"""The names of Feast that are not public and that plumbline uses, here and nowhere else.
+
+Feast has no public way to its Redis client, to a key or a field as they lie in Redis, or to the provider that reads
+rows without building a response message. A test fails when Feast's version is another than VERSION.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from feast import FeatureStore, FeatureView
+
+VERSION = "0.67.0"
+"""The Feast whose code was read for this."""
+
+
+def provider(store: FeatureStore) -> Any:
+    """What reads and writes the online store: its `online_read` gives decoded rows."""
+    return store._get_provider()
+
+
+def redis_client(store: FeatureStore) -> Any:
+    """The client of the store's Redis, with the options of its connection string. It is not connected yet."""
+    return provider(store).online_store._get_client(store.config.online_store)
+
+
+def row_key(store: FeatureStore, entity: Any) -> bytes:
+    """The key of an entity's hash: the entity's bytes, then the project's name."""
+    from feast.infra.online_stores.helpers import _redis_key
+
+    version = store.config.entity_key_serialization_version
+    key: bytes = _redis_key(store.project, entity, entity_key_serialization_version=version)
+    return key
+
+
+def row_fields(view: FeatureView) -> list[Any]:
+    """The fields (bytes) of a view in such a hash: one for the row's event_time, then one for each feature."""
+    from feast.infra.online_stores.helpers import _mmh3
+
+    return [f"_ts:{view.name}".encode(), *(_mmh3(f"{view.name}:{feature.name}") for feature in view.features)]
