@@ -90,7 +90,7 @@ def test_again_changes_nothing_and_anew_gives_the_same_bytes(shop_home: Path, fi
     again = train()
     assert again["state"] == "unchanged"
     assert again["versions"] == first["versions"]
-    training.path(1).unlink()
+    Path(objects.where(training.key(1))).unlink()
     anew = train()
     assert anew["state"] == "done"
     assert anew["versions"]["model_sha256"] == first["versions"]["model_sha256"]
