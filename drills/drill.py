@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from drills import ground, shop_faults
-from plumbline import clock
+from plumbline import clock, verdict
 from plumbline.lake import tables as lake
 from plumbline.orchestration.airflow import Airflow
 from plumbline.progress import say
@@ -199,7 +199,7 @@ def _who(stopped: dict[str, Any] | None, drilling: Drilling) -> tuple[datetime |
         return at, who, said
     if stopped is None:
         return None, "", ""
-    gates = [name for name, found in (stopped.get("gates") or {}).items() if found.get("verdict") == "failed"]
+    gates = [name for name, found in verdict.of_event(stopped).items() if not found.passed]
     who = f"{stopped['stage']}: {', '.join(gates)}" if gates else f"{stopped['stage']}: {stopped['state'].lower()}"
     return datetime.fromisoformat(stopped["at"]), who, str(stopped.get("error", "")).strip()
 

@@ -158,8 +158,8 @@ class Exporter:
                 scrape.add("stage_seconds", told.seconds[name], **head)
         for (name, state), runs in told.runs.items():
             scrape.add("stage_runs_total", runs, product=product, stage=name, state=state)
-        for gate, (_, passed) in told.gates.items():
-            scrape.add("gate_passed", passed, product=product, gate=gate)
+        for gate, last_judged in told.gates.items():
+            scrape.add("gate_passed", last_judged.verdict.passed, product=product, gate=gate)
         for (gate, verdict), times in told.verdicts.items():
             scrape.add("gate_verdicts_total", times, product=product, gate=gate, verdict=verdict)
         for (table, outcome), rows in told.landed.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from observability import promises
 from observability.rule import EXPORTER, PREDICTOR, WATCHDOG, Alert, Group
 from observability.slo_rules import CUSTOMERS
+from observability.way_back import MODEL, RUNBOOK, STAGE, by
 from plumbline.contracts import contract as contracts
 from plumbline.lineage.expected import downstream
 from products.churn import CHURN, LOG
@@ -31,6 +32,7 @@ def groups() -> list[Group]:
             "ticket",
             orders,
             "{{ $labels.gate }} stopped the line; the release in force stays and is served",
+            STAGE,
             downstream(CHURN, "analytics.orders"),
         ),
         Alert(
@@ -39,6 +41,7 @@ def groups() -> list[Group]:
             "page",
             features,
             "what is online is not what the release holds; customers whose rows were taken out get no score",
+            by("plumb materialize && plumb parity_check", doubts_release=True),
             served,
         ),
         Alert(
@@ -47,6 +50,7 @@ def groups() -> list[Group]:
             "ticket",
             orders,
             "{{ $labels.stage }} failed or was killed, and nobody has run it again",
+            STAGE,
             downstream(CHURN, "raw.orders"),
             300,
         ),
@@ -56,6 +60,7 @@ def groups() -> list[Group]:
             "ticket",
             orders,
             "{{ $labels.stage }} began {{ $value | humanizeDuration }} ago and has not ended",
+            STAGE,
             downstream(CHURN, "raw.orders"),
         ),
         Alert(
@@ -64,6 +69,7 @@ def groups() -> list[Group]:
             "page",
             features,
             "the release in force is not online: customers are scored from an older one",
+            by("plumb materialize"),
             served,
         ),
         Alert(
@@ -72,6 +78,7 @@ def groups() -> list[Group]:
             "ticket",
             features,
             "the lineage server does not take events; the file has them",
+            RUNBOOK,
         ),
     )
     watched = (
@@ -81,6 +88,7 @@ def groups() -> list[Group]:
             "none",
             features,
             "always fires: Prometheus evaluates its rules and Alertmanager hears of it",
+            by("plumb up"),
         ),
     )
     exporter = (
@@ -90,6 +98,7 @@ def groups() -> list[Group]:
             "page",
             features,
             "no exporter answers: nobody would be told of late or wrong data",
+            by("plumb up"),
             seconds=120,
         ),
         Alert(
@@ -98,6 +107,7 @@ def groups() -> list[Group]:
             "ticket",
             features,
             "the exporter cannot read {{ $labels.what }}; the metrics that need it are absent",
+            RUNBOOK,
         ),
     )
     serving = (
@@ -107,6 +117,7 @@ def groups() -> list[Group]:
             "page",
             answers,
             "no predictor answers",
+            by("plumb up"),
             (CUSTOMERS,),
             60,
         ),
@@ -116,6 +127,7 @@ def groups() -> list[Group]:
             "page",
             answers,
             "champion version {{ $labels.model_version }} does not verify; the previous version serves in its place",
+            MODEL,
             (CUSTOMERS,),
         ),
         Alert(
@@ -124,6 +136,7 @@ def groups() -> list[Group]:
             "ticket",
             answers,
             "predictions are served and not written down",
+            RUNBOOK,
             downstream(CHURN, LOG),
         ),
     )
@@ -135,6 +148,7 @@ def groups() -> list[Group]:
             "ticket",
             landed,
             "{{ $labels.consumergroup }} is {{ $value }} messages of {{ $labels.topic }} behind and does not catch up",
+            RUNBOOK,
             downstream(CHURN, "raw.orders"),
             300,
         ),

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from plumbline import clock
+from plumbline import clock, verdict
 from plumbline.state import ledger, objects
+from plumbline.verdict import Verdict
 
 STATES = {
     "START": "running",
@@ -43,6 +44,15 @@ class Last:
     run_id: str
 
 
+@dataclass(frozen=True)
+class Judged:
+    """A gate's newest verdict: when (real time), and by which stage."""
+
+    at: datetime
+    stage: str
+    verdict: Verdict
+
+
 @dataclass
 class Told:
     """What a product's ledger says by now. `published` is when a release's stage ended, by real time."""
@@ -50,7 +60,7 @@ class Told:
     stages: dict[str, Last] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     runs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    gates: dict[str, tuple[datetime, bool]] = field(default_factory=dict)
+    gates: dict[str, Judged] = field(default_factory=dict)
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed_until: datetime | None = None
@@ -114,7 +124,7 @@ class LedgerTail:
 def _take(told: Told, event: dict[str, Any]) -> None:
     """Takes one event in. Raises ValueError, TypeError or KeyError when it is none, with nothing taken."""
     at, stage, state = datetime.fromisoformat(event["at"]), str(event["stage"]), STATES[event["state"]]
-    gates = {str(name): gate["verdict"] == "passed" for name, gate in (event.get("gates") or {}).items()}
+    gates = verdict.of_event(event)
     run = Last(at, state, str(event.get("run_id", "")))
     facts = _FACTS.get((stage, state))
     taken = facts(event, at) if facts else {}
@@ -124,12 +134,14 @@ def _take(told: Told, event: dict[str, Any]) -> None:
         if "seconds" in event:
             told.seconds[stage] = float(event["seconds"])
         _newest(told, taken)
+        if state == "complete":
+            _forget(told, stage, gates)
     if state != "running":
         told.runs[stage, state] += 1
-    for gate, passed in gates.items():
-        told.verdicts[gate, "passed" if passed else "failed"] += 1
-        if gate not in told.gates or told.gates[gate][0] <= at:
-            told.gates[gate] = at, passed
+    for gate, found in gates.items():
+        told.verdicts[gate, found.verdict] += 1
+        if gate not in told.gates or told.gates[gate].at <= at:
+            told.gates[gate] = Judged(at, stage, found)
     _more(told, taken)
 
 
@@ -138,6 +150,13 @@ def _newest(told: Told, taken: dict[str, Any]) -> None:
     for name in ("mismatch_ratio", "online", "champion", "landed_until"):
         if name in taken:
             setattr(told, name, taken[name])
+
+
+def _forget(told: Told, stage: str, judged: Mapping[str, Verdict]) -> None:
+    """Drops failures of gates that had nothing to judge when the stage was done: as after a change that was undone."""
+    for gate, last in list(told.gates.items()):
+        if last.stage == stage and gate not in judged and not last.verdict.passed:
+            del told.gates[gate]
 
 
 def _more(told: Told, taken: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from observability.way_back import WayBack
 from plumbline.contracts.contract import Contract
 
 EXPORTER, PREDICTOR = "exporter", "predictor"
@@ -37,8 +38,9 @@ class Alert:
     """An alert. `page`: customers are about to feel it, or nobody would know if they did; `ticket`: it can wait;
     `none`: a sign of life, for the watchdog alone.
 
-    `affected` is what is downstream, `seconds` how long the expression holds before it fires, `kept` how long it fires
-    after that; `about` are labels that tell one such alert from another.
+    `way_back` is how on-call gets back from it, `affected` what is downstream. `seconds` is how long the expression
+    holds before it fires, `kept` how long it fires after that. `about` are labels that tell one such alert from
+    another.
     """
 
     name: str
@@ -46,10 +48,21 @@ class Alert:
     severity: Severity
     contract: Contract
     summary: str
+    way_back: WayBack
     affected: tuple[str, ...] = ()
     seconds: int = 0
     about: dict[str, str] = field(default_factory=dict)
     kept: int = 0
+
+    @property
+    def description(self) -> str:
+        """The way back in a sentence."""
+        return self.way_back.sentence.format(alert=self.name)
+
+    @property
+    def runbook(self) -> str:
+        """The runbook's path in the repository."""
+        return f"{RUNBOOKS}/{self.name}.md"
 
     def as_dict(self) -> dict[str, Any]:
         """As it stands in a rules file; the contract says whose it is and where it is told."""
@@ -66,7 +79,11 @@ class Alert:
             **({"for": f"{self.seconds}s"} if self.seconds else {}),
             **({"keep_firing_for": f"{self.kept}s"} if self.kept else {}),
             "labels": labels,
-            "annotations": {"summary": self.summary, "runbook": f"{RUNBOOKS}/{self.name}.md"},
+            "annotations": {
+                "summary": self.summary,
+                "description": self.description,
+                "runbook": self.runbook,
+            },
         }
 
 

@@ -16,6 +16,7 @@ from datetime import timedelta
 from observability import dataset_metrics, promises
 from observability.promises import Ratio
 from observability.rule import EXPORTER, Alert, Group, Recording, Severity
+from observability.way_back import FIRST_DAY_OR_RUNBOOK, MISSING_DAY, MODEL, RUNBOOK, UNDO, WayBack
 from plumbline.contracts.contract import Contract
 from plumbline.lineage.expected import downstream
 from products.churn import CHURN
@@ -71,6 +72,7 @@ def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
             lambda window: f'max(avg_over_time({name}_null_ratio{{column=~"{among}"}}[{window}]))',
             contract,
             f"{table} lacks {' or '.join(columns)} in more rows than its contract allows",
+            UNDO,
             affected,
             {"dataset": table},
         )
@@ -119,6 +121,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
             severity,
             contract,
             f"{table}: yesterday is not there, it was due at {at}",
+            MISSING_DAY,
             affected,
             about=about,
             kept=KEPT if table.startswith("raw.") else 0,
@@ -129,6 +132,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
             severity,
             contract,
             f"{table}: the exporter answers but cannot say how fresh it is, so nobody would be told if it was late",
+            FIRST_DAY_OR_RUNBOOK,
             affected,
             600,
             about,
@@ -148,6 +152,7 @@ def _days(contract: Contract, table: str, affected: tuple[str, ...]) -> list[Rec
             "ticket",
             contract,
             f"{table}: {{{{ $value }}}} late days in {promises.DAYS}, allowed: {allowed:g}",
+            RUNBOOK,
             affected,
             about={"dataset": table},
         ),
@@ -170,6 +175,7 @@ def _of_predictor() -> tuple[Recording | Alert, ...]:
             lambda window: f"({answers} or 0 * (sum(rate(predictions_total[$w])) > 0))".replace("$w", window),
             contract,
             "the predictor answers 5xx to more requests than its contract allows",
+            MODEL,
             affected,
         ),
         *burning(
@@ -179,6 +185,7 @@ def _of_predictor() -> tuple[Recording | Alert, ...]:
             lambda window: slow.replace("$w", window),
             contract,
             f"more predictions than its contract allows take over {milliseconds:g} ms",
+            MODEL,
             affected,
         ),
     )
@@ -205,6 +212,7 @@ def burning(
     errors: Callable[[str], str],
     contract: Contract,
     summary: str,
+    way_back: WayBack,
     affected: tuple[str, ...],
     about: dict[str, str] | None = None,
 ) -> list[Recording | Alert]:
@@ -227,6 +235,15 @@ def burning(
         if not pairs:
             continue
         rules.append(
-            Alert(alert, " or ".join(pairs), severity, contract, summary, affected, about={"slo": slo, **(about or {})})
+            Alert(
+                alert,
+                " or ".join(pairs),
+                severity,
+                contract,
+                summary,
+                way_back,
+                affected,
+                about={"slo": slo, **(about or {})},
+            )
         )
     return rules

@@ -1,13 +1,15 @@
 """What an error of a library means to the operator, in one place: a full disk, a home that cannot be written, a
-server that went away. Anything else is not explained here, and its traceback is what helps."""
+server that went away, an S3 server that refuses. Of anything else the traceback is what helps."""
 
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from plumbline import s3
 from plumbline.errors import PlumblineError, ServiceUnavailable
 from plumbline.settings import settings
 
@@ -18,6 +20,15 @@ UNWRITABLE_SAID = ("Read-only file system", "readonly database", "unable to open
 SPARK_CANNOT_WRITE = "TASK_WRITE_FAILED"  # all that a client of Spark Connect is told; why is in the server's log
 ROOM = 16 * 2**20
 """Bytes: with less on the disk a write that failed is taken to have failed for that."""
+S3_REFUSED = re.compile(
+    r"\b(AccessDenied|AuthorizationHeaderMalformed|ExpiredToken|InvalidAccessKeyId|InvalidToken|NoSuchBucket"
+    r"|RequestTimeTooSkewed|SignatureDoesNotMatch)\b"
+)
+S3_UNREACHABLE = (
+    "Generic S3 error",  # delta-rs
+    "Could not connect to the endpoint URL",  # botocore: dlt, MLflow
+    "Unable to execute HTTP request",  # Spark
+)
 SPARK_SAID = ("StatusCode.UNAVAILABLE", "SESSION_NOT_FOUND", "SESSION_CHANGED", "SESSION_CLOSED")
 
 
@@ -49,6 +60,10 @@ def said(told: str) -> PlumblineError | None:
         return _full(where)
     if line := _line(told, UNWRITABLE_SAID):
         return _unwritable(line)
+    if found := S3_REFUSED.search(told):
+        return s3.refused(found.group())
+    if any(phrase in told for phrase in S3_UNREACHABLE):
+        return s3.unreachable()
     if any(phrase in told for phrase in SPARK_SAID):
         why = (_line(told, ("details =",)) or _line(told, SPARK_SAID)).removeprefix("details = ").strip('"')
         return ServiceUnavailable(

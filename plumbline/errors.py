@@ -21,9 +21,17 @@ class SettingsError(PlumblineError):
 
 
 class GateFailed(PlumblineError):
-    """A gate stopped the line: nothing downstream may run, and a retry with the same data cannot help."""
+    """A gate stopped the line: nothing downstream may run, and a retry with the same data cannot help.
+
+    `sets_aside` says whether the raw batch of the daily run that failed is set aside. False where the code is at fault
+    and not what landed: what the run has so far stays, and once the code is mended the stage runs again.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, *, sets_aside: bool = True) -> None:
+        super().__init__(message)
+        self.sets_aside = sets_aside
 
 
 class Unreadable(PlumblineError, ValueError):

@@ -35,7 +35,10 @@ class Settings(BaseSettings):
     home: Path = Field(ROOT / ".plumbline", description="All state of a laptop run; nothing is written elsewhere.")
     cache: Path = Field(ROOT / ".plumbline" / "cache", description="Downloads that may be shared: packages, jars.")
     now: datetime | None = Field(None, description="Fixes the clock for a replay, e.g. 1998-07-01T00:00:00Z.")
-    lake: str | None = Field(None, description="Where the Delta tables live; default: the folder `lake` in home.")
+    lake: str | None = Field(
+        None,
+        description="Where the Delta tables live: a folder or s3://bucket/prefix; default: the folder `lake` in home.",
+    )
     state: str | None = Field(
         None,
         pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/\s?#]+)*/?$",
@@ -47,7 +50,14 @@ class Settings(BaseSettings):
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
     contracts: Path = Field(ROOT / "contracts", description="The folder of data contracts (*.odcs.yaml).")
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
-    mlflow_url: str | None = Field(None, description="MLflow tracking server; default: SQLite and files in home.")
+    mlflow_url: str | None = Field(
+        None, description="MLflow tracking server, or its database (postgresql+psycopg://…); default: SQLite in home."
+    )
+    artifacts: str | None = Field(
+        None,
+        description="Where MLflow's artifacts go: a folder or s3://bucket/prefix; default: a folder in home, or what "
+        "the tracking server says. An experiment that exists keeps its place.",
+    )
     signing_key: SecretStr | None = Field(
         None,
         description="Private key that signs models (elliptic curve, PEM): a path or the text; default: a demo key.",
@@ -107,6 +117,14 @@ class Settings(BaseSettings):
             raise ValueError("needs a time zone, as in 1998-07-01T00:00:00Z")
         return value.astimezone(UTC) if value else None
 
+    @field_validator("lake", "artifacts")
+    @classmethod
+    def _place(cls, value: str | None) -> str | None:
+        scheme, separator, rest = (value or "").partition("://")
+        if separator and (scheme not in ("s3", "file") or not rest.strip("/")):
+            raise ValueError("expected a folder or s3://bucket/prefix")
+        return value
+
     @field_validator("home", "cache", "contracts")
     @classmethod
     def _folder(cls, value: Path) -> Path:
@@ -143,6 +161,19 @@ class Settings(BaseSettings):
     def mlflow_uri(self) -> str:
         """Tracking and registry URI of MLflow."""
         return self.mlflow_url or f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def mlflow_is_server(self) -> bool:
+        """Whether MLflow is reached by a server, which has artifacts of its own; else its database is opened here."""
+        return self.mlflow_uri.startswith(("http://", "https://"))
+
+    @property
+    def artifacts_uri(self) -> str | None:
+        """Root of MLflow's artifacts; None when the tracking server decides."""
+        if self.artifacts is None and self.mlflow_is_server:
+            return None
+        place = self.artifacts or str(self.home / "mlflow" / "artifacts")
+        return place.rstrip("/") if "://" in place else Path(place).expanduser().absolute().as_uri()
 
 
 @cache

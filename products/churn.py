@@ -76,7 +76,13 @@ CHURN = Product(
             work="validation.churn.orders:check",
             about="Gate: Great Expectations over the marts. Exit code 3 stops the line.",
         ),
-        Stage("features", DAILY, {FEATURES: MARTS}, tool="Spark", work="feature_repo.churn.jobs.customers:compute"),
+        Stage(
+            "features",
+            DAILY,
+            {FEATURES: (ORDERS, CUSTOMERS)},
+            tool="Spark",
+            work="feature_repo.churn.jobs.customers:compute",
+        ),
         Stage(
             "distribution_check",
             DAILY,

@@ -10,10 +10,11 @@ from typing import Any
 
 from plumbline import observed
 from plumbline.errors import Conflict
-from plumbline.pipeline import leases, stage
+from plumbline.pipeline import gates, leases, stage
 from plumbline.registry import signing
 from plumbline.registry.signing import Untrusted
 from plumbline.servers import online_store, services
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 from serving import launch
 from serving import loaded_model as registry
@@ -61,28 +62,27 @@ def _recorded(model: str, champion: str | None, rolled_out: bool = False) -> dic
     tags = {"data_version": found.tags.get("data_version"), "release_id": found.tags.get("release_id")}
     head = {"stage": "deploy", "run_id": f"deploy-{registry.NAME}-{found.version}", **tags}
     back = model == registry.PREVIOUS
-    version, gates = str(found.version), dict[str, Any]()
+    version, audit = str(found.version), gates.Audit(head["run_id"])
 
     def gated() -> dict[str, Any]:
-        _trusted(version, gates)
+        _trusted(version, audit)
         if rolled_out:
             done = _settled(version, champion)
         else:
             done = _first(version) if champion is None else _switch(version, champion, back)
-        return {**done, "gates": gates}
+        return {**done, **audit.told()}
 
-    return {"state": "done", **stage.recorded(CHURN, head, gated, on_failure=lambda: {"gates": gates})}
+    return {"state": "done", **stage.recorded(CHURN, head, gated, on_failure=audit.told)}
 
 
-def _trusted(version: str, gates: dict[str, Any]) -> None:
+def _trusted(version: str, audit: gates.Audit) -> None:
     """The gate: nothing of a model is deployed that would not be loaded. Raises Untrusted; aliases stay as they are."""
-    verdict: dict[str, Any] = {"verdict": "passed", "expectations": 1, "failed": [], "report": None}
-    gates[signing.GATE] = verdict
     try:
         registry.load(version)
     except Untrusted as refused:
-        verdict |= {"verdict": "failed", "failed": [str(refused)]}
+        gates.record(audit, Verdict(signing.GATE, passed=False, expectations=1, failed=(str(refused),)), None)
         raise
+    gates.record(audit, Verdict(signing.GATE, passed=True, expectations=1), None)
 
 
 def _tried(version: str) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def append(rows: list[dict[str, Any]]) -> None:
     from deltalake import write_deltalake
 
     table = pa.Table.from_pylist(rows, schema=schema())
-    write_deltalake(lake.uri(TABLE), table, mode="append", schema_mode="merge")
+    write_deltalake(lake.uri(TABLE), table, mode="append", schema_mode="merge", storage_options=lake.storage_options())
 
 
 class OutcomeLog:

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plumbline import verdict
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.registry import registered_models, signing, trusted_models
 from plumbline.settings import ROOT
@@ -117,10 +118,10 @@ def passed_gates(version: ModelVersion) -> list[str]:
         raise GateFailed(f"{what} does not name its release: no gate can be shown to have passed")
     found = {
         f"release {release_id}": releases.read(PRODUCT, int(release_id)).gates,
-        "leakage_check": _newest("leakage_check", release_id=int(release_id)).get("gates", {}),
+        "leakage_check": verdict.of_event(_newest("leakage_check", release_id=int(release_id))),
     }
     for where, gates in found.items():
-        failed = sorted(name for name, gate in gates.items() if gate["verdict"] != "passed")
+        failed = verdict.failed(gates.values())
         if failed or not gates:
             raise GateFailed(
                 f"{what} is not promoted: {where} has {', '.join(failed) + ' failed' if failed else 'no passed gates'}"

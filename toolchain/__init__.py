@@ -1,0 +1,1 @@
+"""What fetches and builds the programs that Plumbline runs."""

@@ -24,6 +24,9 @@ HOME = Path(os.environ.get("PLUMBLINE_HOME") or ROOT / ".plumbline").expanduser(
 CACHE = Path(os.environ.get("PLUMBLINE_CACHE") or ROOT / ".plumbline" / "cache").expanduser().absolute()
 LOCKS = ROOT / "requirements"
 ENVIRONMENTS = {"pipeline": ["pipeline.txt", "dev.txt"], "orchestration": ["orchestration.txt"]}
+JARS = ("jars", "s3-jars", "compiler-jars")
+"""Lists of jars in requirements/, each a folder of the cache."""
+JAVA = sorted((ROOT / "toolchain" / "java").rglob("*.java"))
 OLDEST, NEWEST = (3, 11), (3, 12)
 
 
@@ -43,7 +46,7 @@ def main() -> None:
         steps.append(
             step(f"{name} environment", [*files, ROOT / "pyproject.toml"], lambda n=name, f=files: install(n, f))
         )
-    steps.append(step("Spark's jars", [LOCKS / "jars.txt"], fetch_jars, CACHE))
+    steps.append(step("Spark's jars", [*(LOCKS / f"{name}.txt" for name in JARS), *JAVA], fetch_jars, CACHE))
     if any(steps):
         print(f"ready in {time.monotonic() - begun:.0f} s")
 
@@ -99,37 +102,44 @@ def interpreter() -> str:
 
 
 def fetch_jars() -> None:
-    """The jars of jars.txt, by the Ivy that comes with Spark; each must have the digest that the lock states."""
-    wanted = [line.split() for line in (LOCKS / "jars.txt").read_text().splitlines() if line and line[0] != "#"]
-    target = CACHE / "jars"
-    missing = [line for line in wanted if not matches(target / jar_name(line[0]), line[1])]
-    if missing:
-        ivy(target, [coordinates for coordinates, _ in wanted])
-    for coordinates, digest in wanted:
-        jar = target / jar_name(coordinates)
-        if not matches(jar, digest):
-            found = hashlib.sha256(jar.read_bytes()).hexdigest() if jar.exists() else "nothing"
-            jar.unlink(missing_ok=True)
-            sys.exit(f"bootstrap: {coordinates}: expected sha256 {digest}, found {found}; it was removed")
+    """The jars of each list, each with the digest that its list states; and Delta's log store for S3, compiled here."""
+    wanted = {
+        name: [line.split() for line in (LOCKS / f"{name}.txt").read_text().splitlines() if line and line[0] != "#"]
+        for name in JARS
+    }
+    listed = [(CACHE / name / jar_name(jar), jar, digest) for name, jars in wanted.items() for jar, digest in jars]
+    if not all(matches(path, digest) for path, _, digest in listed):
+        ivy({name: [jar for jar, _ in jars] for name, jars in wanted.items()})
+    for path, jar, digest in listed:
+        if not matches(path, digest):
+            found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "nothing"
+            path.unlink(missing_ok=True)
+            sys.exit(f"bootstrap: {jar}: expected sha256 {digest}, found {found}; it was removed")
+    run(str(HOME / "venvs" / "pipeline" / "bin" / "python"), "-m", "toolchain.log_store")
 
 
-def ivy(target: Path, jars: list[str]) -> None:
-    """Resolves exactly these artifacts (nothing they depend on: Spark ships the rest) from Maven Central."""
+def ivy(jars: dict[str, list[str]]) -> None:
+    """Fetches exactly these artifacts (nothing they depend on: Spark ships the rest) from Maven Central, each list into
+    the cache's folder of its name. No descriptors and no checksums: the lists hold a better one."""
     work = CACHE / "ivy"
-    work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)  # what an older list or a killed run left would be resolved again
+    work.mkdir(parents=True)
     settings = work / "ivysettings.xml"
     settings.write_text(
         '<ivysettings><settings defaultResolver="central"/>'
-        '<resolvers><ibiblio name="central" m2compatible="true"/></resolvers></ivysettings>'
+        '<resolvers><ibiblio name="central" m2compatible="true" usepoms="false" checksums=""/></resolvers>'
+        "</ivysettings>"
     )
     dependencies = "".join(
-        f'<dependency org="{org}" name="{name}" rev="{rev}" conf="default->master" transitive="false"/>'
-        for org, name, rev in (jar.split(":") for jar in jars)
+        f'<dependency org="{org}" name="{name}" rev="{rev}" conf="{folder}-&gt;*" transitive="false"/>'
+        for folder, listed in jars.items()
+        for org, name, rev in (jar.split(":") for jar in listed)
     )
+    folders = "".join(f'<conf name="{folder}"/>' for folder in jars)
     module = work / "ivy.xml"
     module.write_text(
         '<ivy-module version="2.0"><info organisation="plumbline" module="spark-jars"/>'
-        '<configurations><conf name="default"/></configurations>'
+        f"<configurations>{folders}</configurations>"
         f"<dependencies>{dependencies}</dependencies></ivy-module>"
     )
     python = str(HOME / "venvs" / "pipeline" / "bin" / "python")
@@ -140,8 +150,9 @@ def ivy(target: Path, jars: list[str]) -> None:
     run(
         f"{told[0]}/bin/java", "-cp", f"{told[1]}/jars/*", "org.apache.ivy.Main",
         "-settings", str(settings), "-ivy", str(module), "-cache", str(work / "cache"), "-warn",
-        "-retrieve", f"{target}/[artifact]-[revision].[ext]", quiet=True,
+        "-retrieve", f"{CACHE}/[conf]/[artifact]-[revision].[ext]", quiet=True,
     )  # fmt: skip
+    shutil.rmtree(work)
 
 
 def jar_name(coordinates: str) -> str:

@@ -208,9 +208,10 @@ def _readable(table: str, version: int) -> str:
         opened = lake.open_table(table, version)
     except lake.LakeError as error:
         return str(error)
-    uris = [uri for uri in opened.file_uris() if "://" not in uri or uri.startswith("file://")]
-    gone = [uri for uri in uris if not Path(uri.removeprefix("file://")).exists()]
-    return f"{len(gone)} of its {len(uris)} files are gone" if gone else f"delta:{table}@v={version}"
+    data = opened.to_pyarrow_dataset()
+    about = data.filesystem.get_file_info(data.files)
+    gone = [info for info in about if not info.is_file]
+    return f"{len(gone)} of its {len(about)} files are gone" if gone else f"delta:{table}@v={version}"
 
 
 def _remake(chain: Chain, recorded: Recorded, made: Rebuild) -> None:

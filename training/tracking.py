@@ -21,7 +21,7 @@ __all__ = ["CHALLENGER", "CHAMPION", "NAME", "client", "end_killed", "experiment
 def client() -> MlflowClient:
     """A client of the tracking store and registry, made when there is none. Raises ServiceUnavailable."""
     if settings().mlflow_url is None:
-        (settings().home / "mlflow" / "artifacts").mkdir(parents=True, exist_ok=True)
+        (settings().home / "mlflow").mkdir(parents=True, exist_ok=True)
     found = registered_models.client()
     from mlflow.exceptions import MlflowException
 
@@ -33,14 +33,11 @@ def client() -> MlflowClient:
 
 
 def experiment_id(mlflow_client: MlflowClient) -> str:
-    """The experiment's id; made when it does not exist, with its artifacts in home unless a server keeps them."""
+    """The experiment's id; made when it does not exist, with its artifacts where PLUMBLINE_ARTIFACTS says."""
     found = mlflow_client.get_experiment_by_name(NAME)
     if found is not None:
         return str(found.experiment_id)
-    artifacts = None
-    if settings().mlflow_url is None:
-        artifacts = (settings().home / "mlflow" / "artifacts").as_uri()
-    return str(mlflow_client.create_experiment(NAME, artifact_location=artifacts))
+    return str(mlflow_client.create_experiment(NAME, artifact_location=settings().artifacts_uri))
 
 
 def end_killed(mlflow_client: MlflowClient, experiment: str, run_name: str) -> None:

@@ -19,12 +19,13 @@ from plumbline.lake import tables as lake
 from plumbline.lake.spark import session
 from plumbline.lineage import column_lineage, expected
 from plumbline.observed import Assertion
-from plumbline.pipeline import contract_gate
+from plumbline.pipeline import contract_gate, gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.settings import ROOT, settings
 from plumbline.state import candidates, releases
+from plumbline.verdict import Verdict
 from transform import landed
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 PROJECT = ROOT / "dbt"
 PACKAGES = {"dbt_utils"}
+GATE = "dbt_tests"
 SAMPLES, SHOWN = 3, 5
 """Of a failed test: how many rows a message shows, and how many columns of each."""
 
@@ -46,7 +48,7 @@ class TransformError(PlumblineError):
 def build(run: StageRun) -> str:
     """Builds staging and marts on top of the base release and runs the tests beside the models.
 
-    Raises GateFailed when a dbt test fails, ContractBroken when a mart is not what its contract promises,
+    Raises GateFailed when a dbt test fails or a mart is not what its contract promises,
     TransformError when a model fails, ServiceUnavailable without Spark.
     """
     marts, merged = run.product.marts, expected.incremental(run.product)
@@ -67,7 +69,8 @@ def build(run: StageRun) -> str:
     nodes = _nodes(result)
     run.facts["dbt"] = nodes
     _tell_lineage(result, marts)
-    _raise_if_failed(result)
+    _raise_if_broken(result)
+    _judge_tests(run, result)
     for table in marts:
         version = lake.version(table)
         if version is None:
@@ -230,20 +233,27 @@ def digest(model: str) -> str:
     return files.sha256((PROJECT / model).read_bytes())
 
 
-def _raise_if_failed(result: dbtRunnerResult) -> None:
+def _raise_if_broken(result: dbtRunnerResult) -> None:
     items = results(result)
     errors = [item for item in items if str(item.status) == "error"]
     if errors or (not result.success and not items):
         known = causes.said("\n".join([*(str(item.message) for item in errors), str(result.exception)]))
         raise known or TransformError("\n  ".join([_told(result) or "dbt failed", f"dbt's log: {_log()}"]))
-    if failed := [item for item in items if str(item.status) == "fail"]:
-        lines = [
-            f"{item.node.name}: {item.failures:,} rows of {_tested(item.node)} fail{_samples(item.node)}; "
-            f"the query that finds them: {PROJECT.parent / item.node.compiled_path}"
-            for item in failed
-        ]
+
+
+def _judge_tests(run: StageRun, result: dbtRunnerResult) -> None:
+    """The gate `dbt_tests`: the tests beside the models. Raises GateFailed that names each that found rows."""
+    tests = [item for item in results(result) if str(item.node.resource_type) == "test"]
+    lines = [
+        f"{item.node.name}: {item.failures:,} rows of {_tested(item.node)} fail{_samples(item.node)}; "
+        f"the query that finds them: {PROJECT.parent / item.node.compiled_path}"
+        for item in tests
+        if str(item.status) == "fail"
+    ]
+    gates.record(run, Verdict(GATE, not lines, len(tests), tuple(lines)), {"nodes": run.facts["dbt"]})
+    if lines:
         raise GateFailed(
-            f"{len(failed)} dbt tests failed, nothing is published:\n  "
+            f"{len(lines)} dbt tests failed, nothing is published:\n  "
             + "\n  ".join(lines)
             + "\n  What was landed is set aside: mend the data at its source, or the model, "
             "and start over with `plumb ingest`."

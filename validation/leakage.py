@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import files, observed, provenance
+from plumbline import verdict as verdicts
 from plumbline.errors import GateFailed
-from plumbline.pipeline import leases, stage
+from plumbline.pipeline import gates, leases, stage
 from plumbline.progress import say
-from plumbline.settings import settings
 from plumbline.state import objects, releases, trainings
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 from validation import split_contamination
 from validation.churn import target_leakage, temporal_leakage
@@ -74,13 +75,13 @@ def check(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     """
     place = Place(releases.required(PRODUCT, release).release_id, leaky)
     with leases.lease(CHURN, STAGE, "training"):
-        content = _content(place)
-        digest = files.sha256(content)
-        verdict = objects.read_json(place.key(trainings.LEAKAGE))
-        if verdict is not None and verdict["verdict"] == "passed" and _same(verdict, digest):
-            return {"state": "unchanged", **verdict}
-        gates: dict[str, Any] = {}
-        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, content, gates), lambda: {"gates": gates})
+        content, before = _content(place), judged(place)
+        found = objects.read_json(place.key(trainings.LEAKAGE))
+        passed = bool(before) and not verdicts.failed(before.values())
+        if found is not None and passed and _same(found, files.sha256(content)):
+            return {"state": "unchanged", **found}
+        audit = gates.Audit(place.head["run_id"])
+        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, content, audit), audit.told)
         return {"state": "done", **entry}
 
 
@@ -94,7 +95,13 @@ def verdict(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
     return objects.read_json(place.key(trainings.LEAKAGE)) or {}
 
 
-def _judge(place: Place, content: bytes, gates: dict[str, Any]) -> dict[str, Any]:
+def judged(place: Place) -> dict[str, Verdict]:
+    """The verdicts on a dataset so far. Raises Unreadable where they are none."""
+    key = place.key(trainings.LEAKAGE)
+    return verdicts.read((objects.read_json(key) or {}).get("gates"), objects.where(key))
+
+
+def _judge(place: Place, content: bytes, audit: gates.Audit) -> dict[str, Any]:
     import yaml
 
     about = objects.read_json(place.key(trainings.ABOUT)) or {}
@@ -102,41 +109,39 @@ def _judge(place: Place, content: bytes, gates: dict[str, Any]) -> dict[str, Any
     audited = Audited(about, _rows(content))
     say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
     limits = yaml.safe_load(LIMITS.read_text())
-    evidence = settings().home / "evidence" / f"{PRODUCT}-training-{place.name}" / f"{STAGE}.json"
     found = {name: gate(audited, limits[name]) for name, gate in GATES.items()}
-    for name, findings in found.items():
-        gates[name] = {
-            "verdict": "failed" if any(f.failed for f in findings) else "passed",
-            "expectations": len(findings),
-            "failed": [f.told for f in findings if f.failed],
-            "report": str(evidence),
-        }
-    failed = [name for name, gate in gates.items() if gate["verdict"] == "failed"]
+    said = [_verdict(name, findings) for name, findings in found.items()]
+    failed = [one.gate for one in said if not one.passed]
     verdict = {
-        "verdict": "failed" if failed else "passed",
+        "verdict": verdicts.FAILED if failed else verdicts.PASSED,
         "dataset_id": about["dataset_id"],
         "content_hash": about["content_hash"],
         "file_sha256": files.sha256(content),
         "code_sha": provenance.code_sha(),
-        "gates": gates,
     }
     told = {name: [f.as_dict() for f in findings] for name, findings in found.items()}
-    files.write_whole(evidence, files.dumps({**verdict, "limits": limits, "findings": told}))
+    reported = gates.record_all(audit, said, {**verdict, "limits": limits, "findings": told}, name=STAGE)
+    verdict |= audit.told()
     objects.replace_json(place.key(trainings.LEAKAGE), verdict)
     if failed:
-        lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(gates[name]["failed"]))
+        lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(reported[name].failed))
         raise GateFailed(
             f"{', '.join(failed)} failed on {about['dataset_id']}, nothing is trained on it:\n  {lines}\n"
-            f"  Evidence: {evidence}. Mend the split, the service or the on-demand function, then `{place.command}` "
-            "again. A stored feature is in the release: mend customers.sql, let the next daily run publish, and take "
-            "that release's dataset."
+            f"  Evidence: {reported[failed[0]].report}. Mend the split, the service or the on-demand function, then "
+            f"`{place.command}` again. A stored feature is in the release: mend customers.sql, let the next daily run "
+            "publish, and take that release's dataset."
         )
     looked = sum(len(findings) for findings in found.values())
     return {"message": f"{about['dataset_id']}: {looked} checks of {len(found)} leakage gates hold", **verdict}
 
 
-def _first(told: list[str]) -> list[str]:
-    return [*told[:SHOWN], f"and {len(told) - SHOWN} more, in the evidence"] if len(told) > SHOWN + 1 else told
+def _verdict(gate: str, findings: list[Finding]) -> Verdict:
+    told = tuple(finding.told for finding in findings if finding.failed)
+    return Verdict(gate, not told, len(findings), told)
+
+
+def _first(told: tuple[str, ...]) -> list[str]:
+    return [*told[:SHOWN], f"and {len(told) - SHOWN} more, in the evidence"] if len(told) > SHOWN + 1 else list(told)
 
 
 def _content(place: Place) -> bytes:

@@ -14,11 +14,12 @@ from plumbline.errors import GateFailed
 from plumbline.lineage import expected
 from plumbline.lineage.expected import Edge
 from plumbline.lineage.runs import EventFile, Events, Port, Run
-from plumbline.pipeline import leases, stage
+from plumbline.pipeline import gates, leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
+from plumbline.verdict import FAILED, PASSED, Verdict
 
 STAGE = "lineage_check"
 GATE = "lineage_completeness"
@@ -43,24 +44,23 @@ def check(product: Product, release: int | None = None, events: Events | None = 
         say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
         holes = judge(found, (events or EventFile()).runs(None), edges)
         key = trainings.key(product.name, found.release_id, trainings.LINEAGE)
-        verdict = _verdict(found, edges, holes, objects.where(key))
-        before = objects.read_json(key)
-        if not holes and before == verdict:
-            return {"state": "unchanged", **verdict}
-        head = {
-            "run_id": f"{product.name}-training-{found.release_id}",
-            "stage": STAGE,
-            "release_id": found.release_id,
-        }
-        gates = verdict["gates"]
+        about = _about(found, edges, holes)
+        before = objects.read_json(key) or {}
+        if not holes and {name: value for name, value in before.items() if name != "gates"} == about:
+            return {"state": "unchanged", **before}
+        run_id = f"{product.name}-training-{found.release_id}"
+        head = {"run_id": run_id, "stage": STAGE, "release_id": found.release_id}
+        audit = gates.Audit(run_id)
 
         def judged() -> dict[str, Any]:
-            objects.replace_json(key, verdict)
+            told = tuple(f"{hole.edge}: {hole.told}" for hole in holes)
+            reported = gates.record(audit, Verdict(GATE, not holes, len(edges), told), about, name=STAGE)
+            objects.replace_json(key, about | audit.told())
             if holes:
-                raise GateFailed(_refusal(found, holes, objects.where(key)))
-            return {"message": f"release {found.release_id}: all {len(edges)} steps were seen", **verdict}
+                raise GateFailed(_refusal(found, holes, str(reported.report)))
+            return {"message": f"release {found.release_id}: all {len(edges)} steps were seen", **about, **audit.told()}
 
-        entry = stage.recorded(product, head, judged, lambda: {"gates": gates})
+        entry = stage.recorded(product, head, judged, audit.told)
         return {"state": "done", **entry}
 
 
@@ -96,21 +96,15 @@ def _missing(edge: Edge, release: Release, runs: list[Run]) -> str | None:
     return f"{target} was written by run {ended[-1].run_id}, which {told}, not {source} as the release names it"
 
 
-def _verdict(release: Release, edges: list[Edge], holes: list[Hole], report: str) -> dict[str, Any]:
-    gate = {
-        "verdict": "failed" if holes else "passed",
-        "expectations": len(edges),
-        "failed": [f"{hole.edge}: {hole.told}" for hole in holes],
-        "report": report,
-    }
+def _about(release: Release, edges: list[Edge], holes: list[Hole]) -> dict[str, Any]:
+    """What lineage.json says besides the verdict: of which release, which steps, and by which code."""
     return {
-        "verdict": gate["verdict"],
+        "verdict": FAILED if holes else PASSED,
         "release_id": release.release_id,
         "tables": dict(release.tables),
         "steps": [str(edge) for edge in edges],
         "holes": [asdict(hole) for hole in holes],
         "code_sha": provenance.code_sha(),
-        "gates": {GATE: gate},
     }
 
 

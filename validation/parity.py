@@ -14,18 +14,17 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
-from plumbline import clock, files, observed
+from plumbline import clock, observed
 from plumbline.errors import GateFailed, PlumblineError
-from plumbline.pipeline import leases, stage
+from plumbline.pipeline import gates, leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.servers import online_store
-from plumbline.settings import settings
 from plumbline.state import releases
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 from validation import point_in_time
 from validation import served_answers as answers
 from validation.mismatch import Mismatch, told
@@ -117,16 +116,8 @@ def _check(
     )
     mismatches = [*rows.mismatches, *served.mismatches]
     compared = rows.values + served.compared
-    evidence = settings().home / "evidence" / release.run_id / "parity_check.json"
     failed = told(mismatches)
-    verdict = {
-        "verdict": "failed" if mismatches else "passed",
-        "expectations": compared,
-        "failed": failed,
-        "report": str(evidence),
-    }
     facts |= {
-        "gates": {GATE: verdict},
         "feature_parity_mismatch_ratio": len(mismatches) / compared if compared else 0.0,
         "mismatches": len(mismatches),
         "compared_values": compared,
@@ -138,11 +129,14 @@ def _check(
         "predictions_version": served.version,
         "read": {TABLE: release.version(TABLE)},
     }
-    kept = [asdict(mismatch) for mismatch in mismatches[:KEPT]]
-    files.write_whole(evidence, files.dumps({**_head(release), **asdict(asked), **facts, "first_mismatches": kept}))
+    audit = gates.Audit(release.run_id, _head(release))
+    evidence = {**asdict(asked), **facts, "first_mismatches": [asdict(found) for found in mismatches[:KEPT]]}
+    verdict = Verdict(GATE, not mismatches, compared, tuple(failed))
+    report = gates.record_all(audit, [verdict], evidence, name=STAGE)[GATE].report
+    facts |= audit.told()
     if mismatches:
         removed = _withdraw(product, online, rows)
-        raise GateFailed(_failure(release, len(mismatches), compared, failed, removed, served, evidence))
+        raise GateFailed(_failure(release, len(mismatches), compared, failed, removed, served, report))
     return {**facts, "message": _message(release, rows, served)}
 
 
@@ -201,7 +195,7 @@ def _failure(
     lines: list[str],
     removed: int | None,
     served: Replayed,
-    evidence: Path,
+    report: str | None,
 ) -> str:
     where = f"release {release.release_id} ({TABLE}@v{release.version(TABLE)})"
     steps = []
@@ -220,7 +214,7 @@ def _failure(
     return (
         f"{mismatches:,} of {compared:,} values differ between what is online and {where}:\n  "
         + "\n  ".join(lines)
-        + f"\n  Evidence: {evidence}.\n  "
+        + f"\n  Evidence: {report}.\n  "
         + "\n  ".join(steps)
     )
 

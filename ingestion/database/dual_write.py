@@ -92,7 +92,9 @@ def _rewrite(name: str, due: Sequence[Rename]) -> None:
         new = pc.field(rename.new) if rename.new in dataset.schema.names else pc.field(rename.old)
         chosen[rename.new] = pc.coalesce(new, pc.field(rename.old))
     reader: pa.RecordBatchReader = dataset.scanner(columns=chosen).to_reader()
-    write_deltalake(lake.uri(name), reader, mode="overwrite", schema_mode="overwrite")
+    write_deltalake(
+        lake.uri(name), reader, mode="overwrite", schema_mode="overwrite", storage_options=lake.storage_options()
+    )
 
 
 def _due(product: str, table: str, rename: Rename) -> bool:

@@ -22,7 +22,7 @@ from ingestion.database import dual_write, landing_gates, quarantine, source_che
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.source import ShopError, address, as_stored, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK
-from plumbline import clock, observed
+from plumbline import clock, observed, s3
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED
 from plumbline.errors import ServiceUnavailable
@@ -143,11 +143,26 @@ def _pipeline_run(resources: list[Any]) -> None:
     pipeline = dlt.pipeline(
         pipeline_name="shop",
         pipelines_dir=str(home / "dlt"),
-        destination=dlt.destinations.filesystem(bucket_url=settings().lake_uri, deltalake_configuration=lake.KEEP_LOG),
+        destination=_destination(),
         dataset_name="raw",
     )
     pipeline.drop()  # windows are stated by the run, so nothing of a run that was killed may be picked up
     pipeline.run(resources, table_format="delta", write_disposition="append")
+
+
+def _destination() -> Any:
+    """The lake as dlt writes to it. In S3 dlt finds the keys by itself, in the environment."""
+    import dlt
+
+    more: dict[str, Any] = {}
+    if s3.holds(settings().lake_uri):
+        from dlt.common.configuration.specs import AwsCredentials
+
+        more = {
+            "credentials": AwsCredentials(endpoint_url=s3.endpoint(), region_name=s3.region()),
+            "deltalake_storage_options": lake.storage_options(),
+        }
+    return dlt.destinations.filesystem(settings().lake_uri, deltalake_configuration=lake.KEEP_LOG, **more)
 
 
 @contextmanager

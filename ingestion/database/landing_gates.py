@@ -8,23 +8,24 @@ lands, is told, and is noted in the ledger and in `schema_changes/<product>/`.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import quarantine, source_checks, source_schema
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.source_checks import LOOKBACK, Window
-from plumbline import clock, files
+from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED
 from plumbline.contracts.diff import Difference
 from plumbline.errors import GateFailed
+from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.settings import settings
 from plumbline.state import objects
+from plumbline.verdict import Verdict
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -185,17 +186,9 @@ def _kept_out(
 
 
 def _judge(run: StageRun, gate: str, checked: int, broken: list[str], findings: list[dict[str, Any]]) -> None:
-    evidence = settings().home / "evidence" / run.candidate.run_id / f"{gate}.json"
-    verdict = {
-        "verdict": "failed" if broken else "passed",
-        "expectations": checked,
-        "failed": broken,
-        "report": str(evidence),
-        "contracts": {c.dataset: c.version for c in map(contracts.shop, run.product.sources)},
-    }
-    run.gates[gate] = verdict
-    head = {"run_id": run.candidate.run_id, "as_of": run.as_of, "at": clock.now().isoformat()}
-    files.write_whole(evidence, files.dumps({**head, **verdict, "findings": findings}))
+    versions = {c.dataset: c.version for c in map(contracts.shop, run.product.sources)}
+    verdict = Verdict(gate, not broken, checked, tuple(broken), extra={"contracts": versions})
+    gates.record(run, verdict, {"at": clock.now().isoformat(), "findings": findings})
 
 
 def _announce(run: StageRun, differences: list[Difference]) -> list[dict[str, Any]]:
@@ -228,8 +221,10 @@ def _let_in(run: StageRun, connection: sa.Connection, shown: Shown, window: Wind
         return None
     database = replay.database(run.product, found)
     if broken := replay.broken(run.product, database, window):
-        run.gates[RECORDS]["verdict"] = "failed"
-        raise GateFailed(_not_let_in([batch.batch_id for batch in marked], broken))
+        batches = [batch.batch_id for batch in marked]
+        verdict = replace(run.gates[RECORDS], passed=False, failed=tuple(broken))
+        gates.record(run, verdict, {"at": clock.now().isoformat(), "findings": [{"replayed": batches}]})
+        raise GateFailed(_not_let_in(batches, broken))
     run.facts["let_in"] = {"batches": [b.batch_id for b in marked], "rows": {t: len(r) for t, r in found.items()}}
     return database
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -37,27 +36,25 @@ def releases_list(json: Json = False) -> None:
     """
     from plumbline.state import releases
 
-    found: list[dict[str, Any]] = []
+    found: list[releases.Release | dict[str, Any]] = []
     for number in releases.numbers(CHURN.name):
         try:
-            found.append(asdict(releases.read(CHURN.name, number)))
+            found.append(releases.read(CHURN.name, number))
         except Unreadable as error:
             found.append({"release_id": number, "unreadable": str(error)})
     if json:
-        show(found, True)
+        show([item if isinstance(item, dict) else item.as_dict() for item in found], True)
     for item in [] if json else found:
-        if "unreadable" in item:
+        if isinstance(item, dict):
             print(f"{item['release_id']:>4}: cannot be read: {item['unreadable']}")
             continue
         gates = ", ".join(
-            f"{name} {'accepted' if 'accepted' in gate else gate['verdict']}" for name, gate in item["gates"].items()
+            f"{name} {'accepted' if gate.accepted else gate.verdict}" for name, gate in item.gates.items()
         )
-        tables = " ".join(f"{name}@v{version}" for name, version in item["tables"].items())
-        undone = f"undoes {', '.join(map(str, item['undoes']))}: {item['why']}  " if item["undoes"] else ""
-        print(
-            f"{item['release_id']:>4}  as of {item['as_of']}  {undone}{gates}  code {item['code_sha'][:12]}  {tables}"
-        )
-    if any("unreadable" in item for item in found):
+        tables = " ".join(f"{name}@v{version}" for name, version in item.tables.items())
+        undone = f"undoes {', '.join(map(str, item.undoes))}: {item.why}  " if item.undoes else ""
+        print(f"{item.release_id:>4}  as of {item.as_of}  {undone}{gates}  code {item.code_sha[:12]}  {tables}")
+    if any(isinstance(item, dict) for item in found):
         raise typer.Exit(1)
 
 
@@ -69,7 +66,7 @@ def releases_show(number: Annotated[int | None, typer.Argument()] = None, json: 
     """
     from plumbline.state import releases
 
-    show(asdict(releases.required(CHURN.name, number)), json)
+    show(releases.required(CHURN.name, number).as_dict(), json)
 
 
 @app.command(

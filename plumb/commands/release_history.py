@@ -72,8 +72,7 @@ def vacuum(
         show([asdict(item) for item in done], True)
         return
     for item in done:
-        size = "" if item.bytes is None else f" ({item.bytes / 1e6:,.1f} MB)"
-        what = f"{item.files:,} files{size} {'would go' if dry_run else 'went'}"
+        what = f"{item.files:,} files ({item.bytes / 1e6:,.1f} MB) {'would go' if dry_run else 'went'}"
         print(f"{item.table:20} {what}; kept: versions {', '.join(map(str, sorted(item.kept)))}")
 
 

@@ -25,6 +25,7 @@ def leakage_check(
     Example: plumb leakage_check --release 2
     """
 
+    from plumbline import verdict
     from validation import leakage
 
     found = leakage.check(release, leaky)
@@ -32,8 +33,8 @@ def leakage_check(
         show(found, True)
         return
     print(f"leakage_check of {found['dataset_id']}: {found['state']}, {found['verdict']}")
-    for name, gate in found["gates"].items():
-        print(f"    {name}: {gate['verdict']} ({gate['expectations']} checks)")
+    for name, gate in verdict.read(found["gates"], found["dataset_id"]).items():
+        print(f"    {name}: {gate.verdict} ({gate.expectations} checks)")
 
 
 @app.command(rich_help_panel=MODEL)

@@ -34,7 +34,7 @@ def start(names: list[str]) -> dict[str, str]:
         addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/{CHURN.service}:predict"
         addresses["predictor (gRPC)"] = f"{services.HOST}:{predictor.more['grpc_port']}"
         addresses["metrics"] = f"http://{services.HOST}:{predictor.port}/metrics"
-    if "mlflow" in names and settings().mlflow_url:
+    if "mlflow" in names and settings().mlflow_is_server:
         addresses["mlflow"] = "the server that PLUMBLINE_MLFLOW_URL names"
     elif "mlflow" in names:
         mlflow = services.ensure(_mlflow())
@@ -44,7 +44,7 @@ def start(names: list[str]) -> dict[str, str]:
 
 def _mlflow() -> services.Launch:
     def command(port: int, token: str) -> list[str]:
-        where = ["--backend-store-uri", settings().mlflow_uri, "--host", services.HOST, "--port", str(port)]
+        where = ["--host", services.HOST, "--port", str(port)]
         return [sys.executable, "-m", "mlflow", "server", "--workers", "1", *where]
 
     return services.Launch(
@@ -52,6 +52,7 @@ def _mlflow() -> services.Launch:
         command=command,
         ready=lambda port, token: services.answers(f"http://{services.HOST}:{port}/health", 1),
         env=lambda port, token: {
+            "MLFLOW_BACKEND_STORE_URI": settings().mlflow_uri,  # it may hold a password: no argument
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven workers for features that nothing here uses

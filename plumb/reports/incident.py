@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from observability import house_rules, promises, slo_rules
-from observability.rule import RUNBOOKS, Alert, alerts
+from observability.rule import Alert, alerts
 from observability.stack import ALERTMANAGER
 from plumb.reports import what_changed
-from plumbline import clock, provenance
+from plumbline import clock, provenance, verdict
 from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lake import tables as lake
 from plumbline.registry import registered_models
@@ -25,24 +25,6 @@ from plumbline.state.releases import Release
 from products.churn import CHURN, LOG
 
 PRODUCT = CHURN.name
-
-DOUBTED_DATA = ("DatasetIncomplete", "ParityBroken")
-DOUBTED_MODEL = ("PredictorFailing", "PredictorSlow", "ModelRefused")
-
-WAYS_BACK = {
-    "NotOnline": "plumb materialize",
-    "ParityBroken": "plumb materialize && plumb parity_check",
-    "ExporterDown": "plumb up",
-    "Watchdog": "plumb up",
-    "PredictorDown": "plumb up",
-}
-"""Where what was published is good and only has to be brought up again."""
-
-BY_THE_BOOK = ("ConsumerLag", "DatasetUnknown", "ExporterBlind", "LateDaysSpent", "LineageNotSent", "OutcomesLost")
-"""Where no one command mends it and nothing is to be undone."""
-
-OF_STAGES = ("GateFailed", "StageFailed", "StageStuck")
-"""They may be of training or of a deployment, which no day's run brings back."""
 
 
 class IncidentError(PlumblineError):
@@ -65,12 +47,12 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     broken: list[str] = []
     events = list(ledger.events(PRODUCT, broken))
     unknown += [f"cannot be read: {why}" for why in broken]
-    good = last_good(current, known_releases, events, doubted=name in DOUBTED_DATA)
+    good = last_good(current, known_releases, events, doubted=alert.way_back.doubts_release)
     found: dict[str, Any] = {
         "alert": name,
         "severity": sorted({a.severity for a in known if a.name == name}),
         "dataset": alert.about.get("dataset"),
-        "runbook": f"{RUNBOOKS}/{name}.md",
+        "runbook": alert.runbook,
         "owner": alert.contract.owner,
         "channel": alert.contract.channel,
         "firing": firing,
@@ -98,7 +80,7 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     found["models"] = [str(model) for model in models if model.aliases]
     found["predictions_exposed"] = _exposed(alert, current, released=bool(numbers))
     found["way_back"] = way_back(
-        name,
+        alert,
         good,
         found["since_release"] or [],
         next((a["labels"]["stage"] for a in told if "stage" in a["labels"]), failed[-1] if failed else None),
@@ -133,7 +115,7 @@ def last_good(
 
 
 def way_back(
-    name: str,
+    alert: Alert,
     good: Release | None,
     since: list[dict[str, Any]],
     at_fault: str | None,
@@ -141,23 +123,31 @@ def way_back(
     released: bool,
     previous: bool,
 ) -> str:
-    """The exact command to undo, or, where nothing that was published is wrong, the one that goes on.
+    """The exact command that leads back from an alert, by the alert's own definition; else its runbook.
 
-    Where no one command does either, the runbook. `since` is what did not go well, `at_fault` the stage that fires or
-    failed last, `released` whether anything ever was, `previous` whether there is a model with that alias.
+    `since` is what did not go well, `at_fault` the stage that fires or failed last, `released` whether anything ever
+    was, `previous` whether there is a model with that alias.
     """
-    if name in WAYS_BACK:
-        return WAYS_BACK[name]
-    by_the_book = f"nothing to undo: read {RUNBOOKS}/{name}.md"
-    if name in DOUBTED_MODEL:
-        return "plumb deploy --model previous" if previous else by_the_book
-    if not released and (name not in BY_THE_BOOK or name == "DatasetUnknown"):
+    way, by_the_book = alert.way_back, f"nothing to undo: read {alert.runbook}"
+    if way.kind == "command":
+        return way.command
+    if not released and way.first_day:
         return "plumb demo" if clock.is_replay() else "plumb ingest"
-    if name in DOUBTED_DATA:
-        return f'plumb releases undo --to {good.release_id} --why "{name}"' if good else by_the_book
-    if name in BY_THE_BOOK or (name in OF_STAGES and at_fault not in (None, *CHURN.daily_stages)):
+    if way.kind == "model":
+        return way.command if previous else by_the_book
+    if way.kind == "undo":
+        return way.command.format(release=good.release_id, alert=alert.name) if good else by_the_book
+    if way.kind == "runbook" or (way.kind == "stage" and at_fault not in (None, *CHURN.daily_stages)):
         return by_the_book
-    kept = [event["quarantine"] for event in since if event.get("quarantine")]
+    return _missing_day(since)
+
+
+def _missing_day(since: list[dict[str, Any]]) -> str:
+    """The command that goes on with the day that is missing, by what stopped it last."""
+    stops = [event for event in since if event["stage"] in CHURN.daily_stages]
+    if stops and stops[-1]["gates"] and not stops[-1]["sets_aside"]:  # mended code goes on at that stage
+        return f"plumb {stops[-1]['stage']} --as-of {stops[-1]['as_of']}"
+    kept = [event["quarantine"] for event in stops if event["quarantine"]]
     if kept:
         return f"plumb quarantine show {kept[-1]}"
     return "plumb replay --days 1" if clock.is_replay() else "plumb ingest"
@@ -227,8 +217,10 @@ def _since(current: Release, events: list[dict[str, Any]]) -> list[dict[str, Any
             "state": event["state"].lower(),
             "as_of": event.get("as_of"),
             "error": str(event.get("error", "")).strip(),
-            "gates": sorted(n for n, g in (event.get("gates") or {}).items() if g.get("verdict") == "failed"),
+            "gates": verdict.failed(verdict.of_event(event).values()),
             "quarantine": event.get("quarantine"),
+            # Before the ledger said so, a gate on code was a FAIL, and each GATE_FAILED of a run set its batch aside.
+            "sets_aside": event.get("sets_aside", event["state"] == "GATE_FAILED"),
         }
         for event in events
         if event["at"] > published and event["state"] in ("FAIL", "GATE_FAILED", "KILLED")

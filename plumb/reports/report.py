@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from plumb.reports import report_page
 from plumb.reports.report_page import METRICS, MODELS
-from plumbline import clock, files
+from plumbline import clock, files, verdict
 from plumbline.display import terminal
 from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import ledger, objects, releases, trainings
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def show(product: Product, answers: list[dict[str, Any]], seconds: dict[str, flo
         "clock": clock.now().isoformat(),
         "replay": clock.is_replay(),
         "release": {"release_id": release.release_id, "as_of": release.as_of, "tables": release.tables},
-        "gates": release.gates,
+        "gates": verdict.as_dicts(release.gates),
         "stages": _stages(product.name, seen),
         "training": trained,
         "answers": answers,
@@ -39,7 +40,7 @@ def show(product: Product, answers: list[dict[str, Any]], seconds: dict[str, flo
     path = settings().home / "report" / product.name / "summary.json"
     files.write_whole(path, files.dumps(summary))
     report_page.write(product)
-    tell(summary, terminal.console(160))
+    tell(summary, release.gates, terminal.console(160))
 
 
 def _stages(product: str, seen: int) -> list[dict[str, Any]]:
@@ -51,11 +52,11 @@ def _stages(product: str, seen: int) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def tell(summary: dict[str, Any], console: Console) -> None:
-    """Prints a summary."""
+def tell(summary: dict[str, Any], gates: dict[str, Verdict], console: Console) -> None:
+    """Prints a summary, and the verdicts of its release."""
     replay = " (a replay: the clock is set)" if summary["replay"] else ""
     console.print(f"\n[bold]Plumbline, as of {summary['clock'][:16]} UTC[/bold]{replay}\n")
-    console.print(_stage_table(summary["stages"]), _gate_table(summary["gates"]))
+    console.print(_stage_table(summary["stages"]), _gate_table(gates))
     if metrics := summary["training"].get("metrics"):
         console.print(_metric_table(metrics))
         rate = metrics["base_rate"]
@@ -93,10 +94,10 @@ def _stage_table(stages: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _gate_table(gates: dict[str, Any]) -> Table:
+def _gate_table(gates: dict[str, Verdict]) -> Table:
     table = terminal.table("Gates", "gate", "verdict", "expectations", "evidence")
     for name, gate in gates.items():
-        table.add_row(name, f"[green]{gate['verdict']}[/green]", str(gate["expectations"]), str(gate["report"]))
+        table.add_row(name, f"[green]{gate.verdict}[/green]", str(gate.expectations), str(gate.report))
     return table
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files
+from plumbline import files, verdict
 from plumbline.display import figures, page
 from plumbline.lake import distributions
 from plumbline.lake import tables as lake
@@ -17,6 +17,7 @@ from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import ledger, objects, releases, trainings
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 from serving.rollout import page as rollout_page
 from serving.rollout import state
 
@@ -54,11 +55,8 @@ class Run:
         return next((e for e in self.stages.values() if e["state"] in ("FAIL", "GATE_FAILED")), None)
 
     @property
-    def gates(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for event in self.stages.values():
-            found.update(event.get("gates") or {})
-        return found
+    def gates(self) -> dict[str, Verdict]:
+        return {gate: found for event in self.stages.values() for gate, found in verdict.of_event(event).items()}
 
 
 def write(product: Product) -> Path:
@@ -180,7 +178,8 @@ def _twin(release: Release | None) -> dict[str, Any]:
         return {}
     twin = f"{release.release_id}-leaky"
     about, judged = (_trained(release, twin, name) for name in (trainings.ABOUT, trainings.LEAKAGE))
-    return {"scores": about["scores"], "gates": judged.get("gates", {})} if about else {}
+    gates = verdict.read(judged.get("gates"), trainings.key(release.product, twin, trainings.LEAKAGE))
+    return {"scores": about["scores"], "gates": gates} if about else {}
 
 
 def _plots(release: Release | None) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from plumbline.registry.registered_models import Registered
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 
 if TYPE_CHECKING:
@@ -271,10 +272,10 @@ def _gates(old: Side, new: Side) -> dict[str, list[str | None]]:
     return {name: [_verdict(then.get(name)), _verdict(now.get(name))] for name in sorted({*then, *now})}
 
 
-def _verdict(gate: dict[str, Any] | None) -> str | None:
+def _verdict(gate: Verdict | None) -> str | None:
     if gate is None:
         return None
-    return f"accepted: {gate['accepted']['why']}" if "accepted" in gate else str(gate["verdict"])
+    return f"accepted: {gate.accepted.why}" if gate.accepted else gate.verdict
 
 
 def _batches(old: Release, new: Release) -> dict[str, list[str]]:

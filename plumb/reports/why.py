@@ -8,13 +8,14 @@ import json
 from datetime import datetime
 from typing import Any
 
-from plumbline import clock
+from plumbline import clock, verdict
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.registry import registered_models
 from plumbline.registry.registered_models import CHAMPION
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release, ReleaseError
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 from serving.churn import scorer
 
@@ -110,12 +111,9 @@ def _released(release: Release | None) -> dict[str, Any]:
     """The release, and the gates that it and what follows its publication passed, by the ledger."""
     if release is None:
         return {"release": None, "gates": {}}
-    gates = dict(release.gates)
-    for event in ledger.events(PRODUCT):
-        if event["run_id"] == release.run_id and event["state"] in ("COMPLETE", "GATE_FAILED"):
-            gates |= event.get("gates") or {}
+    gates = release.gates | _gates(release.run_id)
     told = ("release_id", "as_of", "run_id", "published_at", "tables", "code_sha", "lock_hash", "rejected")
-    return {"release": {name: getattr(release, name) for name in told}, "gates": gates}
+    return {"release": {name: getattr(release, name) for name in told}, "gates": verdict.as_dicts(gates)}
 
 
 def _orders(release: Release, customer: int, event_time: datetime) -> list[dict[str, Any]]:
@@ -168,16 +166,16 @@ def _model(version: str) -> dict[str, Any]:
         "mlflow_run_id": found.run_id,
         **{name: tags[name] for name in sorted(tags) if name != "run_id"},
         "metrics": dict(run.data.metrics),
-        "gates": _training_gates(tags.get("release_id", "")),
+        "gates": verdict.as_dicts(_gates(f"{PRODUCT}-training-{tags.get('release_id', '')}")),
     }
 
 
-def _training_gates(release_id: str) -> dict[str, Any]:
-    """Verdicts of the stages that trained on a release, by the ledger."""
-    gates: dict[str, Any] = {}
+def _gates(run_id: str) -> dict[str, Verdict]:
+    """The newest verdict of each gate of a run, by the ledger."""
+    gates: dict[str, Verdict] = {}
     for event in ledger.events(PRODUCT):
-        if event["run_id"] == f"{PRODUCT}-training-{release_id}" and event["state"] in ("COMPLETE", "GATE_FAILED"):
-            gates |= event.get("gates") or {}
+        if event["run_id"] == run_id and event["state"] in ("COMPLETE", "GATE_FAILED"):
+            gates |= verdict.of_event(event)
     return gates
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from plumbline import verdict
 from plumbline.display import terminal
 from plumbline.display.page import short
 
@@ -116,7 +117,8 @@ def _model(console: Console, model: dict[str, Any]) -> None:
 
 
 def _gates(gates: dict[str, Any]) -> str:
-    told = (f"{name} [{'green' if g['verdict'] == 'passed' else 'red'}]{g['verdict']}[/]" for name, g in gates.items())
+    found = verdict.read(gates, "gates")
+    told = (f"{name} [{'green' if gate.passed else 'red'}]{gate.verdict}[/]" for name, gate in found.items())
     return ", ".join(told) or "none recorded"
 
 

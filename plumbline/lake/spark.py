@@ -13,6 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from plumbline import s3
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import java
 from plumbline.servers import services
@@ -85,7 +86,19 @@ def session(writer: str | None = None) -> SparkSession:
         why = next((line for line in told if line.startswith("details")), told[0])
         where = remote.partition(";")[0]
         raise ServiceUnavailable(f"Spark Connect at {where} refused a session: {why}") from None
+    _refuse_losing_commits(spark)
     return spark
+
+
+def _refuse_losing_commits(spark: SparkSession) -> None:
+    """Raises ServiceUnavailable when a server of yours would write to S3 with Delta's own log store."""
+    if s3.holds(settings().lake_uri) and spark.conf.get(s3.LOG_STORE_CONF, None) != s3.LOG_STORE:
+        spark.stop()
+        raise ServiceUnavailable(
+            f"the Spark server in SPARK_REMOTE has no {s3.LOG_STORE_CONF}={s3.LOG_STORE}: with Delta's own log store "
+            f"it loses commits to {settings().lake_uri}; start it with that and the jars that `make setup` laid into "
+            f"{settings().cache / 'jars'}"
+        )
 
 
 def _remote() -> str:
@@ -106,12 +119,13 @@ def _session_id(writer: str | None, remote: str) -> str:
 
 def server_url() -> str:
     """sc://… of the private server, started when it does not run. Holds its token: never print it."""
-    server = services.ensure(
+    server = services.ensure_configured(
         services.Launch(
             name="spark",
             command=_command,
             env=_environment,
             ready=lambda port, token: services.listening(port),
+            more=lambda: {"s3": s3.identity()} if s3.holds(settings().lake_uri) else {},
         )
     )
     return _url(server.port, server.token)
@@ -125,6 +139,22 @@ def jars() -> list[Path]:
     return found
 
 
+def _conf() -> dict[str, str]:
+    """The configuration of a Spark of ours. Raises ServiceUnavailable when it needs jars that are not there."""
+    conf, classpath = dict(CONF), jars()
+    if s3.holds(settings().lake_uri):
+        s3.require_keys(settings().lake_uri)
+        conf |= s3.spark_conf(_scratch())
+        classpath += s3.spark_jars()
+    return {
+        **conf,
+        "spark.driver.memory": settings().spark_memory,
+        "spark.driver.extraClassPath": ":".join(map(str, classpath)),
+        "spark.local.dir": str(_scratch()),
+        "spark.sql.warehouse.dir": str(settings().home / "spark" / "warehouse"),
+    }
+
+
 def _url(port: int, token: str) -> str:
     # "localhost", not 127.0.0.1: only for that name does the client send its token without TLS.
     return f"sc://localhost:{port}/;token={token}"
@@ -132,14 +162,10 @@ def _url(port: int, token: str) -> str:
 
 def _command(port: int, token: str) -> list[str]:
     conf = {
-        **CONF,
+        **_conf(),
         "spark.connect.grpc.binding.address": services.HOST,
         "spark.connect.grpc.binding.port": str(port),
-        "spark.driver.memory": settings().spark_memory,
-        "spark.driver.extraClassPath": ":".join(map(str, jars())),
         "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -XX:-UsePerfData -Djava.io.tmpdir={_scratch()}",
-        "spark.local.dir": str(_scratch()),
-        "spark.sql.warehouse.dir": str(settings().home / "spark" / "warehouse"),
         "spark.sql.artifact.isolation.enabled": "false",
     }
     options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
@@ -169,15 +195,9 @@ def _in_process() -> SparkSession:
         else:
             os.environ.pop(name, None)
     builder = SparkSession.builder.appName("plumbline")
-    for key, value in CONF.items():
+    for key, value in _conf().items():
         builder = builder.config(key, value)
-    return (
-        builder.config("spark.driver.memory", settings().spark_memory)
-        .config("spark.driver.extraClassPath", ":".join(map(str, jars())))
-        .config("spark.local.dir", str(_scratch()))
-        .config("spark.sql.warehouse.dir", str(settings().home / "spark" / "warehouse"))
-        .getOrCreate()
-    )
+    return builder.getOrCreate()
 
 
 def _retry_briefly(spark: SparkSession) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbline import observed
+from plumbline import causes, observed, s3
 from plumbline.errors import PlumblineError
 from plumbline.settings import settings
 
@@ -42,6 +42,11 @@ def holds(dataset: str) -> bool:
     return dataset.partition(".")[0] in SCHEMAS
 
 
+def storage_options() -> dict[str, str] | None:
+    """What delta-rs must be told to reach the lake: nothing for a folder. Raises SettingsError without keys for S3."""
+    return s3.delta_options(settings().lake_uri)
+
+
 def open_table(table: str, version: int | None = None) -> DeltaTable:
     """The table as delta-rs sees it, at `version` or at its head; the stage at work is seen to read it.
 
@@ -58,11 +63,17 @@ def opened(table: str, version: int | None = None) -> DeltaTable:
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
-        return DeltaTable(uri(table), version=version)
+        return DeltaTable(uri(table), version=version, storage_options=storage_options())
     except TableNotFoundError:
         raise LakeError(f"{table}: no Delta table at {uri(table)}") from None
+    except OSError as error:
+        if known := causes.said(str(error)):
+            raise known from None
+        raise
     except DeltaError as error:
-        raise LakeError(f"{table}: version {version} cannot be read at {uri(table)}: {error}") from None
+        raise causes.said(str(error)) or LakeError(
+            f"{table}: version {version} cannot be read at {uri(table)}: {error}"
+        ) from None
 
 
 def version(table: str) -> int | None:
@@ -73,9 +84,13 @@ def version(table: str) -> int | None:
     if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
         return None
     try:
-        return int(DeltaTable(uri(table)).version())
+        return int(DeltaTable(uri(table), storage_options=storage_options()).version())
     except TableNotFoundError:
         return None
+    except OSError as error:
+        if known := causes.said(str(error)):
+            raise known from None
+        raise
 
 
 def at(table: str, pinned: int, without: Iterable[str] = ()) -> str:

@@ -16,12 +16,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import __version__, clock
+from plumbline import __version__, clock, verdict
 from plumbline.lake import tables as lake
 from plumbline.lineage import client, columns, sending
 from plumbline.observed import Assertion, Watch
 from plumbline.product import NAMESPACE, PARENT, Product
 from plumbline.settings import settings
+from plumbline.verdict import Verdict
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset
@@ -127,7 +128,7 @@ class _Datasets:
         counted = {**{k: v for k, v in (entry.get("rows") or {}).items() if isinstance(v, int)}, **watch.rows}
         found = {**watch.assertions}
         if (judged := watch.declared.judged) and entry.get("gates") and not found:
-            found = {judged: _of_gates(entry["gates"])}
+            found = {judged: _of_gates(verdict.read(entry["gates"], "gates"))}
         inputs = []
         read = watch.inputs()
         for name in sorted(found.keys() - {name for name, _ in read}):  # what the stage wrote, and then looked at
@@ -228,12 +229,9 @@ def _parent() -> Any:
     return kind.ParentRunFacet(run=kind.Run(runId=run), job=kind.Job(namespace=namespace, name=name))
 
 
-def _of_gates(gates: dict[str, Any]) -> list[Assertion]:
+def _of_gates(gates: dict[str, Verdict]) -> list[Assertion]:
     """Each gate's verdict, where the stage told none of its own."""
-    return [
-        Assertion(name, gate["verdict"] == "passed", actual="; ".join(map(str, gate.get("failed", [])))[:500] or None)
-        for name, gate in gates.items()
-    ]
+    return [Assertion(name, gate.passed, actual="; ".join(gate.failed)[:500] or None) for name, gate in gates.items()]
 
 
 def _assertion(one: Assertion) -> Any:

@@ -6,31 +6,21 @@ contract names is told and passes; lint asks for it to be written down.
 
 from __future__ import annotations
 
-from typing import Any
-
-from plumbline import files
 from plumbline.contracts import contract as contracts
 from plumbline.contracts import diff as contract_diff
-from plumbline.errors import PlumblineError
+from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
+from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
-from plumbline.settings import settings
-
-
-class ContractBroken(PlumblineError):
-    """A stage wrote a table that breaks its contract: a failed gate.
-
-    The code is at fault and not what landed, so unlike other gates it sets no raw batch aside.
-    """
-
-    exit_code = 3
+from plumbline.verdict import Verdict
 
 
 def audit(run: StageRun, table: str, version: int) -> None:
     """Holds a version of a table against its contract; the verdict is in `run.gates` as `contract:<table>`.
 
-    Raises ContractBroken that names each column that breaks it.
+    Raises GateFailed that names each column that breaks it. The code is at fault and not what landed: no raw batch is
+    set aside.
     """
     contract = contracts.load(table)
     found = contract_diff.of_table(table, version, contract)
@@ -41,24 +31,25 @@ def audit(run: StageRun, table: str, version: int) -> None:
     if not broken:
         for name, rows in _nulls(table, version, [c.name for c in contract.columns.values() if c.required]).items():
             broken.append(f"{table}@v{version}.{name} is null in {rows:,} rows, {contract.file}: always given")
-    gate = f"contract:{table}"
-    report = settings().home / "evidence" / run.candidate.run_id / f"contract-{table}.json"
-    verdict: dict[str, Any] = {
-        "verdict": "failed" if broken else "passed",
-        "expectations": len(contract.columns),
-        "failed": broken,
-        "contract": contract.version,
-        "report": str(report),
-    }
-    run.gates[gate] = verdict
-    head = {"run_id": run.candidate.run_id, "as_of": run.as_of, "versions": {table: version}}
-    files.write_whole(report, files.dumps({**head, **verdict, "findings": [d.as_dict() for d in found]}))
+    verdict = gates.record(
+        run,
+        Verdict(
+            f"contract:{table}",
+            not broken,
+            len(contract.columns),
+            tuple(broken),
+            extra={"contract": contract.version},
+        ),
+        {"versions": {table: version}, "findings": [difference.as_dict() for difference in found]},
+        name=f"contract-{table}",
+    )
     if broken:
-        raise ContractBroken(
+        raise GateFailed(
             f"{table}@v{version} breaks {contract.file} {contract.version}, nothing is published:\n  "
             + "\n  ".join(broken)
-            + f"\n  Evidence: {report}. Mend what writes it and run `plumb {run.name} --as-of {run.as_of}` again, or "
-            "change the contract first (docs/contracts-and-quarantine.md)."
+            + f"\n  Evidence: {verdict.report}. Mend what writes it and run `plumb {run.name} --as-of "
+            f"{run.as_of}` again, or change the contract first (docs/contracts-and-quarantine.md).",
+            sets_aside=False,
         )
 
 

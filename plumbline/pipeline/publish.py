@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from plumbline import clock, observed, provenance
+from plumbline import clock, observed, provenance, verdict
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
 from plumbline.state import releases
+from plumbline.verdict import Verdict
 
 
 def publish(run: StageRun) -> str:
     """Publishes the run's candidate. Raises GateFailed unless every gate passed, Conflict when it came too late."""
     candidate = run.candidate
-    failed = sorted(name for name, verdict in candidate.gates.items() if verdict["verdict"] != "passed")
+    failed = verdict.failed(candidate.gates.values())
     if failed or not candidate.gates:
         raise GateFailed(f"{candidate.run_id} is not published: " + (f"gates {failed}" if failed else "no gate ran"))
     tables = {**(run.base.tables if run.base else {}), **candidate.tables}
@@ -40,6 +42,6 @@ def publish(run: StageRun) -> str:
     return f"release {release.release_id} is in force: {len(tables)} tables as of {release.as_of}"
 
 
-def _accepted(gates: dict[str, Any]) -> list[dict[str, Any]]:
+def _accepted(gates: dict[str, Verdict]) -> list[dict[str, Any]]:
     """What was let through: gate, why, by, at, and what it found."""
-    return [{**verdict["accepted"], "found": verdict["failed"]} for verdict in gates.values() if "accepted" in verdict]
+    return [{**asdict(one.accepted), "found": list(one.failed)} for one in gates.values() if one.accepted]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import PlumblineError
@@ -33,11 +32,11 @@ class RetentionError(PlumblineError):
 
 @dataclass(frozen=True)
 class Vacuumed:
-    """What went, or would go, from a table: files and bytes (None where sizes are not at hand); and what is kept."""
+    """What went, or would go, from a table: files and bytes; and what is kept."""
 
     table: str
     files: int
-    bytes: int | None
+    bytes: int
     kept: dict[int, list[str]] = field(default_factory=dict)
     """Version → who names it."""
 
@@ -77,7 +76,7 @@ def vacuum(product: Product, keep_days: int = KEEP_DAYS, *, dry_run: bool = Fals
             versions = sorted(kept[table])
             paths = _unused(head, versions, keep_days)
             _refuse_named(table, paths, versions)
-            size = _size(table, paths)
+            size = _size(head, paths)
             if paths and not dry_run:
                 say(f"{table}: deleting {len(paths):,} files")
                 _delete(head, paths)
@@ -132,11 +131,11 @@ def _name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _size(table: str, paths: list[str]) -> int | None:
-    if "://" in lake.uri(table):
-        return None
-    found = (Path(lake.uri(table)) / path for path in paths)
-    return sum(path.stat().st_size for path in found if path.exists())
+def _size(table: DeltaTable, paths: list[str]) -> int:
+    if not paths:
+        return 0
+    about = table.to_pyarrow_dataset().filesystem.get_file_info(paths)
+    return sum(info.size for info in about if info.is_file)
 
 
 def _add_named_in(told: dict[str, Any], who: str, add: Any) -> None:

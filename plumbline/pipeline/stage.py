@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from plumbline import causes, clock, observed, provenance
+from plumbline import causes, clock, observed, provenance, verdict
 from plumbline.errors import Conflict, GateFailed, PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.lineage import events
@@ -26,6 +26,7 @@ from plumbline.state import candidates, ledger, releases
 from plumbline.state.candidates import Candidate
 from plumbline.state.leases import Lease, LeaseLost
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 
 
 class StageError(PlumblineError):
@@ -47,7 +48,7 @@ class StageRun:
     wrote: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
-    gates: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, Verdict] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     lease: Lease | None = None
 
@@ -115,14 +116,22 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
     candidate = run.candidate
 
     def body() -> dict[str, Any]:
-        run.facts["message"] = work(run)
-        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, "gates": run.gates, **run.facts}
+        try:
+            run.facts["message"] = work(run)
+        except GateFailed as failure:
+            run.facts["sets_aside"] = failure.sets_aside
+            raise
+        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, **judged(), **run.facts}
+
+    def judged() -> dict[str, Any]:
+        return {"gates": verdict.as_dicts(run.gates)}
 
     head = {"run_id": candidate.run_id, "stage": run.name, "as_of": run.as_of, "base": candidate.base}
     try:
-        entry = recorded(run.product, head, body, on_failure=lambda: {"gates": run.gates, **run.facts})
+        entry = recorded(run.product, head, body, on_failure=lambda: {**judged(), **run.facts})
     except GateFailed as failure:
-        _reject(candidate, str(failure), run.lease)
+        if failure.sets_aside:
+            _reject(candidate, str(failure), run.lease)
         raise
     candidate.tables.update(run.wrote)
     candidate.gates.update(run.gates)

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from plumbline import s3
 from plumbline.errors import ServiceUnavailable
 from plumbline.settings import settings
 
@@ -45,6 +46,7 @@ def exist() -> bool:
 
 def client() -> MlflowClient:
     """A client of the tracking store and registry in the settings, which are made the process's default."""
+    s3.settle_boto()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

@@ -7,28 +7,18 @@ threshold: the next run of that day is let through, and its release records who 
 from __future__ import annotations
 
 import getpass
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 
 from plumbline import clock
 from plumbline.errors import Conflict, PlumblineError
 from plumbline.product import Product
 from plumbline.state import objects
+from plumbline.verdict import Acceptance
 
 
 class AcceptanceError(PlumblineError):
     """This cannot be accepted."""
-
-
-@dataclass(frozen=True)
-class Acceptance:
-    """A gate's findings on a day let through: `by` whom, `why`, and `at` which real time (ISO 8601, UTC)."""
-
-    gate: str
-    as_of: str
-    why: str
-    by: str
-    at: str
 
 
 def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from typing import Any
 
-from plumbline.errors import Conflict
+from plumbline import verdict
+from plumbline.errors import Conflict, Unreadable
 from plumbline.state import objects, releases
+from plumbline.verdict import Verdict
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Candidate:
     as_of: date
     base: int | None
     tables: dict[str, int] = field(default_factory=dict)
-    gates: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, Verdict] = field(default_factory=dict)
     stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
     etag: str | None = field(default=None, compare=False, repr=False)
@@ -36,6 +38,7 @@ class Candidate:
         """
         key = key_of(self.product, self.as_of)
         value = {name: content for name, content in asdict(self).items() if name != "etag"}
+        value["gates"] = verdict.as_dicts(self.gates)
         try:
             if self.etag is None:
                 self.etag = objects.create_json(key, value)
@@ -51,7 +54,14 @@ class Candidate:
 def load(product: str, as_of: date) -> Candidate | None:
     """The candidate of a day, None when there is none. Raises Unreadable when its object holds none."""
     found = objects.read(key_of(product, as_of))
-    return Candidate(**{**found.json(), "as_of": as_of}, etag=found.etag) if found else None
+    if found is None:
+        return None
+    content = found.json()
+    try:
+        gates = verdict.read(content["gates"], found.where)
+        return Candidate(**{**content, "as_of": as_of, "gates": gates}, etag=found.etag)
+    except (KeyError, TypeError) as error:
+        raise Unreadable(f"{found.where}: expected what a run has so far, found another object: {error}") from None
 
 
 def tables_named(product: str) -> dict[str, dict[str, int]]:

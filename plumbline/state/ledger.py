@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
-from plumbline import clock
+from plumbline import clock, verdict
 from plumbline.errors import Unreadable
 from plumbline.product import Product
 from plumbline.state import objects
@@ -34,14 +34,16 @@ def unended(product: str, stage: str) -> dict[str, Any] | None:
 def events(product: str, unreadable: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """All events of a product, oldest first.
 
-    Raises Unreadable for an object that is no JSON; with a list, what is no event is told there and left out instead.
+    Raises Unreadable for an object that is no JSON; with a list, what is no event, or holds what is no verdict, is told
+    there and left out instead.
     """
     for key in _keys(product, "*.json"):
         try:
-            event = objects.read_json(key)
+            event, where = objects.read_json(key), objects.where(key)
             if event is not None and unreadable is not None and not event.keys() >= {"at", "stage", "state"}:
-                where = objects.where(key)
                 raise Unreadable(f"{where}: expected an event with at, stage and state, found {sorted(event)}")
+            if event is not None and unreadable is not None:
+                verdict.read(event.get("gates"), where)
         except Unreadable as error:
             if unreadable is None:
                 raise

@@ -8,12 +8,14 @@ release, never "latest".
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from plumbline import verdict
 from plumbline.errors import Conflict, PlumblineError, Unreadable
 from plumbline.state import objects
+from plumbline.verdict import Verdict
 
 if TYPE_CHECKING:
     from plumbline.state.leases import Lease
@@ -39,7 +41,7 @@ class Release:
     as_of: date
     base: int | None
     tables: dict[str, int]
-    gates: dict[str, Any]
+    gates: dict[str, Verdict]
     code_sha: str
     lock_hash: str
     run_id: str
@@ -49,6 +51,10 @@ class Release:
     undoes: list[int] = field(default_factory=list)
     restores: int | None = None
     why: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The manifest as its file holds it."""
+        return asdict(self) | {"gates": verdict.as_dicts(self.gates)}
 
     def version(self, table: str) -> int:
         """The released version of a table. Raises ReleaseError when this release does not name it."""
@@ -88,7 +94,8 @@ def read(product: str, number: int) -> Release:
     if found is None:
         raise ReleaseError(f"{product} has no release {number}; it has {numbers(product) or 'none'}")
     try:
-        return Release(**{**found, "as_of": date.fromisoformat(found["as_of"])})
+        gates = verdict.read(found["gates"], "gates")
+        return Release(**{**found, "as_of": date.fromisoformat(found["as_of"]), "gates": gates})
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable(
             f"{objects.where(key(product, number))}: expected a release's manifest, found another object: {error}"
@@ -113,7 +120,7 @@ def publish(release: Release, lease: Lease | None = None) -> None:
     if current != release.base:
         raise Conflict(_superseded(release, current))
     try:
-        objects.create_json(key(release.product, release.release_id), asdict(release))
+        objects.create_json(key(release.product, release.release_id), release.as_dict())
     except objects.Exists:
         raise Conflict(_superseded(release, release.release_id)) from None
 
@@ -121,13 +128,11 @@ def publish(release: Release, lease: Lease | None = None) -> None:
 def diff(before: Release, after: Release) -> dict[str, list[Any]]:
     """Field → its value in each, where they differ; tables and gates by their names, None where one is not named."""
     found: dict[str, list[Any]] = {}
-    for name, then in asdict(before).items():
-        now = getattr(after, name)
+    for name, then, now in ((one.name, getattr(before, one.name), getattr(after, one.name)) for one in fields(before)):
         if isinstance(then, dict):
             for each in sorted({*then, *now}):
                 pair = [
-                    side[each]["verdict"] if name == "gates" and each in side else side.get(each)
-                    for side in (then, now)
+                    side[each].verdict if name == "gates" and each in side else side.get(each) for side in (then, now)
                 ]
                 if pair[0] != pair[1]:
                     found[f"{name}.{each}"] = pair

@@ -87,7 +87,13 @@ def append(rows: list[dict[str, Any]], new: bool = False) -> int:
         ]
         if added:
             table = pa.Table.from_pylist(added, schema=schema())
-            write_deltalake(lake.uri(TABLE), table, mode="append", configuration=lake.KEEP_LOG)
+            write_deltalake(
+                lake.uri(TABLE),
+                table,
+                mode="append",
+                configuration=lake.KEEP_LOG,
+                storage_options=lake.storage_options(),
+            )
     return len(added)
 
 

@@ -77,11 +77,11 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     assert done.returncode == 0, done.stderr[-3000:]
 
     use_home(home, monkeypatch, now="1997-10-01T00:00:00Z")
-    assert releases.numbers("churn") == [1, 2]
-    release = releases.required("churn")
+    assert releases.numbers(CHURN.name) == [1, 2]
+    release = releases.required(CHURN.name)
     assert (release.as_of, release.base) == (LAST, 1)
-    assert {gate["verdict"] for gate in release.gates.values()} == {"passed"}
-    summary = json.loads((home / "report" / "churn" / "summary.json").read_text())
+    assert {gate.verdict for gate in release.gates.values()} == {"passed"}
+    summary = json.loads((home / "report" / "summary.json").read_text())
     assert summary["replay"] is True
     answers = {answer["who"].partition(":")[0]: answer for answer in summary["answers"]}
     assert answers["not a customer"]["status"] == 404
@@ -106,7 +106,7 @@ def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
     model = summary["training"].get("model_sha256")
     again = plumb("demo", "--until", str(LAST))
     assert again.returncode == 0, again.stderr[-3000:]
-    assert releases.numbers("churn") == [1, 2]
+    assert releases.numbers(CHURN.name) == [1, 2]
     assert changes() == before
     after = json.loads((home / "report" / "churn" / "summary.json").read_text())
     assert after["training"].get("model_sha256") == model
@@ -175,4 +175,4 @@ def assert_lineage_is_whole(home: Path, release: Release) -> None:
 
 def changes() -> int:
     """How many events tell of more than another look: what is online is compared each time."""
-    return sum(event["stage"] != "parity_check" for event in ledger.events("churn"))
+    return sum(event["stage"] != "parity_check" for event in ledger.events(CHURN.name))

@@ -12,6 +12,7 @@ from test_customers import FIRST, make_orders
 
 from feature_repo.churn.jobs import customers as job
 from feature_repo.churn.jobs import hindsight, history
+from plumbline.errors import GateFailed
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
@@ -98,13 +99,13 @@ def test_a_new_column_gets_its_whole_history_and_the_rest_stays_bit_for_bit(
     change(monkeypatch, tmp_path, ADDS)
     run = compute(NEXT, released)
     assert run.facts["snapshot_days"] == [*(str(day) for day in DAYS), str(NEXT)]
-    assert run.gates["features_history"]["verdict"] == "passed"
-    assert run.gates["features_history"]["new_columns"] == ["share_30d"]
-    assert run.gates[hindsight.GATE]["verdict"] == "passed"
-    assert run.gates[hindsight.GATE]["rows"] > 0
+    assert run.gates["features_history"].verdict == "passed"
+    assert run.gates["features_history"].extra["new_columns"] == ["share_30d"]
+    assert run.gates[hindsight.GATE].verdict == "passed"
+    assert run.gates[hindsight.GATE].extra["rows"] > 0
     shown = {"verdict", "expectations", "failed", "report"}
-    assert all(shown <= set(gate) for gate in run.gates.values()), "what the report's page reads of a gate"
-    assert run.gates["features_history"]["told"] == f"16 columns of {len(before)} released rows came out the same"
+    assert all(shown <= set(gate.as_dict()) for gate in run.gates.values()), "what the report's page reads of a gate"
+    assert run.gates["features_history"].extra["told"] == f"16 columns of {len(before)} released rows came out the same"
     pd.testing.assert_frame_equal(rows(released.version(job.TABLE)), before)  # the released version is as it was
     after = rows(run.wrote[job.TABLE])
     old = after[after["snapshot_date"] <= RELEASED].reset_index(drop=True)
@@ -132,10 +133,10 @@ def test_a_change_that_should_only_add_but_moves_other_rows_is_a_failed_gate(
 ) -> None:
     change(monkeypatch, tmp_path, REPEATS)
     run = run_of(NEXT, released)
-    with pytest.raises(history.HistoryDiffers, match=r"only adds columns \(share_30d\).* \d+ rows added") as raised:
+    with pytest.raises(GateFailed, match=r"only adds columns \(share_30d\).* \d+ rows added") as raised:
         job.compute(run)
-    assert raised.value.exit_code == 3
-    assert (run.wrote, run.gates["features_history"]["verdict"]) == ({}, "failed")
+    assert (raised.value.exit_code, raised.value.sets_aside) == (3, False)
+    assert (run.wrote, run.gates["features_history"].verdict) == ({}, "failed")
     evidence = json.loads((home / "evidence" / f"churn-{NEXT}" / "features_history.json").read_text())
     assert evidence["verdict"] == "failed"
 
@@ -148,14 +149,14 @@ def test_a_feature_that_knows_the_future_is_not_published(
     told = (
         r"know the future, on 1998.*: gone in [\d,]+ of [\d,]+ rows, such as customer \d+ on 1998-\S+: 0, and 1 by what"
     )
-    with pytest.raises(hindsight.KnowsTheFuture, match=told) as raised:
+    with pytest.raises(GateFailed, match=told) as raised:
         job.compute(run)
-    assert raised.value.exit_code == 3
+    assert (raised.value.exit_code, raised.value.sets_aside) == (3, False)
     assert run.wrote == {}
-    assert run.gates["features_history"]["verdict"] == "passed", "the columns that were there did not move"
-    assert run.gates[hindsight.GATE]["verdict"] == "failed"
-    assert list(run.gates[hindsight.GATE]["differing"]) == ["gone"]
-    assert run.gates[hindsight.GATE]["failed"] == [run.gates[hindsight.GATE]["told"]]
+    assert run.gates["features_history"].verdict == "passed", "the columns that were there did not move"
+    assert run.gates[hindsight.GATE].verdict == "failed"
+    assert list(run.gates[hindsight.GATE].extra["differing"]) == ["gone"]
+    assert run.gates[hindsight.GATE].failed == (run.gates[hindsight.GATE].extra["told"],)
     evidence = json.loads((home / "evidence" / f"churn-{NEXT}" / "features_knowable.json").read_text())
     assert evidence["days"] == [str(day) for day in hindsight.days_to_judge([*DAYS, NEXT])]
 
@@ -178,8 +179,8 @@ def test_a_changed_expression_is_announced_with_the_rows_that_it_moved(
         (after[after["snapshot_date"] <= RELEASED]["orders_7d"].reset_index(drop=True) != before["orders_7d"]).sum()
     )
     assert moved > 0
-    assert run.gates["features_history"]["verdict"] == "passed"
-    assert run.gates["features_history"]["differing"] == {"orders_7d": moved}
+    assert run.gates["features_history"].verdict == "passed"
+    assert run.gates["features_history"].extra["differing"] == {"orders_7d": moved}
 
 
 def test_a_column_that_feast_serves_cannot_go(

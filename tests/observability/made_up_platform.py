@@ -15,6 +15,7 @@ from plumbline.contracts.contract import Contract
 from plumbline.lake import tables as lake
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 
 PRODUCT = CHURN.name
@@ -74,7 +75,7 @@ def publish(day: date, rows: int = 10, nulls: int = 0) -> Release:
         day,
         number - 1 or None,
         versions,
-        passed("orders_volume"),
+        {"orders_volume": Verdict("orders_volume", passed=True, expectations=1)},
         "abc",
         "def",
         f"churn-{day}",

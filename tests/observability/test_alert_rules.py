@@ -13,6 +13,7 @@ import yaml
 
 from observability import generated, house_rules, slo_rules
 from observability.rule import alerts
+from observability.way_back import MISSING_DAY
 from plumbline.settings import ROOT
 
 Tool = Callable[[str], Path]
@@ -236,6 +237,7 @@ def test_an_alert_says_whose_it_is_what_is_downstream_and_where_to_read_on(binar
                         "exp_labels": labels,
                         "exp_annotations": {
                             "summary": "raw.orders: yesterday is not there, it was due at 00:05 UTC",
+                            "description": MISSING_DAY.sentence.format(alert="DatasetLate"),
                             "runbook": "docs/runbooks/DatasetLate.md",
                         },
                     }

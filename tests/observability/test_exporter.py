@@ -149,6 +149,31 @@ def test_a_gate_that_failed_shows_until_its_next_verdict(lived: Path) -> None:
     assert scraped(found)['gate_passed{gate="record_contract",product="churn"}'] == 1
 
 
+@pytest.mark.parametrize(
+    ("stage", "gate"),
+    [
+        ("dbt_run", "contract:analytics.orders"),
+        ("features", "features_history"),
+        ("features", "features_knowable"),
+        ("leakage_check", "target_leakage"),
+        ("deploy", "model_signature"),
+    ],
+)
+def test_a_gate_on_code_is_a_gate_and_no_failed_stage_until_the_stage_is_done(
+    stage: str, gate: str, lived: Path
+) -> None:
+    found = Exporter()
+    platform.event(stage, "GATE_FAILED", TUESDAY, gates=platform.passed(gate, False), sets_aside=False, error="x")
+    broken = scraped(found)
+    assert broken[f'gate_passed{{gate="{gate}",product="churn"}}'] == 0
+    assert broken[f'stage_state{{product="churn",stage="{stage}",state="gate_failed"}}'] == 1
+    assert broken[f'stage_state{{product="churn",stage="{stage}",state="fail"}}'] == 0
+    platform.event(stage, "COMPLETE", TUESDAY)
+    mended = scraped(found)
+    assert f'gate_passed{{gate="{gate}",product="churn"}}' not in mended, "it had nothing to judge any more"
+    assert mended[f'gate_verdicts_total{{gate="{gate}",product="churn",verdict="failed"}}'] == 1
+
+
 def test_an_empty_home_shows_the_clock_and_no_zeros(lived: Path) -> None:
     found = scraped(Exporter())
     assert set(found) == {
@@ -162,7 +187,9 @@ def test_an_empty_home_shows_the_clock_and_no_zeros(lived: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["{", "[]", "{}", '{"at": "yesterday", "stage": "ingest", "state": "COMPLETE"}',
              '{"at": "1998-07-01T00:00:00+00:00", "stage": "ingest", "state": "BROKEN"}',
-             '{"at": "1998-07-01T00:00:00+00:00", "stage": "release", "state": "COMPLETE", "gates": {"a": {}}}']
+             '{"at": "1998-07-01T00:00:00+00:00", "stage": "release", "state": "COMPLETE", "gates": {"a": {}}}',
+             '{"at": "1998-07-01T00:00:00+00:00", "stage": "release", "state": "COMPLETE", "gates": {"a": "passed"}}',
+             '{"at": "1998-07-01T00:00:00+00:00", "stage": "release", "state": "COMPLETE", "gates": ["a"]}']
 )  # fmt: skip
 def test_a_corrupt_event_is_counted_and_all_others_are_told(lived: Path, text: str) -> None:
     platform.whole_day(MONDAY)

@@ -71,6 +71,38 @@ def test_a_line_that_stands_still_names_what_stopped_it_and_nothing_to_undo(live
     assert found["way_back"] == "plumb quarantine show 1998-07-01..1998-07-01"
 
 
+@pytest.mark.parametrize(
+    ("stage", "gate"), [("dbt_run", "contract:analytics.orders"), ("features", "features_history")]
+)
+@pytest.mark.parametrize("alert", ["GateFailed", "DatasetLate"])
+def test_a_gate_on_what_the_code_wrote_leads_back_to_its_stage(alert: str, stage: str, gate: str, lived: Path) -> None:
+    day, gates = date(1998, 7, 1), platform.passed(gate, False)
+    platform.refused(day)  # and brought in afterwards
+    platform.event(stage, "GATE_FAILED", day, gates=gates, sets_aside=False, error="GateFailed: share_30d")
+    found = incident(alert)
+    assert [event["gates"] for event in found["since_release"]] == [["record_contract"], [gate]]
+    assert found["way_back"] == f"plumb {stage} --as-of 1998-07-01"
+
+
+def test_a_gate_on_code_of_an_older_home_was_a_failed_stage(lived: Path) -> None:
+    platform.event("features", "FAIL", date(1998, 7, 1), gates=platform.passed("features_history", False), error="x")
+    assert incident("StageFailed")["way_back"] == "plumb features --as-of 1998-07-01"
+
+
+def test_a_gate_that_set_the_batch_aside_leads_back_to_the_whole_day(lived: Path) -> None:
+    gates = platform.passed("orders_volume", False)
+    platform.event("distribution_check", "GATE_FAILED", date(1998, 7, 1), gates=gates, sets_aside=True, error="x")
+    assert incident("GateFailed")["way_back"] == DAY
+
+
+def test_a_foreign_verdict_is_named_and_the_other_events_are_told(lived: Path) -> None:
+    platform.event("ge_check", "GATE_FAILED", date(1998, 7, 1), gates={"orders_expectations": "bad"}, error="x")
+    platform.refused(date(1998, 7, 1))
+    found = incident("GateFailed")
+    assert [event["stage"] for event in found["since_release"]] == ["ingest"]
+    assert any("gate orders_expectations: expected an object with a verdict" in told for told in found["unknown"])
+
+
 def test_a_late_day_exposes_those_who_asked_after_its_deadline(lived: Path) -> None:
     found = incident("DatasetLate", "features.customers")
     assert found["predictions_exposed"] == {

@@ -12,12 +12,12 @@ import typer
 
 from drills.catalogue import DRILLS
 from observability import house_rules, slo_rules
-from observability.rule import RUNBOOKS, alerts
+from observability.rule import RUNBOOKS, Alert, alerts
 from plumb.main import app
-from plumb.reports.incident import WAYS_BACK
 from plumbline.settings import ROOT
 
-ALERTS = {alert.name for alert in alerts([*slo_rules.groups(), *house_rules.groups()])}
+DEFINED = alerts([*slo_rules.groups(), *house_rules.groups()])
+ALERTS = {alert.name for alert in DEFINED}
 PARTS = ("**What it means.**", "**Who is hurt.**", "## See it", "## Stop the bleeding", "## Recover", "**Tried:**")
 BOOKS = sorted((ROOT / RUNBOOKS).glob("*.md"))
 
@@ -55,6 +55,7 @@ def refused(command: str) -> str:
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     assert {path.stem for path in BOOKS} == ALERTS
+    assert {alert.runbook for alert in DEFINED} == {str(path.relative_to(ROOT)) for path in BOOKS}
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: path.stem)
@@ -95,7 +96,16 @@ def test_a_command_that_does_not_exist_is_found(command: str) -> None:
     assert refused(command)
 
 
-def test_the_ways_back_of_an_incident_exist() -> None:
-    assert set(WAYS_BACK) <= ALERTS
-    for way in WAYS_BACK.values():
-        assert [refused(command) for command in way.split(" && ")] == [""] * len(way.split(" && "))
+@pytest.mark.parametrize("alert", {alert.name: alert for alert in DEFINED}.values(), ids=lambda alert: alert.name)
+def test_an_alert_carries_a_way_back_that_exists(alert: Alert) -> None:
+    way = alert.way_back
+    ways = [way.command.format(release=2, alert=alert.name)] if way.command else []
+    ways = [command for line in [*ways, *commands(alert.description)] for command in line.split(" && ")]
+    assert way.kind == "runbook" or ways, "no command, and no word that the runbook is the way"
+    assert {command: why for command in ways if (why := refused(command))} == {}
+    assert {other.way_back for other in DEFINED if other.name == alert.name} == {way}, "one way, whatever its severity"
+    assert alert.as_dict()["annotations"] == {
+        "summary": alert.summary,
+        "description": alert.description,
+        "runbook": f"{RUNBOOKS}/{alert.name}.md",
+    }

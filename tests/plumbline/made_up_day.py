@@ -13,6 +13,7 @@ from plumbline.lake import tables as lake
 from plumbline.observed import Assertion
 from plumbline.pipeline import publish, stage
 from plumbline.pipeline.stage import StageRun
+from plumbline.verdict import Verdict
 from products import churn
 from products.churn import CHURN
 
@@ -66,7 +67,7 @@ def dbt_run(run: StageRun) -> str:
 def ge_check(run: StageRun) -> str:
     lake.open_table(churn.ORDERS, run.pin(churn.ORDERS))
     observed.asserted(churn.ORDERS, Assertion("expect_column_values_to_be_unique", True, "order_id"))
-    run.gates["orders_expectations"] = {"verdict": "passed"}
+    run.gates["orders_expectations"] = Verdict("orders_expectations", passed=True)
     return "held"
 
 
@@ -84,7 +85,7 @@ def features(run: StageRun) -> str:
 
 def distribution_check(run: StageRun) -> str:
     lake.open_table(churn.FEATURES, run.pin(churn.FEATURES))
-    run.gates["features_shift"] = {"verdict": "passed"}
+    run.gates["features_shift"] = Verdict("features_shift", passed=True)
     return "alike"
 
 

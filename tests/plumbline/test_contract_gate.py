@@ -13,9 +13,9 @@ from deltalake import write_deltalake
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts import diff as contract_diff
+from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline import contract_gate
-from plumbline.pipeline.contract_gate import ContractBroken
 from plumbline.pipeline.stage import StageRun
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release, publish
@@ -43,13 +43,13 @@ def audited(table: pa.Table) -> StageRun:
 
 def test_a_table_that_keeps_its_contract_passes(home: Path) -> None:
     verdict = audited(customers()).gates["contract:analytics.customers"]
-    assert (verdict["verdict"], verdict["expectations"], verdict["failed"]) == ("passed", 4, [])
-    assert json.loads(Path(verdict["report"]).read_text())["versions"] == {TABLE: 0}
+    assert (verdict.verdict, verdict.expectations, verdict.failed) == ("passed", 4, ())
+    assert json.loads(Path(str(verdict.report)).read_text())["versions"] == {TABLE: 0}
 
 
 def test_one_column_more_is_told_and_passes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = audited(customers().append_column("segment", pa.array(["a", "b"])))
-    assert run.gates["contract:analytics.customers"]["verdict"] == "passed"
+    assert run.gates["contract:analytics.customers"].verdict == "passed"
     assert "analytics.customers@v0.segment (string) is not in contracts/analytics.customers" in capsys.readouterr().err
 
 
@@ -76,9 +76,9 @@ def nulls(table: pa.Table) -> pa.Table:
 def test_a_break_stops_the_line_and_leaves_evidence(
     home: Path, spoil: Callable[[pa.Table], pa.Table], told: str
 ) -> None:
-    with pytest.raises(ContractBroken, match=told) as error:
+    with pytest.raises(GateFailed, match=told) as error:
         audited(spoil(customers()))
-    assert error.value.exit_code == 3
+    assert (error.value.exit_code, error.value.sets_aside) == (3, False)
     evidence = json.loads((home / "evidence" / "churn-test" / f"contract-{TABLE}.json").read_text())
     assert evidence["verdict"] == "failed" and len(evidence["failed"]) == 1
 

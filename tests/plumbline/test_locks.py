@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 
+from plumbline.spark import spark_home
+
 from plumbline.settings import ROOT
 
 
@@ -17,3 +19,12 @@ def test_spark_s_jars_are_those_of_the_pinned_packages() -> None:
     assert set(delta.values()) == {pinned["delta-spark"]}
     spark = pinned["pyspark"].rpartition(".")[0]
     assert [name for name in delta if name.startswith("delta-spark")] == [f"delta-spark_{spark}_2.13"]
+
+
+def test_the_s3_client_is_of_the_version_of_spark_s_own_hadoop() -> None:
+    text = (ROOT / "requirements" / "s3-jars.txt").read_text()
+    wanted = re.findall(r"^org.apache.hadoop:hadoop-aws:(\S+) [0-9a-f]{64}$", text, re.M)
+    assert [f"hadoop-client-api-{version}.jar" for version in wanted] == [
+        path.name for path in (spark_home() / "jars").glob("hadoop-client-api-*.jar")
+    ]
+    assert "io.netty" not in text

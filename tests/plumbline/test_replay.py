@@ -56,7 +56,7 @@ def test_days_with_real_orders_then_days_without(
     assert clock.now() == clock.end_of(date(1997, 2, 4))
     release = releases.required("churn")
     assert release.as_of == date(1997, 2, 4)
-    assert {gate["verdict"] for gate in release.gates.values()} == {"passed"}
+    assert {gate.verdict for gate in release.gates.values()} == {"passed"}
     assert lake.open_table("analytics.orders", release.version("analytics.orders")).to_pandas().shape[0] == len(by_day)
     online = online_store.online(online_store.client(), CHURN)
     assert online == (4, clock.end_of(date(1997, 2, 4)))

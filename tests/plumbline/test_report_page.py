@@ -43,7 +43,10 @@ def two_runs(home: Path) -> Path:
     )
     gate = {"verdict": "passed", "expectations": 22, "failed": [], "report": str(home / "evidence" / "a.json")}
     _event(good, "ge_check", seconds=2.0, gates={"orders_expectations": gate})
-    sale = {**gate, "accepted": {"by": "ana", "why": "a sale"}}
+    sale = {
+        **gate,
+        "accepted": {"gate": "orders_volume", "as_of": "1998-06-29", "why": "a sale", "by": "ana", "at": "now"},
+    }
     _event(good, "distribution_check", seconds=2.0, gates={"orders_volume": sale})
     _published(1, good)
     _event(good, "release", seconds=0.1, release_id=1, rows={"analytics.orders": 1234})

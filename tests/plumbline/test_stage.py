@@ -13,17 +13,19 @@ import pytest
 
 from plumbline import provenance
 from plumbline.causes import DiskTrouble
-from plumbline.errors import Conflict, GateFailed
+from plumbline.errors import Conflict, GateFailed, Unreadable
 from plumbline.pipeline import stage
 from plumbline.pipeline.stage import StageError, StageRun
 from plumbline.settings import ROOT, settings
 from plumbline.state import candidates, ledger, releases
 from plumbline.state.releases import Release, ReleaseError
+from plumbline.verdict import Verdict
 from tests.toy import TOY
 
 DAY = date(1998, 6, 29)
 NEXT = date(1998, 6, 30)
 FEATURES = "features.customers"
+PASSED, FAILED = (Verdict("orders", passed) for passed in (True, False))
 
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -36,7 +38,7 @@ def ingest(run: StageRun) -> str:
 
 def check(run: StageRun) -> str:
     run.pin("raw.orders")
-    run.gates["orders"] = {"verdict": "passed"}
+    run.gates["orders"] = PASSED
     return "passed"
 
 
@@ -62,7 +64,7 @@ def test_a_run_becomes_a_release_that_names_versions_and_gates() -> None:
     whole_run(DAY)
     release = releases.required("toy")
     assert (release.release_id, release.base, release.tables) == (1, None, {"raw.orders": 7})
-    assert release.gates == {"orders": {"verdict": "passed"}}
+    assert release.gates == {"orders": PASSED}
     whole_run(NEXT)
     assert releases.required("toy").base == 1
 
@@ -92,14 +94,14 @@ def test_other_code_runs_the_stage_again_and_forgets_what_was_built_on_it(monkey
 
 def test_a_failed_gate_publishes_nothing_and_is_in_the_ledger() -> None:
     def fails(run: StageRun) -> str:
-        run.gates["orders"] = {"verdict": "failed"}
+        run.gates["orders"] = FAILED
         raise GateFailed("3 orders without a customer")
 
     stage.perform(TOY, "ingest", DAY, ingest)
     with pytest.raises(GateFailed):
         stage.perform(TOY, "check", DAY, fails)
     event = list(ledger.events("toy"))[-1]
-    assert (event["state"], event["gates"]) == ("GATE_FAILED", {"orders": {"verdict": "failed"}})
+    assert (event["state"], event["gates"]) == ("GATE_FAILED", {"orders": FAILED.as_dict()})
     with pytest.raises(StageError, match="ingest comes first"):
         stage.perform(TOY, "release", DAY, publish)
     assert releases.in_force("toy") is None
@@ -124,6 +126,36 @@ def test_what_a_gate_failed_on_is_set_aside_and_the_run_starts_over() -> None:
     assert seen == [[], ["batch 1"], ["batch 1", "batch 2"]]
     told = json.loads((settings().home / "rejected" / "toy" / "batch 1.json").read_text())
     assert told["why"] == "an amount of 200,000 dollars"
+
+
+def test_where_the_code_is_at_fault_nothing_is_set_aside_and_the_stage_runs_again() -> None:
+    def lands(run: StageRun) -> str:
+        run.facts["batch_id"] = "batch 1"
+        return ingest(run)
+
+    def fails(run: StageRun) -> str:
+        run.gates["orders"] = FAILED
+        raise GateFailed("the SQL lacks a column", sets_aside=False)
+
+    stage.perform("toy", "ingest", DAY, lands)
+    with pytest.raises(GateFailed):
+        stage.perform("toy", "check", DAY, fails)
+    event = list(ledger.events("toy"))[-1]
+    assert (event["state"], event["sets_aside"], event["gates"]) == ("GATE_FAILED", False, {"orders": FAILED.as_dict()})
+    assert candidates.rejected("toy") == []
+    assert stage.perform("toy", "check", DAY, check).state == "done", "ingest need not run again"
+    assert stage.perform("toy", "release", DAY, publish).state == "done"
+
+
+def test_a_run_is_read_back_as_it_was_saved_and_a_foreign_file_is_named() -> None:
+    stage.perform("toy", "ingest", DAY, ingest)
+    stage.perform("toy", "check", DAY, check)
+    found = candidates.read("toy", DAY)
+    assert found is not None and found.gates == {"orders": PASSED}
+    path = candidates.path_of("toy", DAY)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "gates": {"orders": "fine"}}))
+    with pytest.raises(Unreadable, match=rf"{DAY}.json: gate orders: expected an object with .* found 'fine'"):
+        stage.perform("toy", "release", DAY, publish)
 
 
 def test_a_kill_while_a_batch_is_set_aside_does_not_stop_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from plumbline.lake import version_diff
 from plumbline.registry import registered_models
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release, ReleaseError
+from plumbline.verdict import Acceptance, Verdict
 from products.churn import CHURN
 
 FEATURES, ORDERS, RAW = "features.customers", "analytics.orders", "raw.orders"
@@ -62,7 +63,7 @@ def write(table: str, rows: pa.Table, mode: str = "append") -> None:
 
 def publish(number: int, day: date, **more: Any) -> Release:
     tables = {name: version for name in (FEATURES, ORDERS, RAW) if (version := lake.version(name)) is not None}
-    gates = more.pop("gates", {"orders_volume": {"verdict": "passed"}})
+    gates = more.pop("gates", {"orders_volume": Verdict("orders_volume", passed=True)})
     code, lock = more.pop("code", "a" * 40), more.pop("lock", "sha256:one")
     made = Release(number, "churn", day, number - 1 or None, tables, gates, code, lock, "t", "now", **more)
     releases.publish(made)
@@ -92,7 +93,8 @@ def two(home: Path) -> tuple[Release, Release]:
     DeltaTable(lake.uri(ORDERS)).update(updates={"units": "99"}, predicate="order_id = 7")
     write(FEATURES, snapshot(FIRST, new_one=pa.array([1.5] * N)), mode="overwrite")
     write(FEATURES, snapshot(SECOND, shift=700, new_one=pa.array([2.5] * N)))
-    gates = {"orders_volume": {"verdict": "passed", "accepted": {"why": "a sale"}}}
+    sale = Acceptance("orders_volume", str(SECOND), "a sale", "ana", "now")
+    gates = {"orders_volume": Verdict("orders_volume", passed=True, accepted=sale)}
     second = publish(2, SECOND, gates=gates, rejected=["bad"], code="b" * 40, lock="sha256:two")
     sql = "SELECT a + 2 AS spend_cents_30d, b AS orders_30d, c AS new_one FROM t"
     built(second, {"orders": "2", "stg_orders": "1", "stg_customers": "1"}, sql)

@@ -12,6 +12,7 @@ from plumbline.registry import registered_models, trusted_models
 from plumbline.servers import online_store
 from plumbline.settings import settings
 from plumbline.state import releases
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 
 NOW = datetime(1998, 7, 1, tzinfo=UTC)
@@ -113,7 +114,7 @@ def publish_release() -> None:
         as_of=date(1998, 6, 29),
         base=None,
         tables={"features.customers": 0, "analytics.orders": 0},
-        gates={"orders_expectations": {"verdict": "passed"}},
+        gates={"orders_expectations": Verdict("orders_expectations", passed=True)},
         code_sha="sha",
         lock_hash="lock",
         run_id="run",

@@ -165,7 +165,7 @@ def test_no_version_without_its_gates(repository: Path, serving_home: Path) -> N
     finally:
         for path in set(folder.glob("*")) - before:
             path.unlink()
-    assert releases.read("churn", RELEASE).gates["orders_expectations"]["verdict"] == "passed"
+    assert releases.read("churn", RELEASE).gates["orders_expectations"].verdict == "passed"
 
 
 @pytest.mark.usefixtures("_gates")

@@ -14,6 +14,7 @@ from plumb.reports import why, why_text
 from plumb.reports.why import WhyError
 from plumbline import clock
 from plumbline.state import ledger
+from plumbline.verdict import Verdict
 from serving import outcome_log
 from serving.deploy import deploy
 
@@ -80,7 +81,7 @@ def test_a_request_is_followed_back_to_orders_gates_model_and_run() -> None:
     model = found["model"]
     assert (model["version"], model["data_version"]) == ("1", "delta:features.customers@v=0")
     assert len(model["mlflow_run_id"]) == 32
-    assert model["gates"] == {"leakage": {"verdict": "passed"}}
+    assert model["gates"] == {"leakage": Verdict("leakage", passed=True).as_dict()}
 
 
 @pytest.mark.usefixtures("_answers")

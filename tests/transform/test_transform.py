@@ -145,6 +145,9 @@ def test_a_failing_test_is_a_gate_that_says_what_where_and_how_many(start) -> No
     path = told.partition("the query that finds them: ")[2].splitlines()[0]
     assert "analytics" in open(path).read()  # noqa: PTH123, SIM115
     assert {node["failures"] for node in run.facts["dbt"] if node["status"] == "fail"} == {1, 2}
+    verdict = run.gates["dbt_tests"]
+    assert (verdict.passed, len(verdict.failed)) == (False, 2) and verdict.expectations > 2
+    assert Path(str(verdict.report)).exists()
 
 
 def test_a_model_that_cannot_be_built_is_a_transform_error(start) -> None:

@@ -22,6 +22,7 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.settings import settings
 from plumbline.state import acceptances, candidates, ledger, releases
 from plumbline.state.acceptances import AcceptanceError, accept
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 from tests.conftest import use_home
 from validation.churn import distribution_check
@@ -56,7 +57,7 @@ def write_features(days: list[date], change: Change = same) -> int:
 def run_to_the_gate(day: date, days: list[date], orders: Change = same, features: Change = same) -> None:
     """The stages before the gate, as far as it can tell: a batch, orders, snapshots of these days, the newest last."""
     known = real_shop.orders(day)
-    base = releases.in_force("churn")
+    base = releases.in_force(CHURN.name)
     new = known["known_on"] > (base.as_of if base else date.min)
     known = pd.concat([known[~new], orders(known[new])], ignore_index=True)
 
@@ -69,7 +70,7 @@ def run_to_the_gate(day: date, days: list[date], orders: Change = same, features
         return "built"
 
     def ge_check(run: StageRun) -> str:
-        run.gates["orders_expectations"] = {"verdict": "passed"}
+        run.gates["orders_expectations"] = Verdict("orders_expectations", passed=True)
         return "held"
 
     def compute(run: StageRun) -> str:
@@ -87,7 +88,7 @@ def check(day: date) -> stage.Result:
 
 def release(day: date) -> releases.Release:
     stage.perform(CHURN, "release", day, publish.publish)
-    return releases.required("churn")
+    return releases.required(CHURN.name)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,7 @@ def base(built: Path, home: Path) -> releases.Release:
     """That home, for one test."""
     shutil.copytree(built, home)
     settings.cache_clear()
-    return releases.required("churn")
+    return releases.required(CHURN.name)
 
 
 def daily(orders: Change = same, features: Change = same) -> None:
@@ -115,12 +116,12 @@ def daily(orders: Change = same, features: Change = same) -> None:
 
 
 def test_a_real_day_passes_and_its_verdicts_are_in_the_release(base: releases.Release, home: Path) -> None:
-    assert base.gates["orders_volume"]["expectations"] > 1000, "the first run: each day of it"
+    assert base.gates["orders_volume"].expectations > 1000, "the first run: each day of it"
     daily()
     assert check(DAY).message.endswith("limits hold")
     made = release(DAY)
-    assert {name: made.gates[name]["verdict"] for name in GATES} == dict.fromkeys(GATES, "passed")
-    assert {name: made.gates[name]["expectations"] for name in GATES} == {
+    assert {name: made.gates[name].verdict for name in GATES} == dict.fromkeys(GATES, "passed")
+    assert {name: made.gates[name].expectations for name in GATES} == {
         "orders_volume": 2,
         "orders_repeated": 1,
         "null_ratio": 29,
@@ -130,7 +131,9 @@ def test_a_real_day_passes_and_its_verdicts_are_in_the_release(base: releases.Re
     assert made.accepted == []
     evidence = json.loads((home / "evidence" / "churn-1998-06-24" / "distribution_check.json").read_text())
     assert (evidence["base"], evidence["findings"]) == (1, [])
-    event = next(e for e in ledger.events("churn") if e["stage"] == "distribution_check" and e["state"] == "COMPLETE")
+    event = next(
+        e for e in ledger.events(CHURN.name) if e["stage"] == "distribution_check" and e["state"] == "COMPLETE"
+    )
     assert set(event["read"]) == {ORDERS, FEATURES}
 
 
@@ -211,11 +214,11 @@ def test_each_fault_stops_the_line_and_is_named(
         assert f"`plumb gate accept {gate} --as-of 1998-06-24 --why …`" in message
     assert "start over with `plumb ingest --as-of 1998-06-24`" in message
     assert ("a changed definition in customers.sql does this too" in message) == (features is not same)
-    event = list(ledger.events("churn"))[-1]
+    event = list(ledger.events(CHURN.name))[-1]
     assert (event["state"], event["stage"]) == ("GATE_FAILED", "distribution_check")
     assert {name for name, verdict in event["gates"].items() if verdict["verdict"] == "failed"} == gates
     assert candidates.rejected("churn") == ["batch 1"]
-    assert releases.numbers("churn") == [1]
+    assert releases.numbers(CHURN.name) == [1]
     if orders is not none:
         assert "such as order_id " in message or "such as customer_id " in message
 
@@ -236,8 +239,8 @@ def test_what_is_real_is_accepted_with_a_reason_that_the_release_names(base: rel
         made.at,
     )
     assert "1998-06-24 brought 220 orders" in entry["found"][0]
-    assert published.gates["orders_volume"]["verdict"] == "passed"
-    assert releases.read("churn", 2) == published, "it is read back"
+    assert published.gates["orders_volume"].verdict == "passed"
+    assert releases.read(CHURN.name, 2) == published, "it is read back"
 
 
 def test_an_acceptance_lets_one_gate_of_one_day_through(base: releases.Release) -> None:
@@ -265,7 +268,7 @@ def test_a_run_of_several_days_is_judged_day_by_day(base: releases.Release) -> N
     days = [BASE - timedelta(days=6), BASE, last]
     run_to_the_gate(last, days)
     check(last)
-    assert release(last).gates["orders_volume"]["expectations"] == 8
+    assert release(last).gates["orders_volume"].expectations == 8
     gap = last + timedelta(days=2)
     run_to_the_gate(last + timedelta(days=3), [*days, last + timedelta(days=3)], lambda o: o[o["known_on"] != gap])
     with pytest.raises(GateFailed, match="orders_volume: analytics.orders.known_at: 1998-06-29 brought 0 orders"):
@@ -277,7 +280,5 @@ def test_a_young_shop_is_judged_by_what_it_has(home: Path) -> None:
     run_to_the_gate(first, [first])
     check(first)
     gates = release(first).gates
-    assert {gates[name]["verdict"] for name in GATES} == {"passed"}
-    assert gates["orders_volume"]["expectations"] == gates["features_shift"]["expectations"] == 0, (
-        "nothing to go by yet"
-    )
+    assert {gates[name].verdict for name in GATES} == {"passed"}
+    assert gates["orders_volume"].expectations == gates["features_shift"].expectations == 0, "nothing to go by yet"

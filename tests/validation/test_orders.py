@@ -50,8 +50,8 @@ def test_real_orders_pass_and_leave_evidence_and_a_report(first_week: Rows) -> N
     run = audited(first_week)
     assert orders.check(run) == "all 21 expectations of analytics.orders@v0 hold"
     verdict = run.gates["orders_expectations"]
-    assert (verdict["verdict"], verdict["expectations"], verdict["failed"]) == ("passed", 21, [])
-    evidence = json.loads(Path(verdict["report"]).read_text())
+    assert (verdict.verdict, verdict.expectations, verdict.failed) == ("passed", 21, ())
+    evidence = json.loads(Path(str(verdict.report)).read_text())
     assert evidence["versions"] == {"analytics.orders": 0, "raw.orders": 0}
     mean = next(o for o in evidence["outcomes"] if o["name"] == "expect_column_mean_to_be_between")
     assert round(mean["observed"]) == 3469
@@ -97,9 +97,9 @@ def test_a_failure_names_expectation_rows_and_keys(
     for row in (rows[i] for i in at):
         assert f"order_id {row['order_id']}, customer_id {row['customer_id']}, " in line
     verdict = run.gates["orders_expectations"]
-    assert verdict["verdict"] == "failed"
-    assert expectation.partition(" ")[0] in verdict["failed"]
-    assert json.loads(Path(verdict["report"]).read_text())["findings"][0]["samples"]
+    assert verdict.verdict == "failed"
+    assert expectation.partition(" ")[0] in verdict.failed
+    assert json.loads(Path(str(verdict.report)).read_text())["findings"][0]["samples"]
 
 
 def test_an_order_that_got_lost_is_named(first_week: Rows) -> None:

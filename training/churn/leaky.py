@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import observed, provenance
+from plumbline import observed, provenance, verdict
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.progress import say
@@ -68,11 +68,9 @@ def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
     for name, metrics in found["scores"].items():
         told.add_row(name.replace("_", " "), *(f"{metrics[shown]:.4f}" for shown in SHOWN))
     console.print(told)
-    for name, gate in judged["gates"].items():
-        color = "red" if gate["verdict"] == "failed" else "green"
-        console.print(
-            f"  [{color}]{gate['verdict']}[/{color}] {name}" + "".join(f"\n    {f}" for f in gate["failed"][:3])
-        )
+    for name, gate in verdict.read(judged["gates"], found["dataset_id"]).items():
+        color = "green" if gate.passed else "red"
+        console.print(f"  [{color}]{gate.verdict}[/{color}] {name}" + "".join(f"\n    {f}" for f in gate.failed[:3]))
     console.print("  The twin is never registered; `plumb train` takes no dataset that a gate failed on.")
 
 

@@ -16,15 +16,15 @@ from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.lake.distributions import describe, psi
 from plumbline.lake.table_diff import numbers
+from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
-from plumbline.settings import settings
 from plumbline.state import acceptances
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 from validation import shifts
 from validation.churn import thresholds, volume
@@ -81,27 +81,24 @@ def check(run: StageRun) -> str:
     orders = read_orders(run, orders_version)
     snapshots = read_snapshots(run, features_version)
     looked, findings = judge(orders, snapshots, _opened(run), run.as_of, limits)
-    evidence = settings().home / "evidence" / run.candidate.run_id / "distribution_check.json"
-    broken = []
-    for gate in GATES:
-        theirs = [finding for finding in findings if finding.gate == gate]
-        let = acceptances.accepted(run.candidate.product, gate, run.as_of) if theirs else None
-        run.gates[gate] = {
-            "verdict": "failed" if theirs and not let else "passed",
-            "expectations": looked[gate],
-            "failed": [finding.told for finding in theirs],
-            **({"accepted": asdict(let)} if let else {}),
-            "report": str(evidence),
-        }
-        broken += [] if let else theirs
-    versions = {ORDERS: orders_version, FEATURES: features_version}
-    head = {"run_id": run.candidate.run_id, "as_of": run.as_of, "base": run.candidate.base, "versions": versions}
-    told = {"gates": run.gates, "findings": [asdict(finding) for finding in findings]}
-    files.write_whole(evidence, files.dumps({**head, **told}))
-    if broken:
-        raise GateFailed(_refusal(broken, run.as_of, str(evidence)))
+    evidence = {
+        "base": run.candidate.base,
+        "versions": {ORDERS: orders_version, FEATURES: features_version},
+        "findings": [asdict(finding) for finding in findings],
+    }
+    verdicts = [_verdict(run, gate, looked[gate], findings) for gate in GATES]
+    reported = gates.record_all(run, verdicts, evidence, name=run.name)
+    if broken := [finding for finding in findings if not reported[finding.gate].passed]:
+        raise GateFailed(_refusal(broken, run.as_of, str(reported[broken[0].gate].report)))
     let_through = sorted({finding.gate for finding in findings})
     return f"{sum(looked.values())} limits hold" + (f"; accepted: {', '.join(let_through)}" if let_through else "")
+
+
+def _verdict(run: StageRun, gate: str, looked: int, findings: list[Finding]) -> Verdict:
+    """A gate's verdict: without a finding it passes, and with findings that somebody accepted for the day."""
+    told = tuple(finding.told for finding in findings if finding.gate == gate)
+    accepted = acceptances.accepted(run.candidate.product, gate, run.as_of) if told else None
+    return Verdict(gate, not told or accepted is not None, looked, told, accepted=accepted)
 
 
 def judge(

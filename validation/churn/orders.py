@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files, observed
+from plumbline import clock, observed
 from plumbline.errors import GateFailed
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.observed import Assertion
+from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
-from plumbline.settings import settings
+from plumbline.verdict import Verdict
 from validation.churn import suites
 from validation.expectations import Outcome, docs, validate
 
@@ -44,22 +45,21 @@ def check(run: StageRun) -> str:
         observed.asserted(TABLE, Assertion(outcome.check.expectation, outcome.success, column, actual=actual))
     failed = [outcome for outcome in outcomes if not outcome.success]
     findings = [_finding(session, outcome, version, run.raw("raw.orders")) for outcome in failed]
-    evidence = settings().home / "evidence" / run.candidate.run_id / "ge_check.json"
-    verdict = {
-        "verdict": "failed" if failed else "passed",
-        "expectations": len(outcomes),
-        "failed": [finding["what"] for finding in findings],
-        "report": str(evidence),
-    }
-    run.gates[GATE] = verdict
-    head = {"run_id": run.candidate.run_id, "as_of": run.as_of, "versions": {TABLE: version, "raw.orders": landed}}
-    told = [outcome.as_dict() for outcome in outcomes]
-    files.write_whole(evidence, files.dumps({**head, **verdict, "findings": findings, "outcomes": told}))
+    verdict = gates.record(
+        run,
+        Verdict(GATE, not failed, len(outcomes), tuple(finding["what"] for finding in findings)),
+        {
+            "versions": {TABLE: version, "raw.orders": landed},
+            "findings": findings,
+            "outcomes": [outcome.as_dict() for outcome in outcomes],
+        },
+        name=run.name,
+    )
     if failed:
         raise GateFailed(
             f"{len(failed)} of {len(outcomes)} expectations of {TABLE}@v{version} failed, nothing is published:\n  "
             + "\n  ".join(finding["told"] for finding in findings)
-            + f"\n  Evidence: {evidence}; report: {docs()}.\n  What was landed is set aside: "
+            + f"\n  Evidence: {verdict.report}; report: {docs()}.\n  What was landed is set aside: "
             f"mend the data at its source and start over with `plumb ingest --as-of {run.as_of}`."
         )
     return f"all {len(outcomes)} expectations of {TABLE}@v{version} hold"

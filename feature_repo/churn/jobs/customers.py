@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from feature_repo.churn.jobs import hindsight, history
-from plumbline import clock, files, observed
-from plumbline.errors import PlumblineError
+from plumbline import clock, observed
+from plumbline.errors import GateFailed, PlumblineError
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
-from plumbline.pipeline import contract_gate
+from plumbline.pipeline import contract_gate, gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
-from plumbline.settings import settings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -52,9 +51,8 @@ def compute(run: StageRun) -> str:
     """Appends the run's snapshots to `features.customers`, or writes all of them anew when their definition changed.
 
     Raises FeatureError when there are no orders at all, or Feast's view names a column that customers.sql does not
-    give; HistoryDiffers when a change that only adds columns moved others; KnowsTheFuture when an old snapshot holds
-    what was known only later; ContractBroken when the table is not what
-    its contract promises.
+    give; GateFailed when a change that only adds columns moved others, an old snapshot holds what was known only later,
+    or the table is not what its contract promises. The code is at fault then: no raw batch is set aside.
     """
     session = spark.session(writer="features")
     orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
@@ -169,14 +167,13 @@ def _compare(session: SparkSession, run: StageRun, until: date, version: int, ad
     """Holds the new history against the released one; the verdict is a gate of the run."""
     say("comparing the new history with the released one, row by row")
     found = history.compare(session, run.pin(TABLE), version, until)
-    verdict = history.judge(found, additive)
-    _record(run, "features_history", verdict)
-    if verdict["verdict"] == "failed":
-        raise history.HistoryDiffers(
+    if not gates.record(run, history.judge(found, additive), {}).passed:
+        raise GateFailed(
             f"{SQL.name} only adds columns ({', '.join(found.new_columns) or 'none'}), but the history that it gives "
             f"is {found.told()}. Nothing is published. A join that repeats or drops rows does this; so does a changed "
             f"analytics.orders under old snapshots. Mend it and run `plumb features --as-of {run.as_of}` again, or "
-            "change the old expression itself: what that moves is told, not refused."
+            "change the old expression itself: what that moves is told, not refused.",
+            sets_aside=False,
         )
     told = [f"{what}: {', '.join(n)}" for what, n in (("new", found.new_columns), ("gone", found.lost_columns)) if n]
     return "; ".join(["", found.told(), *told])
@@ -192,22 +189,14 @@ def _judge_hindsight(
         return snapshots(session, cut[0], cut[1], None, None, day, release_id=0)
 
     written = session.sql(f"SELECT * FROM {lake.at(TABLE, version)}")
-    verdict = hindsight.judge(session, written, inputs, days, compute)
-    report = _record(run, hindsight.GATE, verdict)
-    if verdict["verdict"] == "failed":
-        raise hindsight.KnowsTheFuture(
-            f"{SQL.name} gives snapshots that know the future, {verdict['told']}. Nothing is published. Cut every "
+    verdict = gates.record(run, hindsight.judge(session, written, inputs, days, compute), {})
+    if not verdict.passed:
+        raise GateFailed(
+            f"{SQL.name} gives snapshots that know the future, {verdict.failed[0]}. Nothing is published. Cut every "
             f"relation that it joins at the snapshot (`known_at < event_time`) and run `plumb features --as-of "
-            f"{run.as_of}` again.\n  Evidence: {report}"
+            f"{run.as_of}` again.\n  Evidence: {verdict.report}",
+            sets_aside=False,
         )
-
-
-def _record(run: StageRun, gate: str, verdict: dict[str, Any]) -> Path:
-    report = settings().home / "evidence" / run.candidate.run_id / f"{gate}.json"
-    files.write_whole(report, files.dumps(verdict))
-    failed = [verdict["told"]] if verdict["verdict"] == "failed" else []
-    run.gates[gate] = {**verdict, "failed": failed, "report": str(report)}
-    return report
 
 
 def _first_day(orders: DataFrame) -> date:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_repo.churn.jobs.history import BOOKKEEPING, KEY
 from plumbline import clock
-from plumbline.errors import PlumblineError
+from plumbline.verdict import Verdict
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -23,15 +23,6 @@ if TYPE_CHECKING:
 GATE = "features_knowable"
 JUDGED = 3
 """Days that are computed again; each costs as much as a first run's."""
-
-
-class KnowsTheFuture(PlumblineError):
-    """A snapshot holds what was known only later: a failed gate.
-
-    The landed data is not at fault, so unlike other gates it sets no raw batch aside.
-    """
-
-    exit_code = 3
 
 
 def days_to_judge(days: list[date]) -> list[date]:
@@ -46,7 +37,7 @@ def judge(
     inputs: list[DataFrame],
     days: list[date],
     compute: Callable[[list[DataFrame], list[date]], DataFrame],
-) -> dict[str, Any]:
+) -> Verdict:
     """The gate's verdict on the snapshots in `written`, which `compute` made of `inputs` (each with `known_at`).
 
     `rows` counts the rows that were looked at, `differing` those in which a column holds another value than the cut
@@ -54,7 +45,7 @@ def judge(
     """
     judged = days_to_judge(days)
     if not judged:
-        return {"verdict": "passed", "expectations": 0, "told": "one day alone: nothing later that it could know"}
+        return Verdict(GATE, passed=True, extra={"told": "one day alone: nothing later that it could know"})
     parts = [compute([_cut(frame, day) for frame in inputs], [day]) for day in judged]
     columns = [name for name in written.columns if name not in {*KEY, *BOOKKEEPING}]
     sides = {
@@ -76,15 +67,15 @@ def judge(
         **sides,
     ).collect()[0]
     differing = {name: found[name] for name in columns if found[name]}
-    return {
-        "verdict": "failed" if differing or found["only"] else "passed",
-        "expectations": len(columns),
-        "told": _told(found, differing, judged),
+    passed, told = not differing and not found["only"], _told(found, differing, judged)
+    extra = {
+        "told": told,
         "days": [day.isoformat() for day in judged],
         "rows": found["rows"],
         "only": found["only"],
         "differing": differing,
     }
+    return Verdict(GATE, passed, len(columns), () if passed else (told,), extra=extra)
 
 
 def _cut(frame: DataFrame, day: date) -> DataFrame:

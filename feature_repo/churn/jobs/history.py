@@ -10,30 +10,22 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.state import ledger
 from plumbline.state.releases import Release
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+GATE = "features_history"
 TABLE = "features.customers"
 KEY = ("customer_id", "snapshot_date")
 BOOKKEEPING = ("created_at", "release_id")
 """Which run wrote a row: of course another one."""
-
-
-class HistoryDiffers(PlumblineError):
-    """A change that only adds columns gave other values in a column that it does not touch: a failed gate.
-
-    The landed data is not at fault, so unlike other gates it sets no raw batch aside.
-    """
-
-    exit_code = 3
 
 
 @dataclass(frozen=True)
@@ -102,17 +94,17 @@ def compare(session: SparkSession, before: int, after: int, until: date) -> Comp
     )
 
 
-def judge(found: Comparison, additive: bool) -> dict[str, Any]:
+def judge(found: Comparison, additive: bool) -> Verdict:
     """The gate's verdict: a change that only adds must leave the rest as it was; any other says what it moved."""
-    return {
-        "verdict": "failed" if additive and not found.same else "passed",
+    passed, told = found.same or not additive, found.told()
+    extra = {
         "change": "adds columns only" if additive else "changes expressions, or what it was is not recorded",
-        "expectations": len(found.columns),
-        "told": found.told(),
+        "told": told,
         "new_columns": found.new_columns,
         "lost_columns": found.lost_columns,
         "differing": found.differing,
     }
+    return Verdict(GATE, passed, len(found.columns), () if passed else (told,), extra=extra)
 
 
 def _pieces(sql: str) -> set[tuple[str, str, str]]:
