@@ -91,7 +91,7 @@ def test_online_equals_offline_for_every_customer_and_reads_stay_at_their_releas
 
     asked = int(clock.now().timestamp())
     for number, snapshot in enumerate(two_releases, start=1):
-        told = materialize(number)
+        told = materialize(CHURN, number)
         assert (told["state"], told["online_rows"], told["rows"]) == ("done", N, {"online.customer_features": N})
         found = online(list(range(1, N + 1)), asked).set_index("customer_id")
         for name in snapshot.columns.intersection(found.columns):
@@ -117,7 +117,7 @@ def test_online_equals_offline_for_every_customer_and_reads_stay_at_their_releas
             pd.testing.assert_series_equal(
                 offline[name].astype("float64"), found[name].astype("float64"), check_names=False, check_exact=True
             )
-    assert materialize(2)["state"] == "unchanged"
+    assert materialize(CHURN, 2)["state"] == "unchanged"
 
 
 @pytest.mark.usefixtures("with_spark")
@@ -126,9 +126,9 @@ def test_going_back_behind_a_new_feature_leaves_no_newer_value_online(home: Path
     older = release(LAST - timedelta(days=1), 1)
     newer = write_snapshot(LAST, 2)
     release(LAST, 2)
-    materialize(2)
+    materialize(CHURN, 2)
     assert online([1, 2], 0)["units_total"].tolist() == newer["units_total"].tolist()[:2]
-    materialize(1)
+    materialize(CHURN, 1)
     found = online([1, 2], 0)
     assert found["units_total"].isna().all(), "the older release does not have it"
     assert found["orders_total"].notna().all()
@@ -143,16 +143,16 @@ def test_going_back_behind_a_new_feature_leaves_no_newer_value_online(home: Path
 
 def test_an_older_release_can_be_brought_back_online(two_releases: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     first, _ = two_releases
-    materialize(2)
-    materialize(1)
+    materialize(CHURN, 2)
+    materialize(CHURN, 1)
     found = online([1, 2, 3], 0).set_index("customer_id")
     assert found["spend_cents_total"].tolist() == first["spend_cents_total"].tolist()[:3]
 
 
 def test_a_redis_that_lost_its_data_is_filled_again(two_releases: object) -> None:
-    materialize()
+    materialize(CHURN)
     online_store.client().flushall()
-    assert materialize()["state"] == "done"
+    assert materialize(CHURN)["state"] == "done"
     assert module.online(online_store.client()) == (2, clock.end_of(LAST))
 
 
@@ -161,17 +161,17 @@ def test_rows_that_do_not_arrive_are_an_error_and_no_release_is_online(
 ) -> None:
     monkeypatch.setattr(module, "_arrived", lambda store, client, start, end: N - 1)
     with pytest.raises(MaterializeError, match="200 customers changed, Redis holds 199 rows"):
-        materialize()
+        materialize(CHURN)
     assert module.online(online_store.client()) is None
 
 
 def test_rows_of_the_release_before_do_not_pass_for_this_ones(
     two_releases: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    materialize(1)
+    materialize(CHURN, 1)
     monkeypatch.setattr("feast.FeatureStore.materialize", lambda *_, **__: None)
     with pytest.raises(MaterializeError, match="200 customers changed, Redis holds 0 rows"):
-        materialize(2)
+        materialize(CHURN, 2)
 
 
 def test_the_store_names_its_features_once(home: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_store_names_its_features_once(home: Path) -> None:
 
     served = {feature.name for projection in churn_v1.feature_view_projections for feature in projection.features}
     assert served <= {field.name for field in customer_features.schema} | {"days_since_last_order"}
-    sql = (Path(feature_store.REPO) / "jobs" / "customers.sql").read_text()
+    sql = (feature_store.repository(CHURN) / "jobs" / "customers.sql").read_text()
     for field in customer_features.schema:
         assert field.name in sql, f"{field.name} is declared to Feast but not computed"
 
@@ -215,8 +215,8 @@ def test_going_back_takes_away_whom_only_the_newer_release_knows(home: Path) -> 
     rows = pa.Table.from_pandas(newcomer, preserve_index=False).select(stored.names).cast(pa.schema(stored))
     write_deltalake(lake.uri(TABLE), rows, mode="append")
     release(LAST, 2)
-    materialize(2)
+    materialize(CHURN, 2)
     assert online([N + 1], 0)["orders_total"].notna().all()
-    materialize(1)
+    materialize(CHURN, 1)
     found = online([1, N + 1], 0)
     assert found["orders_total"].isna().tolist() == [False, True]

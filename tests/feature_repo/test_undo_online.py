@@ -34,7 +34,7 @@ def before(with_spark: None, home: Path) -> dict[bytes, dict[bytes, bytes]]:
     """Release 1 with 200 customers, as it is online."""
     write_snapshot(DAY_BEFORE, 1)
     release(DAY_BEFORE, 1)
-    materialize()
+    materialize(CHURN)
     return online()
 
 
@@ -59,13 +59,13 @@ def test_after_an_undo_every_byte_in_redis_is_as_before_the_publish(before: dict
     assert len(before) == 200
     assert lake.open_table(TABLE).metadata().configuration.items() >= lake.KEEP_LOG.items()
     publish_second()
-    materialize()
+    materialize(CHURN)
     during = online()
     assert len(during) == 200 + NEWCOMERS
     assert all(during[key] != held for key, held in before.items())
 
     made = undo(CHURN, why="it was wrong")
-    told = materialize()
+    told = materialize(CHURN)
     assert (told["release_id"], told["removed_rows"]) == (made.release_id, NEWCOMERS)
     assert online() == before, "keys, values, timestamps"
     assert online_store.online(online_store.client(), CHURN) == (3, clock.end_of(DAY_BEFORE))
@@ -73,12 +73,12 @@ def test_after_an_undo_every_byte_in_redis_is_as_before_the_publish(before: dict
 
 def test_a_day_run_again_replaces_what_was_never_taken_offline(before: dict[bytes, dict[bytes, bytes]]) -> None:
     publish_second()
-    materialize()
+    materialize(CHURN)
     undo(CHURN, why="it was wrong")  # and nobody materialized it
     write_snapshot(LAST, 4)
     keep(pc.field("release_id") != 2)  # the run would have built on release 3
     release(LAST, 4)
-    told = materialize()
+    told = materialize(CHURN)
     assert told["removed_rows"] == NEWCOMERS, "customers of the undone release"
     assert set(online()) == set(before)
     rewritten = online()
@@ -87,10 +87,10 @@ def test_a_day_run_again_replaces_what_was_never_taken_offline(before: dict[byte
 
 def test_customers_that_left_go_in_a_daily_run_too(before: dict[bytes, dict[bytes, bytes]]) -> None:
     publish_second()
-    materialize()
+    materialize(CHURN)
     third = LAST + timedelta(days=1)
     write_snapshot(third, 3)  # without the newcomers
     keep(pc.field("customer_id") <= 200)
     release(third, 3)
-    assert materialize()["removed_rows"] == NEWCOMERS
+    assert materialize(CHURN)["removed_rows"] == NEWCOMERS
     assert set(online()) == set(before)

@@ -12,6 +12,7 @@ from plumbline.lake import tables as lake
 from plumbline.lake.spark import session
 from plumbline.servers import services
 from plumbline.settings import settings
+from products.churn import CHURN
 from transform import build as transform
 
 pytestmark = pytest.mark.usefixtures("spark")
@@ -87,7 +88,7 @@ def test_a_first_run_builds_both_marts_and_reports_them(start) -> None:
     run = start()
     assert transform.build(run) == "4 models built, 8 tests passed"
     assert orders("order_id", "total_cents") == [(1, 1177), (2, 0)]
-    assert (run.wrote, run.rows) == (dict.fromkeys(transform.MARTS, 0), dict.fromkeys(transform.MARTS, 2))
+    assert (run.wrote, run.rows) == (dict.fromkeys(CHURN.marts, 0), dict.fromkeys(CHURN.marts, 2))
     assert run.read == {"raw.orders": 0, "raw.customers": 0}
     assert {node["status"] for node in run.facts["dbt"]} == {"success", "pass"}
     schema = pa.schema(lake.open_table("analytics.orders").schema())
@@ -101,7 +102,7 @@ def test_late_order_second_landing_and_undone_head(start, spark) -> None:
     land("0", [(9, 9, 9, 9)], [9])
     transform.build(first)
     assert orders("order_id") == [(1,), (2,)]  # its pin, not the head
-    for table in transform.MARTS:
+    for table in CHURN.marts:
         spark.sql(f"DROP TABLE {table}")  # external: what a server that was started anew does not know
 
     # The clock went back since (a replay): a batch is new if the base release did not have it.
@@ -164,10 +165,10 @@ def test_a_model_that_cannot_be_built_is_a_transform_error(start) -> None:
 def test_unit_tests_and_docs_through_the_command(start, capfd: pytest.CaptureFixture[str]) -> None:
     land("1", [(1, 7, 2, 5)], [7])
     transform.build(start())
-    transform.run_dbt(["test", "--select", "test_type:unit"])
+    transform.run_dbt(CHURN, ["test", "--select", "test_type:unit"])
     assert "PASS=3 WARN=0 ERROR=0" in capfd.readouterr().out
 
-    transform.run_dbt(["docs", "generate"])
+    transform.run_dbt(CHURN, ["docs", "generate"])
     page = settings().home / "dbt" / "target" / "static_index.html"
     assert str(page) in capfd.readouterr().out
     assert "What the order cost, in integer US cents" in page.read_text()
@@ -180,12 +181,12 @@ def test_without_the_hub_the_message_names_the_setting(monkeypatch: pytest.Monke
     monkeypatch.setenv("DBT_PACKAGE_HUB_URL", f"http://127.0.0.1:{services.free_port()}/")
     settings.cache_clear()
     with pytest.raises(transform.TransformError, match="PLUMBLINE_DBT_UTILS=offline"):
-        transform.run_dbt(["ls"])
+        transform.run_dbt(CHURN, ["ls"])
 
 
 def test_run_dbt_without_a_command_says_what_it_takes() -> None:
     with pytest.raises(transform.TransformError, match="which dbt command"):
-        transform.run_dbt([])
+        transform.run_dbt(CHURN, [])
 
 
 def test_a_server_that_served_another_lake_shows_this_ones_tables(

@@ -117,7 +117,12 @@ def changed(rows: pa.Table, customer: int, **values: Any) -> pa.Table:
 
 
 def check(**asked: Any) -> dict[str, Any]:
-    return parity.check(CHURN, online_rows.OnlineRows, online_rows.on_demand, parity.Asked(**asked))
+    return parity.check(
+        CHURN,
+        lambda: online_rows.OnlineRows(CHURN),
+        lambda rows, times: online_rows.on_demand(CHURN, rows, times),
+        parity.Asked(**asked),
+    )
 
 
 def answer(customers: list[int], release_id: int = 2, **wrong: Any) -> None:
