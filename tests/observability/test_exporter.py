@@ -16,12 +16,12 @@ from deltalake import write_deltalake
 
 from observability import dataset_metrics, exporter, server
 from observability.exporter import Exporter, Scrape
-from plumbline import files, metrics
+from plumbline import metrics
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
 from plumbline.settings import settings
-from plumbline.state import releases
+from plumbline.state import objects, releases
 
 MONDAY, TUESDAY = date(1998, 6, 29), date(1998, 6, 30)
 Samples = dict[str, float]
@@ -274,8 +274,8 @@ def test_a_second_scrape_reads_only_what_is_new(lived: Path, monkeypatch: pytest
     found = Exporter()
     scraped(found)
     read: list[str] = []
-    whole, opened = files.read_json, lake.open_table
-    monkeypatch.setattr(files, "read_json", lambda path: read.append(path.name) or whole(path))
+    whole, opened = objects.read_json, lake.open_table
+    monkeypatch.setattr(objects, "read_json", lambda key: read.append(key.rpartition("/")[2]) or whole(key))
     monkeypatch.setattr(lake, "open_table", lambda *given: read.append(given[0]) or opened(*given))
     scraped(found)
     assert read == []
