@@ -274,8 +274,8 @@ def test_a_second_scrape_reads_only_what_is_new(lived: Path, monkeypatch: pytest
     found = Exporter()
     scraped(found)
     read: list[str] = []
-    whole, opened = objects.read, lake.open_table
-    monkeypatch.setattr(objects, "read", lambda key: read.append(key.rpartition("/")[2]) or whole(key))
+    whole, opened = objects.read_json, lake.open_table
+    monkeypatch.setattr(objects, "read_json", lambda key: read.append(key.rpartition("/")[2]) or whole(key))
     monkeypatch.setattr(lake, "open_table", lambda *given: read.append(given[0]) or opened(*given))
     scraped(found)
     assert read == []
