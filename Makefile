@@ -35,7 +35,7 @@ test: setup binaries manifest-tools ## All tests but those of `make kill`
 	@$(BIN)/python -m pytest -q -m "not kill and not cluster" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup binaries manifest-tools ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow and not kill and not cluster"
+	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not cluster" -n 2
 
 test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
 	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ from plumbline.lake import spark
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 from tests.object_store import bucket_state, s3_server
+from tests.serving.made_home import _home_settings, made_home, serving_home
 
-__all__ = ["bucket_state", "s3_server"]  # fixtures: one server for the whole run, started when it is first asked for
+# fixtures: one server for the whole run, started when it is first asked for
+__all__ = ["_home_settings", "bucket_state", "made_home", "s3_server", "serving_home"]
 
 NOW = "1998-07-01T00:00:00Z"
+
+_Homes = Callable[[str, Callable[[], object]], Path]
+HomeAs = Callable[[str, Callable[[], object]], object]
 
 # Here and not in a fixture: hypothesis asks when a test module is collected, and would write into the repository.
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(ROOT / ".plumbline" / "cache" / "hypothesis")
@@ -38,11 +44,62 @@ def _terminated_cleanly() -> None:
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", returncode=143))
 
 
+SERVER_FIXTURES = {"made_home", "postgres", "s3_server", "shop", "spark_home", "spark_s3_home"}
+SERVER_PARAMETERS = {"bucket", "postgres"}
+SERVER_PLACES = (
+    "cluster",
+    "dags",
+    "drills",
+    "e2e",
+    "feature_repo/test_online_rows.py",
+    "feature_repo/test_store.py",
+    "feature_repo/test_undo_online.py",
+    "observability/test_airflow_metrics.py",
+    "observability/test_alerting.py",
+    "plumb/demo/test_replay.py",
+    "plumb/reports/preview",
+    "plumbline/lake/test_spark.py",
+    "plumbline/orchestration",
+    "plumbline/pipeline/test_retention.py",
+    "plumbline/servers",
+    "serving/rollout/test_canary_serving.py",
+    "serving/rollout/test_rollout_driver.py",
+    "training",
+    "tutorials",
+    "validation/test_leakage_gates.py",
+    "validation/test_parity.py",
+)
+"""Whose tests need a server or a JVM, or train models: whoever asks for one of these fixtures, is run with one of these
+parameters, or stands there."""
+
+LONGEST = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
+"""The longest files, longest first: the workers of `make test` share tests by the file, and so end together."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: the workers of `make test` share them by the file, and end together."""
-    long = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
-    rank = {name: place for place, name in enumerate(long)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(long)))
+    """Marks the tests that need a server, and puts the longest files first."""
+    here = Path(__file__).parent
+    places = [here / place for place in SERVER_PLACES]
+    for item in items:
+        asked = SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        call = getattr(item, "callspec", None)
+        given = {value for value in (call.params.values() if call else ()) if isinstance(value, str)}
+        if asked or given & SERVER_PARAMETERS or any(item.path.is_relative_to(place) for place in places):
+            item.add_marker("servers")
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True)
+def _only_marked_tests_start_servers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that starts a server belongs to what `make test-fast` leaves out; it is told where to say so."""
+
+    def refuse(launch: services.Launch) -> services.Service:
+        pytest.fail(f"{request.node.nodeid} starts {launch.name}: add its place to SERVER_PLACES in tests/conftest.py")
+
+    if request.node.get_closest_marker("servers") is None:
+        monkeypatch.setattr(services, "ensure", refuse)
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +141,30 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield use_home(tmp_path / "home", monkeypatch)
     monkeypatch.undo()  # whatever the test set
     _stop_all(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def _homes(tmp_path_factory: pytest.TempPathFactory) -> _Homes:
+    """The home that `fill` leaves, made when it is first asked for by that name. Nobody works in it."""
+    made: dict[str, Path] = {}
+
+    def filled(name: str, fill: Callable[[], object]) -> Path:
+        if name not in made:
+            home = tmp_path_factory.mktemp("home") / "home"
+            with pytest.MonkeyPatch.context() as patch:
+                use_home(home, patch)
+                fill()
+            settings.cache_clear()
+            made[name] = home
+        return made[name]
+
+    return filled
+
+
+@pytest.fixture
+def home_as(home: Path, _homes: _Homes) -> HomeAs:
+    """Fills this test's home as `fill` would: it runs once for each name, and each test gets a copy of what it left."""
+    return lambda name, fill: shutil.copytree(_homes(name, fill), home, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,7 @@ class SequentialTest:
         self._step = math.log1p(effect) / STEPS
         self._reach = math.ceil(FARTHEST / self._step)
         self._weights = _half_cauchy(self._reach)
+        self._weights_sum = math.fsum(self._weights)  # 1, but for the rounding of each weight
         self._log_likelihood: NDArray[Any] = np.zeros(4 * self._reach + 1)  # at -2 FARTHEST … 2 FARTHEST
 
     def add(self, canary: int, stable: int, canary_events: int, stable_events: int) -> None:
@@ -96,11 +97,15 @@ class SequentialTest:
         return Difference(*(self._at_stable(d) for d in (self._peak(best), lower, upper)))
 
     def _log_bayes_factor(self) -> float:
+        """Exactly 0 without data: `fsum` rounds once, whatever the order, so equal sums of equal terms divide to 1.
+
+        A dot product rounds at each addition, in an order that the processor and the memory's alignment decide.
+        """
         import numpy as np
 
         harmful = self._log_likelihood[2 * self._reach :: self.harm][1 : self._reach + 1]
         top = float(harmful.max())
-        return top + math.log(float(np.dot(self._weights, np.exp(harmful - top))))
+        return top + math.log(math.fsum(self._weights * np.exp(harmful - top)) / self._weights_sum)
 
     def _bound(self, side: Harm) -> float:
         """The log odds ratio farthest to that side that is not refused, for the sake of one on the other side of it.

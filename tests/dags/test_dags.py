@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from products.churn import CHURN
-from tests.dags import in_airflow
+from tests.plumbline.orchestration import in_airflow
 
 SCRIPT = """
 import json

@@ -24,7 +24,7 @@ from products.churn import CHURN
 from serving import client
 from tests.conftest import use_home
 from tests.e2e.panels import assert_every_panel_answers_and_tells_a_broken_day
-from tests.plumbline import openlineage_rules
+from tests.plumbline.lineage import openlineage_rules
 
 PLUMB = Path(sys.prefix) / "bin" / "plumb"
 LAST = date(1997, 9, 30)

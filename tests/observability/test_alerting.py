@@ -15,9 +15,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import made_up_platform as platform
 import pytest
-from sink import Sink, serve
 from typer.testing import CliRunner
 
 from observability import stack
@@ -25,6 +23,8 @@ from observability.alertmanager import Waits
 from plumb.main import app
 from plumbline.servers import services
 from plumbline.settings import settings
+from tests.observability import made_up_platform as platform
+from tests.observability.sink import Sink, serve
 
 SUNDAY, MONDAY, TUESDAY, WEDNESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30), date(1998, 7, 1)
 KEY = "0123456789abcdef0123456789abcdef"

@@ -9,7 +9,6 @@ import urllib.request
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import made_up_platform as platform
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -22,6 +21,7 @@ from plumbline.lake import tables as lake
 from plumbline.lineage import sending
 from plumbline.settings import settings
 from plumbline.state import objects, releases
+from tests.observability import made_up_platform as platform
 
 MONDAY, TUESDAY = date(1998, 6, 29), date(1998, 6, 30)
 Samples = dict[str, float]

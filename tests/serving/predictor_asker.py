@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,6 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: Any
-    seconds: float = 0.0
 
 
 class Asker:
@@ -34,7 +32,6 @@ class Asker:
 
     def http(self, method: str, path: str, body: bytes | str | None = None, **headers: str) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=15)
-        begun = time.monotonic()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body, {"content-type": "application/json", **named})
         response = connection.getresponse()
@@ -42,7 +39,7 @@ class Asker:
         connection.close()
         given_headers = {name.lower(): value for name, value in response.getheaders()}
         parsed = json.loads(data) if given_headers.get("content-type") == "application/json" else data
-        return Answer(response.status, given_headers, parsed, time.monotonic() - begun)
+        return Answer(response.status, given_headers, parsed)
 
     def v1(self, *customers: Any, **headers: str) -> Answer:
         answer = self.http("POST", V1, json.dumps({"instances": customers}), **headers)

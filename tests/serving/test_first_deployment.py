@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_up_customers import FULL, RELEASE, mark_online
 
 from plumbline.servers import online_store
 from plumbline.settings import settings
@@ -15,6 +14,7 @@ from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.deploy import deploy
 from serving.errors import ServingError
+from tests.serving.made_up_customers import FULL, RELEASE, mark_online
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

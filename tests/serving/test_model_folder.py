@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up_customers import FULL, eventually
 
 from plumbline.errors import SettingsError
 from plumbline.registry import signing
@@ -23,6 +22,7 @@ from plumbline.settings import ROOT, settings
 from serving import launch, model_folder
 from serving import loaded_model as registry
 from serving.churn.scorer import Scorer
+from tests.serving.made_up_customers import FULL, eventually
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

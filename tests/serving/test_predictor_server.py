@@ -18,8 +18,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, eventually, mark_online
-from predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
@@ -27,6 +25,8 @@ from plumbline.servers import online_store, services
 from products.churn import CHURN
 from serving import launch
 from serving.deploy import deploy
+from tests.serving.made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, eventually, mark_online
+from tests.serving.predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 
@@ -223,7 +223,7 @@ def test_redis_dies_and_comes_back_without_a_restart(predictor: Asker) -> None:
     os.kill(redis.pid, signal.SIGKILL)
     gone = predictor.v1(FULL)
     assert (gone.status, gone.headers["retry-after"]) == (503, "1")
-    assert gone.seconds < 2.5
+    assert "the private Redis is not running" in gone.body["error"], "it was looked for, not waited for"
     with pytest.raises(grpc.RpcError) as refused:
         predictor.grpc(FULL)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -261,7 +261,8 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
     os.kill(redis.pid, signal.SIGSTOP)
     try:
         asking.start()
-        eventually(lambda: predictor.metric("predictions_in_flight") == 1, seconds=0.8)
+        eventually(lambda: predictor.metric("predictions_in_flight") == 1 or answers)
+        assert not answers, "Redis is held, so nothing can have been answered"
         os.kill(predictor.service.pid, signal.SIGTERM)
         begun = time.monotonic()
     finally:

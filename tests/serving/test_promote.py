@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from made_up_customers import RELEASE
 from typer.testing import CliRunner
 
 from plumb.main import app
@@ -23,6 +22,7 @@ from plumbline.state import ledger, releases
 from products.churn import CHURN
 from serving import promote
 from serving.promote import NotPromoted
+from tests.serving.made_up_customers import RELEASE
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

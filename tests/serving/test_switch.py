@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import made_up_customers
 import numpy as np
 import pandas as pd
 import pytest
 import xgboost
-from made_up_customers import FULL, KNOWN, NOW, SPARSE
 
 from plumbline.state import ledger
 from products.churn import CHURN
@@ -20,6 +18,8 @@ from serving.churn import shadow
 from serving.churn.scorer import Scorer
 from serving.deploy import deploy
 from serving.errors import ServingError
+from tests.serving import made_up_customers
+from tests.serving.made_up_customers import FULL, KNOWN, NOW, SPARSE
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_customers import FULL
 from prometheus_client import REGISTRY
 
 from plumbline import clock
 from plumbline.settings import settings
 from serving.track import SECONDS, Track
+from tests.serving.made_up_customers import FULL
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import made_up_customers
 import numpy as np
 import pandas as pd
 import pytest
 import xgboost
-from made_up_customers import FULL
 
 from plumbline.metrics import instrument
 from plumbline.registry import trusted_models
@@ -24,6 +22,8 @@ from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.deploy import deploy
 from serving.errors import ServingError
+from tests.serving import made_up_customers
+from tests.serving.made_up_customers import FULL
 
 pytestmark = pytest.mark.usefixtures("_home_settings", "_champion")
 

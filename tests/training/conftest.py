@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import made_up_shop
 import pytest
 
 from plumbline.settings import settings
+from tests.training.churn import made_up_shop
 from training.churn import split
 from validation import leakage
 

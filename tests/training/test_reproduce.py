@@ -1,4 +1,4 @@
-"""Each link of a reproduction, broken on purpose, is the one that is named. The whole of it is tests/e2e's."""
+"""Each link of a reproduction, broken on purpose, is the one that is named. The whole of it is test_reproduce_whole."""
 
 from __future__ import annotations
 

@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import made_up_shop as made
 import pytest
 
 from plumbline.lake import tables as lake
 from plumbline.settings import ROOT
 from tests.conftest import inherited
+from tests.training.churn import made_up_shop as made
 from training.churn import split
 
 WHO = ["-c", "user.name=test", "-c", "user.email=test@localhost"]

@@ -14,8 +14,8 @@ from plumbline.pipeline import undo
 from plumbline.settings import settings
 from plumbline.state import ledger, releases
 from products.churn import CHURN
-from tests.plumbline import made_up_day
-from tests.plumbline.made_up_day import DAY, NEXT
+from tests.plumbline.lineage import made_up_day
+from tests.plumbline.lineage.made_up_day import DAY, NEXT
 from training import audit
 from validation import lineage_check
 

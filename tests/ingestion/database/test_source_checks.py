@@ -1,0 +1,122 @@
+"""A real SQLite shop that keeps no rules of its own, with one thing wrong at a time: said so, and nothing lands."""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from ingestion.churn import cdnow as shop
+from ingestion.database import landing
+from plumbline.errors import GateFailed, ServiceUnavailable
+from plumbline.lake import tables as lake
+from plumbline.pipeline import stage
+from products.churn import CHURN
+from tests.conftest import HomeAs
+
+DAY = date(1997, 1, 3)
+TABLES = {
+    "orders": "order_id BIGINT, customer_id BIGINT, order_date DATE, units BIGINT, total_cents BIGINT, "
+    "recorded_at DATETIME",
+    "customers": "customer_id BIGINT, signed_up_at DATETIME, recorded_at DATETIME",
+}
+GOOD = (900_001, 1, "1997-01-03", 1, 500, "1997-01-03 09:00:00")
+
+
+@pytest.fixture
+def lax(home: Path, home_as: HomeAs) -> sqlite3.Connection:
+    """Three days of real orders in tables without keys or constraints."""
+    home_as("three days in the shop", lambda: shop.load(until=DAY))
+    database = sqlite3.connect(home / "shop.sqlite", isolation_level=None)
+    for table, columns in TABLES.items():
+        database.execute(f"ALTER TABLE {table} RENAME TO strict_{table}")
+        database.execute(f"CREATE TABLE {table} ({columns})")
+        database.execute(f"INSERT INTO {table} SELECT * FROM strict_{table}")
+        database.execute(f"DROP TABLE strict_{table}")
+    return database
+
+
+def land() -> str:
+    return stage.perform(CHURN, "ingest", DAY, landing.land).message
+
+
+def refused() -> str:
+    with pytest.raises(GateFailed) as error:
+        land()
+    assert lake.version("raw.orders") is None, "nothing is landed"
+    return str(error.value)
+
+
+def insert(database: sqlite3.Connection, **wrong: object) -> None:
+    names = ("order_id", "customer_id", "order_date", "units", "total_cents", "recorded_at")
+    row = dict(zip(names, GOOD, strict=True)) | wrong
+    database.execute(f"INSERT INTO orders ({', '.join(names)}) VALUES (?, ?, ?, ?, ?, ?)", list(row.values()))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"order_id": None}, "orders.order_id: 1 rows are not integers, such as order_id None: null"),
+        ({"customer_id": None}, "orders.customer_id: 1 rows are not integers, such as order_id 900001: null"),
+        ({"order_id": "A-17"}, "orders.order_id: 1 rows are not integers, such as order_id A-17: 'A-17'"),
+        ({"total_cents": "free"}, "orders.total_cents: 1 rows are not integers, such as order_id 900001: 'free'"),
+        ({"total_cents": 5.5}, "orders.total_cents: 1 rows are not integers, such as order_id 900001: 5.5"),
+        ({"total_cents": None}, "orders.total_cents: 1 rows are not integers, such as order_id 900001: null"),
+        ({"order_date": "1997-02-30"}, "orders.order_date: 1 rows are not dates, as in 1997-01-31, such as order_id"),
+        ({"order_date": "03/01/97"}, "such as order_id 900001: '03/01/97'"),
+        ({"recorded_at": "yesterday"}, "orders.recorded_at: 1 rows are not times, as in 1997-01-31 12:00:00, such as"),
+        ({"recorded_at": None}, "orders.recorded_at: 1 rows are not times, as in 1997-01-31 12:00:00, such as"),
+        ({"order_id": 1}, "orders.order_id: 1 keys are not there once, such as order_id 1: 2 times"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named_and_goes_through_when_mended(
+    lax: sqlite3.Connection, wrong: dict[str, object], told: str
+) -> None:
+    insert(lax, **wrong)
+    message = refused()
+    assert told in message
+    assert "Nothing was landed. Mend them in the shop and run the same again." in message
+    lax.execute("DELETE FROM orders WHERE rowid = (SELECT max(rowid) FROM orders)")
+    insert(lax)
+    land()
+    assert 900_001 in lake.open_table("raw.orders").to_pandas()["order_id"].to_list()
+
+
+def test_of_many_rows_the_first_are_named_and_all_are_counted(lax: sqlite3.Connection) -> None:
+    lax.execute("UPDATE orders SET units = NULL WHERE order_id <= 100")
+    lax.execute("UPDATE customers SET signed_up_at = 'long ago' WHERE customer_id = 1")
+    message = refused()
+    wanted = "orders.units: {} rows are not integers, such as order_id "
+    count = lax.execute("SELECT count(*) FROM orders WHERE units IS NULL").fetchone()[0]
+    assert wanted.format(count) in message and count > 3
+    assert "customers.signed_up_at: 1 rows are not times" in message
+
+
+def test_a_row_behind_the_window_does_not_stop_it(lax: sqlite3.Connection) -> None:
+    insert(lax, recorded_at="1997-01-04 09:00:00", total_cents=None)
+    land()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("DROP TABLE customers", r"lacks \['customers'\]; it has \['orders'\]"),
+        (
+            "ALTER TABLE customers DROP COLUMN signed_up_at; ALTER TABLE customers ADD COLUMN signed_up_at TEXT",
+            r"the shop's customers.signed_up_at is declared TEXT\(\): expected DateTime\(\)",
+        ),
+        ("ALTER TABLE orders DROP COLUMN units", r"the shop's table orders lacks \['units'\]; it has \['order_id', "),
+    ],
+)
+def test_what_the_shop_lacks_is_named(lax: sqlite3.Connection, change: str, told: str) -> None:
+    lax.executescript(change)
+    with pytest.raises(GateFailed, match=told):
+        land()
+
+
+def test_a_shop_that_is_not_there_is_not_made(home: Path) -> None:
+    with pytest.raises(ServiceUnavailable, match="there is no shop database at .*shop.sqlite: name yours"):
+        land()
+    assert not (home / "shop.sqlite").exists()
