@@ -168,6 +168,8 @@ def _more(told: Told, taken: dict[str, Any]) -> None:
 
 
 def _ingested(event: dict[str, Any], at: datetime) -> dict[str, Any]:
+    if "landed_until" not in event:  # of a product that lands no windows
+        return {}
     rows = {(f"raw.{table}", "landed"): int(n) for table, n in (event.get("landed") or {}).items()}
     return {"landed": rows, "landed_until": datetime.fromisoformat(event["landed_until"])}
 

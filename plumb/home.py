@@ -5,25 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from plumbline.settings import settings
+from products import ALL
 from products.churn import CHURN
 
-MARK = "layout"
-LAYOUT = "2"
 MOVED = ("training", "rollouts", "feast", "preview")
-"""The folders that hold one folder a product now."""
+"""The folders that hold one folder a product now. All that was there before was churn's."""
 
 
 def upgrade() -> None:
-    """Moves what an older home has; a home of this layout is left alone. Killed in the middle, it goes on next time."""
-    home = settings().home
-    mark = home / MARK
-    if not home.exists() or (mark.exists() and mark.read_text() == LAYOUT):
-        return
-    for name in MOVED:
-        for found in sorted((home / name).glob("*")) if (home / name).is_dir() else []:
-            if found.name != CHURN.name:
-                _move(found, home / name / CHURN.name / found.name)
-    mark.write_text(LAYOUT)
+    """Moves what an older home has. Killed in the middle, it goes on next time."""
+    ours = {product.name for product in ALL}
+    for folder in (settings().home / name for name in MOVED):
+        old = [found for found in folder.iterdir() if found.name not in ours] if folder.is_dir() else []
+        for found in sorted(old):
+            _move(found, folder / CHURN.name / found.name)
 
 
 def _move(old: Path, new: Path) -> None:

@@ -73,7 +73,7 @@ CHURN = Product(
             DAILY,
             also=(*MARTS, *RAW),
             tool="Great Expectations",
-            work="validation.churn.orders:check",
+            work="validation.churn.suites:check",
             about="Gate: Great Expectations over the marts. Exit code 3 stops the line.",
         ),
         Stage(

@@ -61,6 +61,7 @@ SERVER_PLACES = (
     "plumbline/lake/test_spark.py",
     "plumbline/orchestration",
     "plumbline/pipeline/test_retention.py",
+    "plumbline/pipeline/test_two_products.py",
     "plumbline/servers",
     "serving/rollout/test_canary_serving.py",
     "serving/rollout/test_rollout_driver.py",

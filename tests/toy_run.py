@@ -14,8 +14,9 @@ from pathlib import Path
 
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
-from plumbline.pipeline import publish, stage
+from plumbline.pipeline import gates, publish, stage
 from plumbline.pipeline.stage import Result, StageRun
+from plumbline.verdict import Verdict
 from tests.toy import TOY
 
 TABLE = "features.toys"
@@ -35,7 +36,7 @@ def ingest(run: StageRun) -> str:
 def check(run: StageRun) -> str:
     """A gate that reads the version that this run wrote."""
     rows = lake.rows(TABLE, run.pin(TABLE))
-    run.gates["toys"] = {"verdict": "passed", "expectations": 1, "failed": []}
+    gates.record(run, Verdict("toys", passed=rows == 1, expectations=1), {"rows": rows})
     return f"{rows} toy keeps its contract"
 
 

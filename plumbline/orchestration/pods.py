@@ -4,7 +4,7 @@ The pod meets Kubernetes' restricted security standard. Its root is read-only, /
 volume that all tasks share; without one (state and lake are in an object store) home is the pod's own, and goes with
 it. Plain settings are carried over as they are here. Where the shop, Redis and MLflow are comes from a Secret, which
 must have all three: a pod has no private servers. The object store's address is carried over, its keys are in that
-Secret, or the pod's service account has a role.
+Secret.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OPTIONAL_SECRET = (
 )
 """Keys that it may have."""
 
-OBJECT_STORE = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ALLOW_HTTP")
+OBJECT_STORE = ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ALLOW_HTTP")
 """Variables that say where the object store is and how to speak to it; none is a secret."""
 
 HERE = ("home", "cache", "plumb", "tasks", "retry_seconds")

@@ -87,13 +87,11 @@ def publish(kind: str) -> Model:
     import mlflow
 
     client, artifacts = registered_models.client(), settings().home / "mlflow" / "artifacts"
-    found = mlflow.get_experiment_by_name(registered_models.NAME)
+    found = mlflow.get_experiment_by_name(CHURN.model)
     experiment = (
-        found.experiment_id
-        if found
-        else mlflow.create_experiment(registered_models.NAME, artifact_location=artifacts.as_uri())
+        found.experiment_id if found else mlflow.create_experiment(CHURN.model, artifact_location=artifacts.as_uri())
     )
-    number = 1 + len(client.search_model_versions(f"name = '{registered_models.NAME}'")) if found else 1
+    number = 1 + len(client.search_model_versions(f"name = '{CHURN.model}'")) if found else 1
     names = {"data_version": "delta:features.customers@v=0", "release_id": str(RELEASE), "feature_service": SERVICE}
     with mlflow.start_run(experiment_id=experiment) as run:
         logged = mlflow.xgboost.log_model(
@@ -101,14 +99,14 @@ def publish(kind: str) -> Model:
         )
     signed, _ = trusted_models.sign(logged.model_uri, kind)
     tags = {**names, "run_id": run.info.run_id, "signature": signed.bundle, "signed_by": signed.by}
-    registered = mlflow.register_model(logged.model_uri, registered_models.NAME, tags=tags)
-    version, key = str(registered.version), f"models/{registered_models.NAME}/{registered.version}"
+    registered = mlflow.register_model(logged.model_uri, CHURN.model, tags=tags)
+    version, key = str(registered.version), f"models/{CHURN.model}/{registered.version}"
     uri = f"s3://{BUCKET}/{key}"
     source = mlflow.artifacts.download_artifacts(logged.model_uri)
     target = bucket() / BUCKET / key
     shutil.copytree(source, target)
     (target / trusted_models.NOTE).unlink(missing_ok=True)
-    declared = yaml.safe_load(promote.model_file(client.get_model_version(registered_models.NAME, version), uri))
+    declared = yaml.safe_load(promote.model_file(client.get_model_version(CHURN.model, version), uri))
     model = Model(version, declared["spec"]["predictor"]["model"]["storageUri"], declared["metadata"]["annotations"])
     PUBLISHED.append(model)
     return model

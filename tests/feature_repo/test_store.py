@@ -153,16 +153,16 @@ def test_a_redis_that_lost_its_data_is_filled_again(two_releases: object) -> Non
     materialize(CHURN)
     online_store.client().flushall()
     assert materialize(CHURN)["state"] == "done"
-    assert module.online(online_store.client()) == (2, clock.end_of(LAST))
+    assert module.online(online_store.client(), CHURN) == (2, clock.end_of(LAST))
 
 
 def test_rows_that_do_not_arrive_are_an_error_and_no_release_is_online(
     two_releases: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_arrived", lambda store, client, start, end: N - 1)
+    monkeypatch.setattr(module, "_arrived", lambda *_: N - 1)
     with pytest.raises(MaterializeError, match="200 customers changed, Redis holds 199 rows"):
         materialize(CHURN)
-    assert module.online(online_store.client()) is None
+    assert module.online(online_store.client(), CHURN) is None
 
 
 def test_rows_of_the_release_before_do_not_pass_for_this_ones(

@@ -15,12 +15,12 @@ from deltalake import write_deltalake
 
 from observability import dataset_metrics, exporter, server
 from observability.exporter import Exporter, Scrape
-from plumbline import files, metrics
+from plumbline import metrics
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
 from plumbline.settings import settings
-from plumbline.state import releases
+from plumbline.state import objects, releases
 from tests.observability import made_up_platform as platform
 
 MONDAY, TUESDAY = date(1998, 6, 29), date(1998, 6, 30)
@@ -80,9 +80,9 @@ def test_a_platform_that_is_well_is_shown_whole(lived: Path) -> None:
         'stage_state{product="churn",stage="ingest",state="complete"}': 1,
         'stage_state{product="churn",stage="ingest",state="fail"}': 0,
         'stage_runs_total{product="churn",stage="ingest",state="complete"}': 2,
-        'landing_records_total{outcome="landed",table="raw.orders"}': 18,
-        'champion_version{model="churn_xgb"}': 1,
-        'champion_metric{metric="log_loss",model="churn_xgb",model_version="1"}': 0.3,
+        'landing_records_total{outcome="landed",product="churn",table="raw.orders"}': 18,
+        'champion_version{model="churn_xgb",product="churn"}': 1,
+        'champion_metric{metric="log_loss",model="churn_xgb",model_version="1",product="churn"}': 0.3,
         "lineage_emit_failures_total": 0,
     }
     assert {name: found.get(name) for name in expected} == expected
@@ -138,7 +138,7 @@ def test_a_gate_that_failed_shows_until_its_next_verdict(lived: Path) -> None:
     broken = scraped(found)
     assert broken['gate_passed{gate="record_contract",product="churn"}'] == 0
     assert broken['stage_state{product="churn",stage="ingest",state="gate_failed"}'] == 1
-    assert broken['landing_records_total{outcome="quarantined",table="raw.orders"}'] == 10
+    assert broken['landing_records_total{outcome="quarantined",product="churn",table="raw.orders"}'] == 10
     platform.event(
         "ingest",
         "COMPLETE",
@@ -274,8 +274,8 @@ def test_a_second_scrape_reads_only_what_is_new(lived: Path, monkeypatch: pytest
     found = Exporter()
     scraped(found)
     read: list[str] = []
-    whole, opened = files.read_json, lake.open_table
-    monkeypatch.setattr(files, "read_json", lambda path: read.append(path.name) or whole(path))
+    whole, opened = objects.read_json, lake.open_table
+    monkeypatch.setattr(objects, "read_json", lambda key: read.append(key.rpartition("/")[2]) or whole(key))
     monkeypatch.setattr(lake, "open_table", lambda *given: read.append(given[0]) or opened(*given))
     scraped(found)
     assert read == []

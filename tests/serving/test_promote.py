@@ -19,6 +19,7 @@ from plumbline.registry import registered_models, signing, trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 from serving import promote
 from serving.promote import NotPromoted
 from tests.serving.made_up_customers import RELEASE
@@ -80,7 +81,7 @@ def test_one_file_in_one_commit_on_a_branch_of_its_own(repository: Path) -> None
         git(repository, "log", "-1", "--format=%s", "promote-staging-1").strip() == "staging gets churn_xgb version 1"
     )
 
-    version = registered_models.client().get_model_version(registered_models.NAME, "1")
+    version = registered_models.client().get_model_version(CHURN.model, "1")
     made = yaml.safe_load(git(repository, "show", f"promote-staging-1:{MODEL}"))
     annotations = made["metadata"]["annotations"]
     bundle = version.tags[trusted_models.SIGNATURE]
@@ -112,7 +113,7 @@ def test_a_remote_is_pushed_to_or_the_commands_are_told(repository: Path, tmp_pa
 @pytest.mark.usefixtures("_gates")
 def test_a_file_s_place_and_a_demo_key_are_noted(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promote, "promote", partial(promote.promote, repository=repository))
-    client, name = registered_models.client(), registered_models.NAME
+    client, name = registered_models.client(), CHURN.model
     was = client.get_model_version(name, "1").tags[trusted_models.SIGNED_BY]
 
     def notes(environment: str, signed_by: str, *more: str) -> list[str]:
@@ -170,7 +171,7 @@ def test_no_version_without_its_gates(repository: Path, serving_home: Path) -> N
 
 @pytest.mark.usefixtures("_gates")
 def test_neither_an_unsigned_nor_an_altered_version(repository: Path) -> None:
-    client, name = registered_models.client(), registered_models.NAME
+    client, name = registered_models.client(), CHURN.model
     version = client.get_model_version(name, "1")
     client.delete_model_version_tag(name, "1", trusted_models.SIGNATURE)
     try:

@@ -14,10 +14,11 @@ import pytest
 import xgboost
 
 from plumbline.metrics import instrument
-from plumbline.registry import registered_models, trusted_models
+from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.settings import settings
 from plumbline.state import ledger
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.deploy import deploy
 from serving.errors import ServingError
@@ -204,6 +205,6 @@ def test_a_model_that_does_not_say_what_it_was_trained_on(made: str) -> None:
     with mlflow.start_run(experiment_id=experiment):
         logged = mlflow.xgboost.log_model(booster, name="model", model_format="ubj", pip_requirements=["xgboost-cpu"])
     tags = {"signature": trusted_models.sign(logged.model_uri, "it")[0].bundle, "feature_service": "churn_v1"}
-    version = mlflow.register_model(logged.model_uri, registered_models.NAME, tags=tags).version
+    version = mlflow.register_model(logged.model_uri, CHURN.model, tags=tags).version
     with pytest.raises(ServingError, match="does not say its feature_service"):
         registry.load(str(version))

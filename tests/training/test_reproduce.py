@@ -31,7 +31,7 @@ def run_id(shop: Callable[[int], dict[str, Any]]) -> str:
     from training import register
 
     shop(1)
-    trained = training.churn.train(1)["versions"]["mlflow_run_id"]
+    trained = training.train(1)["versions"]["mlflow_run_id"]
     register.register(1)
     return str(trained)
 

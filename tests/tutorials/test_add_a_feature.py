@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from plumbline.settings import ROOT
-from tests.conftest import inherited
+from tests.tree import copy
+from tests.tree import environment as of_tree
 
 TUTORIAL = ROOT / "docs" / "tutorials" / "add-a-feature.md"
 BLOCK = re.compile(r"^```(sh|diff|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -26,29 +25,14 @@ def shown(line: str) -> re.Pattern[str]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """The files of this tree in a git repository of their own."""
-    tree = tmp_path / "tree"
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, names.split("\0")):
-        if (ROOT / name).is_file():
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).write_bytes((ROOT / name).read_bytes())
-    who = ["-c", "user.name=tutorial", "-c", "user.email=tutorial@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "The tree"]):
-        subprocess.run(["git", *command], cwd=tree, check=True)
-    return tree
+    return copy(tmp_path / "tree")
 
 
 @pytest.fixture
 def environment(tree: Path) -> Iterator[dict[str, str]]:
     """The copy's code in this tree's environments, in the page's home; what was started is stopped."""
     assert 'export PLUMBLINE_HOME="$PWD/.plumbline/tutorial"\n' in TUTORIAL.read_text(), "each block has its own bash"
-    path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
-    home = tree / ".plumbline" / "tutorial"
-    given = {"PLUMBLINE_HOME": str(home), "PYTHONPATH": str(tree), "PATH": path}
-    environment = {**inherited(), **given}
-    environment.pop("PLUMBLINE_NOW", None)
+    environment = of_tree(tree, tree / ".plumbline" / "tutorial")
     yield environment
     subprocess.run(["plumb", "down"], cwd=tree, env=environment, check=True, timeout=120)
 

@@ -15,6 +15,8 @@ import pytest
 from plumbline import clock, files, provenance
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
+from plumbline.product import Product
+from plumbline.settings import settings
 from plumbline.state import ledger, objects, trainings
 from plumbline.state.releases import ReleaseError
 from products.churn import CHURN
@@ -219,7 +221,7 @@ def test_a_feature_with_another_definition_is_not_judged_by_the_plain_one(shop: 
     }
     files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
     assert leakage.check(1)["verdict"] == "passed"
-    evidence = (leakage.settings().home / "evidence" / "churn-training-1" / "leakage_check.json").read_text()
+    evidence = (settings().home / "evidence" / "churn-training-1" / "leakage_check.json").read_text()
     assert "orders_90d has another definition than the plain one" in evidence
 
 
@@ -280,7 +282,7 @@ def test_the_leaky_twin_scores_better_and_is_rejected(
 ) -> None:
     from feature_repo import store as feature_store
 
-    def on_demand(rows: pd.DataFrame) -> pd.DataFrame:
+    def on_demand(product: Product, rows: pd.DataFrame) -> pd.DataFrame:
         """The made-up shop counts days from the day after; what the service computes is the same."""
         asked = rows["event_time"].astype("datetime64[us, UTC]").astype("int64") // 86_400_000_000
         return rows.assign(days_since_last_order=asked - rows["last_order_day"])

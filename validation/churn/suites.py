@@ -13,6 +13,8 @@ from datetime import date
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column
+from plumbline.pipeline.stage import StageRun
+from validation.audit import Suite, audit
 from validation.expectations import Check
 
 TABLE = "analytics.orders"
@@ -43,23 +45,8 @@ def orders(as_of: date, distinct_orders: int, new_orders: int | None) -> list[Ch
     `distinct_orders` is how many order ids have landed; `new_orders` how many rows this run merged into a base
     release, None when it built on nothing. Offending rows are SQL conditions on the relation `audited`.
     """
-    promised = contracts.load(TABLE)
     checks = [
-        Check(
-            "ExpectTableColumnsToMatchSet",
-            "the columns that consumers read; more may be added",
-            {"column_set": list(promised.columns), "exact_match": False},
-        ),
-        *(
-            Check("ExpectColumnValuesToBeOfType", "types are part of the contract", {"column": name, "type_": kind})
-            for name, kind in columns().items()
-        ),
-        Check(
-            "ExpectTableRowCountToEqual",
-            "every order that landed is here once: none lost, none twice",
-            {"value": distinct_orders},
-        ),
-        *(check for column in promised.columns.values() for check in _promises(column, as_of)),
+        *promised(TABLE, as_of, distinct_orders),
         Check(
             "ExpectColumnValuesToBeBetween",
             "few orders are free: 0.62 % in the worst real week",
@@ -75,9 +62,31 @@ def orders(as_of: date, distinct_orders: int, new_orders: int | None) -> list[Ch
     return checks
 
 
-def columns() -> dict[str, str]:
+def promised(table: str, as_of: date, landed: int) -> list[Check]:
+    """What any mart's contract promises, and that each of its keys that landed is there once."""
+    contract = contracts.load(table)
+    return [
+        Check(
+            "ExpectTableColumnsToMatchSet",
+            "the columns that consumers read; more may be added",
+            {"column_set": list(contract.columns), "exact_match": False},
+        ),
+        *(
+            Check("ExpectColumnValuesToBeOfType", "types are part of the contract", {"column": name, "type_": kind})
+            for name, kind in columns(table).items()
+        ),
+        Check(
+            "ExpectTableRowCountToEqual",
+            "every row that landed is here once: none lost, none twice",
+            {"value": landed},
+        ),
+        *(check for column in contract.columns.values() for check in _promises(column, as_of)),
+    ]
+
+
+def columns(table: str = TABLE) -> dict[str, str]:
     """The contract's columns, each with the name of its type in Spark."""
-    return {name: SPARK_TYPES[column.type] for name, column in contracts.load(TABLE).columns.items()}
+    return {name: SPARK_TYPES[column.type] for name, column in contracts.load(table).columns.items()}
 
 
 def _promises(column: Column, as_of: date) -> Iterator[Check]:
@@ -105,3 +114,14 @@ def _literal(value: float | str) -> str:
 
 def _statistic(expectation: str, column: str, bounds: tuple[int, int], why: str) -> Check:
     return Check(expectation, why, {"column": column, "min_value": bounds[0], "max_value": bounds[1]})
+
+
+SUITES: dict[str, Suite] = {
+    TABLE: Suite(orders, ("order_id", "customer_id", "order_date", "total_cents", "batch_id"), news="total_cents"),
+}
+"""The marts that have expectations of their own. `promised` is enough for one whose contract says it all."""
+
+
+def check(run: StageRun) -> str:
+    """The gate `ge_check`. Raises GateFailed."""
+    return audit(run, SUITES)

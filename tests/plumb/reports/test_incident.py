@@ -136,7 +136,7 @@ WAYS = {
     "StageStuck": DAY,
     "Watchdog": UP,
 }
-OLD_MODELS = [Registered("churn", "1", ["previous"], "", ""), Registered("churn", "2", ["champion"], "", "")]
+OLD_MODELS = [Registered("churn_xgb", "1", ["previous"], "", ""), Registered("churn_xgb", "2", ["champion"], "", "")]
 
 
 def test_the_ways_back_are_of_all_alerts() -> None:

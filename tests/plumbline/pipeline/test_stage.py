@@ -17,7 +17,7 @@ from plumbline.errors import Conflict, GateFailed, Unreadable
 from plumbline.pipeline import stage
 from plumbline.pipeline.stage import StageError, StageRun
 from plumbline.settings import ROOT, settings
-from plumbline.state import candidates, ledger, releases
+from plumbline.state import candidates, ledger, objects, releases
 from plumbline.state.releases import Release, ReleaseError
 from plumbline.verdict import Verdict
 from tests.toy import TOY
@@ -137,25 +137,25 @@ def test_where_the_code_is_at_fault_nothing_is_set_aside_and_the_stage_runs_agai
         run.gates["orders"] = FAILED
         raise GateFailed("the SQL lacks a column", sets_aside=False)
 
-    stage.perform("toy", "ingest", DAY, lands)
+    stage.perform(TOY, "ingest", DAY, lands)
     with pytest.raises(GateFailed):
-        stage.perform("toy", "check", DAY, fails)
+        stage.perform(TOY, "check", DAY, fails)
     event = list(ledger.events("toy"))[-1]
     assert (event["state"], event["sets_aside"], event["gates"]) == ("GATE_FAILED", False, {"orders": FAILED.as_dict()})
     assert candidates.rejected("toy") == []
-    assert stage.perform("toy", "check", DAY, check).state == "done", "ingest need not run again"
-    assert stage.perform("toy", "release", DAY, publish).state == "done"
+    assert stage.perform(TOY, "check", DAY, check).state == "done", "ingest need not run again"
+    assert stage.perform(TOY, "release", DAY, publish).state == "done"
 
 
 def test_a_run_is_read_back_as_it_was_saved_and_a_foreign_file_is_named() -> None:
-    stage.perform("toy", "ingest", DAY, ingest)
-    stage.perform("toy", "check", DAY, check)
-    found = candidates.read("toy", DAY)
+    stage.perform(TOY, "ingest", DAY, ingest)
+    stage.perform(TOY, "check", DAY, check)
+    found = candidates.load("toy", DAY)
     assert found is not None and found.gates == {"orders": PASSED}
-    path = candidates.path_of("toy", DAY)
-    path.write_text(json.dumps({**json.loads(path.read_text()), "gates": {"orders": "fine"}}))
+    key = candidates.key_of("toy", DAY)
+    objects.replace_json(key, {**(objects.read_json(key) or {}), "gates": {"orders": "fine"}})
     with pytest.raises(Unreadable, match=rf"{DAY}.json: gate orders: expected an object with .* found 'fine'"):
-        stage.perform("toy", "release", DAY, publish)
+        stage.perform(TOY, "release", DAY, publish)
 
 
 def test_a_kill_while_a_batch_is_set_aside_does_not_stop_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from plumbline import clock
 from plumbline.errors import Conflict, PlumblineError, SettingsError, Unreadable
 from plumbline.settings import settings
 from plumbline.state import objects
@@ -140,6 +141,39 @@ def test_five_megabytes_are_one_object() -> None:
         objects.create(KEY, text)
     objects.replace(KEY, text + "!", if_match=etag)
     assert (found := objects.read(KEY)) is not None and found.text == text + "!"
+
+
+@pytest.mark.usefixtures("place")
+def test_bytes_come_back_as_they_were_written() -> None:
+    content = bytes(range(256))
+    etag = objects.create_bytes("quarantine/churn/a..b#2/orders.parquet", content)
+    found = objects.read("quarantine/churn/a..b#2/orders.parquet")
+    assert found is not None and (found.content, found.etag) == (content, etag)
+    assert abs((clock.wall() - found.written_at).total_seconds()) < 60
+    objects.replace_bytes("quarantine/churn/a..b#2/orders.parquet", content[::-1], if_match=etag)
+    assert (found := objects.read("quarantine/churn/a..b#2/orders.parquet")) and found.content == content[::-1]
+    with pytest.raises(objects.Exists):
+        objects.create_bytes("quarantine/churn/a..b#2/orders.parquet", content)
+
+
+@pytest.mark.usefixtures("place")
+def test_what_is_deleted_is_gone_and_may_be_created_again() -> None:
+    objects.delete(KEY)
+    objects.create(KEY, "1")
+    objects.create("releases/churn/000002.json", "2")
+    objects.delete(KEY)
+    objects.delete(KEY)
+    assert objects.read(KEY) is None and objects.keys("releases") == ["releases/churn/000002.json"]
+    objects.create(KEY, "3")
+    assert (found := objects.read(KEY)) is not None and found.text == "3"
+
+
+def test_files_tell_when_a_folder_changed_and_a_bucket_does_not(place: str) -> None:
+    assert objects.changed_at("releases/churn") is None
+    objects.create(KEY, "1")
+    first = objects.changed_at("releases/churn")
+    assert (first is None) is (place == "bucket")
+    assert objects.changed_at("releases/churn") == first
 
 
 @pytest.mark.usefixtures("place")

@@ -25,7 +25,7 @@ from tests.toy import TOY
 DAY = date(1998, 6, 29)
 SECONDS = 3
 WAIT = 60
-STATE = ("accepted", "leases", "ledger", "rejected", "releases", "runs", "schema_changes")
+STATE = ("accepted", "evidence", "leases", "ledger", "rejected", "releases", "runs", "schema_changes")
 
 
 class Machine:
@@ -187,7 +187,7 @@ def test_a_killed_holder_is_followed_without_a_conflict(machines: tuple[Machine,
 
 
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*\+00:00")
-PASSING = ("seconds", "etag", "token", "pid", "expires_at")
+PASSING = ("seconds", "etag", "token", "pid", "expires_at", "report")
 
 
 def everything() -> dict[str, Any]:
@@ -230,3 +230,4 @@ def test_the_same_run_leaves_the_same_objects_in_files_and_in_a_bucket(
     whole_run()
     assert everything() == on_files
     assert len([key for key in on_files if key.startswith("ledger/")]) == 2 * len(TOY.daily_stages)
+    assert f"evidence/toy-{DAY}/toys.json" in on_files

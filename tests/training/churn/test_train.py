@@ -14,6 +14,7 @@ from plumbline.errors import Conflict
 from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.settings import ROOT, settings
+from plumbline.state import objects
 from training import datasets, register, tracking
 from training.churn import model
 from training.churn import train as training
@@ -90,7 +91,7 @@ def test_again_changes_nothing_and_anew_gives_the_same_bytes(shop_home: Path, fi
     again = train()
     assert again["state"] == "unchanged"
     assert again["versions"] == first["versions"]
-    training.path(1).unlink()
+    objects.delete(training.key(1))
     anew = train()
     assert anew["state"] == "done"
     assert anew["versions"]["model_sha256"] == first["versions"]["model_sha256"]

@@ -16,7 +16,7 @@ from plumbline.settings import settings
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
 from products.churn import CHURN
-from validation.churn import orders, suites
+from validation.churn import suites
 
 pytestmark = pytest.mark.usefixtures("spark_lake")
 
@@ -42,13 +42,13 @@ def audited(mart: Rows, raw: Rows | None = None, base_day: date | None = None) -
 
 def told(run: StageRun) -> str:
     with pytest.raises(GateFailed) as caught:
-        orders.check(run)
+        suites.check(run)
     return str(caught.value)
 
 
 def test_real_orders_pass_and_leave_evidence_and_a_report(first_week: Rows) -> None:
     run = audited(first_week)
-    assert orders.check(run) == "all 21 expectations of analytics.orders@v0 hold"
+    assert suites.check(run) == "all 21 expectations of analytics.orders@v0 hold"
     verdict = run.gates["orders_expectations"]
     assert (verdict.verdict, verdict.expectations, verdict.failed) == ("passed", 21, ())
     evidence = json.loads(Path(str(verdict.report)).read_text())
