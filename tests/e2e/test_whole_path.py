@@ -1,12 +1,18 @@
-"""The demo's path through Airflow on nine months of real orders, and what a second run does."""
+"""The demo's path through Airflow on nine months of real orders, and what a second run does.
+
+One flow, in the order of this file; a test for each claim about it.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -25,6 +31,8 @@ from serving import client
 from tests.conftest import use_home
 from tests.e2e.panels import assert_every_panel_answers_and_tells_a_broken_day
 from tests.plumbline.lineage import openlineage_rules
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 PLUMB = Path(sys.prefix) / "bin" / "plumb"
 LAST = date(1997, 9, 30)
@@ -65,64 +73,144 @@ def assert_online_is_offline(release: Release) -> None:
     same(everyone[70:0:-10])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-def test_real_orders_become_live_answers_and_a_second_run_changes_nothing(
-    spark_address: str, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("PLUMBLINE_NOW")  # the demo sets the replay's clock itself
-    monkeypatch.setenv("PLUMBLINE_CODE_SHA", "the same in both runs")
+@dataclass(frozen=True)
+class Demo:
+    """A demo's home after its run, its release, its summary, and how many events of more than a look there were."""
+
+    home: Path
+    release: Release
+    summary: dict[str, Any]
+    servers_left: list[str]
+    changes: int
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The whole path once: nine months of real orders, two daily runs, a trained model, answers."""
+    home = tmp_path_factory.mktemp("whole") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SPARK_REMOTE", raising=False)
+        patch.setenv("PLUMBLINE_CODE_SHA", "the same in both runs")
+        use_home(home, patch)
+        patch.delenv("PLUMBLINE_NOW")  # the demo sets the replay's clock itself
+        settings.cache_clear()
+        done = plumb("demo", "--until", str(LAST))
+        assert done.returncode == 0, done.stderr[-3000:]
+        use_home(home, patch, now="1997-10-01T00:00:00Z")
+        left = services.stop_all()
+        yield Demo(home, releases.required(CHURN.name), read_summary(home), left, changes())
+        use_home(home, patch)
+        services.stop_all()
     settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def again(demo: Demo) -> Demo:
+    """The same home after the same command a second time."""
     done = plumb("demo", "--until", str(LAST))
     assert done.returncode == 0, done.stderr[-3000:]
+    return Demo(demo.home, releases.required(CHURN.name), read_summary(demo.home), [], changes())
 
-    use_home(home, monkeypatch, now="1997-10-01T00:00:00Z")
+
+def read_summary(home: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((home / "report" / "churn" / "summary.json").read_text())
+    return found
+
+
+def changes() -> int:
+    """How many events tell of more than another look: what is online is compared each time."""
+    return sum(event["stage"] != "parity_check" for event in ledger.events(CHURN.name))
+
+
+def test_two_days_are_released_and_every_gate_passed(demo: Demo) -> None:
     assert releases.numbers(CHURN.name) == [1, 2]
-    release = releases.required(CHURN.name)
-    assert (release.as_of, release.base) == (LAST, 1)
-    assert {gate.verdict for gate in release.gates.values()} == {"passed"}
-    summary = json.loads((home / "report" / "summary.json").read_text())
-    assert summary["replay"] is True
-    answers = {answer["who"].partition(":")[0]: answer for answer in summary["answers"]}
+    assert (demo.release.as_of, demo.release.base) == (LAST, 1)
+    assert {gate.verdict for gate in demo.release.gates.values()} == {"passed"}
+
+
+def test_the_answers_tell_who_left_from_who_is_loyal_and_know_no_stranger(demo: Demo) -> None:
+    assert demo.summary["replay"] is True
+    answers = {answer["who"].partition(":")[0]: answer for answer in demo.summary["answers"]}
     assert answers["not a customer"]["status"] == 404
     gone, loyal = (answers[who]["answer"]["predictions"][0] for who in ("bought once, long ago", "loyal"))
     assert gone["churn_probability"] > 0.8 > loyal["churn_probability"] + 0.2
     assert gone["release_id"] == 2
-    metrics = summary["training"]["metrics"]
-    assert metrics["roc_auc"] > 0.7
-    assert services.stop_all() == [], "the demo leaves no server behind"
-    assert (home / "data_docs" / "index.html").exists()
-    shown = (home / "report" / f"churn-{LAST}.html").read_text()
+
+
+def test_the_model_is_better_than_chance(demo: Demo) -> None:
+    assert demo.summary["training"]["metrics"]["roc_auc"] > 0.7
+
+
+def test_no_server_is_left_behind(demo: Demo) -> None:
+    assert demo.servers_left == []
+
+
+def test_the_pages_tell_of_the_run(demo: Demo) -> None:
+    assert (demo.home / "data_docs" / "index.html").exists()
+    shown = (demo.home / "report" / "churn" / f"churn-{LAST}.html").read_text()
     for told in ("release 2", "xgboost", "Calibration", "population stability index", "bought once, long ago"):
         assert told in shown, told
 
+
+def test_the_readmes_picture_is_this_flow(demo: Demo) -> None:
     assert flow.mermaid(CHURN) in (ROOT / "README.md").read_text(), "the README's picture is not this: `make docs`"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPARK_REMOTE", spark_address)
-        assert_online_is_offline(release)
 
-    assert_lineage_is_whole(home, release)
-    before = changes()
-    model = summary["training"].get("model_sha256")
-    again = plumb("demo", "--until", str(LAST))
-    assert again.returncode == 0, again.stderr[-3000:]
+
+def test_online_is_offline(demo: Demo, spark_address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_REMOTE", spark_address)
+    assert_online_is_offline(demo.release)
+
+
+def test_lineage_is_whole(demo: Demo) -> None:
+    """From the champion back to raw orders at the released versions, through runs that Airflow's DAG runs started."""
+    found = graph.of("champion", EventFile())
+    ports, jobs = {str(port) for port in found.ports.values()}, {run.job: run for run in found.runs.values()}
+    tables = {f"{table}@{version}" for table, version in demo.release.tables.items()}
+    assert tables | {"shop.orders", "shop.customers", "models.churn_xgb@1"} <= ports
+    assert {port.partition("@")[0] for port in ports} <= {
+        name for e in expected.edges(CHURN) for name in (e.source, e.target)
+    }
+    above = [run for run in found.runs.values() if run.job != "serving.serve"]
+    assert {run.state for run in above} == {"COMPLETE"}
+    assert {str(run.parent).partition("/")[0] for run in above} == {"retail_features", "ml_training_pipeline"}
+    columns = jobs["retail_features.features"].columns["features.customers"]
+    assert "analytics.orders.total_cents" in columns["avg_ticket"]
+    assert jobs["retail_features.dbt_run"].columns["analytics.orders"]["total_cents"] == ["raw.orders.total_cents"]
+    looked = {run.stage: run.asserted for run in graph.of("analytics.orders", EventFile()).runs.values()}
+    assert looked["ge_check"] > 10 and looked["dbt_run"] > 5
+    events = list(sending.lines(sending.path()))
+    ours = [event for event in events if event["producer"].startswith("urn:plumbline")]
+    assert [told for event in ours for told in openlineage_rules.broken(event)] == []
+    of_airflow = {event["job"]["name"] for event in events if event["job"]["namespace"] == "airflow"}
+    assert {"retail_features.ingest", "ml_training_pipeline.deploy"} <= of_airflow
+    assert sending.failures() == 0
+    manifest = json.loads((demo.home / "dbt" / "target" / "manifest.json").read_text())
+    assert expected.marts(CHURN).items() <= expected.of_manifest(manifest).items(), "the SQL was read as dbt reads it"
+
+
+def test_a_second_run_changes_nothing(demo: Demo, again: Demo) -> None:
     assert releases.numbers(CHURN.name) == [1, 2]
-    assert changes() == before
-    after = json.loads((home / "report" / "churn" / "summary.json").read_text())
-    assert after["training"].get("model_sha256") == model
+    assert again.changes == demo.changes
+    assert again.summary["training"].get("model_sha256") == demo.summary["training"].get("model_sha256")
+
+
+def test_every_panel_answers_and_tells_a_broken_day(
+    again: Demo, spark_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PLUMBLINE_NOW")  # the home's own clock, which the exporter follows
+    monkeypatch.setenv("SPARK_REMOTE", spark_address)
     settings.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPARK_REMOTE", spark_address)
-        assert_every_panel_answers_and_tells_a_broken_day()
-    assert_an_undo_is_answered(release)
+    assert_every_panel_answers_and_tells_a_broken_day()
 
 
-def assert_an_undo_is_answered(release: Release) -> None:
+def test_an_undo_is_answered(again: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     """The predictor's answers follow an undo, and its being taken back, within one materialization."""
     from serving import launch
 
-    orders = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pyarrow_table()
+    monkeypatch.delenv("PLUMBLINE_NOW")  # the home's own clock
+    settings.cache_clear()
+
+    orders = lake.open_table("analytics.orders", again.release.version("analytics.orders")).to_pyarrow_table()
     todays = orders.filter(pc.field("order_date") == LAST)["customer_id"].unique().to_pylist()[:20]
     launch.ensure()
 
@@ -144,35 +232,3 @@ def assert_an_undo_is_answered(release: Release) -> None:
     assert np.mean([score for _, score in first]) > np.mean([score for _, score in second]), "they ordered that day"
     assert now_in_force("--to", "2") == second
     assert now_in_force("--to", "1") == first
-
-
-def assert_lineage_is_whole(home: Path, release: Release) -> None:
-    """From the champion back to raw orders at the released versions, through runs that Airflow's DAG runs started."""
-    found = graph.of("champion", EventFile())
-    ports, jobs = {str(port) for port in found.ports.values()}, {run.job: run for run in found.runs.values()}
-    tables = {f"{table}@{version}" for table, version in release.tables.items()}
-    assert tables | {"shop.orders", "shop.customers", "models.churn_xgb@1"} <= ports
-    assert {port.partition("@")[0] for port in ports} <= {
-        name for e in expected.edges(CHURN) for name in (e.source, e.target)
-    }
-    above = [run for run in found.runs.values() if run.job != "serving.serve"]
-    assert {run.state for run in above} == {"COMPLETE"}
-    assert {str(run.parent).partition("/")[0] for run in above} == {"retail_features", "ml_training_pipeline"}
-    columns = jobs["retail_features.features"].columns["features.customers"]
-    assert "analytics.orders.total_cents" in columns["avg_ticket"]
-    assert jobs["retail_features.dbt_run"].columns["analytics.orders"]["total_cents"] == ["raw.orders.total_cents"]
-    looked = {run.stage: run.asserted for run in graph.of("analytics.orders", EventFile()).runs.values()}
-    assert looked["ge_check"] > 10 and looked["dbt_run"] > 5
-    events = list(sending.lines(sending.path()))
-    ours = [event for event in events if event["producer"].startswith("urn:plumbline")]
-    assert [told for event in ours for told in openlineage_rules.broken(event)] == []
-    of_airflow = {event["job"]["name"] for event in events if event["job"]["namespace"] == "airflow"}
-    assert {"retail_features.ingest", "ml_training_pipeline.deploy"} <= of_airflow
-    assert sending.failures() == 0
-    manifest = json.loads((home / "dbt" / "target" / "manifest.json").read_text())
-    assert expected.marts(CHURN).items() <= expected.of_manifest(manifest).items(), "the SQL was read as dbt reads it"
-
-
-def changes() -> int:
-    """How many events tell of more than another look: what is online is compared each time."""
-    return sum(event["stage"] != "parity_check" for event in ledger.events(CHURN.name))

@@ -20,6 +20,7 @@ from plumbline.state import ledger, releases
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
 from products.churn import CHURN
+from tests.conftest import HomeAs
 
 SQL = job.SQL.read_text()
 LAST_COLUMN = "    CAST(last_order_day AS INT) AS last_order_day\n"
@@ -56,8 +57,13 @@ def compute(day: date, base: Release | None) -> StageRun:
 
 
 @pytest.fixture
-def released(with_spark: None, home: Path) -> Release:
-    """Release 1: eleven weekly snapshots by the definition as it is."""
+def released(with_spark: None, home_as: HomeAs) -> Release:
+    """Release 1: weekly snapshots by the definition as it is."""
+    home_as("weekly snapshots released", release_weekly_snapshots)
+    return releases.required("churn")
+
+
+def release_weekly_snapshots() -> None:
     orders = make_orders(seed=5)
     session = spark.session()
     session.createDataFrame(orders).write.format("delta").save(lake.uri("analytics.orders"))
@@ -65,9 +71,7 @@ def released(with_spark: None, home: Path) -> Release:
     customers["signed_up_on"], customers["known_at"] = FIRST, datetime(1998, 1, 1)
     session.createDataFrame(customers).write.format("delta").save(lake.uri("analytics.customers"))
     tables = compute(RELEASED, None).wrote
-    release = Release(1, "churn", RELEASED, None, tables, {}, "code", "lock", "test", "now")
-    releases.publish(release)
-    return release
+    releases.publish(Release(1, "churn", RELEASED, None, tables, {}, "code", "lock", "test", "now"))
 
 
 def change(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sql: str) -> None:
