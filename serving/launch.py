@@ -40,7 +40,7 @@ def canary(model: str) -> services.Service:
 
 def tell(revision: str, track: str) -> None:
     """Tells the predictor of that revision which side of a rollout it is; it knows within a second."""
-    files.write_whole(_track_file(revision), track + "\n")
+    files.write_whole(track_file(revision), track + "\n")
 
 
 def revision(version: str) -> str:
@@ -76,11 +76,12 @@ def _launch(name: str, version: str, track: str, port: int | None) -> services.L
             "PROMETHEUS_MULTIPROC_DIR": None,
             "PROMETHEUS_MULTIPROCESS_DIR": None,
             "PLUMBLINE_REVISION": called,
-            "PLUMBLINE_TRACK_FILE": str(_track_file(called)),
+            "PLUMBLINE_TRACK_FILE": str(track_file(called)),
         },
         more=lambda: {"grpc_port": grpc_port, "model": version, "revision": called},
     )
 
 
-def _track_file(revision: str) -> Path:
+def track_file(revision: str) -> Path:
+    """The file that says on which side of a rollout a predictor of this revision is."""
     return settings().home / "rollout" / "tracks" / revision

@@ -112,7 +112,7 @@ def fetch_one(package: str, name: str, to: Path) -> None:
 
 def _unpack(work: Path, names: list[str], to: Path) -> None:
     for package in _download(work, names):
-        _verify(package)
+        verify(package)
         _run(["dpkg", "-x", str(package), str(to)], work)
 
 
@@ -129,7 +129,8 @@ def _download(work: Path, names: list[str]) -> list[Path]:
     return sorted(work.glob("*.deb"))
 
 
-def _verify(package: Path) -> None:
+def verify(package: Path) -> None:
+    """Raises BinariesError when the package is not what is pinned under its name, or is too old."""
     name, version = package.name.split("_")[:2]
     if package.name in PINNED:
         digest = hashlib.sha256(package.read_bytes()).hexdigest()

@@ -144,7 +144,7 @@ def _compile(go: Go, name: str) -> None:
     if not (work / "imports.go").exists():
         work.mkdir(exist_ok=True)
         sources = {module: go.module(module, *MODULES[module]) for module in together}
-        (work / "go.mod").write_text(_go_mod(sources))
+        (work / "go.mod").write_text(go_mod(sources))
         sums = {line for source in sources.values() for line in (source / "go.sum").read_text().splitlines()}
         (work / "go.sum").write_text("".join(f"{line}\n" for line in sorted(sums)))
         imported = [path for path in COMMANDS.values() if path.startswith(together)]
@@ -160,7 +160,7 @@ def _compile(go: Go, name: str) -> None:
     made.replace(folder() / "bin" / name)
 
 
-def _go_mod(sources: dict[str, Path]) -> str:
+def go_mod(sources: dict[str, Path]) -> str:
     """A module that requires the sources, with the replacements that they make, which hold in a main module only."""
     require = [f"{module} {MODULES[module][0]}" for module in sources]
     replace: dict[str, str] = {}

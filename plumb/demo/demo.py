@@ -44,7 +44,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
     begun, already_up = clock.monotonic(), services.running()
     seen = len(list(ledger.events(PRODUCT)))
     try:
-        last = _load_shop(until)
+        last = load_shop(until)
         say(f"CDNOW's real orders up to {last}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
         seconds = _through_airflow(last)
         say("starting the predictor and asking it")
@@ -57,7 +57,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
             say(f"stopped {', '.join(stopped)}" if stopped else "the servers that were running stay up: `make down`")
 
 
-def _load_shop(until: date | None) -> date:
+def load_shop(until: date | None) -> date:
     """Loads the orders and sets the clock. The day it ends: the last order's, or the one that a replay has come to."""
     loaded = cdnow.load(until=until)
     last = date.fromisoformat(str(loaded["last_order_date"]))

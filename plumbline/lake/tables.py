@@ -129,13 +129,13 @@ def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:
     """
     moved = []
     for table, pinned in released.items():
-        if _content_version(table) != pinned:
+        if content_version(table) != pinned:
             spark.sql(f"RESTORE TABLE delta.`{uri(table)}` TO VERSION AS OF {pinned}")
             moved.append(table)
     return moved
 
 
-def _content_version(table: str) -> int | None:
+def content_version(table: str) -> int | None:
     """The version whose rows the head shows: behind the notes of a vacuum, the one that a RESTORE named or itself."""
     for entry in opened(table).history(20):
         if str(entry.get("operation", "")).startswith("VACUUM"):

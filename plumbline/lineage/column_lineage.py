@@ -48,7 +48,7 @@ def models() -> dict[str, Model]:
     manifest = files.read_json(settings().home / "dbt" / "target" / "manifest.json") or {}
     nodes = [node for node in manifest.get("nodes", {}).values() if node["resource_type"] == "model"]
     return {
-        f"{node['schema']}.{node['alias']}": Model(_by_name(node["compiled_code"]), f"dbt/{node['original_file_path']}")
+        f"{node['schema']}.{node['alias']}": Model(by_name(node["compiled_code"]), f"dbt/{node['original_file_path']}")
         for node in nodes
         if node.get("compiled_code")
     }
@@ -123,7 +123,7 @@ def _line_in(file: str, column: str) -> str:
     return f"{file}:{found[-1]}" if found else file
 
 
-def _by_name(sql: str) -> str:
+def by_name(sql: str) -> str:
     """Pinned relations (delta.`…/raw/orders` VERSION AS OF 3) by their table's name, as the lineage knows them."""
     return re.sub(r"delta\.`[^`]*?/(\w+)/(\w+)`(?:\s+VERSION AS OF \d+)?", r"\1.\2", sql, flags=re.IGNORECASE)
 

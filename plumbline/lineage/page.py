@@ -33,7 +33,7 @@ class Box:
 
 def write(graph: Graph) -> Path:
     """Writes `<home>/report/lineage.html`; gives its path."""
-    boxes = _boxes(graph)
+    boxes = laid_out(graph)
     paths = [_curve(boxes[source], boxes[target]) for source, target in graph.edges]
     return page.write(
         settings().home / "report" / "lineage.html",
@@ -65,7 +65,7 @@ def _about(graph: Graph, node: str) -> dict[str, Any]:
     }
 
 
-def _boxes(graph: Graph) -> dict[str, Box]:
+def laid_out(graph: Graph) -> dict[str, Box]:
     """Each node in the row of its longest way from a source; within a row, below the middle of what leads to it."""
     nodes = [*graph.ports, *graph.runs]
     row: dict[str, int] = {}

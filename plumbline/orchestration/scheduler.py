@@ -80,11 +80,11 @@ def _environment() -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords()),
         "AIRFLOW__CORE__PARALLELISM": "2",
-        **_told_to(services.find("exporter")),
+        **metrics_environment(services.find("exporter")),
     }
 
 
-def _told_to(exporter: services.Service | None) -> dict[str, str]:
+def metrics_environment(exporter: services.Service | None) -> dict[str, str]:
     """Airflow's own metrics go to the home's exporter when it runs, by OpenTelemetry's protocol."""
     if exporter is None:
         return {}

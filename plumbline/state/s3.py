@@ -48,7 +48,7 @@ class Bucket:
         self.url = url.rstrip("/")
         self.endpoint = environment.get("AWS_ENDPOINT_URL")
         self.anonymous = "AWS_ACCESS_KEY_ID" not in environment
-        http = _may_speak_http(self.endpoint, environment.get("AWS_ALLOW_HTTP", ""))
+        http = may_speak_http(self.endpoint, environment.get("AWS_ALLOW_HTTP", ""))
         self.store = S3Store(
             bucket,
             prefix=prefix or None,
@@ -173,7 +173,8 @@ def _version(etag: str) -> UpdateVersion:
     return {"e_tag": etag}
 
 
-def _may_speak_http(endpoint: str | None, allowed: str) -> bool:
+def may_speak_http(endpoint: str | None, allowed: str) -> bool:
+    """Whether the endpoint is plain http. Raises SettingsError where it may not be: not on loopback and not allowed."""
     if endpoint is None or not endpoint.startswith("http://"):
         return False
     if allowed.lower() in ("1", "true", "yes") or _is_loopback(urlsplit(endpoint).hostname or ""):

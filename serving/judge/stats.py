@@ -62,11 +62,11 @@ class SequentialTest:
         self.level, self.harm = level, harm
         self.canary = self.stable = self.canary_events = self.stable_events = 0
         self.p_value = 1.0
-        self._step = math.log1p(effect) / STEPS
-        self._reach = math.ceil(FARTHEST / self._step)
-        self._weights = _half_cauchy(self._reach)
+        self.step = math.log1p(effect) / STEPS
+        self.reach = math.ceil(FARTHEST / self.step)
+        self._weights = _half_cauchy(self.reach)
         self._weights_sum = math.fsum(self._weights)  # 1, but for the rounding of each weight
-        self._log_likelihood: NDArray[Any] = np.zeros(4 * self._reach + 1)  # at -2 FARTHEST … 2 FARTHEST
+        self._log_likelihood: NDArray[Any] = np.zeros(4 * self.reach + 1)  # at -2 FARTHEST … 2 FARTHEST
 
     def add(self, canary: int, stable: int, canary_events: int, stable_events: int) -> None:
         """One cell: requests with a known outcome, and those of them that ended in an event."""
@@ -77,9 +77,9 @@ class SequentialTest:
         events = canary_events + stable_events
         if not canary or not stable or not 0 < events < canary + stable:
             return  # the margins leave nothing to chance
-        self._log_likelihood += canary_events * _grid(self._reach, self._step)
-        self._log_likelihood -= _log_mgf(canary, stable, events, self._reach, self._step)
-        self.p_value = min(self.p_value, math.exp(-max(0.0, self._log_bayes_factor())))
+        self._log_likelihood += canary_events * _grid(self.reach, self.step)
+        self._log_likelihood -= _log_mgf(canary, stable, events, self.reach, self.step)
+        self.p_value = min(self.p_value, math.exp(-max(0.0, self.log_bayes_factor())))
 
     def difference(self) -> Difference | None:
         """The canary's rate less stable's, as far as is known; None before anything is.
@@ -92,18 +92,18 @@ class SequentialTest:
 
         if not self._log_likelihood.any():
             return None
-        best = self._reach + int(np.argmax(self._log_likelihood[self._reach : 3 * self._reach + 1]))
+        best = self.reach + int(np.argmax(self._log_likelihood[self.reach : 3 * self.reach + 1]))
         lower, upper = self._bound(-1), self._bound(1)
         return Difference(*(self._at_stable(d) for d in (self._peak(best), lower, upper)))
 
-    def _log_bayes_factor(self) -> float:
+    def log_bayes_factor(self) -> float:
         """Exactly 0 without data: `fsum` rounds once, whatever the order, so equal sums of equal terms divide to 1.
 
         A dot product rounds at each addition, in an order that the processor and the memory's alignment decide.
         """
         import numpy as np
 
-        harmful = self._log_likelihood[2 * self._reach :: self.harm][1 : self._reach + 1]
+        harmful = self._log_likelihood[2 * self.reach :: self.harm][1 : self.reach + 1]
         top = float(harmful.max())
         return top + math.log(math.fsum(self._weights * np.exp(harmful - top)) / self._weights_sum)
 
@@ -115,12 +115,12 @@ class SequentialTest:
         import numpy as np
 
         likelihood = self._log_likelihood[::side]
-        asked = np.arange(self._reach, 3 * self._reach + 1)
-        behind = np.lib.stride_tricks.sliding_window_view(likelihood, self._reach)[asked - self._reach][:, ::-1]
+        asked = np.arange(self.reach, 3 * self.reach + 1)
+        behind = np.lib.stride_tricks.sliding_window_view(likelihood, self.reach)[asked - self.reach][:, ::-1]
         top = behind.max(axis=1)
         evidence = top + np.log(np.exp(behind - top[:, None]) @ self._weights) - likelihood[asked]
         needed = -math.log(self.level)
-        where = (asked - 2 * self._reach) * self._step
+        where = (asked - 2 * self.reach) * self.step
         refused = np.flatnonzero(evidence >= needed)
         if not len(refused):
             return side * float(where[-1])
@@ -128,16 +128,16 @@ class SequentialTest:
         if first == 0:
             return side * float(where[0])
         share = (needed - evidence[first - 1]) / (evidence[first] - evidence[first - 1])
-        return side * float(where[first - 1] + share * self._step)
+        return side * float(where[first - 1] + share * self.step)
 
     def _peak(self, best: int) -> float:
         """The maximum between grid points, by a parabola through three."""
-        here = (best - 2 * self._reach) * self._step
-        if best in (self._reach, 3 * self._reach):
+        here = (best - 2 * self.reach) * self.step
+        if best in (self.reach, 3 * self.reach):
             return here  # or beyond: it has no end when all events are of one side
         left, middle, right = self._log_likelihood[best - 1 : best + 2]
         bend = left - 2 * middle + right
-        return float(here + (0.5 * (left - right) / bend * self._step if bend < 0 else 0.0))
+        return float(here + (0.5 * (left - right) / bend * self.step if bend < 0 else 0.0))
 
     def _at_stable(self, log_odds_ratio: float) -> float:
         rate = (self.stable_events + 0.5) / (self.stable + 1)

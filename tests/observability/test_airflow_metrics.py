@@ -43,7 +43,7 @@ def address(home: Path) -> Iterator[str]:
 def send(address: str) -> None:
     """Airflow's code sends, with the settings that `plumb airflow` gives it."""
     port = int(address.rpartition(":")[2])
-    environment = scheduler._told_to(Service("exporter", 0, port, "", {}))
+    environment = scheduler.metrics_environment(Service("exporter", 0, port, "", {}))
     python = ENVIRONMENTS / "orchestration" / "bin" / "python"
     subprocess.run([python, "-c", SENDS], env=environment, check=True, timeout=120, capture_output=True)
 

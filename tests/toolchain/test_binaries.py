@@ -40,7 +40,7 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None
     package = tmp_path / PACKAGE
     package.write_bytes(b"something else")
     with pytest.raises(BinariesError, match=f"expected sha256 {binaries.PINNED[PACKAGE]}, found"):
-        binaries._verify(package)
+        binaries.verify(package)
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_another_version_has_to_be_new_enough(
 ) -> None:
     if told:
         with pytest.raises(BinariesError, match=told):
-            binaries._verify(tmp_path / name)
+            binaries.verify(tmp_path / name)
     else:
-        binaries._verify(tmp_path / name)
+        binaries.verify(tmp_path / name)
         assert "apt's signature check alone" in capsys.readouterr().out
 
 

@@ -51,7 +51,7 @@ def test_libraries_are_those_of_the_pinned_kubernetes(tmp_path: Path) -> None:
     ):
         folder.mkdir()
         (folder / "go.mod").write_text(text)
-    made = cluster_binaries._go_mod({cluster_binaries.KUBERNETES: kubernetes, cluster_binaries.ROLLOUTS: rollouts})
+    made = cluster_binaries.go_mod({cluster_binaries.KUBERNETES: kubernetes, cluster_binaries.ROLLOUTS: rollouts})
     assert made.splitlines() == [
         "module plumbline/cluster",
         "go 1.24.9",

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ingestion.churn import cdnow as shop
-from ingestion.database import landing, landing_gates, quarantine, source
+from ingestion.database import landing, quarantine, source
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.quarantine import QuarantineError
 from plumbline import files
@@ -194,5 +194,6 @@ def test_whatever_a_shop_holds_is_kept_row_by_row_and_once(home: Path, rows: lis
         assert [row[column] for row in kept] == given_values
 
 
-def test_the_gates_say_how_many_rules_they_checked(home: Path) -> None:
-    assert landing_gates._rules(CHURN) == 9 + 4 + 2
+@pytest.mark.usefixtures("_three_days")
+def test_the_gate_says_how_many_rules_it_checked() -> None:
+    assert land()["gates"]["record_contract"]["expectations"] == 9 + 4 + 2

@@ -21,7 +21,7 @@ def test_the_clock_follows_the_loaded_orders_and_other_settings_stay(
     settings_file().write_text("PLUMBLINE_SPARK_MEMORY=1g\n")
     for until in (date(1997, 1, 5), date(1997, 1, 7)):
         settings.cache_clear()
-        assert demo._load_shop(until) == until
+        assert demo.load_shop(until) == until
         assert clock.now() == clock.end_of(until)
         assert clock.is_replay()
         assert settings().spark_memory == "1g"
@@ -30,7 +30,7 @@ def test_the_clock_follows_the_loaded_orders_and_other_settings_stay(
 
 
 def test_a_clock_that_the_environment_sets_is_left_alone(home: Path) -> None:
-    demo._load_shop(date(1997, 1, 5))
+    demo.load_shop(date(1997, 1, 5))
     assert not settings_file().exists()
 
 
@@ -43,7 +43,7 @@ def test_a_clock_that_a_replay_moved_on_is_not_turned_back(home: Path, monkeypat
     assert not settings_file().exists()
     for until, day in ((date(1997, 1, 5), date(1997, 1, 7)), (date(1997, 1, 8), date(1997, 1, 8))):
         settings.cache_clear()
-        assert demo._load_shop(until) == day
+        assert demo.load_shop(until) == day
         assert clock.now() == clock.end_of(day)
 
 

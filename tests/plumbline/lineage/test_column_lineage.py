@@ -63,4 +63,4 @@ def test_outputs_are_the_last_selects_expressions() -> None:
 
 def test_a_pinned_relation_goes_by_its_tables_name() -> None:
     pinned = "select * from delta.`/home/a b/lake/raw/orders` VERSION AS OF 12 as o"
-    assert column_lineage._by_name(pinned) == "select * from raw.orders as o"
+    assert column_lineage.by_name(pinned) == "select * from raw.orders as o"

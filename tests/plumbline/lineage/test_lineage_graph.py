@@ -154,6 +154,6 @@ def test_the_command_tells_it_as_a_tree_as_json_and_as_a_page() -> None:
     path = Path(CliRunner().invoke(cli.app, ["lineage", "raw.orders", "--html"]).stdout.strip())
     text = path.read_text()
     assert "<script" not in text and "http://" not in text and "https://" not in text
-    for node in page._boxes(of("raw.orders")).values():
+    for node in page.laid_out(of("raw.orders")).values():
         assert f'href="#{node.anchor}"' in text and f'id="{node.anchor}"' in text
     assert lake.uri("raw.orders") not in text

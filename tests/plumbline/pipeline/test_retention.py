@@ -158,11 +158,11 @@ def test_while_a_run_is_at_work_nothing_is_vacuumed(home: Path) -> None:
 def test_what_another_tools_vacuum_notes_in_the_log_is_no_new_content(home: Path) -> None:
     for value in range(3):
         write(value)
-    assert lake._content_version(TABLE) == 2
+    assert lake.content_version(TABLE) == 2
     for restored in (False, True):
         table = DeltaTable(lake.uri(TABLE))
         if restored:
             table.restore(1)
         table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False, keep_versions=[1])
         assert (lake.version(TABLE) or 0) > 2
-        assert lake._content_version(TABLE) == (1 if restored else 2)
+        assert lake.content_version(TABLE) == (1 if restored else 2)

@@ -33,7 +33,7 @@ def a_test(harm: Harm, given: list[tuple[int, int, int, int]] | None = None) -> 
 
 
 def bayes_factor(test: SequentialTest) -> float:
-    return math.exp(test._log_bayes_factor())
+    return math.exp(test.log_bayes_factor())
 
 
 def expected(harm: Harm, before: list[tuple[int, int, int, int]], margins: tuple[int, int, int], odds: float) -> float:
@@ -81,7 +81,7 @@ def test_the_order_of_cells_does_not_matter_and_the_p_value_only_falls(
     assert p_values == sorted(p_values, reverse=True) and p_values[-1] > 0
     shuffled = list(given)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert a_test(harm, shuffled)._log_bayes_factor() == pytest.approx(test._log_bayes_factor(), abs=1e-6)
+    assert a_test(harm, shuffled).log_bayes_factor() == pytest.approx(test.log_bayes_factor(), abs=1e-6)
 
 
 @examples(max_examples=50, deadline=None)
@@ -116,8 +116,8 @@ def test_margins_that_leave_nothing_to_chance_say_nothing(cell: tuple[int, int, 
 def test_with_rare_events_it_is_the_conditional_binomial_of_the_paper() -> None:
     canary, stable, mine, others = 20_000, 60_000, 9, 12
     test = a_test(1, [(canary, stable, mine, others)])
-    share, steps = canary / (canary + stable), np.arange(1, test._reach + 1)
-    odds = np.exp(steps * test._step)
+    share, steps = canary / (canary + stable), np.arange(1, test.reach + 1)
+    odds = np.exp(steps * test.step)
     ratios = odds**mine / (1 - share + share * odds) ** (mine + others)
     weights = 1 / (1 + (steps / 4) ** 2)
     assert bayes_factor(test) == pytest.approx(float(ratios @ weights / weights.sum()), rel=0.01)
@@ -135,9 +135,9 @@ def test_effects_beyond_the_grid_are_found_too() -> None:
     found = test.difference()
     assert test.p_value < 1e-6 and found is not None and found.lower > 0.3
     assert found.estimate == found.upper, "all events are the canary's: the likelihood has no maximum"
-    rate, farthest = 0.5 / 91, test._reach * test._step
+    rate, farthest = 0.5 / 91, test.reach * test.step
     assert found.upper == pytest.approx(1 / (1 + (1 - rate) / rate * math.exp(-farthest)) - rate)
-    assert FARTHEST <= farthest < FARTHEST + test._step
+    assert FARTHEST <= farthest < FARTHEST + test.step
 
 
 def test_looking_after_every_cell_of_a_ramp_refuses_no_more_than_its_level() -> None:

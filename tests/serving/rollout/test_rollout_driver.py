@@ -96,7 +96,7 @@ def test_a_good_version_is_promoted_step_by_step_and_no_request_fails(
     assert in_file(laptop) == {"churn-stable": 100, "churn-canary": 0}
     stable = services.find(launch.NAME)
     assert stable and stable.more["model"] == "2" and services.find(launch.CANARY_NAME) is None
-    assert (launch._track_file(stable.more["revision"])).read_text() == "stable\n"
+    assert (launch.track_file(stable.more["revision"])).read_text() == "stable\n"
     before = asked[200]
     eventually(lambda: asked[200] > before + 5)
     assert set(asked) == {200}
