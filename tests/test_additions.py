@@ -267,7 +267,7 @@ def test_an_alert(tree: Copy) -> None:
     tree.apply(ALERT)
     tree.generated()
     assert tree.touched == set(ALERT)
-    tree.run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *_named("test_runbooks.py", tree))
+    tree.run(sys.executable, "-m", "pytest", "-q", *_named("test_runbooks.py", tree))
     rules = "".join(path.read_text() for path in (tree.folder / "observability" / "prometheus").rglob("*.y*ml"))
     assert "ReplayInForce" in rules
 
