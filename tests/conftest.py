@@ -73,7 +73,22 @@ SERVER_PLACES = (
 """Whose tests need a server or a JVM, or train models: whoever asks for one of these fixtures, is run with one of these
 parameters, or stands there."""
 
-LONGEST = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
+LONGEST = (
+    "test_add_a_feature",
+    "test_additions",
+    "test_whole_path",
+    "test_drills",
+    "test_reproduce_whole",
+    "test_canary_serving",
+    "test_transform",
+    "test_business_kpis",
+    "test_store",
+    "test_point_in_time_properties",
+    "test_train",
+    "test_predictor_server",
+    "test_schema_gate",
+    "test_history",
+)
 """The longest files, longest first: the workers of `make test` share tests by the file, and so end together."""
 
 
@@ -94,10 +109,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _only_marked_tests_start_servers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that starts a server belongs to what `make test-fast` leaves out; it is told where to say so."""
+    """A test that starts a server belongs to what `make test-fast` leaves out; the mark says so."""
 
     def refuse(launch: services.Launch) -> services.Service:
-        pytest.fail(f"{request.node.nodeid} starts {launch.name}: add its place to SERVER_PLACES in tests/conftest.py")
+        pytest.fail(f"{request.node.nodeid} starts {launch.name}: mark it `servers`")
 
     if request.node.get_closest_marker("servers") is None:
         monkeypatch.setattr(services, "ensure", refuse)

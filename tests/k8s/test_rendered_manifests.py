@@ -276,6 +276,7 @@ def test_argo_cd_ignores_what_a_rollout_owns_and_nothing_else() -> None:
 
 
 @pytest.mark.usefixtures("home")
+@pytest.mark.servers
 def test_argo_cd_s_own_health_is_of_our_kind_and_waits_for_ready_alone() -> None:
     """Its Lua is run by Redis', which is 5.1 as Argo CD's."""
     (path,) = [path for path in manifests.BY_HAND if path.endswith("argocd-cm.yaml")]

@@ -18,6 +18,7 @@ from plumbline import clock, provenance
 from plumbline.pipeline import undo
 from plumbline.registry import registered_models
 from plumbline.registry.registered_models import Registered
+from products.churn import CHURN
 from tests.observability import made_up_platform as platform
 
 SUNDAY, MONDAY, TUESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30)
@@ -50,8 +51,8 @@ def test_data_in_doubt_goes_back_to_the_release_before(lived: Path) -> None:
 
 
 def test_the_way_back_of_an_undone_release_leads_behind_it(lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(undo, "batches", lambda tables: set())
-    undo.undo(platform.PRODUCT, why="nulls")
+    monkeypatch.setattr(undo, "batches", lambda product, tables: set())
+    undo.undo(CHURN, why="nulls")
     found = incident("DatasetIncomplete", "features.customers")
     assert numbers(found) == (4, 1), "4 restores 2, which is in doubt with it; 3 was undone"
     assert found["way_back"].startswith("plumb releases undo --to 1 ")
@@ -145,9 +146,9 @@ def test_the_ways_back_are_of_all_alerts() -> None:
 
 @pytest.mark.parametrize("alert", WAYS)
 def test_every_alert_has_a_way_back(alert: str, lived: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registered_models, "versions", lambda: OLD_MODELS)
+    monkeypatch.setattr(registered_models, "versions", lambda product: OLD_MODELS)
     assert incident(alert)["way_back"] == WAYS[alert].format(alert)
-    monkeypatch.setattr(registered_models, "versions", lambda: OLD_MODELS[1:])
+    monkeypatch.setattr(registered_models, "versions", lambda product: OLD_MODELS[1:])
     assert incident(alert)["way_back"] == (BOOK if WAYS[alert] == MODEL else WAYS[alert]).format(alert)
 
 
