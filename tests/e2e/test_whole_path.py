@@ -163,7 +163,7 @@ def test_online_is_offline(demo: Demo, spark_address: str, monkeypatch: pytest.M
 
 def test_lineage_is_whole(demo: Demo) -> None:
     """From the champion back to raw orders at the released versions, through runs that Airflow's DAG runs started."""
-    found = graph.of("champion", EventFile())
+    found = graph.of("champion", EventFile(), CHURN)
     ports, jobs = {str(port) for port in found.ports.values()}, {run.job: run for run in found.runs.values()}
     tables = {f"{table}@{version}" for table, version in demo.release.tables.items()}
     assert tables | {"shop.orders", "shop.customers", "models.churn_xgb@1"} <= ports
@@ -176,7 +176,7 @@ def test_lineage_is_whole(demo: Demo) -> None:
     columns = jobs["retail_features.features"].columns["features.customers"]
     assert "analytics.orders.total_cents" in columns["avg_ticket"]
     assert jobs["retail_features.dbt_run"].columns["analytics.orders"]["total_cents"] == ["raw.orders.total_cents"]
-    looked = {run.stage: run.asserted for run in graph.of("analytics.orders", EventFile()).runs.values()}
+    looked = {run.stage: run.asserted for run in graph.of("analytics.orders", EventFile(), CHURN).runs.values()}
     assert looked["ge_check"] > 10 and looked["dbt_run"] > 5
     events = list(sending.lines(sending.path()))
     ours = [event for event in events if event["producer"].startswith("urn:plumbline")]
