@@ -23,6 +23,7 @@ from plumbline import clock
 from plumbline.errors import ServiceUnavailable
 from plumbline.servers import online_store, services
 from plumbline.settings import settings
+from products.churn import CHURN
 from tests.conftest import use_home
 from tests.feature_repo.test_store import LAST, release, write_snapshot
 
@@ -151,7 +152,7 @@ def test_a_release_is_materialized_and_read_by_the_predictor_over_tls(
     use(secured.url(), monkeypatch)
     snapshot = write_snapshot(LAST, 1)
     release(LAST, 1)
-    told = materialize()
+    told = materialize(CHURN)
     assert (told["state"], told["online_rows"]) == ("done", len(snapshot))
     features = OnlineFeatures("churn_v1")
     rows = features.read([7, 8])
