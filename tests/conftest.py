@@ -72,7 +72,7 @@ SERVER_PLACES = (
 """Whose tests need a server or a JVM, or train models: whoever asks for one of these fixtures, is run with one of these
 parameters, or stands there."""
 
-LONGEST = ("test_add_a_feature", "test_whole_path", "test_drills", "test_reproduce_whole")
+LONGEST = ("test_add_a_feature", "test_whole_path", "test_path_in_object_store", "test_drills", "test_reproduce_whole")
 """The longest files, longest first: the workers of `make test` share tests by the file, and so end together."""
 
 
