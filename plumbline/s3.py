@@ -2,12 +2,15 @@
 
 The server and the keys come from the standard variables, which all four read themselves: AWS_ENDPOINT_URL (unset: AWS),
 AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY. No key is passed on, so none gets into an argument list or a log.
+Plain http is spoken to loopback, elsewhere only with AWS_ALLOW_HTTP=true.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from plumbline import files
 from plumbline.errors import ServiceUnavailable, SettingsError
@@ -34,13 +37,32 @@ def endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL") or None
 
 
+def may_speak_http(url: str | None, allowed: str) -> bool:
+    """Whether a server's URL is plain http. Raises SettingsError unless it is of loopback or AWS_ALLOW_HTTP allows it.
+
+    `url` is AWS_ENDPOINT_URL, None for AWS; `allowed` is AWS_ALLOW_HTTP.
+    """
+    if url is None or not url.startswith("http://"):
+        return False
+    if allowed.lower() in ("1", "true", "yes") or _is_loopback(urlsplit(url).hostname or ""):
+        return True
+    raise SettingsError(
+        f"AWS_ENDPOINT_URL={url}: expected https://, for plain http sends data in the clear; "
+        "set AWS_ALLOW_HTTP=true where the network is trusted"
+    )
+
+
 def region() -> str:
     """The region that requests are signed for."""
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or REGION
 
 
 def require_keys(uri: str) -> None:
-    """Raises SettingsError when there are no keys for this place in S3. They are read from the environment alone."""
+    """Raises SettingsError when there are no keys for this place in S3, or its server is spoken to in the clear.
+
+    Keys are read from the environment alone.
+    """
+    _speaks_http()
     missing = [name for name in KEYS if not os.environ.get(name)]
     if missing:
         raise SettingsError(f"{uri} is in S3: set {' and '.join(missing)} in the environment")
@@ -56,8 +78,19 @@ def delta_options(uri: str) -> dict[str, str] | None:
     require_keys(uri)
     options = {"aws_region": region(), "conditional_put": "etag", "max_retries": "5", "retry_timeout": "20s"}
     if url := endpoint():
-        options |= {"aws_endpoint": url, "allow_http": str(url.startswith("http://")).lower()}
+        options |= {"aws_endpoint": url, "allow_http": str(_speaks_http()).lower()}
     return options
+
+
+def _speaks_http() -> bool:
+    return may_speak_http(endpoint(), os.environ.get("AWS_ALLOW_HTTP", ""))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def spark_conf(scratch: Path) -> dict[str, str]:
@@ -81,7 +114,12 @@ def spark_conf(scratch: Path) -> dict[str, str]:
 
 
 def settle_boto() -> None:
-    """Tells boto3, which MLflow reads and writes artifacts with, the region: it does not read AWS_REGION."""
+    """Tells boto3, which MLflow reads and writes artifacts with, the region: it does not read AWS_REGION.
+
+    Raises SettingsError when artifacts would go to their server in the clear.
+    """
+    if holds(settings().artifacts or ""):
+        _speaks_http()
     os.environ.setdefault("AWS_DEFAULT_REGION", region())
 
 

@@ -142,6 +142,21 @@ class Settings(BaseSettings):
             raise ValueError(f"{PREFIX}TASKS=pods needs {', '.join(missing)} too")
         return self
 
+    @model_validator(mode="after")
+    def _state_outlives_home(self) -> Settings:
+        """In state releases name models and models name releases: MLflow must not be lost with a home, nor alone.
+
+        With PLUMBLINE_TASKS=pods each pod gets the server's URL from the Secret, Airflow itself needs none.
+        """
+        if self.state is None or self.tasks == "pods":
+            return self
+        if self.mlflow_url is None or (self.artifacts_uri is not None and self.artifacts is None):
+            raise ValueError(
+                f"{PREFIX}STATE outlives this home, so MLflow must too: set {PREFIX}MLFLOW_URL, and {PREFIX}ARTIFACTS "
+                "unless that is a tracking server's"
+            )
+        return self
+
     @property
     def plumb_command(self) -> Path:
         """The `plumb` of the pipeline environment, which is not the one that Airflow runs in."""

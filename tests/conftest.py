@@ -77,6 +77,7 @@ LONGEST = (
     "test_add_a_feature",
     "test_additions",
     "test_whole_path",
+    "test_path_in_object_store",
     "test_drills",
     "test_reproduce_whole",
     "test_canary_serving",

@@ -32,6 +32,8 @@ HOST = "127.0.0.1"
 BUCKET = "plumbline-tests"
 SERVERS = ("master", "volume", "filer", "s3")
 START_SECONDS = 60
+NO_MLFLOW = {"PLUMBLINE_MLFLOW_URL": "http://127.0.0.1:9"}
+"""State in a bucket asks for one; nobody listens there, and these tests do not train."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def bucket_state(s3_server: S3Server, home: Path, monkeypatch: pytest.MonkeyPatc
     url = s3_server.fresh_url()
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in {**s3_server.env, "PLUMBLINE_STATE": url}.items():
+    for name, value in {**s3_server.env, "PLUMBLINE_STATE": url, **NO_MLFLOW}.items():
         monkeypatch.setenv(name, value)
     settings.cache_clear()
     return url

@@ -10,16 +10,14 @@ attempt may be refused because of our own write. Only then the object is compare
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, TypeVar
-from urllib.parse import urlsplit
 
-from plumbline import clock
-from plumbline.errors import PlumblineError, ServiceUnavailable, SettingsError
+from plumbline import clock, s3
+from plumbline.errors import PlumblineError, ServiceUnavailable
 from plumbline.state.objects import Changed, Exists, Object, StateError, changed_message, exists_message
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ class Bucket:
         self.url = url.rstrip("/")
         self.endpoint = environment.get("AWS_ENDPOINT_URL")
         self.anonymous = "AWS_ACCESS_KEY_ID" not in environment
-        http = may_speak_http(self.endpoint, environment.get("AWS_ALLOW_HTTP", ""))
+        http = s3.may_speak_http(self.endpoint, environment.get("AWS_ALLOW_HTTP", ""))
         self.store = S3Store(
             bucket,
             prefix=prefix or None,
@@ -171,25 +169,6 @@ class Bucket:
 
 def _version(etag: str) -> UpdateVersion:
     return {"e_tag": etag}
-
-
-def may_speak_http(endpoint: str | None, allowed: str) -> bool:
-    """Whether the endpoint is plain http. Raises SettingsError where it may not be: not on loopback and not allowed."""
-    if endpoint is None or not endpoint.startswith("http://"):
-        return False
-    if allowed.lower() in ("1", "true", "yes") or _is_loopback(urlsplit(endpoint).hostname or ""):
-        return True
-    raise SettingsError(
-        f"AWS_ENDPOINT_URL={endpoint}: expected https://, for plain http sends state in the clear; "
-        "set AWS_ALLOW_HTTP=true where the network is trusted"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _status(error: Exception) -> int | None:

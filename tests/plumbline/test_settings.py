@@ -65,3 +65,25 @@ def test_everything_lives_in_home_by_default(home: Path) -> None:
     assert settings().lake_uri == str(home / "lake")
     assert str(home) in settings().shop
     assert str(home) in settings().mlflow_uri
+
+
+@pytest.mark.parametrize(
+    ("more", "whole"),
+    [
+        ({}, False),
+        ({"PLUMBLINE_MLFLOW_URL": "https://mlflow.internal"}, True),
+        ({"PLUMBLINE_MLFLOW_URL": "postgresql+psycopg://db/mlflow"}, False),
+        ({"PLUMBLINE_MLFLOW_URL": "postgresql+psycopg://db/mlflow", "PLUMBLINE_ARTIFACTS": "s3://shop/models"}, True),
+    ],
+)
+def test_with_state_in_a_bucket_mlflow_is_outside_the_home_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str], whole: bool
+) -> None:
+    for name, value in {"PLUMBLINE_STATE": "s3://shop/state", **more}.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    if whole:
+        assert settings().state == "s3://shop/state"
+        return
+    with pytest.raises(SettingsError, match="PLUMBLINE_STATE outlives this home, so MLflow must too: set PLUMBLINE_ML"):
+        settings()

@@ -20,6 +20,7 @@ from plumbline.pipeline import retention
 from plumbline.settings import ROOT, settings
 from plumbline.state import candidates, ledger, objects, releases
 from tests import toy_run
+from tests.object_store import NO_MLFLOW
 from tests.toy import TOY
 
 DAY = date(1998, 6, 29)
@@ -223,7 +224,7 @@ def test_the_same_run_leaves_the_same_objects_in_files_and_in_a_bucket(
     whole_run()
     on_files = everything()
     assert json.loads((home / "releases" / "toy" / "000001.json").read_text())["release_id"] == 1
-    for name, value in {**s3_server.env, "PLUMBLINE_STATE": s3_server.fresh_url()}.items():
+    for name, value in {**s3_server.env, "PLUMBLINE_STATE": s3_server.fresh_url(), **NO_MLFLOW}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PLUMBLINE_HOME", str(tmp_path / "another"))
     settings.cache_clear()
