@@ -3,7 +3,7 @@
 Two places run the same commands at once, on the same shop of every twentieth customer of CDNOW. Day 1 is 1997-09-30,
 the first on which a model can be trained, day 2 the one after it. One place is a home of files, where nothing goes
 wrong. The other one is in S3: there `features` and its Spark server die by SIGKILL in mid-write on day 1, and the home
-is deleted at the end. MLflow's database, the signing key and the shop are files outside both homes.
+is deleted before day 2 begins. MLflow's database, the signing key and the shop are files outside both homes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ingestion.churn import cdnow as shop
 from plumbline.lake import tables as lake
 from plumbline.servers import services
 from plumbline.settings import settings
-from plumbline.state import objects, releases, trainings
+from plumbline.state import ledger, objects, releases, trainings
 from tests import tree
 from tests.e2e.test_kill_and_resume import TABLES, content, online
 from tests.e2e.test_scheduler import some_orders
@@ -46,6 +46,14 @@ DAILY = ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "rel
 ONLINE = ("materialize", "parity_check")
 TRAINING = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
 LEASE_SECONDS = 10
+READ = (
+    ("releases", "releases", "list", "--json"),
+    ("lineage", "lineage", "champion"),
+    ("quarantine", "quarantine", "list"),
+    ("report", "report"),
+    ("reproduced", "reproduce", "model:1", "--json"),
+)
+"""What is asked of day 1 in an empty home: a name, and the command."""
 
 
 @dataclass
@@ -143,6 +151,7 @@ def flow(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with on_files.entered():
             shop.load(some_orders(folder, date.fromisoformat(DAYS[1])))
         day_1(found)
+        day_2(found)
         yield found
     finally:
         for place in (in_s3, on_files):
@@ -165,6 +174,24 @@ def day_1(flow: Flow) -> None:
     home = flow.in_s3.home
     flow.seen["home"] = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
     shutil.rmtree(home)
+
+
+def day_2(flow: Flow) -> None:
+    """The next day in both places; in S3 from an empty home, beside what reads day 1 or makes its model again."""
+    flow.in_s3.day = flow.on_files.day = 1
+
+    def reading() -> None:
+        for name, *command in READ:
+            flow.seen[name] = flow.in_s3.plumb(*command, timed=False)
+
+    at_once(
+        lambda: flow.in_s3.run(*DAILY, *ONLINE),
+        lambda: flow.on_files.run(*DAILY, *ONLINE),
+        reading,
+    )
+    flow.seen["day 2 on files"], flow.seen["day 2 in S3"] = rows(flow.on_files), rows(flow.in_s3)
+    flow.seen["commits"] = commits(flow.in_s3)
+    flow.seen["undone"] = flow.in_s3.plumb("releases", "undo", "--why", "a test")
 
 
 def at_once(*work: Callable[[], None]) -> None:
@@ -257,6 +284,39 @@ def test_a_home_holds_nothing_but_caches(flow: Flow) -> None:
     assert found and not [name for name in found if name.split("/")[0] in (*state, "lineage.ndjson", "shop.sqlite")]
     drawn = [name for name in found if name.startswith("training/")]
     assert all("/plots/" in name for name in drawn), f"MLflow has plots too, and nothing else may lie here: {drawn}"
+
+
+def test_an_empty_home_goes_on_with_the_next_day(flow: Flow) -> None:
+    assert flow.seen["day 2 in S3"]["release"] == (2, 1, DAYS[1], [])
+    assert flow.seen["day 2 in S3"] == flow.seen["day 2 on files"]
+
+
+def test_what_day_1_left_is_read_from_an_empty_home(flow: Flow) -> None:
+    first, *_ = json.loads(flow.seen["releases"].splitlines()[-1])
+    assert (first["release_id"], first["as_of"]) == (1, DAYS[0])
+    for upstream in ("models.churn_xgb@1", "features.customers@0", "raw.orders@0", "shop.orders"):
+        assert f"← {upstream}" in flow.seen["lineage"], flow.seen["lineage"]
+    assert "nothing was kept out" in flow.seen["quarantine"], flow.seen["quarantine"]
+    assert "report/churn/index.html" in flow.seen["report"], flow.seen["report"]
+    with flow.in_s3.entered():
+        assert [key for key in objects.keys("evidence") if DAYS[0] in key]
+
+
+def test_a_release_is_undone(flow: Flow) -> None:
+    assert "release 3 is in force: release 1's tables" in flow.seen["undone"], flow.seen["undone"]
+    with flow.in_s3.entered():
+        release = releases.required("churn")
+        assert (release.release_id, release.restores, release.undoes) == (3, 1, [2])
+        assert release.tables == releases.read("churn", 1).tables
+        ended = [event for event in ledger.events("churn") if event["state"] == "COMPLETE"]
+        assert {event["stage"] for event in ended} == {*DAILY, *ONLINE, *TRAINING, "undo", "reproduce"}
+
+
+def test_a_model_is_made_again_byte_for_byte(flow: Flow) -> None:
+    told = json.loads(flow.seen["reproduced"].splitlines()[-1])
+    assert told["broken"] is None, told
+    links = {link["name"]: link for link in told["links"]}
+    assert {"code_sha", "data_version", "release", "dataset_hash", "metrics", "model bytes"} < set(links)
 
 
 def test_a_stage_that_is_killed_in_mid_write_is_run_again(flow: Flow) -> None:
