@@ -205,7 +205,7 @@ def test_the_parity_gates_join_gives_what_feasts_gives(drawn: Any) -> None:
     names = [field.name for field in customer_features.features]
     found = gate.joined(version, questions, timedelta(seconds=TTL), names)
     given_rows = [row.values if row else dict.fromkeys(names) for row in found]
-    computed = online_rows.on_demand(given_rows, [int(moment.timestamp()) for _, moment in questions])
+    computed = online_rows.on_demand(CHURN, given_rows, [int(moment.timestamp()) for _, moment in questions])
     for name in (*names, "days_since_last_order"):
         if name in answer.columns:
             ours = [{**row, **more}[name] for row, more in zip(given_rows, computed, strict=True)]

@@ -72,7 +72,7 @@ def test_last_weeks_run_is_made_again_byte_for_byte(tree: Tree, home: Path) -> N
     trained = tree.git("rev-parse", "HEAD")
     for command in ("dataset", "leakage_check", "train", "register"):
         tree.plumb(command)
-    (run_id,) = {json.loads(path.read_text())["mlflow_run_id"] for path in home.glob("training/1/run.json")}
+    (run_id,) = {json.loads(path.read_text())["mlflow_run_id"] for path in home.glob("training/churn/1/run.json")}
 
     # A week of new data in the same tables, a new release, and another model in the code on main.
     late = orders.assign(order_id=orders["order_id"] + 1_000_000, total_cents=orders["total_cents"] + 1)

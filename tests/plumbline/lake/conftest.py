@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,16 +16,22 @@ from tests.conftest import use_home
 from tests.object_store import S3Server
 
 
+def _stop_session() -> None:
+    if "pyspark" in sys.modules:
+        from pyspark.errors import PySparkException
+        from pyspark.sql import SparkSession
+
+        with suppress(PySparkException):  # there is none
+            SparkSession.active().stop()
+
+
 @pytest.fixture(scope="module")
 def spark_s3_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the one Spark server that this module's tests share."""
     home = tmp_path_factory.mktemp("spark-s3")
+    _stop_session()  # of another module's server, which has no log store: a process has one session
     yield home
-    if "pyspark" in sys.modules:  # a session that outlives its server delays each later call of MLflow by seconds
-        from pyspark.sql import SparkSession
-
-        if session := SparkSession.getActiveSession():
-            session.stop()
+    _stop_session()  # one that outlives its server delays each later call of MLflow by seconds
     with pytest.MonkeyPatch.context() as patch:
         use_home(home, patch)
         services.stop_all()

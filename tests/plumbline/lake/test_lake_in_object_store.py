@@ -153,7 +153,7 @@ def test_spark_does_not_start_without_the_log_store(
 
 @pytest.mark.slow
 def test_a_spark_server_of_yours_without_the_log_store_is_refused(spark_address: str, lake_in_s3: str) -> None:
-    command = [sys.executable, "-c", "from plumbline import spark; spark.session()"]
+    command = [sys.executable, "-c", "from plumbline.lake import spark; spark.session()"]
     environment = {**inherited(), "SPARK_REMOTE": spark_address}  # a process of its own: this one has a session
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     said = done.stderr.strip().splitlines()[-1]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from plumbline.errors import SettingsError
+from plumbline.orchestration.pods import OBJECT_STORE
 from plumbline.settings import settings
 from products.churn import CHURN
 from tests.plumbline.orchestration import in_airflow
@@ -60,6 +61,8 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PLUMBLINE_HOME", str(tmp_path_factory.mktemp("airflow")))
         patch.setenv("PLUMBLINE_NOW", "1998-07-01T00:00:00Z")
+        for name in OBJECT_STORE:
+            patch.delenv(name, raising=False)
         for name, value in {**PODS, **SECRETS, **PLAIN}.items():
             patch.setenv(name, value)
         settings.cache_clear()

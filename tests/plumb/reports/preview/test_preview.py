@@ -50,7 +50,7 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
     orders = project / "models" / "marts" / "orders.sql"
     before = contents(home)
 
-    assert changed() == dict.fromkeys(module.KEYS, False)
+    assert changed() == dict.fromkeys(module.TABLES, False)
     assert preview() == []
     assert "plumb preview features.customers" in module.nothing_changed()
     with pytest.raises(PreviewError, match="did you mean analytics.orders"):
