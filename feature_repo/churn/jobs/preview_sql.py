@@ -62,8 +62,8 @@ def _told(error: Exception) -> str:
     message = " ".join(message.split())[:600]
     place = re.search(r"line (\d+)(?:,? pos(?:ition)? (\d+))?", text)
     if place is None:
-        return f"{job.SQL.relative_to(job.SQL.parents[2])}: {message}"
+        return f"{job.SQL.relative_to(job.SQL.parents[3])}: {message}"
     line = int(place.group(1))
     lines = job.SQL.read_text().splitlines()
     shown = lines[line - 1].strip() if 0 < line <= len(lines) else ""
-    return f"{job.SQL.relative_to(job.SQL.parents[2])}:{line}: {message}\n      {shown}"
+    return f"{job.SQL.relative_to(job.SQL.parents[3])}:{line}: {message}\n      {shown}"
