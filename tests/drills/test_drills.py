@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
+from drills import code_faults
 from drills.catalogue import DRILLS
 from drills.striking import PLUMB
 from drills.table import FEWEST, PAGE
+from plumbline.settings import ROOT
 
 CHOSEN = ("renamed-column", "half-a-batch")
 
@@ -27,6 +31,18 @@ def test_the_page_tells_of_every_drill_that_it_went_as_it_must() -> None:
     found = {row.split("**")[1]: [cell.strip() for cell in row.split("|")] for row in rows}
     assert {name: cells[3] for name, cells in found.items()} == {d.name: d.stopped_by or "nobody" for d in DRILLS}
     assert {cells[-2] for cells in found.values()} == {"0"}, "orders lost"
+
+
+@pytest.mark.parametrize("name", ["LEAKY_FEATURE", "LEAKY_ENCODING", "OTHER_ROUNDING"])
+def test_a_change_of_the_code_still_has_its_place_in_the_tree(name: str, tmp_path: Path) -> None:
+    edit: code_faults.Edit = getattr(code_faults, name)
+    changed = tmp_path / edit.file
+    changed.parent.mkdir(parents=True)
+    shutil.copyfile(ROOT / edit.file, changed)
+    edit.apply(tmp_path)
+    assert edit.new in changed.read_text()
+    if changed.suffix == ".py":
+        compile(changed.read_text(), edit.file, "exec")
 
 
 @pytest.mark.slow
