@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 PRODUCT = CHURN.name
 INPUTS = {
-    "orders": "analytics.orders",
-    "customers": "analytics.customers",
+    "orders": "analytics.orders_history",
+    "customers": "analytics.customers_history",
     "base": "carried_on",
     "snapshots": "snapshots",
 }

@@ -61,9 +61,10 @@ class Product:
     """One product on the platform.
 
     `daily` and `training` are its DAGs; a stage of neither is run by hand or serves. `sources` are the shop's tables
-    that land. `feature_project`, `view` and `entity` are Feast's names, `model` is MLflow's, `service` KServe's and
-    `host` the one that callers ask through Istio. From `releases` on, the names of datasets as lineage has them.
-    `acceptable` names the gates whose findings may be real, each with what it compares.
+    that land, `histories` the marts that keep every version of their rows. `feature_project`, `view` and `entity` are
+    Feast's names, `model` is MLflow's, `service` KServe's and `host` the one that callers ask through Istio. From
+    `releases` on, the names of datasets as lineage has them. `acceptable` names the gates whose findings may be real,
+    each with what it compares.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Product:
     training: str = ""
     by_hand: str = "operations"
     sources: tuple[str, ...] = ()
+    histories: tuple[str, ...] = ()
     entity: str = ""
     feature_project: str = ""
     view: str = ""
@@ -119,8 +121,8 @@ class Product:
 
     @property
     def marts(self) -> tuple[str, ...]:
-        """The lake's tables that dbt makes of the sources."""
-        return marts_of(self.sources)
+        """The lake's tables that dbt makes of the sources: one each, and the histories."""
+        return (*marts_of(self.sources), *self.histories)
 
     @property
     def contracted(self) -> tuple[str, ...]:

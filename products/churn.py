@@ -17,7 +17,8 @@ RUNS, MODELS, CHAMPION = "runs.churn_xgb", "models.churn_xgb", "models.churn_xgb
 ENDPOINT = "endpoints.churn-predictor"
 RELEASES = "releases.churn"
 
-RAW, MARTS = raw_of(SOURCES), marts_of(SOURCES)
+HISTORIES = ("analytics.orders_history", "analytics.customers_history")
+RAW, MARTS = raw_of(SOURCES), (*marts_of(SOURCES), *HISTORIES)
 RELEASED = (*RAW, *MARTS, FEATURES)
 """The tables that a release names."""
 
@@ -27,6 +28,7 @@ CHURN = Product(
     training=TRAINING,
     by_hand=BY_HAND,
     sources=SOURCES,
+    histories=HISTORIES,
     entity="customer_id",
     feature_project="churn",
     view="customer_features",
@@ -79,7 +81,8 @@ CHURN = Product(
         Stage(
             "features",
             DAILY,
-            {FEATURES: (ORDERS, CUSTOMERS)},
+            {FEATURES: HISTORIES},
+            also=RAW[:1],
             tool="Spark",
             work="feature_repo.churn.jobs.customers:compute",
         ),
@@ -105,7 +108,7 @@ CHURN = Product(
         Stage("parity_check", DAILY, also=(ONLINE, FEATURES, LOG), tool="online = offline"),
         Stage("lineage_check", TRAINING, tool="lineage completeness"),
         Stage("dataset", TRAINING, {DATASET: (FEATURES, ORDERS)}, tool="Feast, point in time"),
-        Stage("leakage_check", TRAINING, also=(DATASET, FEATURES, ORDERS), tool="leakage gates"),
+        Stage("leakage_check", TRAINING, also=(DATASET, FEATURES, ORDERS, HISTORIES[0]), tool="leakage gates"),
         Stage("train", TRAINING, {RUNS: (DATASET, ORDERS)}, tool="xgboost"),
         Stage("register", TRAINING, {MODELS: (RUNS,)}, also=(DATASET, FEATURES), tool="MLflow"),
         Stage("deploy", TRAINING, {CHAMPION: (MODELS,)}, also=(ONLINE, FEATURES, LOG), tool="KServe"),

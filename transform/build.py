@@ -76,7 +76,7 @@ def build(run: StageRun) -> str:
         if version is None:
             raise TransformError(f"dbt reported success, but there is no {table} at {lake.uri(table)}")
         contract_gate.audit(run, table, version)
-        run.write(table, version, _rows_written(table) if version != heads[table] else 0)
+        run.write(table, version, _rows_written(table, heads[table]))
     tests = sum(node["kind"] == "test" for node in nodes)
     return f"{len(nodes) - tests} models built, {tests} tests passed"
 
@@ -139,7 +139,15 @@ def _pins(pins: Mapping[str, int], before: Mapping[str, int], without: list[str]
         "PLUMB_PINS": json.dumps({table: landed.at(table, version, without) for table, version in pins.items()}),
         "PLUMB_BASE_PINS": json.dumps({table: lake.at(table, version) for table, version in before.items()}),
         "PLUMB_MERGE_ONLY": _merge_only(before, pins) if before else "true",
+        "PLUMB_DELETIONS": json.dumps([table.partition(".")[2] for table in before if _deletes(table, pins[table])]),
     }
+
+
+def _deletes(table: str, pinned: int) -> bool:
+    """Whether a raw table holds deletions at all, by the statistics of its files. Most days none of them does."""
+    actions = lake.open_table(table, pinned).get_add_actions(flatten=True)
+    rows, nulls = _column(actions, "num_records"), _column(actions, "null_count.deleted_at")
+    return any(null is not None and null != count for count, null in zip(rows, nulls, strict=True))
 
 
 def _merge_only(before: Mapping[str, int], pins: Mapping[str, int]) -> str:
@@ -167,12 +175,21 @@ def _column(actions: Any, name: str) -> list[Any]:
     return list(table[name].to_pylist()) if name in table.column_names else [None] * table.num_rows
 
 
-def _rows_written(table: str) -> int:
-    """How many rows the newest commit wrote: inserted and updated ones of a MERGE, all of a table made anew."""
-    metrics: dict[str, str] = lake.open_table(table).history(1)[0].get("operationMetrics", {})
-    if "numTargetRowsInserted" in metrics:
-        return int(metrics["numTargetRowsInserted"]) + int(metrics["numTargetRowsUpdated"])
-    return int(metrics.get("numOutputRows", 0))
+def _rows_written(table: str, head: int | None) -> int:
+    """How many rows the commits behind `head` wrote: inserted, updated and deleted ones of MERGEs, all of a new table.
+
+    A RESTORE writes none: it brings back what was there.
+    """
+    written = 0
+    for commit in lake.open_table(table).history():
+        if head is not None and int(commit["version"]) <= head:
+            break
+        metrics: dict[str, str] = commit.get("operationMetrics", {})
+        if commit["operation"] == "MERGE":
+            written += sum(int(metrics.get(f"numTargetRows{what}", 0)) for what in ("Inserted", "Updated", "Deleted"))
+        elif commit["operation"] != "RESTORE":
+            written += int(metrics.get("numOutputRows", 0))
+    return written
 
 
 def invoke(args: list[str], folder: Path | None = None, lake_uri: str | None = None) -> dbtRunnerResult:

@@ -99,7 +99,7 @@ def changed(product: Product, release: Release) -> dict[str, bool | None]:
 
 def _leads_to(node: str, table: str) -> bool:
     name = node.rpartition(".")[2]
-    return name in (_model(table), f"stg_{_model(table)}")
+    return name in (_model(table), f"stg_{_model(table).removesuffix('_history')}")
 
 
 def _model(mart: str) -> str:

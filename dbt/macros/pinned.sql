@@ -37,3 +37,31 @@
 {% macro on_top_of_base() -%}
     {{ return(is_incremental()) }}
 {%- endmacro %}
+
+
+{#- The model itself as the base release has it, for what a merge builds on. A macro for the reason above. -#}
+{% macro built_before() -%}
+    {{ this }}
+{%- endmacro %}
+
+
+{#-
+    Takes the rows out of an incremental mart whose keys the shop deleted, as this run landed it. A MERGE of dbt's
+    inserts and updates only. Nothing is run when no deletion landed (PLUMB_DELETIONS, set by transform.build).
+-#}
+{% macro delete_gone(source, key) -%}
+    {%- if on_top_of_base() and source in fromjson(env_var('PLUMB_DELETIONS', '[]')) -%}
+        merge into {{ this }} as mart
+        using (
+            select staged.{{ key }}
+            from {{ ref('stg_' ~ source) }} as staged
+            left anti join {{ landed_before('raw', source) }} as base on staged.batch_id = base.batch_id
+            group by staged.{{ key }}
+            having max_by(
+                staged.deleted_at is not null, struct(staged.known_at, staged.loaded_at, staged.batch_id)
+            )
+        ) as gone
+        on mart.{{ key }} = gone.{{ key }}
+        when matched then delete
+    {%- endif -%}
+{%- endmacro %}

@@ -67,8 +67,8 @@ def _files(product: Product) -> Iterator[str]:
 
 
 def _marts(product: Product) -> Iterator[str]:
-    for dataset, source in zip(product.marts, product.sources, strict=True):
-        stem = f"dbt/models/marts/{source}"
+    for dataset in product.marts:
+        stem = f"dbt/models/marts/{dataset.partition('.')[2]}"
         columns = contracts.load(dataset).columns
         described = _described(stem)
         yield from _same_names(f"{stem}.yml", described, dataset, columns)

@@ -21,6 +21,7 @@ LANDING = {
     "known_at": "timestamp",
     "batch_id": "string",
     "loaded_at": "timestamp",
+    "deleted_at": "timestamp",
 }
 """What landing adds to the shop's columns; dlt's own begin with _dlt_."""
 

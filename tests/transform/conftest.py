@@ -12,7 +12,6 @@ from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
 from products.churn import CHURN
 
-MARTS = ("analytics.orders", "analytics.customers")
 SOURCES = ("raw.orders", "raw.customers")
 
 
@@ -22,7 +21,7 @@ def spark(spark_lake: None) -> object:
     from plumbline.lake.spark import session
 
     found = session()
-    for table in MARTS:
+    for table in CHURN.marts:
         found.sql(f"CREATE SCHEMA IF NOT EXISTS {table.partition('.')[0]}")
         found.sql(f"DROP TABLE IF EXISTS {table}")
     return found

@@ -20,16 +20,22 @@ pytestmark = pytest.mark.usefixtures("spark")
 ORDERS = ["order_id", "customer_id", "order_date", "units", "total_cents", "recorded_at", "known_at"]
 
 
-def land(batch: str, orders: list[tuple], customers: list[int] = (), loaded_at: datetime | None = None) -> None:
+def land(
+    batch: str,
+    orders: list[tuple],
+    customers: list[int] = (),
+    loaded_at: datetime | None = None,
+    deleted_at: datetime | None = None,
+) -> None:
     """Appends one batch. An order is (id, customer, day of January 1997, cents[, day on which it was known])."""
     import pyarrow as pa
     from deltalake import write_deltalake
 
     stamp = pa.timestamp("us", tz="UTC")
-    stamps = {"batch_id": batch, "loaded_at": loaded_at or noon(10)}
+    stamps = {"batch_id": batch, "loaded_at": loaded_at or noon(10), "deleted_at": deleted_at}
 
     def append(table: str, rows: list[dict], fields: dict) -> None:
-        schema = pa.schema({**fields, "batch_id": pa.string(), "loaded_at": stamp})
+        schema = pa.schema({**fields, "batch_id": pa.string(), "loaded_at": stamp, "deleted_at": stamp})
         write_deltalake(lake.uri(table), pa.Table.from_pylist([r | stamps for r in rows], schema=schema), mode="append")
 
     append(
@@ -63,6 +69,15 @@ def land(batch: str, orders: list[tuple], customers: list[int] = (), loaded_at: 
     )
 
 
+def history() -> list[tuple]:
+    """Every version of every order, in the order of ids and time: (order, customer, cents, known, until)."""
+    rows = lake.open_table("analytics.orders_history").to_pyarrow_table().to_pylist()
+    versions = [
+        tuple(row[c] for c in ("order_id", "customer_id", "total_cents", "known_at", "known_until")) for row in rows
+    ]
+    return sorted(versions, key=lambda version: (version[0], version[3]))
+
+
 def noon(day: int) -> datetime:
     return datetime(1997, 1, day, 12, tzinfo=UTC)
 
@@ -86,7 +101,7 @@ def test_a_first_run_builds_both_marts_and_reports_them(start) -> None:
 
     land("1", [(1, 7, 1, 1177), (2, 8, 2, 0)], [7, 8])
     run = start()
-    assert transform.build(run) == "4 models built, 8 tests passed"
+    assert transform.build(run) == "6 models built, 14 tests passed"
     assert orders("order_id", "total_cents") == [(1, 1177), (2, 0)]
     assert (run.wrote, run.rows) == (dict.fromkeys(CHURN.marts, 0), dict.fromkeys(CHURN.marts, 2))
     assert run.read == {"raw.orders": 0, "raw.customers": 0}
@@ -135,6 +150,35 @@ def test_late_order_second_landing_and_undone_head(start, spark) -> None:
     assert quiet.rows["analytics.orders"] == 0
 
 
+def test_a_corrected_a_deleted_and_a_reused_order_end_what_they_were(start) -> None:
+    """The mart shows what counts now, its history what counted when; merged on a base as built from all of raw."""
+    land("1", [(1, 7, 1, 100), (2, 7, 1, 200), (3, 8, 1, 300), (4, 8, 2, 400)], [7, 8])
+    first = start()
+    transform.build(first)
+    land("2", [(1, 7, 1, 150, 3)], loaded_at=noon(11))
+    land("2", [(2, 7, 1, 200, 3), (3, 8, 1, 300, 3)], loaded_at=noon(11), deleted_at=noon(3))
+    second = start(base_of(first))
+    transform.build(second)
+    assert orders("order_id", "total_cents") == [(1, 150), (4, 400)]
+    assert second.rows["analytics.orders"] == 3, "one written again, two taken out"
+    land("3", [(3, 7, 5, 900)], loaded_at=noon(12))
+    third = start(base_of(second))
+    transform.build(third)
+    assert orders("order_id", "customer_id", "total_cents") == [(1, 7, 150), (3, 7, 900), (4, 8, 400)]
+
+    merged, merged_history = orders(*ORDERS), history()
+    assert merged_history == [
+        (1, 7, 100, noon(1), noon(3)),
+        (1, 7, 150, noon(3), None),
+        (2, 7, 200, noon(1), noon(3)),
+        (3, 8, 300, noon(1), noon(3)),
+        (3, 7, 900, noon(5), None),
+        (4, 8, 400, noon(2), None),
+    ]
+    transform.build(start())  # from all of raw
+    assert (orders(*ORDERS), history()) == (merged, merged_history)
+
+
 def test_a_failing_test_is_a_gate_that_says_what_where_and_how_many(start) -> None:
     land("1", [(1, 7, 2, -5), (2, 9, 2, -1)], [7])
     run = start()
@@ -166,7 +210,7 @@ def test_unit_tests_and_docs_through_the_command(start, capfd: pytest.CaptureFix
     land("1", [(1, 7, 2, 5)], [7])
     transform.build(start())
     transform.run_dbt(CHURN, ["test", "--select", "test_type:unit"])
-    assert "PASS=3 WARN=0 ERROR=0" in capfd.readouterr().out
+    assert "PASS=5 WARN=0 ERROR=0" in capfd.readouterr().out
 
     transform.run_dbt(CHURN, ["docs", "generate"])
     page = settings().home / "dbt" / "target" / "static_index.html"

@@ -9,7 +9,7 @@ numbered as (
     select
         *,
         row_number() over (
-            partition by customer_id order by loaded_at desc, batch_id desc
+            partition by customer_id order by known_at desc, loaded_at desc, batch_id desc
         ) as landing
     from landed
 
@@ -21,4 +21,4 @@ select
     cast(date_trunc('month', signed_up_at) as date) as cohort_month,
     known_at
 from numbered
-where landing = 1
+where landing = 1 and deleted_at is null

@@ -25,7 +25,7 @@ numbered as (
     select
         *,
         row_number() over (
-            partition by order_id order by loaded_at desc, batch_id desc
+            partition by order_id order by known_at desc, loaded_at desc, batch_id desc
         ) as landing
     from landed
 
@@ -42,4 +42,4 @@ select
     batch_id,
     loaded_at
 from numbered
-where landing = 1
+where landing = 1 and deleted_at is null

@@ -14,7 +14,8 @@ renamed as (
         recorded_at,
         known_at,
         batch_id,
-        loaded_at
+        loaded_at,
+        deleted_at
     from source
 
 )

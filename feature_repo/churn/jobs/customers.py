@@ -8,29 +8,42 @@ all snapshots anew, as a new version of the table (jobs/history.py): a new featu
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feature_repo.churn.jobs import hindsight, history
+from feature_repo.churn.jobs import carried, hindsight, history
 from plumbline import clock, observed
 from plumbline.errors import GateFailed, PlumblineError
-from plumbline.lake import spark
+from plumbline.lake import repeatable, spark
 from plumbline.lake import tables as lake
 from plumbline.pipeline import contract_gate, gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
+from plumbline.verdict import Verdict
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 TABLE = "features.customers"
 SQL = Path(__file__).with_suffix(".sql")
-NAMES = {"orders": "analytics.orders", "customers": "analytics.customers", "base": TABLE, "snapshots": "snapshots"}
+ORDERS, CUSTOMERS = "analytics.orders_history", "analytics.customers_history"
+NAMES = {"orders": ORDERS, "customers": CUSTOMERS, "base": TABLE, "snapshots": "snapshots"}
 """What customers.sql's placeholders stand for in lineage."""
+
+WINDOW = re.compile(r"\bdate_sub\(\s*(?:\w+\.)?snapshot_date\s*,\s*(\d+)\s*\)", re.IGNORECASE)
+MOST_ANEW = 5_000
+"""Customers whose totals are computed anew beside the others; of more, everybody's are."""
 
 WEEK = timedelta(days=7)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+BASE = (
+    "customer_id BIGINT, orders_total INT, spend_cents_total BIGINT, units_total INT, "
+    "first_order_day INT, last_order_day INT"
+)
+"""What totals are carried on from."""
 
 
 class FeatureError(PlumblineError):
@@ -54,24 +67,30 @@ def compute(run: StageRun) -> str:
     give; GateFailed when a change that only adds columns moved others, an old snapshot holds what was known only later,
     or the table is not what its contract promises. The code is at fault then: no raw batch is set aside.
     """
+    _refuse_unrepeatable(run)
     session = spark.session(writer="features")
-    orders = session.sql(f"SELECT * FROM {lake.at('analytics.orders', run.pin('analytics.orders'))}")
-    customers = session.sql(f"SELECT * FROM {lake.at('analytics.customers', run.pin('analytics.customers'))}")
+    orders = session.sql(f"SELECT * FROM {lake.at(ORDERS, run.pin(ORDERS))}")
+    customers = session.sql(f"SELECT * FROM {lake.at(CUSTOMERS, run.pin(CUSTOMERS))}")
     released = run.base if run.base and TABLE in run.base.tables else None
     definition = run.facts["definition"] = history.definition(SQL.read_text())
     before = history.recorded(released) if released else None
-    carried = released.as_of if released and before == definition else None
+    base_day = released.as_of if released and before == definition else None
     days = snapshot_days(released.as_of, run.as_of, run.as_of) if released else []
-    if released and carried is None:
+    if released and base_day is None:
         say("customers.sql is not what the released snapshots were made with: computing all of them anew")
         days = [*days_of(released.version(TABLE)), *days]
     elif released is None:
         days = snapshot_days(None, _first_day(orders), run.as_of)
     say(f"computing {len(days)} snapshot day{'s' if len(days) > 1 else ''} up to {run.as_of}")
     release_id = (run.candidate.base or 0) + 1
-    frame = snapshots(session, orders, customers, _base(session, run, carried), carried, days, release_id)
+    base, anew = _base(session, run, base_day), []
+    if base_day is not None and base is not None:
+        anew = anew_since(orders, customers, base, base_day)
+        if anew:
+            say(f"totals of {len(anew):,} customers are computed anew: orders of theirs were corrected or deleted")
+    frame = snapshots(session, orders, customers, base, base_day, days, release_id, anew)
     writer = frame.write.format("delta").partitionBy("snapshot_date")
-    if carried is None:
+    if base_day is None:
         _check_served(frame.columns)
         writer = writer.mode("overwrite").option("overwriteSchema", "true")
     else:
@@ -85,14 +104,15 @@ def compute(run: StageRun) -> str:
             f"{TABLE} is at version {version} after the write, expected {expected}: something else writes to "
             f"{lake.uri(TABLE)}. Nothing is published; when it is over, run `plumb features --as-of {run.as_of}` again."
         )
-    kept = lake.rows(TABLE, released.version(TABLE)) if released and carried else 0
+    kept = lake.rows(TABLE, released.version(TABLE)) if released and base_day else 0
     run.facts["snapshot_days"] = [day.isoformat() for day in days]
     told = f"{len(days)} snapshot days, {days[0]} to {days[-1]}" if len(days) > 1 else f"the snapshot of {days[0]}"
     compared = ""
-    if released and carried is None:
+    if released and base_day is None:
         compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
-    if carried is None:
+    if base_day is None:
         _judge_hindsight(session, run, version, [orders, customers], days)
+    _judge_carried(session, run, version, [orders, customers], anew, base_day is not None)
     observed.made_by(TABLE, SQL.read_text(), names=NAMES)
     contract_gate.audit(run, TABLE, version)
     run.write(TABLE, version, lake.rows(TABLE, version) - kept)
@@ -107,32 +127,50 @@ def snapshots(
     base_day: date | None,
     days: list[date],
     release_id: int,
+    anew: Sequence[int] = (),
 ) -> DataFrame:
     """customers.sql over these relations: one row per customer known by then and day, sorted by day and customer.
 
-    `base` holds the snapshot of `base_day`; None computes from the first order on, which gives the same rows.
+    `orders` and `customers` are histories. `base` holds the snapshot of `base_day`; None computes from the first order
+    on, which gives the same rows. `anew` names customers that are computed so although there is a base.
     """
     base_time = clock.end_of(base_day) if base_day else BEGINNING
     wanted = session.createDataFrame(
         [(day, clock.end_of(day), base_time, clock.now(), release_id) for day in days],
         "snapshot_date DATE, event_time TIMESTAMP, base_time TIMESTAMP, created_at TIMESTAMP, release_id BIGINT",
     )
-    if base is None:
-        base = session.createDataFrame(
-            [],
-            "customer_id BIGINT, orders_total INT, spend_cents_total BIGINT, units_total INT, "
-            "first_order_day INT, last_order_day INT",
-        )
-    # The same condition as the join's, for the earliest day, told to the scan so that it skips files of old orders.
-    recent = f"known_at >= TIMESTAMP '{base_time:%Y-%m-%d %H:%M:%S}' OR order_date > date_sub(DATE '{days[0]}', 90)"
-    computed = session.sql(
-        SQL.read_text(),
-        snapshots=wanted,
-        orders=orders.where(recent),
-        customers=customers,
-        base=base,
+    if base is None or len(anew) > MOST_ANEW:
+        base, base_time = session.createDataFrame([], BASE), BEGINNING
+    elif anew:
+        base = base.where(~base["customer_id"].isin(list(anew)))
+    # What no row of the SQL looks at, told to the scan so that it skips files of old orders.
+    sql = SQL.read_text()
+    recent = (
+        f"known_at >= TIMESTAMP '{base_time:%Y-%m-%d %H:%M:%S}' "
+        f"OR order_date > date_sub(DATE '{days[0]}', {longest_window(sql)})"
     )
+    if anew and base_time != BEGINNING:
+        recent += f" OR customer_id IN ({', '.join(map(str, anew))})"
+    computed = session.sql(sql, snapshots=wanted, orders=orders.where(recent), customers=customers, base=base)
     return computed.sort("snapshot_date", "customer_id")
+
+
+def longest_window(sql: str) -> int:
+    """How many days back from a snapshot the definition looks: the longest date_sub() of snapshot_date in its text."""
+    return max((int(days) for days in WINDOW.findall(sql)), default=0)
+
+
+def anew_since(orders: DataFrame, customers: DataFrame, base: DataFrame, base_day: date) -> list[int]:
+    """Customers whose totals cannot be carried on from a base, sorted.
+
+    Those who had a version of an order end since, and those who were known before and are not in the base: customers
+    that the shop deleted and shows again.
+    """
+    base_time = clock.end_of(base_day)
+    ended = orders.where(orders["known_until"] >= base_time).select("customer_id").distinct()
+    before = customers.where(customers["known_at"] < base_time).select("customer_id").distinct()
+    lacking = before.join(base, "customer_id", "left_anti")
+    return sorted({row.customer_id for row in ended.union(lacking).collect()})
 
 
 def _base(session: SparkSession, run: StageRun, day: date | None) -> DataFrame | None:
@@ -177,6 +215,45 @@ def _compare(session: SparkSession, run: StageRun, until: date, version: int, ad
         )
     told = [f"{what}: {', '.join(n)}" for what, n in (("new", found.new_columns), ("gone", found.lost_columns)) if n]
     return "; ".join(["", found.told(), *told])
+
+
+def _refuse_unrepeatable(run: StageRun) -> None:
+    """The gate `features_knowable`, before anything is computed: a snapshot is made of its inputs alone."""
+    reads = repeatable.depends_on(SQL.read_text())
+    if not reads:
+        return
+    told = f"{SQL.name} reads {', '.join(reads)}"
+    gates.record(run, Verdict(hindsight.GATE, passed=False, expectations=1, failed=(told,)), {})
+    raise GateFailed(
+        f"{told}: a snapshot would say something else each time it is computed. Nothing was computed or published. Use "
+        "the snapshot's own day (snapshot_date, event_time); what depends on the moment of a request is an on-demand "
+        f"feature (feature_repo/churn/definitions.py). Then run `plumb features --as-of {run.as_of}` again.",
+        sets_aside=False,
+    )
+
+
+def _judge_carried(
+    session: SparkSession, run: StageRun, version: int, inputs: list[DataFrame], anew: list[int], has_base: bool
+) -> None:
+    """Computes the day again for a sample of customers, in other ways; the verdict is a gate of the run."""
+    say("computing the totals of a sample of customers again, from all their orders")
+
+    def from_all(chosen: list[int]) -> DataFrame:
+        mine = [frame.where(frame["customer_id"].isin(chosen)) for frame in inputs]
+        return snapshots(session, mine[0], mine[1], None, None, [run.as_of], release_id=0)
+
+    written = session.sql(f"SELECT * FROM {lake.at(TABLE, version)} WHERE snapshot_date = DATE '{run.as_of}'")
+    verdict = gates.record(run, carried.judge(session, run, written, anew, from_all if has_base else None), {})
+    if not verdict.passed:
+        raise GateFailed(
+            f"{TABLE}@v{version} does not hold what all orders come to:\n  "
+            + "\n  ".join(verdict.failed)
+            + f"\n  Nothing is published. {SQL.name} reads orders of the last {longest_window(SQL.read_text())} days: "
+            "the longest `date_sub(snapshot_date, …)` in it. State a longer window in that form. A total that drifted "
+            "is computed anew from the first order on when the definition changes.\n  Evidence: "
+            f"{verdict.report}",
+            sets_aside=False,
+        )
 
 
 def _judge_hindsight(

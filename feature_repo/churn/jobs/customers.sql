@@ -3,34 +3,46 @@
 -- {snapshots}  the days to compute: snapshot_date; event_time, the day's end, when it was knowable; and what is the
 --              same in all rows: base_time (event_time of {base}: what was known before is in its totals), created_at
 --              and release_id of the run
--- {orders}     analytics.orders at the run's version: those known since {base}, and those dated in the last 90 days
--- {customers}  analytics.customers at the run's version
--- {base}       the snapshot that the totals are carried on from; empty when computing from the first order on
+-- {orders}     analytics.orders_history at the run's version. Read from it: what was known since {base}, what is dated
+--              in the longest window, and every version of customers whose totals are computed anew
+-- {customers}  analytics.customers_history at the run's version
+-- {base}       the snapshot that totals are carried on from. Empty when computing from the first order on; without
+--              customers who had an order corrected or deleted since: theirs are computed from all that counts
 --
 -- Money is in cents, days are counted from 1970-01-01. A window of n days ends with the snapshot day and includes it;
--- no order is dated behind it, or the gate on analytics.orders would have stopped the run. Totals are carried on,
--- so they rely on orders that never change once landed: a correction is a new order.
-WITH seen AS ( -- what each customer ordered: *_new since {base}, the windows by order date
+-- no order is dated behind it, or the gate on analytics.orders would have stopped the run. A version of an order counts
+-- from known_at on, until known_until. The longest date_sub() of snapshot_date is how far back the job reads.
+WITH counted AS ( -- the versions that count on each day; is_new: not in the totals of {base}
     SELECT
         s.snapshot_date,
         o.customer_id,
-        count_if(o.known_at >= s.base_time) AS orders_new,
-        coalesce(sum(o.total_cents) FILTER (WHERE o.known_at >= s.base_time), 0) AS spend_cents_new,
-        coalesce(sum(o.units) FILTER (WHERE o.known_at >= s.base_time), 0) AS units_new,
-        min(o.order_date) FILTER (WHERE o.known_at >= s.base_time) AS first_new,
-        max(o.order_date) FILTER (WHERE o.known_at >= s.base_time) AS last_new,
-        count_if(o.order_date > date_sub(s.snapshot_date, 7)) AS orders_7d,
-        count_if(o.order_date > date_sub(s.snapshot_date, 30)) AS orders_30d,
-        count_if(o.order_date > date_sub(s.snapshot_date, 90)) AS orders_90d,
-        coalesce(sum(o.total_cents) FILTER (WHERE o.order_date > date_sub(s.snapshot_date, 7)), 0) AS spend_cents_7d,
-        coalesce(sum(o.total_cents) FILTER (WHERE o.order_date > date_sub(s.snapshot_date, 30)), 0) AS spend_cents_30d,
-        coalesce(sum(o.total_cents) FILTER (WHERE o.order_date > date_sub(s.snapshot_date, 90)), 0) AS spend_cents_90d
+        o.order_date,
+        o.units,
+        o.total_cents,
+        b.customer_id IS NULL OR o.known_at >= s.base_time AS is_new
     FROM {snapshots} AS s
     INNER JOIN {orders} AS o
-        ON
-            o.known_at < s.event_time
-            AND (o.known_at >= s.base_time OR o.order_date > date_sub(s.snapshot_date, 90))
-    GROUP BY s.snapshot_date, o.customer_id
+        ON o.known_at < s.event_time AND coalesce(o.known_until >= s.event_time, true)
+    LEFT JOIN {base} AS b ON b.customer_id = o.customer_id
+),
+
+seen AS ( -- what each customer ordered: *_new since {base}, the windows by order date
+    SELECT
+        snapshot_date,
+        customer_id,
+        count_if(is_new) AS orders_new,
+        coalesce(sum(total_cents) FILTER (WHERE is_new), 0) AS spend_cents_new,
+        coalesce(sum(units) FILTER (WHERE is_new), 0) AS units_new,
+        min(order_date) FILTER (WHERE is_new) AS first_new,
+        max(order_date) FILTER (WHERE is_new) AS last_new,
+        count_if(order_date > date_sub(snapshot_date, 7)) AS orders_7d,
+        count_if(order_date > date_sub(snapshot_date, 30)) AS orders_30d,
+        count_if(order_date > date_sub(snapshot_date, 90)) AS orders_90d,
+        coalesce(sum(total_cents) FILTER (WHERE order_date > date_sub(snapshot_date, 7)), 0) AS spend_cents_7d,
+        coalesce(sum(total_cents) FILTER (WHERE order_date > date_sub(snapshot_date, 30)), 0) AS spend_cents_30d,
+        coalesce(sum(total_cents) FILTER (WHERE order_date > date_sub(snapshot_date, 90)), 0) AS spend_cents_90d
+    FROM counted
+    GROUP BY snapshot_date, customer_id
 ),
 
 totals AS (
@@ -53,7 +65,8 @@ totals AS (
         coalesce(n.spend_cents_30d, 0) AS spend_cents_30d,
         coalesce(n.spend_cents_90d, 0) AS spend_cents_90d
     FROM {snapshots} AS s
-    INNER JOIN {customers} AS c ON c.known_at < s.event_time
+    INNER JOIN {customers} AS c
+        ON c.known_at < s.event_time AND coalesce(c.known_until >= s.event_time, true)
     LEFT JOIN seen AS n ON n.snapshot_date = s.snapshot_date AND n.customer_id = c.customer_id
     LEFT JOIN {base} AS b ON b.customer_id = c.customer_id
 )

@@ -15,7 +15,7 @@ from plumbline.state.releases import Release
 if TYPE_CHECKING:
     import pandas as pd
 
-READS = ("analytics.orders", "analytics.customers")
+READS = (job.ORDERS, job.CUSTOMERS)
 
 
 class TrialError(PlumblineError):

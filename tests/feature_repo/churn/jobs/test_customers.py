@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from feature_repo.churn.jobs import customers as job
+from feature_repo.churn.jobs import hindsight
 from plumbline import clock
 from plumbline.lake import spark
 
@@ -67,6 +69,7 @@ def make_orders(seed: int, n: int = 400, customers: int = 25, days: int = 150) -
             "units": random.integers(1, 6, n).astype("int64"),
             "total_cents": random.integers(0, 20_000, n).astype("int64"),
             "known_at": known,
+            "known_until": pd.Series([None] * n, dtype="datetime64[us, UTC]"),
         }
     )
 
@@ -76,10 +79,71 @@ def snapshots(orders: pd.DataFrame, days: list[date], base: Any = None, base_day
     customers = pd.DataFrame({"customer_id": sorted(set(orders["customer_id"]))}).astype("int64")
     customers["signed_up_on"] = FIRST
     customers["known_at"] = datetime(1998, 1, 1, tzinfo=UTC)
-    frame = job.snapshots(
-        session, session.createDataFrame(orders), session.createDataFrame(customers), base, base_day, days, release_id=3
-    )
-    return frame.toPandas()
+    customers["known_until"] = pd.Series([None] * len(customers), dtype="datetime64[us, UTC]")
+    history, known = session.createDataFrame(orders), session.createDataFrame(customers)
+    anew = job.anew_since(history, known, base, base_day) if base is not None and base_day else []
+    return job.snapshots(session, history, known, base, base_day, days, 3, anew).toPandas()
+
+
+def as_base(rows: pd.DataFrame, day: date) -> Any:
+    """The snapshot of a day as the job reads it back."""
+    totals = rows[rows["snapshot_date"] == day].astype({"first_order_day": "Int64", "last_order_day": "Int64"})
+    return spark.session().createDataFrame(totals)
+
+
+def make_history(seed: int, steps: int = 500, orders: int = 120, customers: int = 12, days: int = 130) -> pd.DataFrame:
+    """Versions of orders as months of a careless shop bring them, each known from `known_at` until `known_until`.
+
+    Each step inserts an order (one in ten late), corrects one (its amount, units, day or customer), deletes one, or
+    uses the number of a deleted one again.
+    """
+    random = np.random.default_rng(seed)
+    moments = sorted(int(minute) for minute in random.integers(0, days * 1440, steps))
+    standing: dict[int, dict[str, Any]] = {}
+    versions: list[dict[str, Any]] = []
+    for minute in moments:
+        now = datetime(1998, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)
+        order = int(random.integers(orders))
+        before = standing.pop(order, None)
+        if before is not None:
+            before["known_until"] = now
+            if random.random() < 0.3:
+                continue  # deleted
+        late = int(random.integers(1, 60)) if random.random() < 0.1 else 0
+        moved = before is None or random.random() < 0.3
+        version = {
+            "order_id": order,
+            "customer_id": int(random.integers(1, customers + 1)) if moved or before is None else before["customer_id"],
+            "order_date": now.date() - timedelta(days=late) if before is None or moved else before["order_date"],
+            "units": int(random.integers(1, 6)),
+            "total_cents": int(random.integers(0, 20_000)),
+            "known_at": now,
+            "known_until": None,
+        }
+        standing[order] = version
+        versions.append(version)
+    frame = pd.DataFrame(versions)
+    return frame.assign(known_until=pd.to_datetime(frame["known_until"], utc=True).astype("datetime64[us, UTC]"))
+
+
+def expect_naive(found: pd.DataFrame, history: pd.DataFrame, customers: list[int]) -> None:
+    """Every row of every day is what a loop over the versions that counted at its end comes to."""
+    assert len(found) == len(customers) * found["snapshot_date"].nunique()
+    for row in found.to_dict("records"):
+        end = clock.end_of(row["snapshot_date"])
+        counted = [
+            o
+            for o in history.to_dict("records")
+            if o["customer_id"] == row["customer_id"]
+            and o["known_at"] < end
+            and (pd.isna(o["known_until"]) or o["known_until"] >= end)
+        ]
+        for name, expected in Naive(counted, row["snapshot_date"]).row().items():
+            where = (row["snapshot_date"], row["customer_id"], name)
+            if expected is None:
+                assert row[name] is None or math.isnan(row[name]), where
+            else:
+                assert row[name] == expected, where
 
 
 @pytest.mark.usefixtures("with_spark")
@@ -106,12 +170,40 @@ class TestDefinition:
         orders = make_orders(seed=2)
         base_day, day = FIRST + timedelta(days=100), FIRST + timedelta(days=101)
         whole = snapshots(orders, [base_day, day])
-        base = spark.session().createDataFrame(
-            whole[whole["snapshot_date"] == base_day].astype({"first_order_day": "Int64", "last_order_day": "Int64"})
-        )
+        base = as_base(whole, base_day)
         carried = snapshots(orders, [day], base, base_day)
         expected = whole[whole["snapshot_date"] == day].reset_index(drop=True)
         pd.testing.assert_frame_equal(carried, expected)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_corrected_deleted_and_reused_orders_count_as_known_on_each_day(self, seed: int) -> None:
+        """Carried on from day to day and from the first order on, both are the naive loop's."""
+        history = make_history(seed)
+        customers = sorted(set(history["customer_id"]))
+        days = [FIRST + timedelta(days=d) for d in (40, 41, 48, 120, 129)]
+        whole = snapshots(history, days)
+        expect_naive(whole, history, customers)
+        carried = whole[whole["snapshot_date"] == days[0]]
+        for before, day in pairwise(days):
+            rows = snapshots(history, [day], as_base(carried, before), before)
+            expected = whole[whole["snapshot_date"] == day].reset_index(drop=True)
+            pd.testing.assert_frame_equal(rows, expected)
+            carried = rows
+
+    def test_a_history_cut_at_a_moment_does_not_know_what_ended_later(self) -> None:
+        history = make_history(seed=9)
+        day, later = FIRST + timedelta(days=60), FIRST + timedelta(days=129)
+        session = spark.session()
+        known = hindsight.cut(session.createDataFrame(history), clock.end_of(day)).toPandas()
+        assert len(known) < len(history)
+        assert (known["known_until"].dropna() < pd.Timestamp(clock.end_of(day)).tz_localize(None)).all()
+        expected = snapshots(history, [day, later])
+        cut = history[history["known_at"] < clock.end_of(day)]
+        cut = cut.assign(known_until=cut["known_until"].where(cut["known_until"] < clock.end_of(day)))
+        of_day = expected[expected["snapshot_date"] == day]
+        found = snapshots(cut, [day])
+        shared = of_day[of_day["customer_id"].isin(found["customer_id"])].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, shared)
 
     def test_a_late_order_counts_from_the_next_snapshot_on(self) -> None:
         on_time = make_orders(seed=3)
@@ -145,3 +237,9 @@ def test_snapshot_days_are_weekly_in_the_past_and_daily_from_then_on() -> None:
     assert date(1998, 4, 1) in backfill, "the last day whose 90 days of outcomes are known"
     assert job.snapshot_days(as_of, as_of, date(1998, 6, 30)) == [date(1998, 6, 30)]
     assert job.snapshot_days(date(1998, 6, 1), first, date(1998, 6, 10)) == [date(1998, 6, 8), date(1998, 6, 10)]
+
+
+def test_the_longest_window_is_read_off_the_definition() -> None:
+    assert job.longest_window(job.SQL.read_text()) == 90
+    assert job.longest_window("date_sub(s.snapshot_date, 365) DATE_SUB( snapshot_date ,7)") == 365
+    assert job.longest_window("SELECT 1") == 0
