@@ -27,8 +27,8 @@ UNSAID = {"column", "column_set", "exact_match"}
 
 @dataclass(frozen=True)
 class Suite:
-    """What is expected of a mart. `checks` gets the day, how many keys have landed, and how many rows this run merged
-    into a base release (None when it built on nothing).
+    """What is expected of a mart. `checks` gets the day, how many keys have landed and were not deleted, and how many
+    rows this run merged into a base release (None when it built on nothing).
 
     `shown` are the columns by which messages name a row, its key first. `news` names a column whose new values are
     audited by themselves, as `new_<column>`: null for the rows of the base release.
@@ -71,7 +71,14 @@ def _audit(run: StageRun, table: str, suite: Suite) -> tuple[Verdict, list[str]]
     version, landed = run.pin(table), run.pin(raw)
     session = spark.session()
     say(f"Great Expectations over {table}@v{version}")
-    distinct = session.sql(f"SELECT count(DISTINCT {key}) AS n FROM {run.raw(raw)}").collect()[0].n
+    distinct = (
+        session.sql(
+            "SELECT count_if(NOT deleted) AS n FROM (SELECT max_by(deleted_at IS NOT NULL, "
+            f"struct(known_at, loaded_at, batch_id)) AS deleted FROM {run.raw(raw)} GROUP BY {key})"
+        )
+        .collect()[0]
+        .n
+    )
     checks = suite.checks(run.as_of, distinct, _new_rows(run, table))
     audited = _audited(session, run, table, version, suite.news)
     outcomes = validate(table, f"{run.candidate.run_id}@v{version}", audited, checks)

@@ -1,9 +1,10 @@
 """Landing: what the shop recorded in one window goes, once, into the append-only Delta tables `raw.*`.
 
 The window runs from where the last landing ended to the end of the as-of day: a day in the daily run, all of history
-in the first. It is a window over `recorded_at`, so an order dated earlier that turns up today lands today. Rows that
-turned up *behind* an already landed window are found too: the days before the window are read again and what has
-landed is left out by key. Such a row gets the window's start as `known_at`: nobody could have known it before.
+in the first. It is a window over `recorded_at`, so an order dated earlier that turns up today lands today. What the
+shop shows is held against all of raw by key (changes.py). So a row that turned up behind the window lands too, and so
+does another version of a row, or that it was deleted. Each gets the window's start as `known_at` if it was recorded
+before: nobody could have known it earlier.
 
 The shop's contracts are held against what it shows before anything is read (landing_gates.py). A batch that breaks
 one goes whole into quarantine instead. What was sent is counted before it is read: landed and quarantined rows
@@ -13,12 +14,13 @@ together must be as many.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ingestion.database import dual_write, landing_gates, quarantine, source_checks
+from ingestion.database import changes, dual_write, landing_gates, quarantine, source_checks
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.source import ShopError, address, as_stored, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK
@@ -44,53 +46,108 @@ def land(run: StageRun) -> str:
     ShopError, ServiceUnavailable.
     """
     _settle_dlt()
-    tables, name = keys(run.product), run.product.name
-    database, rejected = engine(), run.candidate.rejected
+    tables, rejected = run.product.sources, run.candidate.rejected
+    database = engine()
     source_checks.refuse_absent(database.url)
     try:
         with connected(database) as connection:
-            found = landing_gates.look(connection, run.product)
+            shown = landing_gates.look(connection, run.product)
             opened, end = landed_until(run), clock.end_of(run.as_of)
-            start = opened or _first_record(connection, run.product, found)
-            asked = landing_gates.hold_to_contract(run, connection, found, start, end)
+            start = opened or _first_record(connection, run.product, shown)
+
+            def due() -> dict[str, changes.Due]:
+                exempt = quarantine.let_in_keys(run.product)
+                return {t: changes.due(connection, t, shown.names[t], end, rejected, exempt.get(t)) for t in tables}
+
+            let_in, found = landing_gates.hold_to_contract(run, connection, shown, start, end, due)
             start = opened or first_record(connection, run.product)
-            sent = {table: _sent_keys(connection, table, found, start, end, run.candidate.rejected) for table in tables}
     finally:
         database.dispose()
     if start >= end:
         raise ShopError(f"--as-of {run.as_of}: the shop's first record is of {start.date()}, there is nothing to land")
-    told = _told_window(start, run)
+    window = _window_name(start, run)
     batch = _batch_id(run.product, f"{start.date()}..{run.as_of}", rejected)
-    changes = [change for table in tables for change in dual_write.drop_old(name, table)[1]]
-    say(f"landing what the shop recorded: {told}")
+    dropped = [change for table in tables for change in dual_write.drop_old(run.product.name, table)[1]]
+    say(f"landing what the shop recorded: {window}")
+    landings = [Landing(run.product.name, found[table], start, end, batch, rejected) for table in tables]
     with _shop_at_hand():
-        _pipeline_run([_resource(name, *table, start, end, batch, rejected) for table in tables.items()])
-    if asked is not None:
+        _pipeline_run([landing.resource() for landing in landings])
+    if let_in is not None:
         say("landing what is let in from quarantine")
         try:
-            _pipeline_run([_resource(name, *table, start, end, batch, rejected, asked) for table in tables.items()])
+            _pipeline_run([landing.resource(let_in) for landing in landings])
         finally:
-            replay.dispose(asked)
+            replay.dispose(let_in)
+    for landing in landings:
+        _land_deletions(landing)
+    renamed = []
     for table, raw in zip(tables, run.product.raw, strict=True):
         observed.read(f"shop.{table}")
-        head = lake.version(raw)
-        if head is None:
-            raise ShopError(f"the shop has no {table} recorded before {end:%Y-%m-%d %H:%M} UTC: is it the right shop?")
-        run.write(raw, head, _landed_rows(raw, batch))
-        changes += dual_write.begin(name, table)
+        run.write(raw, _head(raw, table), _landed_rows(raw, batch))
+        renamed += dual_write.begin(run.product.name, table)
     run.facts |= {"batch_id": batch, "landed_until": end.isoformat()}
-    run.facts["schema_changes"] = [*run.facts.get("schema_changes", []), *changes]
-    landed = {t: set(_landed_keys(t, key, start - LOOKBACK, rejected).to_pylist()) for t, key in tables.items()}
-    kept = landing_gates.count(run, sent, landed, batch, start)
-    rest = f"; of what was sent, {kept:,} rows stay in quarantine" if kept else "; that is all that was sent"
-    dropped = "".join(f"; dropped raw.{c['table']}.{c['column']}" for c in changes if c["change"] == "dropped")
-    counted = " and ".join(f"{run.rows[raw]:,} {table}" for table, raw in zip(tables, run.product.raw, strict=True))
-    return f"landed {counted} ({told}){rest}{dropped}"
+    run.facts["schema_changes"] = [*run.facts.get("schema_changes", []), *dropped, *renamed]
+    in_quarantine = landing_gates.count(run, found, _still_due(run, tables, found), batch, start)
+    return _summary(run, window, batch, in_quarantine, dropped)
 
 
-def keys(product: Product) -> dict[str, str]:
-    """The shop's tables that land, each with its key."""
-    return {table: contracts.shop(table).key[0] for table in product.sources}
+def _still_due(run: StageRun, tables: Iterable[str], found: Mapping[str, changes.Due]) -> dict[str, set[Any]]:
+    """Of the keys that had to land, those that raw still lacks in the version that the shop showed."""
+    rest: dict[str, set[Any]] = {}
+    for table in tables:
+        before, rows = changes.standing(table, run.candidate.rejected), found[table].rows
+        rest[table] = set(changes.values(changes.unlanded(rows, before, before.slice(0, 0)), found[table].key))
+    return rest
+
+
+def _head(raw: str, table: str) -> int:
+    """The version of a raw table that the landing came to; one without rows is made of the contract alone."""
+    head = lake.version(raw)
+    if head is None:
+        from deltalake import write_deltalake
+
+        say(f"the shop has no {table} recorded yet: {raw} is made, empty")
+        write_deltalake(
+            lake.uri(raw),
+            changes.empty(table),
+            configuration=dict(lake.KEEP_LOG),
+            storage_options=lake.storage_options(),
+        )
+        head = lake.version(raw) or 0
+    return head
+
+
+def _land_deletions(landing: Landing) -> None:
+    """Lands that the shop does not show keys any more, once: run again, raw has them as deleted already."""
+    if not len(landing.due.deleted):
+        return
+    import dlt
+
+    rows = changes.deletions(landing.due, landing.start, landing.batch, landing.rejected)
+    _pipeline_run([dlt.resource([rows], name=landing.due.table)])
+
+
+def _summary(run: StageRun, window: str, batch: str, in_quarantine: int, dropped: list[dict[str, Any]]) -> str:
+    """One sentence: what landed, what of it was changed or deleted, and what else became of what was sent."""
+    seen = {table: changes.counted(table, batch, run.candidate.rejected) for table in run.product.sources}
+    run.facts["changes"] = {t: {kind: len(keys) for kind, keys in kinds.items()} for t, kinds in seen.items()}
+    parts = []
+    for table, kinds in seen.items():
+        for kind, told in (("changed", "recorded again"), ("deleted", "deleted by the shop")):
+            if keys := kinds[kind]:
+                key, some = ", ".join(contracts.shop(table).key), ", ".join(map(str, keys[:3]))
+                parts.append(f"{len(keys):,} of the {table} {told}, such as {key} {some}")
+    counted = " and ".join(
+        f"{run.rows[raw]:,} {table}" for table, raw in zip(run.product.sources, run.product.raw, strict=True)
+    )
+    changed = f"; {'; '.join(parts)}" if parts else ""
+    rest = (
+        f"; of what was sent, {in_quarantine:,} rows stay in quarantine"
+        if in_quarantine
+        else "; that is all that was sent"
+    )
+    gone = "".join(f"; dropped raw.{c['table']}.{c['column']}" for c in dropped)
+    return f"landed {counted} ({window}){changed}{rest}{gone}"
 
 
 def landed_until(run: StageRun) -> datetime | None:
@@ -119,7 +176,7 @@ def _first_record(shop: Connection, product: Product, found: landing_gates.Shown
         return BEGINNING
 
 
-def _told_window(start: datetime, run: StageRun) -> str:
+def _window_name(start: datetime, run: StageRun) -> str:
     return f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
 
 
@@ -181,71 +238,91 @@ def _shop_at_hand() -> Iterator[None]:
         raise ServiceUnavailable(f"the shop database {address()} went away while it was read: {below.orig}") from None
 
 
-def _resource(
-    product: str,
-    table: str,
-    key: str,
-    start: datetime,
-    end: datetime,
-    batch: str,
-    rejected: list[str],
-    source: Engine | None = None,
-) -> Any:
-    """A table's window as dlt reads it, from the shop or from another database of the same tables."""
-    from dlt.sources.sql_database import sql_table
+@dataclass(frozen=True)
+class Landing:
+    """One table's part of a landing: what is due of it, its window, and the batch that it lands as."""
 
-    landed = _landed_keys(table, key, start - LOOKBACK if source is None else BEGINNING, rejected)
+    product: str
+    due: changes.Due
+    start: datetime
+    end: datetime
+    batch: str
+    rejected: list[str]
 
-    def window(query: Any, shown: Any) -> Any:
-        stamp = shown.c[RECORDED]
-        opens, ends = as_stored(stamp.type, start - LOOKBACK), as_stored(stamp.type, end)
-        inside = query.where(stamp < ends) if source is not None else query.where(stamp >= opens, stamp < ends)
-        return inside.order_by(shown.c[key])
+    def resource(self, let_in: Engine | None = None) -> Any:
+        """The rows as dlt reads them, from the shop or from another database of the same tables."""
+        from dlt.sources.sql_database import sql_table
 
-    resource = sql_table(
-        credentials=engine() if source is None else source,
-        table=table,
-        backend="pyarrow",
-        reflection_level="full",
-        query_adapter_callback=window,
-    )
-    resource.apply_hints(
-        columns={name: {"name": name, "data_type": "timestamp", "timezone": True} for name in _stamps(table)}
-    )
-    return resource.add_map(_stamper(product, table, key, landed, start, batch))
+        table, key = self.due.table, self.due.key
+        late = self.due.before(self.start - LOOKBACK)
+
+        def window(query: Any, shown: Any) -> Any:
+            stamp = shown.c[RECORDED]
+            ends = as_stored(stamp.type, self.end)
+            if let_in is not None:
+                return query.where(stamp < ends).order_by(*(shown.c[name] for name in key))
+            inside = (stamp >= as_stored(stamp.type, late.start)) & (stamp < ends)
+            return query.where(late.condition(inside, shown.c)).order_by(*(shown.c[name] for name in key))
+
+        resource = sql_table(
+            credentials=engine() if let_in is None else let_in,
+            table=table,
+            backend="pyarrow",
+            reflection_level="full",
+            query_adapter_callback=window,
+        )
+        resource.apply_hints(
+            columns={name: {"name": name, "data_type": "timestamp", "timezone": True} for name in _stamps(table)}
+        )
+        return resource.add_map(self.stamper(whole=let_in is not None))
+
+    def stamper(self, whole: bool) -> Callable[[pa.Table], pa.Table]:
+        """Leaves out what has landed, fills both names of a column in a notice, adds what landing adds.
+
+        Of rows that are let in from quarantine (`whole`), every key that raw has is left out.
+        """
+        table, product = self.due.table, self.product
+        twice, retired = dual_write.doubled(product, table), dual_write.retired(product, table)
+        before = changes.standing(table, self.rejected)
+        known = changes.recent(table, self.rejected, self.start - LOOKBACK)
+        known = known.drop_columns([n for r in twice for n in (r.old, r.new) if n in known.column_names])
+        instant = _instant()
+
+        def stamp(rows: pa.Table) -> pa.Table:
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            rows = dual_write.filled(rows.drop_columns([c for c in retired if c in rows.column_names]), twice)
+            for name, kind in zip(rows.column_names, rows.schema.types, strict=True):
+                if pa.types.is_timestamp(kind):
+                    plain = rows[name].cast(pa.timestamp("us")) if kind.tz is None else rows[name]
+                    rows = rows.set_column(rows.column_names.index(name), name, plain.cast(instant))
+            rows = changes.without(rows, before) if whole else changes.unlanded(rows, before, known)
+            opened = pa.scalar(self.start, instant)
+            added = {
+                "known_at": pc.if_else(pc.less(rows[RECORDED], opened), opened, rows[RECORDED]),
+                "batch_id": pa.repeat(self.batch, len(rows)),
+                "loaded_at": pa.repeat(pa.scalar(clock.now(), instant), len(rows)),
+                changes.DELETED: pa.nulls(len(rows), instant),
+            }
+            for name, column in added.items():
+                if name != changes.DELETED or name not in rows.column_names:
+                    rows = rows.append_column(name, column)
+            return rows
+
+        return stamp
+
+
+def _instant() -> Any:
+    """The type of every instant in raw: microseconds, UTC."""
+    import pyarrow as pa
+
+    return pa.timestamp("us", tz="UTC")
 
 
 def _stamps(table: str) -> list[str]:
     """Columns that hold an instant: with a zone, or in UTC when the shop stores none."""
     return [column.name for column in contracts.shop(table).columns.values() if column.kind == "timestamp"]
-
-
-def _stamper(
-    product: str, table: str, key: str, landed: pa.Array, start: datetime, batch: str
-) -> Callable[[pa.Table], pa.Table]:
-    """Leaves out what has landed, fills both names of a column in a notice, adds known_at, batch_id and loaded_at."""
-    twice, retired = dual_write.doubled(product, table), dual_write.retired(product, table)
-
-    def stamp(rows: pa.Table) -> pa.Table:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        rows = rows.filter(pc.invert(pc.is_in(rows[key], value_set=landed)))
-        rows = dual_write.filled(rows.drop_columns([c for c in retired if c in rows.column_names]), twice)
-        instant = pa.timestamp("us", tz="UTC")
-        for name, kind in zip(rows.column_names, rows.schema.types, strict=True):
-            if pa.types.is_timestamp(kind):
-                utc = rows[name].cast(pa.timestamp("us")).cast(instant) if kind.tz is None else rows[name].cast(instant)
-                rows = rows.set_column(rows.column_names.index(name), name, utc)
-        opened = pa.scalar(start, instant)
-        known = pc.if_else(pc.less(rows[RECORDED], opened), opened, rows[RECORDED])
-        return (
-            rows.append_column("known_at", known)
-            .append_column("batch_id", pa.repeat(batch, len(rows)))
-            .append_column("loaded_at", pa.repeat(pa.scalar(clock.now(), instant), len(rows)))
-        )
-
-    return stamp
 
 
 def _batch_id(product: Product, window: str, rejected: list[str]) -> str:
@@ -258,32 +335,6 @@ def _landed_rows(table: str, batch: str) -> int:
     import pyarrow.compute as pc
 
     return int(lake.open_table(table).to_pyarrow_dataset().count_rows(filter=pc.field("batch_id") == batch))
-
-
-def _sent_keys(
-    shop: Connection, table: str, found: landing_gates.Shown, start: datetime, end: datetime, rejected: list[str]
-) -> set[int]:
-    """The keys that the shop shows and that have not landed, in the window and behind it: asked before it is read."""
-    import sqlalchemy as sa
-
-    key = contracts.shop(table).key[0]
-    inside = source_checks.in_window(found.types[table][RECORDED], RECORDED, start - LOOKBACK, end)
-    shown: set[int] = set(shop.scalars(sa.select(sa.column(key)).select_from(sa.table(table)).where(inside)))
-    return shown - set(_landed_keys(table, key, start - LOOKBACK, rejected).to_pylist())
-
-
-def _landed_keys(table: str, key: str, since: datetime, rejected: list[str]) -> pa.Array:
-    """The keys landed with `recorded_at` at or after `since`, in batches that were not rejected."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if lake.version(f"raw.{table}") is None:
-        return pa.array([], pa.int64())
-    found = lake.open_table(f"raw.{table}").to_pyarrow_table(
-        columns=[key, "batch_id"], filters=[(RECORDED, ">=", since)]
-    )
-    accepted = found.filter(pc.invert(pc.is_in(found["batch_id"], value_set=pa.array(rejected, pa.string()))))
-    return accepted[key].combine_chunks()
 
 
 def _utc(stamp: datetime) -> datetime:

@@ -7,13 +7,15 @@ lands, is told, and is noted in the ledger and in `schema_changes/<product>/`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingestion.database import quarantine, source_checks, source_schema
+from ingestion.database import changes, quarantine, source_checks, source_schema
 from ingestion.database import quarantine_replay as replay
+from ingestion.database.changes import Due
 from ingestion.database.source_checks import LOOKBACK, Window
 from ingestion.database.sqlalchemy_internals import same_kind
 from plumbline import clock
@@ -25,7 +27,7 @@ from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.state import objects
+from plumbline.state import acceptances, objects
 from plumbline.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 SCHEMA, RECORDS, COMPLETE = "schema_contract", "record_contract", "landing_complete"
+DELETIONS = "rows_deleted"
+FEW_DELETED, DELETED_SHARE = 20, 0.01
+"""Keys of a table that may go in one run: so many, or this share of those that landed. A shop that deletes a test order
+or a customer's orders stays below; one restored from an old copy, or a table cut off, does not."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,18 @@ def look(connection: sa.Connection, product: Product) -> Shown:
 
 
 def hold_to_contract(
-    run: StageRun, connection: sa.Connection, shown: Shown, start: datetime, end: datetime
-) -> sa.Engine | None:
-    """The gates before anything is read. Gives a database with the rows that are let in from quarantine, if any are.
+    run: StageRun,
+    connection: sa.Connection,
+    shown: Shown,
+    start: datetime,
+    end: datetime,
+    look_for_due: Callable[[], dict[str, Due]],
+) -> tuple[sa.Engine | None, dict[str, Due]]:
+    """The gates before anything is read. Gives a database with the rows that are let in from quarantine, if any are,
+    and what is due, as `look_for_due` says it of a shop whose schema keeps the contract.
 
-    Raises GateFailed when the schema or a row breaks a contract; the batch is in quarantine then.
+    Raises GateFailed when the schema or a row breaks a contract; the batch is in quarantine then. So it does when the
+    shop deleted more rows than is believed.
     """
     differences = source_schema.differences(run.product, shown.seen, source_schema.seen_before(run.product.name))
     broken = [difference.told for difference in differences if difference.breaking]
@@ -73,7 +86,9 @@ def hold_to_contract(
         )
         raise GateFailed(_kept_out(run, connection, shown, start, end, "schema", broken, told, mend))
     run.facts["schema_changes"] = _announce(run, differences)
-    window = Window(start - LOOKBACK, end, run.as_of)
+    due = look_for_due()
+    _believe_deletions(run, due)
+    window = Window(start - LOOKBACK, end, run.as_of, {t: due[t].before(start - LOOKBACK) for t in due})
     found = [
         b
         for t in run.product.sources
@@ -85,31 +100,58 @@ def hold_to_contract(
         mend = "Nothing was landed. Mend them in the shop and run the same again."
         raise GateFailed(_kept_out(run, connection, shown, start, end, "records", [b.told for b in found], told, mend))
     run.facts["shop_schema"] = source_schema.stated(shown.seen)
-    return _let_in(run, connection, shown, window)
+    return _let_in(run, connection, shown, window), due
 
 
-def count(run: StageRun, sent: dict[str, set[int]], landed: dict[str, set[int]], batch: str, start: datetime) -> int:
-    """The gate `landing_complete`: each key that the shop showed is in raw now. How many rows stay in quarantine.
+def _believe_deletions(run: StageRun, due: dict[str, Due]) -> None:
+    """The gate `rows_deleted`: a shop that lost a share of its keys since the last run was restored or cut, not tidied.
 
-    `sent` has the keys that the shop showed before it was read, `landed` those that raw has now, each by table.
-    Raises GateFailed that names tables and keys of rows that got lost on the way; run again, they land.
+    Raises GateFailed that names some of them, unless somebody accepted it for the day.
+    """
+    findings = []
+    for table, found in due.items():
+        most = max(FEW_DELETED, int(found.standing * DELETED_SHARE))
+        if len(found.deleted) > most:
+            some = ", ".join(map(str, changes.values(found.deleted.slice(0, 5), found.key)))
+            findings.append(
+                f"{table}: {len(found.deleted):,} of {found.standing:,} keys that landed are not in the shop any more, "
+                f"such as {', '.join(found.key)} {some}; up to {most:,} are believed in one run"
+            )
+    accepted = acceptances.accepted(run.product.name, DELETIONS, run.as_of) if findings else None
+    verdict = Verdict(DELETIONS, not findings or accepted is not None, len(due), tuple(findings), accepted=accepted)
+    gates.record(run, verdict, {"deleted": {table: len(found.deleted) for table, found in due.items()}})
+    if not verdict.passed:
+        raise GateFailed(
+            "the shop lost rows:\n  "
+            + "\n  ".join(findings)
+            + f"\n  Nothing was landed. If they are really deleted, accept it: `plumb gate accept {DELETIONS} --as-of "
+            f"{run.as_of} --why …`. Either way run `plumb ingest --as-of {run.as_of}` again.",
+            sets_aside=False,
+        )
+
+
+def count(run: StageRun, due: dict[str, Due], missing: dict[str, set[Any]], batch: str, start: datetime) -> int:
+    """The gate `landing_complete`: each version that was due is in raw now. How many rows stay in quarantine.
+
+    `due` is what had to land, `missing` has the keys of it that raw lacks now, by table. Raises GateFailed that names
+    tables and keys of rows that got lost on the way; run again, they land.
     """
     facts: dict[str, dict[str, int]] = {"sent": {}, "landed": {}, "quarantined": {}}
-    lost: dict[str, list[int]] = {}
-    for table, asked in sent.items():
+    lost: dict[str, list[Any]] = {}
+    for table, found in due.items():
         rows = run.rows[f"raw.{table}"]
-        kept = quarantine.held_count(run.product, table, start, asked | landed[table])
-        lost[table] = sorted(asked - landed[table])
+        kept = quarantine.held_count(run.product, table, start, found.keys())
+        lost[table] = sorted(missing[table])
         facts["landed"][table], facts["quarantined"][table] = rows, kept
         facts["sent"][table] = rows + kept + len(lost[table])
     run.facts |= facts
     broken = [
-        f"{table}: {len(found):,} of {facts['sent'][table]:,} rows sent are neither in raw.{table} nor in quarantine, "
-        f"such as {', '.join(map(str, found[:5]))}"
-        for table, found in lost.items()
-        if found
+        f"{table}: {len(keys):,} of {facts['sent'][table]:,} rows sent are neither in raw.{table} nor in quarantine, "
+        f"such as {', '.join(map(str, keys[:5]))}"
+        for table, keys in lost.items()
+        if keys
     ]
-    _judge(run, COMPLETE, len(sent), broken, [facts])
+    _judge(run, COMPLETE, len(due), broken, [facts])
     if broken:
         raise GateFailed(
             f"landing {batch} lost rows on the way:\n  "

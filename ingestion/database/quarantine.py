@@ -216,6 +216,19 @@ def landed_keys(product: Product, table: str) -> pa.Array:
     return found.filter(pc.invert(pc.is_in(found["batch_id"], value_set=rejected)))[key].combine_chunks()
 
 
+def let_in_keys(product: Product) -> dict[str, pa.Table]:
+    """By table, the keys of batches that were let in. The shop need not show them: they are not taken for deleted."""
+    import pyarrow as pa
+
+    found: dict[str, list[pa.Table]] = {}
+    for batch in marked(product):
+        for name in batch.rows:
+            rows, key = batch.table(name), list(contracts.shop(name).key)
+            if set(key) <= set(rows.column_names):
+                found.setdefault(name, []).append(rows.select(key))
+    return {name: pa.concat_tables(parts, promote_options="permissive") for name, parts in found.items()}
+
+
 def unmark(batch: Batch) -> None:
     """Takes the word back that the next landing may take in what is held of a batch."""
     objects.delete(_key(batch.product, batch.batch_id, REPLAY))

@@ -5,7 +5,7 @@ type (SQLite keeps anything in any column) and in its range, each key once, noth
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from plumbline.errors import ServiceUnavailable
 if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.types import TypeEngine
+
+    from ingestion.database.changes import Late
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LOOKBACK = timedelta(days=7)
@@ -38,11 +40,13 @@ STORED = {"integer": ("integer",), "number": ("integer", "real"), "string": ("te
 
 @dataclass(frozen=True)
 class Window:
-    """Which rows of the shop are looked at: those recorded in [start, end); and the day that the run covers."""
+    """Which rows of the shop are looked at: those recorded in [start, end), by table also those that are `late`; and
+    the day that the run covers."""
 
     start: datetime
     end: datetime
     as_of: date
+    late: Mapping[str, Late] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,11 @@ def breaches(
     key = contract.key[0]
     source = sa.table(table, *(sa.column(name) for name in names.values()))
     id_ = source.c[names[key]]
-    inside = in_window(types[names[RECORDED]], names[RECORDED], window.start, window.end)
+    late = window.late.get(table)
+    opens = min(window.start, late.start) if late else window.start
+    inside = in_window(types[names[RECORDED]], names[RECORDED], opens, window.end)
+    if late:
+        inside = late.condition(inside, {name: source.c[names[name]] for name in contract.key})
     found = []
 
     def count(column: Column, bad: sa.ColumnElement[bool], told: str) -> None:

@@ -25,7 +25,6 @@ from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
 from plumbline.state import acceptances
 from plumbline.verdict import Verdict
-from products.churn import CHURN
 from validation import shifts
 from validation.churn import thresholds, volume
 from validation.churn.thresholds import Threshold, Thresholds
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ORDERS, FEATURES = "analytics.orders", "features.customers"
-GATES = tuple(CHURN.acceptable)
+GATES = ("orders_volume", "orders_repeated", "null_ratio", "orders_shift", "features_shift")
 KEY_COLUMNS = ("total_cents", "units")
 ORDER_COLUMNS = ("order_id", "customer_id", "order_date", *KEY_COLUMNS)
 NOT_COMPARED = {

@@ -23,12 +23,15 @@ _DAY_BITS = 20  # (customer, day since 1970) in one sortable int64
 def features(orders: pd.DataFrame, day: date) -> pd.DataFrame:
     """By customer_id: what the orders known at the end of `day` come to. Asked at that same moment.
 
-    `orders` has COLUMNS, with `order_day` in days since 1970-01-01. Money in cents.
+    `orders` has COLUMNS and `known_until`, null while a version counts, with `order_day` in days since 1970-01-01.
+    Money in cents.
     """
     import numpy as np
 
     today = (day - date(1970, 1, 1)).days
-    known = orders[orders["known_at"] < clock.end_of(day)]
+    end = clock.end_of(day)
+    counts = orders["known_until"].isna() | (orders["known_until"] >= end)
+    known = orders[(orders["known_at"] < end) & counts]
     by = known.groupby("customer_id")
     found: pd.DataFrame = by.agg(
         orders_total=("order_day", "size"), first_order_day=("order_day", "min"), last_order_day=("order_day", "max")

@@ -10,6 +10,8 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from plumbline.lake import tables as lake
+from plumbline.state import releases
+from products.churn import CHURN
 from validation.churn import knowable
 from validation.leakage_findings import Audited, Finding, counted
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-FEATURES, ORDERS = "features.customers", "analytics.orders"
+FEATURES, ORDERS, HISTORY = "features.customers", "analytics.orders", "analytics.orders_history"
 KEY = ["customer_id", "day"]
 EPOCH = date(1970, 1, 1)
 CLOSE = 1e-6
@@ -32,7 +34,7 @@ def findings(audited: Audited, limits: dict[str, float]) -> list[Finding]:
         _asked_at(audited, limits),
         *_label(audited, orders, limits),
         *_as_stored(audited, stored, limits),
-        *_as_knowable(audited, orders, limits),
+        *_as_knowable(audited, _history(audited, orders), limits),
     ]
 
 
@@ -111,8 +113,17 @@ def _as_knowable(audited: Audited, orders: pd.DataFrame, limits: dict[str, float
     return found
 
 
-def _orders(version: int) -> pd.DataFrame:
-    table = lake.open_table(ORDERS, version).to_pyarrow_table(columns=list(knowable.COLUMNS))
+def _history(audited: Audited, orders: pd.DataFrame) -> pd.DataFrame:
+    """Every version of the orders, at the dataset's release. An old release names none: the orders as they are."""
+    number = audited.about["release_id"]
+    release = releases.read(CHURN.name, number) if number in releases.numbers(CHURN.name) else None
+    if release is None or HISTORY not in release.tables:
+        return orders.assign(known_until=None)
+    return _orders(release.tables[HISTORY], HISTORY, (*knowable.COLUMNS, "known_until"))
+
+
+def _orders(version: int, name: str = ORDERS, columns: tuple[str, ...] = knowable.COLUMNS) -> pd.DataFrame:
+    table = lake.open_table(name, version).to_pyarrow_table(columns=list(columns))
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
     return frame.assign(order_day=frame["order_date"].astype("datetime64[s]").astype("int64") // 86_400)
 

@@ -64,7 +64,7 @@ def judge(
     broken = []
     if from_all is not None:
         result = compared.compare(session, rows, from_all(customers))
-        broken += result.phrases("carried on", "by all orders")
+        broken += result.phrases(" carried on", "by all orders")
     if RAW in run.candidate.tables:
         broken += _against_raw(rows.select("customer_id", *TOTALS).toArrow().to_pylist(), run, customers)
     told = f"{len(customers):,} customers of {run.as_of} hold what all their orders come to"
@@ -81,7 +81,7 @@ def _against_raw(rows: list[dict[str, Any]], run: StageRun, customers: list[int]
             customer, value = wrong[0]["customer_id"], wrong[0][name]
             expected = plain.get(customer, NO_ORDERS)[name]
             phrases.append(
-                f"{name} in {len(wrong):,} of {len(rows):,} rows, such as customer {customer}: {value} carried on, "
+                f"{name} in {len(wrong):,} of {len(rows):,} rows, such as customer {customer}: {value} carried on, and "
                 f"{expected} by {RAW}"
             )
     return phrases

@@ -27,13 +27,13 @@ class Compared:
         return not (self.differing or self.only)
 
     def phrases(self, left: str, right: str) -> list[str]:
-        """A phrase for each column that differs, naming a customer, a day and both values."""
+        """A phrase for each column that differs, naming a customer, a day and both values with what they are by."""
         phrases = [f"{self.only:,} rows are there on one side only"] if self.only else []
         for name, count in self.differing.items():
             row = self.examples[name]
             phrases.append(
                 f"{name} in {count:,} of {self.rows:,} rows, such as customer {row['customer_id']} on "
-                f"{row['snapshot_date']}: {row['l']} {left}, {row['r']} {right}"
+                f"{row['snapshot_date']}: {row['l']}{left}, and {row['r']} {right}"
             )
         return phrases
 

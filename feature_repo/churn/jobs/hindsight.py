@@ -53,7 +53,7 @@ def judge(
     if result.same:
         summary = f"{result.rows:,} rows of {days_named} come out the same without what was known later"
     else:
-        summary = f"on {days_named}: " + "; ".join(result.phrases("written", "by what was known then"))
+        summary = f"on {days_named}: " + "; ".join(result.phrases("", "by what was known then"))
     extra = {
         "told": summary,
         "days": [day.isoformat() for day in judged],

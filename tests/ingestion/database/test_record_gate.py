@@ -145,14 +145,14 @@ def test_what_a_later_gate_set_aside_is_listed_and_comes_back_though_the_shop_de
 
 @pytest.mark.usefixtures("_three_days")
 def test_rows_that_get_lost_on_the_way_stop_the_line_and_land_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = landing._stamper
+    whole = landing.Landing.stamper
 
-    def lossy(*arguments: Any) -> Any:
-        stamp = whole(*arguments)
+    def lossy(landed: landing.Landing, **arguments: Any) -> Any:
+        stamp = whole(landed, **arguments)
         return lambda rows: stamp(rows).slice(2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(landing, "_stamper", lossy)
+        patch.setattr(landing.Landing, "stamper", lossy)
         assert re.search(
             r"orders: 2 of \d+ rows sent are neither in raw.orders nor in quarantine, such as \d+, \d+", stopped()
         )

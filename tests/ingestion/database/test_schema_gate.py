@@ -156,6 +156,7 @@ def test_a_mended_shop_lands_all_that_was_kept_out() -> None:
     assert event["quarantined"] == {"orders": 0, "customers": 0}
     assert {gate: verdict["verdict"] for gate, verdict in event["gates"].items()} == {
         "schema_contract": "passed",
+        "rows_deleted": "passed",
         "record_contract": "passed",
         "landing_complete": "passed",
     }

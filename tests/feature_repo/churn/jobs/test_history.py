@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +12,8 @@ import pandas as pd
 import pytest
 from test_customers import FIRST, make_orders
 
+from feature_repo.churn.jobs import carried, hindsight, history
 from feature_repo.churn.jobs import customers as job
-from feature_repo.churn.jobs import hindsight, history
 from plumbline.errors import GateFailed
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
@@ -26,7 +28,7 @@ SQL = job.SQL.read_text()
 LAST_COLUMN = "    CAST(last_order_day AS INT) AS last_order_day\n"
 SHARE = "    CAST(orders_30d / nullif(orders_90d, 0) AS FLOAT) AS share_30d,\n"
 ADDS = SQL.replace(LAST_COLUMN, SHARE + LAST_COLUMN)
-CHANGES = SQL.replace("date_sub(s.snapshot_date, 7)) AS orders_7d", "date_sub(s.snapshot_date, 6)) AS orders_7d")
+CHANGES = SQL.replace("date_sub(snapshot_date, 7)) AS orders_7d", "date_sub(snapshot_date, 6)) AS orders_7d")
 REPEATS = ADDS.replace(
     "LEFT JOIN seen AS n",
     "LEFT JOIN (SELECT 1 AS twice UNION ALL SELECT 1) AS r ON c.customer_id = 1\n    LEFT JOIN seen AS n",
@@ -41,7 +43,7 @@ RELEASED, NEXT = DAYS[-1], DAYS[-1] + timedelta(days=1)
 
 
 def run_of(day: date, base: Release | None) -> StageRun:
-    tables = dict.fromkeys(("analytics.orders", "analytics.customers"), 0)
+    tables = dict.fromkeys((job.ORDERS, job.CUSTOMERS, "raw.orders"), 0)
     candidate = Candidate(f"churn-{day}", "churn", day, base.release_id if base else None, tables=tables)
     return StageRun(CHURN, "features", day, candidate, base)
 
@@ -66,10 +68,14 @@ def released(with_spark: None, home_as: HomeAs) -> Release:
 def release_weekly_snapshots() -> None:
     orders = make_orders(seed=5)
     session = spark.session()
-    session.createDataFrame(orders).write.format("delta").save(lake.uri("analytics.orders"))
+    session.createDataFrame(orders).write.format("delta").save(lake.uri(job.ORDERS))
     customers = pd.DataFrame({"customer_id": sorted(set(orders["customer_id"]))}).astype("int64")
+    raw = orders.drop(columns="known_until").assign(loaded_at=orders["known_at"], batch_id="all", deleted_at=None)
+    raw["deleted_at"] = raw["deleted_at"].astype("datetime64[us, UTC]")
+    session.createDataFrame(raw).write.format("delta").save(lake.uri("raw.orders"))
     customers["signed_up_on"], customers["known_at"] = FIRST, datetime(1998, 1, 1)
-    session.createDataFrame(customers).write.format("delta").save(lake.uri("analytics.customers"))
+    customers["known_until"] = pd.Series([None] * len(customers), dtype="datetime64[us, UTC]")
+    session.createDataFrame(customers).write.format("delta").save(lake.uri(job.CUSTOMERS))
     tables = compute(RELEASED, None).wrote
     releases.publish(Release(1, "churn", RELEASED, None, tables, {}, "code", "lock", "test", "now"))
 
@@ -92,7 +98,8 @@ def test_an_unchanged_definition_appends_one_day_whatever_its_comments_say(
     change(monkeypatch, tmp_path, SQL.replace("FROM totals", "-- said otherwise\nFROM   totals"))
     run = compute(NEXT, released)
     assert run.facts["snapshot_days"] == [str(NEXT)]
-    assert list(run.gates) == ["contract:features.customers"]
+    assert list(run.gates) == [carried.GATE, "contract:features.customers"]
+    assert run.gates[carried.GATE].extra["customers"] == 25
     assert len(rows(run.wrote[job.TABLE])) == len(rows(released.version(job.TABLE))) + 25
 
 
@@ -204,3 +211,70 @@ def test_what_only_adds() -> None:
     assert not history.only_adds(ADDS, SQL), "a column less"
     assert not history.only_adds(SQL, SQL.replace("o.known_at < s.event_time", "o.known_at <= s.event_time"))
     assert not history.only_adds(None, SQL), "nobody knows what it was"
+
+
+@pytest.mark.parametrize(
+    ("condition", "carries"),
+    [
+        ("order_date > date_sub(snapshot_date, 365)", True),
+        ("order_date > snapshot_date - INTERVAL 365 DAYS", False),
+        ("datediff(snapshot_date, order_date) < 365", False),
+        ("order_date > add_months(snapshot_date, -12)", False),
+    ],
+)
+def test_a_window_longer_than_the_others_is_right_on_its_second_day_or_stopped(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, condition: str, carries: bool
+) -> None:
+    """The job reads as far back as the longest date_sub(); a window in another form is seen by what it comes to."""
+    sql = SQL.replace(
+        "        count_if(order_date > date_sub(snapshot_date, 7)) AS orders_7d,",
+        f"        count_if({condition}) AS orders_year,\n"
+        "        count_if(order_date > date_sub(snapshot_date, 7)) AS orders_7d,",
+    ).replace(
+        "coalesce(n.orders_7d, 0) AS orders_7d,",
+        "coalesce(n.orders_year, 0) AS orders_year, coalesce(n.orders_7d, 0) AS orders_7d,",
+    )
+    sql = sql.replace(
+        "    CAST(orders_7d AS INT) AS orders_7d,",
+        "    CAST(orders_year AS INT) AS orders_year, CAST(orders_7d AS INT) AS orders_7d,",
+    )
+    for days in (30, 90):  # the shop of this test is younger than 90 days
+        sql = sql.replace(f"date_sub(snapshot_date, {days})", "date_sub(snapshot_date, 3)")
+    change(monkeypatch, tmp_path, sql)
+    tables = compute(NEXT, released).wrote
+    second = Release(2, "churn", NEXT, 1, tables, {}, "code", "lock", "test", "now")
+    if carries:
+        assert compute(NEXT + timedelta(days=1), second).gates[carried.GATE].passed
+        return
+    with pytest.raises(GateFailed, match=r"orders_year in \d+ of \d+ rows, such as customer \d+ on 1998") as error:
+        compute(NEXT + timedelta(days=1), second)
+    assert "customers.sql reads orders of the last 7 days: the longest `date_sub(snapshot_date, …)`" in str(error.value)
+
+
+def test_a_total_that_drifted_is_seen_against_raw_and_against_all_orders(
+    released: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The released snapshot is not what the orders come to: as a mistake of an earlier day would have left it."""
+    session = spark.session()
+    session.sql(f"UPDATE delta.`{lake.uri(job.TABLE)}` SET orders_total = orders_total + 1 WHERE customer_id = 7")
+    drifted = dataclasses.replace(released, tables={job.TABLE: lake.version(job.TABLE)})
+    monkeypatch.setattr(history, "recorded", lambda _: history.definition(SQL))
+    with pytest.raises(GateFailed, match=r"does not hold what all orders come to") as error:
+        compute(NEXT, drifted)
+    assert re.search(
+        r"orders_total in 1 of 25 rows, such as customer 7 on 1998-01-16: \d+ carried on, and \d+ by all",
+        str(error.value),
+    )
+    assert re.search(
+        r"orders_total in 1 of 25 rows, such as customer 7: \d+ carried on, and \d+ by raw.orders", str(error.value)
+    )
+
+
+def test_a_feature_of_the_wall_clock_is_refused_before_anything_is_computed(
+    released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sql = SQL.replace("FROM totals", ",\n CAST(datediff(current_date(), signed_up_on) AS INT) AS age_days\nFROM totals")
+    change(monkeypatch, tmp_path, sql.replace("AS last_order_day\n,", "AS last_order_day,"))
+    with pytest.raises(GateFailed, match=r"reads the wall clock \(current_date\): a snapshot would say something else"):
+        compute(NEXT, released)
+    assert lake.version(job.TABLE) == released.version(job.TABLE)

@@ -1,0 +1,330 @@
+"""What of the shop's rows has to land: its keys and times of recording, all of them, held against what raw has.
+
+A row is a version: of one key, at one `recorded_at`. It lands when raw does not have the key, when the shop recorded it
+again, at whatever time, or when it has the key as deleted. A key that raw has and the shop does not show any more was
+deleted; that lands too, as a version with `deleted_at`. Rows of the days before the window are compared by value as
+well, so a correction that did not move `recorded_at` is seen there; behind them it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ingestion.database import source_checks
+from plumbline import clock
+from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import RECORDED
+from plumbline.contracts.diff import LANDING
+from plumbline.lake import tables as lake
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import sqlalchemy as sa
+
+DELETED = "deleted_at"
+VERSION_ORDER = ("known_at", "loaded_at", "batch_id")
+"""Of two versions of a key the later one counts, by these columns in this order. dbt's marts say the same."""
+
+FETCHED = 50_000
+"""Rows at a time from the shop's driver."""
+
+MOST_BY_KEY = 500
+"""Rows recorded before the window are asked for by key; of more, the window is opened as far back as they reach."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """What of one table has to land: `rows` (its key and `recorded_at`) that are new or recorded again, and the keys
+    that the shop `deleted`; `standing` keys were there before."""
+
+    table: str
+    rows: pa.Table
+    deleted: pa.Table
+    standing: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns of the table's key."""
+        return contracts.shop(self.table).key
+
+    def keys(self) -> set[Any]:
+        """The keys of `rows`: values, or tuples of values where the key has several columns."""
+        return set(values(self.rows, self.key))
+
+    def before(self, moment: datetime) -> Late:
+        """Those of `rows` that the shop recorded before a moment: by key, or by how far back they reach."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        late = self.rows.filter(pc.less(self.rows[RECORDED], pa.scalar(moment, pa.timestamp("us", tz="UTC"))))
+        if len(late) > MOST_BY_KEY:
+            return Late(pc.min(late[RECORDED]).as_py(), [])
+        return Late(moment, list(late.select(list(self.key)).to_pylist()))
+
+
+@dataclass(frozen=True)
+class Late:
+    """Which rows are read: those recorded from `start` on, and those with one of `keys` whenever that was."""
+
+    start: datetime
+    keys: list[dict[str, Any]]
+
+    def condition(self, inside: sa.ColumnElement[bool], columns: Any) -> sa.ColumnElement[bool]:
+        """`inside`, or one of the keys; `columns` finds a column by the contract's name."""
+        import sqlalchemy as sa
+
+        if not self.keys:
+            return inside
+        names = list(self.keys[0])
+        if len(names) == 1:
+            return sa.or_(inside, columns[names[0]].in_([row[names[0]] for row in self.keys]))
+        rows = [tuple(row[name] for name in names) for row in self.keys]
+        return sa.or_(inside, sa.tuple_(*(columns[name] for name in names)).in_(rows))
+
+
+def values(rows: pa.Table, key: tuple[str, ...]) -> list[Any]:
+    """The keys of rows, as values, or as tuples where the key has several columns."""
+    columns = [rows[name].to_pylist() for name in key]
+    return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def due(
+    shop: sa.Connection, table: str, names: dict[str, str], end: datetime, rejected: list[str], exempt: pa.Table | None
+) -> Due:
+    """Holds the whole table's keys against raw: what was recorded before `end` and has to land, and what was deleted.
+
+    `names` has the shop's names of the contract's columns; `exempt` keys that came from quarantine alone, which the
+    shop need not show.
+    """
+    import pyarrow.compute as pc
+
+    key = list(contracts.shop(table).key)
+    before = standing(table, rejected)
+    shown = _shown(shop, table, names, before.schema)
+    held = before.rename_columns([*key, "was_recorded", "was_deleted"]).append_column("stands", _true(len(before)))
+    here = shown.filter(pc.less(pc.fill_null(shown[RECORDED], source_checks.BEGINNING), end))
+    joined = here.join(held, key, join_type="left outer")
+    lands = pc.or_(
+        pc.invert(pc.fill_null(joined["stands"], False)),
+        pc.or_(
+            pc.is_valid(joined["was_deleted"]),
+            pc.fill_null(pc.not_equal(joined[RECORDED], joined["was_recorded"]), True),
+        ),
+    )
+    rows = joined.filter(lands).select([*key, RECORDED])
+    alive = before.filter(pc.is_null(before[DELETED])).select(key)
+    deleted = alive.join(shown.select(key), key, join_type="left anti")
+    if exempt is not None and len(exempt):
+        deleted = deleted.join(exempt.cast(deleted.schema), key, join_type="left anti")
+    return Due(table, rows, deleted.sort_by([(name, "ascending") for name in key]), len(alive))
+
+
+def standing(table: str, rejected: list[str]) -> pa.Table:
+    """The newest version of each key in raw, in batches that count: key, `recorded_at`, `deleted_at`."""
+    import pyarrow as pa
+
+    contract = contracts.shop(table)
+    names = [*contract.key, RECORDED, DELETED]
+    if lake.version(f"raw.{table}") is None:
+        return _schema(contract, names).empty_table()
+    rows = _accepted(table, rejected, [*names, *VERSION_ORDER])
+    newest = _newest(rows, list(contract.key), [RECORDED, DELETED])
+    stamp = pa.timestamp("us", tz="UTC")
+    for at, name in enumerate((RECORDED, DELETED), len(contract.key)):
+        newest = newest.set_column(at, name, newest[name].cast(stamp))
+    return newest
+
+
+def recent(table: str, rejected: list[str], since: datetime) -> pa.Table:
+    """The newest versions of the keys recorded since then, with the columns that the contract promises."""
+    contract = contracts.shop(table)
+    if lake.version(f"raw.{table}") is None:
+        return _schema(contract, list(contract.columns)).empty_table()
+    there = set(lake.open_table(f"raw.{table}").to_pyarrow_dataset().schema.names)
+    names = [name for name in contract.columns if name in there and name not in contract.key]
+    rows = _accepted(table, rejected, [*contract.key, *names, *VERSION_ORDER], since)
+    return _newest(rows, list(contract.key), names)
+
+
+def deletions(found: Due, start: datetime, batch: str, rejected: list[str]) -> pa.Table:
+    """The rows that say in raw what the shop deleted: each as it was, known from the window's `start` on."""
+    import pyarrow as pa
+
+    key, name = list(found.key), f"raw.{found.table}"
+    columns = [c for c in lake.open_table(name).to_pyarrow_dataset().schema.names if not c.startswith("_dlt_")]
+    rows = _accepted(found.table, rejected, list(dict.fromkeys([*columns, *VERSION_ORDER])))
+    placed = rows.select(key).append_column("place", pa.array(range(len(rows)), pa.int64()))
+    rows = rows.take(placed.join(found.deleted, key, join_type="left semi").sort_by("place")["place"])
+    rows = _newest(rows, key, [name for name in columns if name not in {*key, *LANDING}])
+    stamp = pa.timestamp("us", tz="UTC")
+    added = {"known_at": start, "loaded_at": clock.now(), DELETED: start}
+    for column, value in added.items():
+        rows = rows.append_column(column, pa.repeat(pa.scalar(value, stamp), len(rows)))
+    return rows.append_column("batch_id", pa.repeat(pa.scalar(batch, pa.string()), len(rows)))
+
+
+def unlanded(rows: pa.Table, before: pa.Table, known: pa.Table) -> pa.Table:
+    """Of rows as they were read, those that raw does not have as they are. `before` and `known` are of `standing` and
+    `recent`; a version recorded at the same time is another one when a promised column differs."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    key = before.schema.names[:-2]
+    compared = [name for name in known.column_names if name in rows.column_names and name not in key]
+    place = pa.array(range(len(rows)), pa.int64())
+    asked = rows.select(key).append_column("place", place)
+    asked = asked.cast(pa.schema([*(before.schema.field(name) for name in key), asked.schema.field("place")]))
+    held = before.rename_columns([*key, "was_recorded", "was_deleted"]).append_column("stands", _true(len(before)))
+    found = asked.join(held, key, join_type="left outer").sort_by("place")
+    stands = pc.fill_null(found["stands"], False)
+    same_time = pc.fill_null(pc.equal(rows[RECORDED], found["was_recorded"]), False)
+    landed = pc.and_(pc.and_(stands, pc.is_null(found["was_deleted"])), same_time)
+    if compared:
+        old = known.rename_columns([*key, *(f"was_{name}" for name in known.column_names[len(key) :])])
+        old = asked.join(old.append_column("known", _true(len(old))), key, join_type="left outer").sort_by("place")
+        differs = pa.chunked_array([pa.repeat(False, len(rows))])
+        for name in compared:
+            differs = pc.or_(differs, _differ(rows[name], old[f"was_{name}"]))
+        landed = pc.and_(landed, pc.invert(pc.and_(pc.fill_null(old["known"], False), differs)))
+    return rows.filter(pc.invert(landed))
+
+
+def without(rows: pa.Table, before: pa.Table) -> pa.Table:
+    """Of rows, those whose key raw has in no version that counts."""
+    import pyarrow as pa
+
+    key = before.schema.names[:-2]
+    asked = rows.select(key).append_column("place", pa.array(range(len(rows)), pa.int64()))
+    asked = asked.cast(pa.schema([*(before.schema.field(name) for name in key), asked.schema.field("place")]))
+    return rows.take(asked.join(before.select(key), key, join_type="left anti").sort_by("place")["place"])
+
+
+def counted(table: str, batch: str, rejected: list[str]) -> dict[str, list[Any]]:
+    """Of a landed batch, the keys that raw had before (`changed`) and those that it takes out (`deleted`)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    key = list(contracts.shop(table).key)
+    rows = _accepted(table, rejected, [*key, DELETED, "batch_id"])
+    mine = pc.equal(rows["batch_id"], pa.scalar(batch, rows["batch_id"].type))
+    landed, others = rows.filter(mine), rows.filter(pc.invert(mine)).select(key)
+    gone = landed.filter(pc.is_valid(landed[DELETED]))
+    again = landed.filter(pc.is_null(landed[DELETED])).select(key).join(others, key, join_type="left semi")
+    order = [(name, "ascending") for name in key]
+    return {
+        "changed": values(again.sort_by(order), tuple(key)),
+        "deleted": values(gone.select(key).sort_by(order), tuple(key)),
+    }
+
+
+def _differ(new: Any, old: Any) -> Any:
+    """Where two columns hold other values; missing equals missing, NaN equals NaN."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if new.type != old.type:
+        new = new.cast(old.type, safe=False)
+    same = pc.or_(pc.fill_null(pc.equal(new, old), False), pc.and_(pc.is_null(new), pc.is_null(old)))
+    if pa.types.is_floating(old.type):
+        same = pc.or_(same, pc.fill_null(pc.and_(pc.is_nan(new), pc.is_nan(old)), False))
+    return pc.invert(same)
+
+
+def _accepted(table: str, rejected: list[str], names: list[str], since: datetime | None = None) -> pa.Table:
+    """Columns of raw's rows in batches that count; a column that raw does not have yet is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    dataset = lake.open_table(f"raw.{table}").to_pyarrow_dataset()
+    chosen = ~pc.field("batch_id").isin(pa.array(rejected, pa.string()))
+    if since is not None:
+        chosen = chosen & (pc.field(RECORDED) >= since)
+    there = [name for name in dict.fromkeys(names) if name in dataset.schema.names]
+    rows = dataset.to_table(columns=there, filter=chosen)
+    for name in names:
+        if name not in rows.column_names:
+            rows = rows.append_column(name, pa.nulls(len(rows), pa.timestamp("us", tz="UTC")))
+    return rows
+
+
+def _newest(rows: pa.Table, key: list[str], names: list[str]) -> pa.Table:
+    """The last version of each key: the key's columns, then these."""
+    import pyarrow as pa
+
+    ordered = rows.sort_by([(name, "ascending") for name in VERSION_ORDER])
+    placed = ordered.select(key).append_column("place", pa.array(range(len(rows)), pa.int64()))
+    newest = placed.group_by(key, use_threads=False).aggregate([("place", "max")])["place_max"]
+    return ordered.select([*key, *names]).take(newest)
+
+
+def _shown(shop: sa.Connection, table: str, names: dict[str, str], schema: pa.Schema) -> pa.Table:
+    """The key and `recorded_at` of every row that the shop has, as raw would hold them.
+
+    A row whose key is no key is left out, and a time that is none is null: the gate on records names both.
+    """
+    import pyarrow as pa
+    import sqlalchemy as sa
+
+    key = list(contracts.shop(table).key)
+    query = sa.select(*(sa.column(names[name]) for name in (*key, RECORDED))).select_from(sa.table(table))
+    fields = [schema.field(name) for name in (*key, RECORDED)]
+    parts = [pa.Table.from_pydict({field.name: [] for field in fields}, schema=pa.schema(fields))]
+    result = shop.execution_options(stream_results=True).execute(query)
+    for part in result.partitions(FETCHED):
+        columns: list[tuple[Any, ...]] = list(zip(*_readable(part, fields), strict=True)) or [() for _ in fields]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
+        parts.append(pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
+    return pa.concat_tables(parts)
+
+
+def _readable(rows: Iterable[Any], fields: list[pa.Field]) -> Iterator[tuple[Any, ...]]:
+    import pyarrow as pa
+
+    whole = [pa.types.is_integer(field.type) for field in fields[:-1]]
+    for row in rows:
+        key = [(value, is_whole) for value, is_whole in zip(tuple(row)[:-1], whole, strict=True)]
+        if all(isinstance(value, int) if is_whole else value is not None for value, is_whole in key):
+            yield (*(value if is_whole else str(value) for value, is_whole in key), _instant(row[-1]))
+
+
+def _instant(value: Any) -> datetime | None:
+    """A time as the shop gives it, in UTC; None when it is none."""
+    try:
+        stamp = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)
+
+
+def _schema(contract: contracts.Contract, names: list[str]) -> pa.Schema:
+    """The columns as raw holds them."""
+    import pyarrow as pa
+
+    stamp = pa.timestamp("us", tz="UTC")
+    kinds = {
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "date": pa.date32(),
+        "timestamp": stamp,
+        "string": pa.string(),
+        "boolean": pa.bool_(),
+    }
+    return pa.schema([(n, kinds[contract.columns[n].kind] if n in contract.columns else stamp) for n in names])
+
+
+def empty(table: str) -> pa.Table:
+    """A table of the shop without rows, as raw would hold it."""
+    import pyarrow as pa
+
+    contract = contracts.shop(table)
+    rows = _schema(contract, [*contract.columns, "known_at", "loaded_at", DELETED]).empty_table()
+    return rows.append_column("batch_id", pa.array([], pa.string()))
+
+
+def _true(count: int) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.repeat(True, count)
