@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
 from plumbline.metrics import EXTERNAL, SCHEMA, Metric
+from products import ALL
 
 
 def prefix(table: str) -> str:
@@ -42,8 +43,12 @@ def table_of(contract: Contract) -> str:
 
 
 def contracted() -> list[str]:
-    """The datasets that the folder of contracts has one of, by name."""
-    return sorted(path.name.removesuffix(contracts.SUFFIX) for path in contracts.folder().glob(f"*{contracts.SUFFIX}"))
+    """The watched datasets that the folder of contracts has one of, by name.
+
+    A mart's history is not watched beside it: one model run writes both, so both are late or odd together.
+    """
+    names = {path.name.removesuffix(contracts.SUFFIX) for path in contracts.folder().glob(f"*{contracts.SUFFIX}")}
+    return sorted(names - {history for product in ALL for history in product.histories})
 
 
 def datasets() -> Iterator[Contract]:

@@ -7,7 +7,7 @@ from observability.rule import EXPORTER, PREDICTOR, WATCHDOG, Alert, Group
 from observability.slo_rules import CUSTOMERS
 from observability.way_back import MODEL, RUNBOOK, STAGE, by
 from plumbline.contracts import contract as contracts
-from plumbline.lineage.expected import downstream
+from plumbline.lineage.expected import affected_by
 from products.churn import CHURN, LOG
 
 STUCK = 3_600
@@ -24,7 +24,7 @@ def groups() -> list[Group]:
     """The pipeline's alerts, the exporter's, the predictor's and those of event consumers."""
     features, orders = contracts.load("features.customers"), contracts.load("analytics.orders")
     landed = contracts.shop("orders")
-    served, answers = downstream(CHURN, "features.customers"), promises.predictor()
+    served, answers = affected_by(CHURN, "features.customers"), promises.predictor()
     pipeline = (
         Alert(
             "GateFailed",
@@ -33,7 +33,7 @@ def groups() -> list[Group]:
             orders,
             "{{ $labels.gate }} stopped the line; the release in force stays and is served",
             STAGE,
-            downstream(CHURN, "analytics.orders"),
+            affected_by(CHURN, "analytics.orders"),
         ),
         Alert(
             "ParityBroken",
@@ -51,7 +51,7 @@ def groups() -> list[Group]:
             orders,
             "{{ $labels.stage }} failed or was killed, and nobody has run it again",
             STAGE,
-            downstream(CHURN, "raw.orders"),
+            affected_by(CHURN, "raw.orders"),
             300,
         ),
         Alert(
@@ -61,7 +61,7 @@ def groups() -> list[Group]:
             orders,
             "{{ $labels.stage }} began {{ $value | humanizeDuration }} ago and has not ended",
             STAGE,
-            downstream(CHURN, "raw.orders"),
+            affected_by(CHURN, "raw.orders"),
         ),
         Alert(
             "NotOnline",
@@ -137,7 +137,7 @@ def groups() -> list[Group]:
             answers,
             "predictions are served and not written down",
             RUNBOOK,
-            downstream(CHURN, LOG),
+            affected_by(CHURN, LOG),
         ),
     )
     consumers = (
@@ -149,7 +149,7 @@ def groups() -> list[Group]:
             landed,
             "{{ $labels.consumergroup }} is {{ $value }} messages of {{ $labels.topic }} behind and does not catch up",
             RUNBOOK,
-            downstream(CHURN, "raw.orders"),
+            affected_by(CHURN, "raw.orders"),
             300,
         ),
     )

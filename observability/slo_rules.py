@@ -18,7 +18,7 @@ from observability.promises import Ratio
 from observability.rule import EXPORTER, Alert, Group, Recording, Severity
 from observability.way_back import FIRST_DAY_OR_RUNBOOK, MISSING_DAY, MODEL, RUNBOOK, UNDO, WayBack
 from plumbline.contracts.contract import Contract
-from plumbline.lineage.expected import downstream
+from plumbline.lineage.expected import affected_by
 from products.churn import CHURN
 
 CUSTOMERS = "customers"
@@ -58,7 +58,7 @@ def groups() -> list[Group]:
 
 def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
     table = dataset_metrics.table_of(contract)
-    name, affected = dataset_metrics.prefix(table), downstream(CHURN, table)
+    name, affected = dataset_metrics.prefix(table), affected_by(CHURN, table)
     rules: list[Recording | Alert] = []
     if promises.deadline(contract) is not None:
         rules += _days(contract, table, affected)
@@ -83,7 +83,7 @@ def _due(contract: Contract) -> timedelta | None:
     """When a day must be there: as promised, or, for what promises no time, when the first of its downstream is due."""
     if (own := promises.deadline(contract)) is not None:
         return own
-    below = downstream(CHURN, dataset_metrics.table_of(contract))
+    below = affected_by(CHURN, dataset_metrics.table_of(contract))
     others = (c for c in dataset_metrics.datasets() if dataset_metrics.table_of(c) in below)
     return min((due for c in others if (due := promises.deadline(c)) is not None), default=None)
 
@@ -99,7 +99,7 @@ def _landed_just_now(table: str) -> str:
     found = ""
     for source in dataset_metrics.datasets():
         raw, limit = dataset_metrics.table_of(source), _limit(source)
-        if raw.startswith("raw.") and limit is not None and table in downstream(CHURN, raw):
+        if raw.startswith("raw.") and limit is not None and table in affected_by(CHURN, raw):
             age = f"{raw.replace('.', '_')}_freshness_seconds"
             found += f" unless on() (max_over_time({age}[{GRACE}]) > {limit} and {age} <= {limit})"
     return found
@@ -109,7 +109,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
     limit, table = _limit(contract), dataset_metrics.table_of(contract)
     if limit is None:
         return []
-    name, affected, seconds = dataset_metrics.prefix(table), downstream(CHURN, table), limit - DAY
+    name, affected, seconds = dataset_metrics.prefix(table), affected_by(CHURN, table), limit - DAY
     at = f"{seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
     unknown = f'absent({name}_freshness_seconds) and on() (up{{job="{EXPORTER}"}} == 1)'
     about = {"dataset": table}
@@ -201,7 +201,7 @@ def explained() -> dict[str, tuple[str, ...]]:
     late = sorted(
         dataset_metrics.table_of(contract) for contract in dataset_metrics.datasets() if _limit(contract) is not None
     )
-    below = {table: tuple(sorted(set(downstream(CHURN, table)) & set(late))) for table in late}
+    below = {table: tuple(sorted(set(affected_by(CHURN, table)) & set(late))) for table in late}
     return {table: tables for table, tables in below.items() if tables}
 
 

@@ -68,6 +68,16 @@ def downstream(product: Product, dataset: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def affected_by(product: Product, dataset: str) -> tuple[str, ...]:
+    """What on-call has to think of when a dataset is late or wrong: what is made of it, nearest first.
+
+    A mart stands for its history too: one run writes both. The history itself is not named beside its mart.
+    """
+    own = [dataset, *(name for name in product.histories if name == f"{dataset}_history")]
+    names = dict.fromkeys(name for each in own for name in downstream(product, each))
+    return tuple(name for name in names if name not in product.histories)
+
+
 def upstream(product: Product, dataset: str) -> tuple[Edge, ...]:
     """The expected edges that lead to a dataset, from the shop on, nearest first."""
     found: list[Edge] = []

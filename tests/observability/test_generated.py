@@ -13,7 +13,7 @@ import yaml
 from observability import alertmanager, dataset_metrics, generated, house_rules, slo_rules, stack
 from observability.rule import Recording, alerts
 from plumbline.contracts import contract as contracts
-from plumbline.lineage.expected import downstream
+from plumbline.lineage.expected import affected_by
 from plumbline.settings import ROOT, settings
 from products.churn import CHURN
 
@@ -107,7 +107,7 @@ def test_every_alert_says_what_on_call_needs() -> None:
         assert (ROOT / told["annotations"]["runbook"]).is_file()
         if alert.name.startswith("Dataset"):
             affected = told["labels"]["affected"].split(", ")
-            assert set(affected) == (set(downstream(CHURN, alert.about["dataset"])) or {"nothing downstream"})
+            assert set(affected) == (set(affected_by(CHURN, alert.about["dataset"])) or {"nothing downstream"})
             assert affected[0].startswith("endpoints.") or "endpoints." not in str(affected)
 
 

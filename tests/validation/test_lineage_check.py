@@ -52,9 +52,12 @@ def test_a_whole_lineage_passes_and_is_not_judged_into_the_ledger_twice() -> Non
         ),
         (
             "dbt_run",
-            "raw.orders → retail_features.dbt_run → analytics.orders: no event of retail_features.dbt_run says",
+            "raw.orders → retail_features.dbt_run → analytics.orders_history: no event of retail_features.dbt_run says",
         ),
-        ("features", "analytics.orders → retail_features.features → features.customers: no event of retail_features.f"),
+        (
+            "features",
+            "analytics.orders_history → retail_features.features → features.customers: no event of retail_features.f",
+        ),
     ],
 )
 def test_one_event_less_and_training_is_blocked_by_name(stage: str, told: str) -> None:
@@ -91,11 +94,11 @@ def test_another_version_than_the_release_names_is_a_hole() -> None:
     """The features were made from the orders of the day before: every event is there, and they do not fit."""
     events = list(sending.lines(sending.path()))
     ended = [event for event in events if event["job"]["name"] == "retail_features.features"][-1]
-    (orders,) = [item for item in ended["inputs"] if item["name"] == "analytics.orders"]
+    (orders,) = [item for item in ended["inputs"] if item["name"] == "analytics.orders_history"]
     orders["facets"]["version"]["datasetVersion"] = "0"
     sending.path().write_text("".join(json.dumps(event) + "\n" for event in events))
     with pytest.raises(
-        GateFailed, match="which opened analytics.orders@0, not analytics.orders@1 as the release names"
+        GateFailed, match="which opened analytics.orders_history@0, not analytics.orders_history@1 as the release names"
     ):
         lineage_check.check(CHURN)
 

@@ -60,7 +60,13 @@ def dbt_run(run: StageRun) -> str:
             f"analytics.{table}", f"SELECT * FROM staging.{table}", {f"staging.{table}": f"SELECT * FROM raw.{table}"}
         )
         observed.asserted(f"analytics.{table}", Assertion("not_null", True, "customer_id"))
+        observed.made_by(
+            f"analytics.{table}_history",
+            f"SELECT * FROM staging.{table}",
+            {f"staging.{table}": f"SELECT * FROM raw.{table}"},
+        )
         write(run, f"analytics.{table}", rows)
+        write(run, f"analytics.{table}_history", rows)
     return "built"
 
 
@@ -72,11 +78,11 @@ def ge_check(run: StageRun) -> str:
 
 
 def features(run: StageRun) -> str:
-    for table in (churn.ORDERS, churn.CUSTOMERS):
+    for table in churn.HISTORIES:
         lake.at(table, run.pin(table))
     if run.base:
         lake.at(churn.FEATURES, run.pin(churn.FEATURES))
-    names = {"orders": churn.ORDERS, "customers": churn.CUSTOMERS}
+    names = dict(zip(("orders", "customers"), churn.HISTORIES, strict=True))
     observed.made_by(churn.FEATURES, SQL, names=names)
     write(run, churn.FEATURES, pa.table({"customer_id": [7, 8], "spend": [100, 250]}))
     lake.rows(churn.FEATURES, run.wrote[churn.FEATURES])

@@ -53,8 +53,8 @@ class TestADay:
     def test_inputs_and_outputs_are_what_was_opened_and_written_at_their_versions(self) -> None:
         ended = emitted("features", "COMPLETE")[1]
         assert ports(ended["inputs"]) == [
-            ("analytics.customers", "1"),
-            ("analytics.orders", "1"),
+            ("analytics.customers_history", "1"),
+            ("analytics.orders_history", "1"),
             ("features.customers", "0"),
         ]
         assert ports(ended["outputs"]) == [("features.customers", "1")], "what it read back of its own is no input"
@@ -73,7 +73,7 @@ class TestADay:
     def test_columns_are_traced_through_the_sql(self) -> None:
         (output,) = emitted("features", "COMPLETE")[0]["outputs"]
         inputs = output["facets"]["columnLineage"]["fields"]["spend"]["inputFields"]
-        assert [(given["name"], given["field"]) for given in inputs] == [("analytics.orders", "total_cents")]
+        assert [(given["name"], given["field"]) for given in inputs] == [("analytics.orders_history", "total_cents")]
         marts = {item["name"]: item for item in emitted("dbt_run", "COMPLETE")[0]["outputs"]}
         given = marts["analytics.orders"]["facets"]["columnLineage"]["fields"]["total_cents"]["inputFields"][0]
         assert (given["name"], given["field"]) == ("raw.orders", "total_cents"), "through the staging view"
@@ -128,18 +128,18 @@ class TestADay:
 @pytest.mark.usefixtures("home")
 def test_a_read_that_is_not_declared_fails_the_stage_and_is_told() -> None:
     def looks_elsewhere(run: StageRun) -> str:
-        lake.open_table("raw.orders", 0)
+        lake.open_table("raw.customers", 0)
         return made_up_day.features(run)
 
-    with pytest.raises(UndeclaredRead, match=r"features opened raw.orders@v0, which it does not declare"):
+    with pytest.raises(UndeclaredRead, match=r"features opened raw.customers@v0, which it does not declare"):
         made_up_day.run_day(DAY, features=looks_elsewhere)
     (failed,) = emitted("features", "FAIL")
-    assert "raw.orders@v0" in failed["run"]["facets"]["errorMessage"]["message"]
-    assert ("raw.orders", "0") in ports(failed["inputs"]), "observed is what was opened, declared or not"
+    assert "raw.customers@v0" in failed["run"]["facets"]["errorMessage"]["message"]
+    assert ("raw.customers", "0") in ports(failed["inputs"]), "observed is what was opened, declared or not"
 
     def swallows_it(run: StageRun) -> str:
         try:
-            lake.at("raw.orders", 0)
+            lake.at("raw.customers", 0)
         except UndeclaredRead:
             pass
         return made_up_day.features(run)

@@ -15,10 +15,10 @@ from products.churn import CHURN, RELEASED
 
 def test_the_way_from_the_shop_to_the_features() -> None:
     assert [str(edge) for edge in expected.upstream(CHURN, "features.customers")] == [
-        "analytics.customers → retail_features.features → features.customers",
-        "analytics.orders → retail_features.features → features.customers",
-        "raw.customers → retail_features.dbt_run → analytics.customers",
-        "raw.orders → retail_features.dbt_run → analytics.orders",
+        "analytics.customers_history → retail_features.features → features.customers",
+        "analytics.orders_history → retail_features.features → features.customers",
+        "raw.customers → retail_features.dbt_run → analytics.customers_history",
+        "raw.orders → retail_features.dbt_run → analytics.orders_history",
         "shop.customers → retail_features.ingest → raw.customers",
         "shop.orders → retail_features.ingest → raw.orders",
     ]
@@ -26,10 +26,20 @@ def test_the_way_from_the_shop_to_the_features() -> None:
 
 def test_what_a_late_table_reaches() -> None:
     reached = expected.downstream(CHURN, "raw.orders")
-    assert reached.index("analytics.orders") < reached.index("features.customers") < reached.index("models.churn_xgb")
+    assert (
+        reached.index("analytics.orders_history")
+        < reached.index("features.customers")
+        < reached.index("models.churn_xgb")
+    )
     assert {"online.customer_features", "models.churn_xgb", "endpoints.churn-predictor"} <= set(reached)
     assert "analytics.customers" not in reached
     assert expected.downstream(CHURN, "endpoints.churn-predictor") == ()
+
+
+def test_a_late_mart_concerns_what_is_made_of_its_history() -> None:
+    affected = expected.affected_by(CHURN, "analytics.customers")
+    assert {"features.customers", "endpoints.churn-predictor"} <= set(affected)
+    assert not set(affected) & set(CHURN.histories)
 
 
 def test_what_a_stage_works_with_is_there() -> None:

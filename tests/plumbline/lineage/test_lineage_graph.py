@@ -44,7 +44,8 @@ def test_from_the_champion_to_the_shop_with_versions() -> None:
         "training.churn@churn-r2-abc",
         "features.customers@1",
         "analytics.orders@1",
-        "analytics.customers@1",
+        "analytics.orders_history@1",
+        "analytics.customers_history@1",
         "raw.orders@1",
         "raw.customers@1",
         "shop.orders",
@@ -76,7 +77,7 @@ def test_a_dataset_without_a_version_is_the_one_in_force() -> None:
     undo.undo(CHURN, why="a drill")
     found = of("features.customers")
     assert found.start.version == "0"
-    assert {"raw.orders@0", "analytics.orders@0"} <= ways_up(found, "features.customers@0")
+    assert {"raw.orders@0", "analytics.orders_history@0"} <= ways_up(found, "features.customers@0")
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_the_command_tells_it_as_a_tree_as_json_and_as_a_page() -> None:
     found = json.loads(CliRunner().invoke(cli.app, ["lineage", "champion", "--json"]).stdout)
     assert found["start"] == "models.churn_xgb.champion@1"
     features = next(run for run in found["runs"].values() if run["job"] == "retail_features.features")
-    assert features["columns"]["features.customers"]["spend"] == ["analytics.orders.total_cents"]
+    assert features["columns"]["features.customers"]["spend"] == ["analytics.orders_history.total_cents"]
     path = Path(CliRunner().invoke(cli.app, ["lineage", "raw.orders", "--html"]).stdout.strip())
     text = path.read_text()
     assert "<script" not in text and "http://" not in text and "https://" not in text
