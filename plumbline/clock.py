@@ -2,14 +2,21 @@
 
 In production now is real. In a replay (the shop's last order is from 1998) `PLUMBLINE_NOW` fixes it, and whatever
 depends on it (ttl, freshness, days since the last order) agrees on the same instant.
+
+A process that reads the clock, and every one that it starts, runs in UTC, whatever zone its machine has. Spark and
+Feast hand over instants without a zone and read them back in the process's own.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import UTC, date, datetime, timedelta
 
 from plumbline.settings import settings
+
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 
 def now() -> datetime:

@@ -109,7 +109,9 @@ def test_a_run_is_told_alike_by_both(url: str, posted: EventFile) -> None:
         assert told(theirs[run_id]) == told(ours[run_id])
     failed = theirs[f"{RUN}68"]
     assert (failed.state, failed.error) == ("FAIL", "gate orders: 12 rows without customer_id")
-    assert failed.inputs == [Port("analytics.orders_history", "77")], "which version it opened is only in the posted events"
+    assert failed.inputs == [Port("analytics.orders_history", "77")], (
+        "which version it opened is only in the posted events"
+    )
 
 
 def test_a_state_is_asked_for_and_never_taken_from_the_graph(url: str, asked: list[str]) -> None:
