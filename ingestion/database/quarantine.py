@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.diff import LANDING
+from plumbline.contracts.contract import LANDING
 from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lake import tables as lake
 from plumbline.product import Product

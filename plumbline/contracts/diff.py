@@ -11,18 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import Contract
+from plumbline.contracts.contract import LANDING, Contract
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.state import releases
-
-LANDING = {
-    "known_at": "timestamp",
-    "batch_id": "string",
-    "loaded_at": "timestamp",
-}
-"""What landing adds to the shop's columns; dlt's own begin with _dlt_."""
 
 DELTA = {"long": "bigint", "integer": "int"}
 """Delta's names of types where Spark's SQL has another."""
