@@ -223,7 +223,15 @@ def unmark(batch: Batch) -> None:
 
 def last_day(batch: Batch) -> date:
     """The last day of a batch's window."""
-    return date.fromisoformat(_window(batch.batch_id).partition("..")[2])
+    return window_end(batch.batch_id)
+
+
+def window_end(batch_id: str) -> date:
+    """The last day of the window that a batch's id names. Raises QuarantineError when it names none."""
+    try:
+        return date.fromisoformat(_window(batch_id).partition("..")[2])
+    except ValueError:
+        raise QuarantineError(f"{batch_id}: expected a batch as in 1998-06-30..1998-06-30 or …#2") from None
 
 
 def mark(batch: Batch) -> None:

@@ -1,7 +1,7 @@
 """A table held against its contract: what differs, and whether that breaks who reads it.
 
-Additive is a column that the contract does not name. Breaking is one that is gone or renamed, of another type, or
-that may be null where it never could.
+Additive is a column that the contract does not name, whether it lands or is left out. Breaking is one that is gone or
+renamed, of another type, that may be null where it never could, or that has a name of the platform's own columns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DELTA = {"long": "bigint", "integer": "int"}
 
 @dataclass(frozen=True)
 class Difference:
-    """`change` is missing, dropped, renamed, retyped, nullable or added; `told` is a sentence about it."""
+    """`change` is missing, dropped, renamed, retyped, nullable, reserved, added or omitted; `told` is a sentence."""
 
     dataset: str
     column: str
@@ -34,7 +34,7 @@ class Difference:
     @property
     def breaking(self) -> bool:
         """Whether a reader of the contract would be let down."""
-        return self.change != "added"
+        return self.change not in ("added", "omitted")
 
     def as_dict(self) -> dict[str, Any]:
         """For the ledger and for --json."""

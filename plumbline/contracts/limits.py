@@ -36,7 +36,8 @@ class Limits:
             least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
             if not all(value is None or least <= value <= most for value in (low, high)):
                 raise LimitsError(f"a {physical} holds {least:,} to {most:,}; found {minimum} to {maximum}")
-            low, high = (least if low is None else low), (most if high is None else high)
+            if bits < 64:  # a shop's whole numbers have 64 bits at most
+                low, high = (least if low is None else low), (most if high is None else high)
         return cls(low, high)
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from datetime import date
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ingestion.churn import cdnow as shop
 from ingestion.database import landing
 from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
+from plumbline.settings import ROOT, settings
 from products.churn import CHURN
 from tests.conftest import HomeAs
 
@@ -120,3 +123,57 @@ def test_a_shop_that_is_not_there_is_not_made(home: Path) -> None:
     with pytest.raises(ServiceUnavailable, match="there is no shop database at .*shop.sqlite: name yours"):
         land()
     assert not (home / "shop.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "told"),
+    [("INTEGER", 2.5, "integers"), ("INTEGER", "gift", "integers"), ("DATE", "1997-02-30", "dates, as in 1997-01-31")],
+)
+def test_a_value_of_another_type_in_an_added_column_is_named(
+    lax: sqlite3.Connection, declared: str, value: object, told: str
+) -> None:
+    """SQLite keeps anything in any column: 2.5 in one of whole numbers would land as 2."""
+    lax.execute(f"ALTER TABLE orders ADD COLUMN extra {declared}")
+    lax.execute("UPDATE orders SET extra = ? WHERE order_id = 1", [value])
+    message = refused()
+    assert f"orders.extra: 1 rows are not {told}, as the column is declared: mend them, or name it in" in message
+    assert f"such as order_id 1: {value!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("column", "minimum", "value", "told"),
+    [
+        (
+            "order_date",
+            "1997-01-01",
+            "1996-12-31",
+            "orders.order_date: 1 rows are below 1997-01-01, such as order_id 9",
+        ),
+        (
+            "recorded_at",
+            "1997-01-01T00:00:00Z",
+            "1996-12-31T20:00:00-03:00",
+            "orders.recorded_at: 1 rows are below 1997-01-01 00:00:00+00:00, such as order_id 900001",
+        ),
+    ],
+)
+def test_a_first_day_in_a_shops_contract_holds(
+    lax: sqlite3.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    column: str,
+    minimum: str,
+    value: str,
+    told: str,
+) -> None:
+    """A date or a time as a limit is compared as one, in a shop's contract as in a mart's."""
+    shutil.copytree(ROOT / "contracts", tmp_path / "contracts")
+    path = tmp_path / "contracts" / "shop.orders.odcs.yaml"
+    document = yaml.safe_load(path.read_text())
+    (promised,) = (c for c in document["schema"][0]["properties"] if c["name"] == column)
+    promised["logicalTypeOptions"] = {"minimum": minimum}
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(tmp_path / "contracts"))
+    settings.cache_clear()
+    insert(lax, **{column: value})
+    assert told in refused()
