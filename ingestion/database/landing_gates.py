@@ -144,10 +144,10 @@ def rows_to_keep(
         inside = source_checks.in_window(kind, RECORDED, start - LOOKBACK, end)
         query = query.where(sa.or_(inside, absent, timeless if timeless is not None else sa.false()))
     rows = [tuple(row) for row in connection.execute(query)]
-    key = contracts.shop(table).key[0]
-    if key in columns:
-        landed, position = set(quarantine.landed_keys(product, table).to_pylist()), columns.index(key)
-        rows = [row for row in rows if row[position] not in landed]
+    key = contracts.shop(table).key
+    if set(key) <= set(columns):
+        landed, positions = quarantine.landed_keys(product, table), [columns.index(name) for name in key]
+        rows = [row for row in rows if tuple(str(row[position]) for position in positions) not in landed]
     return columns, rows
 
 

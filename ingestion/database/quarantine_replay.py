@@ -126,17 +126,17 @@ def missing_rows(
 
     found: dict[str, pa.Table] = {}
     for table in product.sources:
-        key, parts = contracts.shop(table).key[0], []
+        key, parts = contracts.shop(table).key, []
         inside = source_checks.in_window(types[table][RECORDED], RECORDED, window.start, window.end)
-        seen = set(map(str, shop.scalars(sa.select(sa.column(key)).select_from(sa.table(table)).where(inside))))
+        shown = shop.execute(sa.select(*map(sa.column, key)).select_from(sa.table(table)).where(inside))
+        seen = {tuple(map(str, row)) for row in shown}
         for batch in reversed(batches):
             rows = quarantine.held(batch).get(table)
             if rows is None or not len(rows):
                 continue
-            if key in rows.column_names:
-                values = rows[key].to_pylist()
-                rows = rows.filter(pa.array([str(value) not in seen for value in values], pa.bool_()))
-                seen |= {str(value) for value in values if value is not None}
+            if (keys := quarantine.keys_of(rows, table)) is not None:
+                rows = rows.filter(pa.array([row_key not in seen for row_key in keys], pa.bool_()))
+                seen |= {row_key for row_key in keys if row_key is not None}
             parts.append(rows)
         if parts:
             found[table] = pa.concat_tables(parts, promote_options="permissive")

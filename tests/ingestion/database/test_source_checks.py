@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -140,6 +142,17 @@ def test_a_value_of_another_type_in_an_added_column_is_named(
     assert f"such as order_id 1: {value!r}" in message
 
 
+def own_contract(folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]) -> None:
+    """Contracts of the test's own, that of the shop's orders changed."""
+    shutil.copytree(ROOT / "contracts", folder / "contracts")
+    path = folder / "contracts" / "shop.orders.odcs.yaml"
+    document = yaml.safe_load(path.read_text())
+    change(document)
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder / "contracts"))
+    settings.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("column", "minimum", "value", "told"),
     [
@@ -167,13 +180,57 @@ def test_a_first_day_in_a_shops_contract_holds(
     told: str,
 ) -> None:
     """A date or a time as a limit is compared as one, in a shop's contract as in a mart's."""
-    shutil.copytree(ROOT / "contracts", tmp_path / "contracts")
-    path = tmp_path / "contracts" / "shop.orders.odcs.yaml"
-    document = yaml.safe_load(path.read_text())
-    (promised,) = (c for c in document["schema"][0]["properties"] if c["name"] == column)
-    promised["logicalTypeOptions"] = {"minimum": minimum}
-    path.write_text(yaml.safe_dump(document))
-    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(tmp_path / "contracts"))
-    settings.cache_clear()
+
+    def limit(document: dict[str, Any]) -> None:
+        (promised,) = (c for c in document["schema"][0]["properties"] if c["name"] == column)
+        promised["logicalTypeOptions"] = {"minimum": minimum}
+
+    own_contract(tmp_path, monkeypatch, limit)
     insert(lax, **{column: value})
     assert told in refused()
+
+
+@pytest.mark.parametrize(
+    ("zone", "order_date", "lands"),
+    [
+        ("UTC", "1997-01-04", False),
+        ("Asia/Kathmandu", "1997-01-04", True),
+        ("Asia/Kathmandu", "1997-01-05", False),
+        ("Pacific/Kiritimati", "1997-01-04", True),
+        ("America/New_York", "1997-01-03", True),
+        ("America/New_York", "1997-01-04", False),
+    ],
+)
+def test_an_order_is_dated_by_the_calendar_of_the_shops_zone(
+    lax: sqlite3.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    zone: str,
+    order_date: str,
+    lands: bool,
+) -> None:
+    """At 20:00 UTC it is tomorrow in Kathmandu, and the day before is not over in New York."""
+    said = [{"property": "timeZone", "value": zone}]
+    own_contract(tmp_path, monkeypatch, lambda document: document.update(customProperties=said))
+    insert(lax, order_date=order_date, recorded_at="1997-01-03 20:00:00")
+    if lands:
+        land()
+    else:
+        assert "orders.order_date: 1 rows are dated behind 1997-01-0" in refused()
+
+
+def test_a_key_of_several_columns_names_its_rows_whole(
+    lax: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_two_columns(document: dict[str, Any]) -> None:
+        number, customer = document["schema"][0]["properties"][:2]
+        number.pop("unique")
+        customer.update(primaryKey=True, primaryKeyPosition=2)
+
+    own_contract(tmp_path, monkeypatch, of_two_columns)
+    insert(lax, order_id=4, customer_id=77)
+    insert(lax, order_id=5, customer_id=77)
+    insert(lax, order_id=5, customer_id=77, units=0)
+    message = refused()
+    assert "orders.units: 1 rows are below 1, such as order_id 5, customer_id 77: 0" in message
+    assert "orders.order_id+customer_id: 1 keys are not there once, such as order_id 5, customer_id 77: 2" in message
