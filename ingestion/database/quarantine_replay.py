@@ -6,12 +6,15 @@ into a throw-away database like the shop's, so that the same checks and the same
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import quarantine, source_checks, source_schema
+from ingestion.database.landed_columns import landed_name
 from ingestion.database.quarantine import Batch, QuarantineError
 from ingestion.database.source import column_type, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK, Window
@@ -154,10 +157,11 @@ def database(product: Product, rows: dict[str, pa.Table]) -> sa.Engine:
     with made.begin() as connection:
         for table in product.sources:
             contract, found = contracts.shop(table), rows.get(table)
+            raw = source_schema.raw_types(table)
             known = {name: c for c in contract.columns.values() for name in contract.accepted(c.name)}
             given = {f.name: f.type for f in found.schema} if found is not None else dict.fromkeys(contract.columns)
             columns: list[sa.Column[Any]] = [
-                sa.Column(name, column_type(known[name]) if name in known else _other(kind))
+                sa.Column(name, column_type(known[name]) if name in known else _other(kind, raw.get(landed_name(name))))
                 for name, kind in given.items()
             ]
             sa.Table(table, tables, *columns)
@@ -197,14 +201,26 @@ def _folder() -> Path:
     return path
 
 
-def _other(kind: pa.DataType) -> TypeEngine[Any]:
-    """The type of a column that no contract names, as the landing of it from a shop would have found it."""
+def _other(kind: pa.DataType, held: str | None) -> TypeEngine[Any]:
+    """The type of a column that no contract names, as the landing of it from a shop would have found it.
+
+    `held` is its type in raw, if raw has it. SQLite holds decimals of 15 digits; longer ones stay text and are refused.
+    """
     import pyarrow as pa
     import sqlalchemy as sa
 
-    if pa.types.is_integer(kind):
-        return sa.BigInteger()
-    return sa.Float() if pa.types.is_floating(kind) else sa.String()
+    if held is not None and (decimal := re.fullmatch(r"decimal\((\d+),(\d+)\)", held)):
+        precision, scale = map(int, decimal.groups())
+        return sa.Numeric(precision, scale) if precision <= 15 else sa.String()
+    kinds: list[tuple[Callable[[pa.DataType], bool], TypeEngine[Any]]] = [
+        (pa.types.is_boolean, sa.Boolean()),
+        (pa.types.is_integer, sa.BigInteger()),
+        (pa.types.is_floating, sa.Float()),
+        (pa.types.is_timestamp, sa.DateTime()),
+        (pa.types.is_date, sa.Date()),
+        (pa.types.is_binary, sa.LargeBinary()),
+    ]
+    return next((made for fits, made in kinds if fits(kind)), sa.String())
 
 
 def _stored(value: Any) -> Any:
@@ -214,4 +230,4 @@ def _stored(value: Any) -> Any:
         return naive.isoformat(sep=" ")
     if isinstance(value, date):
         return value.isoformat()
-    return value if isinstance(value, int | float | str) or value is None else str(value)
+    return value if isinstance(value, int | float | str | bytes) or value is None else str(value)

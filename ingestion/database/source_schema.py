@@ -125,7 +125,7 @@ def _promised(table: str, seen: Seen, before: dict[str, list[Any]]) -> Iterator[
 
 def _added(table: str, seen: Seen) -> Iterator[Difference]:
     """The columns that a table's contract does not name: whether and how they land beside what raw has."""
-    contract, raw = contracts.shop(table), _raw_types(table)
+    contract, raw = contracts.shop(table), raw_types(table)
     known = _known(contract)
     landed = {landed_name(name) for name in seen[table] if name in known}
     way_on = f"rename it in a view, or name it in leftOut of {contract.file}"
@@ -160,7 +160,7 @@ def _known(contract: contracts.Contract) -> set[str]:
     return {*contract.columns, *(name for r in contract.standing() for name in (r.old, r.new))}
 
 
-def _raw_types(table: str) -> dict[str, str]:
+def raw_types(table: str) -> dict[str, str]:
     """The columns of a raw table with their types, as Delta calls them; none before the first landing."""
     name = f"raw.{table}"
     if lake.version(name) is None:
