@@ -50,7 +50,7 @@ def late_days_allowed(contract: Contract) -> float:
     """How many of DAYS days may be late."""
     promised = level(contract, "timeOfAvailability")
     if promised is None or promised.objective is None:
-        raise ContractError(f"{contract.file}: timeOfAvailability needs the custom property objective, a percentage")
+        raise ContractError(f"{contract.file}: timeOfAvailability needs a percentage in customProperties, objectives")
     return round(DAYS * Ratio(promised.objective).budget, 6)
 
 
@@ -82,5 +82,5 @@ def fast() -> tuple[Ratio, float]:
     """The share of predictions that are answered in so many milliseconds."""
     promised = level(predictor(), "latency")
     if promised is None or promised.objective is None or promised.unit != "ms":
-        raise ContractError(f"{predictor().file}: slaProperties: expected latency in ms with the property objective")
+        raise ContractError(f"{predictor().file}: expected latency in ms, with a percentage in objectives")
     return Ratio(promised.objective), float(promised.value)

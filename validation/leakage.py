@@ -127,9 +127,10 @@ def _judge(place: Place, content: bytes, audit: gates.Audit) -> dict[str, Any]:
         lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(reported[name].failed))
         raise GateFailed(
             f"{', '.join(failed)} failed on {about['dataset_id']}, nothing is trained on it:\n  {lines}\n"
-            f"  Evidence: {reported[failed[0]].report}. Mend the split, the service or the on-demand function, then "
-            f"`{place.command}` again. A stored feature is in the release: mend customers.sql, let the next daily run "
-            "publish, and take that release's dataset."
+            f"  Evidence: {reported[failed[0]].report}; limits and reasons: validation/{LIMITS.name}. If the feature "
+            "is honest, change the limit there and say why. Mend the split, the service or the on-demand function, "
+            f"then `{place.command}` again. A stored feature is in the release: mend customers.sql, let the next daily "
+            "run publish, and take that release's dataset."
         )
     looked = sum(len(findings) for findings in found.values())
     return {"message": f"{about['dataset_id']}: {looked} checks of {len(found)} leakage gates hold", **verdict}

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.database import source_checks
 from plumbline import clock
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import RECORDED
-from plumbline.contracts.diff import LANDING
+from plumbline.contracts.contract import LANDING, RECORDED
 from plumbline.lake import tables as lake
 
 if TYPE_CHECKING:
@@ -269,7 +268,11 @@ def _shown(shop: sa.Connection, table: str, names: dict[str, str], schema: pa.Sc
     import sqlalchemy as sa
 
     key = list(contracts.shop(table).key)
-    query = sa.select(*(sa.column(names[name]) for name in (*key, RECORDED))).select_from(sa.table(table))
+    stamp: sa.ColumnElement[Any] = sa.column(names[RECORDED])
+    timeless = source_checks.unreadable(stamp, "timestamp", shop.dialect.name)
+    if timeless is not None:
+        stamp = sa.case((timeless, sa.null()), else_=stamp)
+    query = sa.select(*(sa.column(names[name]) for name in key), stamp).select_from(sa.table(table))
     fields = [schema.field(name) for name in (*key, RECORDED)]
     parts = [pa.Table.from_pydict({field.name: [] for field in fields}, schema=pa.schema(fields))]
     result = shop.execution_options(stream_results=True).execute(query)

@@ -17,17 +17,26 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingestion.database import changes, dual_write, landing_gates, quarantine, source_checks
+from ingestion.database import (
+    changes,
+    dual_write,
+    landing_gates,
+    quarantine,
+    rows_read,
+    set_aside,
+    source_checks,
+    source_schema,
+)
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.source import ShopError, address, as_stored, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK
 from plumbline import clock, observed, s3
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED
-from plumbline.errors import ServiceUnavailable
+from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
 from plumbline.product import Product
@@ -46,6 +55,7 @@ def land(run: StageRun) -> str:
     ShopError, ServiceUnavailable.
     """
     _settle_dlt()
+    _refuse_strangers(run)
     tables, rejected = run.product.sources, run.candidate.rejected
     database = engine()
     source_checks.refuse_absent(database.url)
@@ -60,7 +70,7 @@ def land(run: StageRun) -> str:
                 return {t: changes.due(connection, t, shown.names[t], end, rejected, exempt.get(t)) for t in tables}
 
             let_in, found = landing_gates.hold_to_contract(run, connection, shown, start, end, due)
-            start = opened or first_record(connection, run.product)
+            start = opened or first_record(connection, run.product, shown)
     finally:
         database.dispose()
     if start >= end:
@@ -69,7 +79,10 @@ def land(run: StageRun) -> str:
     batch = _batch_id(run.product, f"{start.date()}..{run.as_of}", rejected)
     dropped = [change for table in tables for change in dual_write.drop_old(run.product.name, table)[1]]
     say(f"landing what the shop recorded: {window}")
-    landings = [Landing(run.product.name, found[table], start, end, batch, rejected) for table in tables]
+    landings = [
+        Landing(run, found[table], source_schema.landing_columns(table, shown.seen), start, end, batch)
+        for table in tables
+    ]
     with _shop_at_hand():
         _pipeline_run([landing.resource() for landing in landings])
     if let_in is not None:
@@ -89,6 +102,12 @@ def land(run: StageRun) -> str:
     run.facts["schema_changes"] = [*run.facts.get("schema_changes", []), *dropped, *renamed]
     in_quarantine = landing_gates.count(run, found, _still_due(run, tables, found), batch, start)
     return _summary(run, window, batch, in_quarantine, dropped)
+
+
+def _refuse_strangers(run: StageRun) -> None:
+    """Raises GateFailed for rows in raw that no run wrote: nothing is built on them."""
+    if told := set_aside.strangers(run.product):
+        raise GateFailed("\n  ".join(["raw is not what was landed, nothing was read:", *told]), sets_aside=False)
 
 
 def _still_due(run: StageRun, tables: Iterable[str], found: Mapping[str, changes.Due]) -> dict[str, set[Any]]:
@@ -123,7 +142,7 @@ def _land_deletions(landing: Landing) -> None:
         return
     import dlt
 
-    rows = changes.deletions(landing.due, landing.start, landing.batch, landing.rejected)
+    rows = changes.deletions(landing.due, landing.start, landing.batch, landing.run.candidate.rejected)
     _pipeline_run([dlt.resource([rows], name=landing.due.table)])
 
 
@@ -155,12 +174,10 @@ def landed_until(run: StageRun) -> datetime | None:
     return clock.end_of(run.base.as_of) if run.base else None
 
 
-def first_record(shop: Connection, product: Product) -> datetime:
+def first_record(shop: Connection, product: Product, shown: landing_gates.Shown) -> datetime:
     """00:00 UTC of the day of the shop's first record. Raises ShopError when it has none."""
-    import sqlalchemy as sa
-
-    found = [shop.scalar(sa.select(sa.func.min(sa.column(RECORDED))).select_from(sa.table(t))) for t in product.sources]
-    stamps = [_utc(datetime.fromisoformat(str(value))) for value in found if value is not None]
+    firsts = [source_checks.first_recorded(shop, t, shown.types[t][shown.names[t][RECORDED]]) for t in product.sources]
+    stamps = [first for first in firsts if first is not None]
     if not stamps:
         raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
     return min(stamps).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -171,7 +188,7 @@ def _first_record(shop: Connection, product: Product, found: landing_gates.Shown
     if any(RECORDED not in found.names.get(table, {}) for table in product.sources):
         return BEGINNING
     try:
-        return first_record(shop, product)
+        return first_record(shop, product, found)
     except (ValueError, ShopError):
         return BEGINNING
 
@@ -224,30 +241,33 @@ def _destination() -> Any:
 
 @contextmanager
 def _shop_at_hand() -> Iterator[None]:
-    """Turns what dlt makes of a shop that went away into ServiceUnavailable; any other error passes."""
+    """Turns what dlt makes of a shop that went away into ServiceUnavailable, of a gate into what the gate said; any
+    other error passes."""
     from sqlalchemy.exc import OperationalError
 
     try:
         yield
     except Exception as error:
         below: BaseException | None = error
-        while below is not None and not isinstance(below, OperationalError):
+        while below is not None and not isinstance(below, OperationalError | GateFailed):
             below = below.__cause__ or below.__context__
         if below is None:
             raise
+        if isinstance(below, GateFailed):
+            raise below from None
         raise ServiceUnavailable(f"the shop database {address()} went away while it was read: {below.orig}") from None
 
 
 @dataclass(frozen=True)
 class Landing:
-    """One table's part of a landing: what is due of it, its window, and the batch that it lands as."""
+    """One table's part of a landing: what is due of it, its columns, its window, and the batch that it lands as."""
 
-    product: str
+    run: StageRun
     due: changes.Due
+    columns: list[str]
     start: datetime
     end: datetime
     batch: str
-    rejected: list[str]
 
     def resource(self, let_in: Engine | None = None) -> Any:
         """The rows as dlt reads them, from the shop or from another database of the same tables."""
@@ -258,10 +278,10 @@ class Landing:
 
         def window(query: Any, shown: Any) -> Any:
             stamp = shown.c[RECORDED]
-            ends = as_stored(stamp.type, self.end)
             if let_in is not None:
+                ends = as_stored(stamp.type, self.end)
                 return query.where(stamp < ends).order_by(*(shown.c[name] for name in key))
-            inside = (stamp >= as_stored(stamp.type, late.start)) & (stamp < ends)
+            inside = source_checks.in_window(stamp.type, RECORDED, late.start, self.end)
             return query.where(late.condition(inside, shown.c)).order_by(*(shown.c[name] for name in key))
 
         resource = sql_table(
@@ -270,6 +290,8 @@ class Landing:
             backend="pyarrow",
             reflection_level="full",
             query_adapter_callback=window,
+            type_adapter_callback=source_checks.base_type,
+            included_columns=self.columns if let_in is None else None,
         )
         resource.apply_hints(
             columns={name: {"name": name, "data_type": "timestamp", "timezone": True} for name in _stamps(table)}
@@ -281,10 +303,10 @@ class Landing:
 
         Of rows that are let in from quarantine (`whole`), every key that raw has is left out.
         """
-        table, product = self.due.table, self.product
+        table, product, rejected = self.due.table, self.run.product.name, self.run.candidate.rejected
         twice, retired = dual_write.doubled(product, table), dual_write.retired(product, table)
-        before = changes.standing(table, self.rejected)
-        known = changes.recent(table, self.rejected, self.start - LOOKBACK)
+        before = changes.standing(table, rejected)
+        known = changes.recent(table, rejected, self.start - LOOKBACK)
         known = known.drop_columns([n for r in twice for n in (r.old, r.new) if n in known.column_names])
         instant = _instant()
 
@@ -298,9 +320,11 @@ class Landing:
                     plain = rows[name].cast(pa.timestamp("us")) if kind.tz is None else rows[name]
                     rows = rows.set_column(rows.column_names.index(name), name, plain.cast(instant))
             rows = changes.without(rows, before) if whole else changes.unlanded(rows, before, known)
+            rows_read.refuse_broken(rows, table, self.run.as_of)
+            counted = rows_read.counted_from(rows, table)
             opened = pa.scalar(self.start, instant)
             added = {
-                "known_at": pc.if_else(pc.less(rows[RECORDED], opened), opened, rows[RECORDED]),
+                "known_at": pc.if_else(pc.less(counted, opened), opened, counted),
                 "batch_id": pa.repeat(self.batch, len(rows)),
                 "loaded_at": pa.repeat(pa.scalar(clock.now(), instant), len(rows)),
                 changes.DELETED: pa.nulls(len(rows), instant),
@@ -335,7 +359,3 @@ def _landed_rows(table: str, batch: str) -> int:
     import pyarrow.compute as pc
 
     return int(lake.open_table(table).to_pyarrow_dataset().count_rows(filter=pc.field("batch_id") == batch))
-
-
-def _utc(stamp: datetime) -> datetime:
-    return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)

@@ -17,7 +17,6 @@ from ingestion.database import changes, quarantine, source_checks, source_schema
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.changes import Due
 from ingestion.database.source_checks import LOOKBACK, Window
-from ingestion.database.sqlalchemy_internals import same_kind
 from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED
@@ -81,7 +80,8 @@ def hold_to_contract(
     if broken:
         told = "the shop's schema is not what its contract says:"
         mend = (
-            "Mend the shop, or announce the change in its contract (docs/contracts-and-quarantine.md), and run "
+            "Mend the shop, offer the old columns in a view, or announce a rename in its contract "
+            "(docs/contracts-and-quarantine.md), and run "
             f"`plumb ingest --as-of {run.as_of}`."
         )
         raise GateFailed(_kept_out(run, connection, shown, start, end, "schema", broken, told, mend))
@@ -166,27 +166,30 @@ def rows_to_keep(
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
     """All columns of the rows that a landing would take, as the driver gives them.
 
-    Where the shop shows no time to choose by, all rows that have not landed; where it shows no key, landed ones too.
+    Without the columns that a contract leaves out. Where the shop shows no time to choose by, all rows that have not
+    landed; where it shows no key, landed ones too.
     """
     import sqlalchemy as sa
 
-    columns = list(shown.types[table])
-    chosen: list[sa.ColumnElement[Any]] = [
-        sa.literal_column(connection.dialect.identifier_preparer.quote(name)).label(name) for name in columns
-    ]
+    columns = [name for name in shown.types[table] if name not in contracts.shop(table).left_out]
+    # What Python cannot read, as text: a stamp of SQLite that is none, infinity in Postgres.
+    as_text = source_checks.unreadable_columns(connection, table, shown.types[table])
+    chosen: list[sa.ColumnElement[Any]] = []
+    for name in columns:
+        value: sa.ColumnElement[Any] = sa.literal_column(connection.dialect.identifier_preparer.quote(name))
+        chosen.append((sa.cast(value, sa.Text()) if name in as_text else value).label(name))
     query = sa.select(*chosen).select_from(sa.table(table))
     kind = shown.types[table].get(RECORDED)
-    if kind is not None and same_kind(kind, sa.DateTime()):
-        stamp: sa.ColumnElement[Any] = sa.column(RECORDED)
-        unreadable: sa.ColumnElement[bool] = stamp.is_(None)
-        if connection.dialect.name == "sqlite":
-            unreadable = sa.or_(unreadable, sa.func.datetime(stamp).is_(None))
-        query = query.where(sa.or_(source_checks.in_window(kind, RECORDED, start - LOOKBACK, end), unreadable))
+    if kind is not None and source_checks.kind_of(kind) == "timestamp":
+        absent = sa.column(RECORDED).is_(None)
+        timeless = source_checks.unreadable(sa.column(RECORDED), "timestamp", connection.dialect.name)
+        inside = source_checks.in_window(kind, RECORDED, start - LOOKBACK, end)
+        query = query.where(sa.or_(inside, absent, timeless if timeless is not None else sa.false()))
     rows = [tuple(row) for row in connection.execute(query)]
-    key = contracts.shop(table).key[0]
-    if key in columns:
-        landed, position = set(quarantine.landed_keys(product, table).to_pylist()), columns.index(key)
-        rows = [row for row in rows if row[position] not in landed]
+    key = contracts.shop(table).key
+    if set(key) <= set(columns):
+        landed, positions = quarantine.landed_keys(product, table), [columns.index(name) for name in key]
+        rows = [row for row in rows if tuple(str(row[position]) for position in positions) not in landed]
     return columns, rows
 
 
@@ -223,7 +226,7 @@ def _kept_out(
             *broken,
             f"The batch is in quarantine, whole: {counted}, all that was sent. See `plumb quarantine show {batch_id}`; "
             f"the rows are in {quarantine.where(run.product, batch_id)}.",
-            "The release in force stays. " + mend if kind == "schema" else mend,
+            f"The release in force stays. {mend}" if kind == "schema" and run.base else mend,
         ]
     )
 
@@ -236,23 +239,21 @@ def _judge(run: StageRun, gate: str, checked: int, broken: list[str], findings: 
 
 def _announce(run: StageRun, differences: list[Difference]) -> list[dict[str, Any]]:
     """Notes each additive difference once, in `schema_changes/<product>/`, and tells it every time."""
-    found = []
+    noted = []
     for difference in differences:
         say(difference.told)
         told = {**difference.as_dict(), "run_id": run.candidate.run_id, "first_seen": clock.now().isoformat()}
         name = f"{difference.dataset}.{difference.column}.json"
         with suppress(objects.Exists):
             objects.create_json(f"schema_changes/{run.candidate.product}/{name}", told)
-        found.append(
-            {"table": difference.dataset, "change": "added", "column": difference.column, "told": difference.told}
-        )
-    return found
+        noted.append({"table": difference.dataset, **{key: told[key] for key in ("change", "column", "told")}})
+    return noted
 
 
 def _rules(product: Product) -> int:
     """How many rules the shop's contracts have for rows: a kind for each column, ranges, one key a table."""
     columns = [column for table in product.sources for column in contracts.shop(table).columns.values()]
-    limits = [[c.minimum is not None, c.maximum is not None, c.not_after_run] for c in columns]
+    limits = [[c.limits.low is not None, c.limits.high is not None, c.not_after_run] for c in columns]
     return len(columns) + sum(map(sum, limits)) + len(product.sources)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.diff import LANDING
+from plumbline.contracts.contract import LANDING
 from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lake import tables as lake
 from plumbline.product import Product
@@ -177,43 +177,55 @@ def reason(batch: Batch) -> dict[str, Any]:
 def held(batch: Batch) -> dict[str, pa.Table]:
     """Its rows, by table, that are in no batch that counts: by key; a row that has no key that raw could have is."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    found = {}
+    rows_by_table = {}
     for name in batch.rows:
-        rows, key = batch.table(name), contracts.shop(name).key[0]
-        if key in rows.column_names and str(rows[key].type).startswith("int"):
-            rows = rows.filter(pc.invert(pc.is_in(rows[key], value_set=landed_keys(batch.product, name))))
-        elif key in rows.column_names:
-            texts = set(map(str, landed_keys(batch.product, name).to_pylist()))
-            rows = rows.filter(pa.array([str(value) not in texts for value in rows[key].to_pylist()], pa.bool_()))
-        found[name] = rows
-    return found
+        rows, landed = batch.table(name), landed_keys(batch.product, name)
+        if (keys := keys_of(rows, name)) is not None:
+            rows = rows.filter(pa.array([key not in landed for key in keys], pa.bool_()))
+        rows_by_table[name] = rows
+    return rows_by_table
 
 
 def held_count(product: Product, table: str, since: datetime, shown: set[Any]) -> int:
     """How many different rows of a table are held in quarantine, of windows that end after `since`, and are no longer
-    among what the shop shows (`shown`: their keys)."""
-    key, rows = contracts.shop(table).key[0], set()
+    among what the shop shows (`shown`: their keys, or tuples of several columns)."""
+    key, rows = contracts.shop(table).key, set()
+
+    def of(row: Mapping[str, Any]) -> Any:
+        return row.get(key[0]) if len(key) == 1 else tuple(row.get(name) for name in key)
+
     for batch_id in _having(product, REASON):
         batch = _quarantined(product, batch_id, False)
         if batch.end is None or batch.end <= since:
             continue
-        rows |= {repr(sorted(row.items())) for row in held(batch)[table].to_pylist() if row.get(key) not in shown}
+        rows |= {repr(sorted(row.items())) for row in held(batch)[table].to_pylist() if of(row) not in shown}
     return len(rows)
 
 
-def landed_keys(product: Product, table: str) -> pa.Array:
-    """The keys in raw, in batches that count."""
+def landed_keys(product: Product, table: str) -> set[tuple[str, ...]]:
+    """The keys in raw, in batches that count: as text, for a quarantined key may be of any type."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if lake.version(f"raw.{table}") is None:
-        return pa.array([], pa.int64())
-    key = contracts.shop(table).key[0]
-    found = lake.open_table(f"raw.{table}").to_pyarrow_table(columns=[key, "batch_id"])
+        return set()
+    rows = lake.open_table(f"raw.{table}").to_pyarrow_table(columns=[*contracts.shop(table).key, "batch_id"])
     rejected = pa.array(candidates.rejected(product.name), pa.string())
-    return found.filter(pc.invert(pc.is_in(found["batch_id"], value_set=rejected)))[key].combine_chunks()
+    keys = keys_of(rows.filter(pc.invert(pc.is_in(rows["batch_id"], value_set=rejected))), table) or []
+    return {key for key in keys if key is not None}
+
+
+def keys_of(rows: pa.Table, table: str) -> list[tuple[str, ...] | None] | None:
+    """The key of each row as text, one element a key column, None of a row that lacks a part of it.
+
+    None in place of all where the rows lack one of these columns.
+    """
+    key = contracts.shop(table).key
+    if not set(key) <= set(rows.column_names):
+        return None
+    values = zip(*(rows[name].to_pylist() for name in key), strict=True)
+    return [None if None in parts else tuple(map(str, parts)) for parts in values]
 
 
 def let_in_keys(product: Product) -> dict[str, pa.Table]:
@@ -236,7 +248,15 @@ def unmark(batch: Batch) -> None:
 
 def last_day(batch: Batch) -> date:
     """The last day of a batch's window."""
-    return date.fromisoformat(_window(batch.batch_id).partition("..")[2])
+    return window_end(batch.batch_id)
+
+
+def window_end(batch_id: str) -> date:
+    """The last day of the window that a batch's id names. Raises QuarantineError when it names none."""
+    try:
+        return date.fromisoformat(_window(batch_id).partition("..")[2])
+    except ValueError:
+        raise QuarantineError(f"{batch_id}: expected a batch as in 1998-06-30..1998-06-30 or …#2") from None
 
 
 def mark(batch: Batch) -> None:

@@ -6,12 +6,15 @@ into a throw-away database like the shop's, so that the same checks and the same
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import quarantine, source_checks, source_schema
+from ingestion.database.landed_columns import landed_name
 from ingestion.database.quarantine import Batch, QuarantineError
 from ingestion.database.source import column_type, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK, Window
@@ -126,17 +129,17 @@ def missing_rows(
 
     found: dict[str, pa.Table] = {}
     for table in product.sources:
-        key, parts = contracts.shop(table).key[0], []
+        key, parts = contracts.shop(table).key, []
         inside = source_checks.in_window(types[table][RECORDED], RECORDED, window.start, window.end)
-        seen = set(map(str, shop.scalars(sa.select(sa.column(key)).select_from(sa.table(table)).where(inside))))
+        shown = shop.execute(sa.select(*map(sa.column, key)).select_from(sa.table(table)).where(inside))
+        seen = {tuple(map(str, row)) for row in shown}
         for batch in reversed(batches):
             rows = quarantine.held(batch).get(table)
             if rows is None or not len(rows):
                 continue
-            if key in rows.column_names:
-                values = rows[key].to_pylist()
-                rows = rows.filter(pa.array([str(value) not in seen for value in values], pa.bool_()))
-                seen |= {str(value) for value in values if value is not None}
+            if (keys := quarantine.keys_of(rows, table)) is not None:
+                rows = rows.filter(pa.array([row_key not in seen for row_key in keys], pa.bool_()))
+                seen |= {row_key for row_key in keys if row_key is not None}
             parts.append(rows)
         if parts:
             found[table] = pa.concat_tables(parts, promote_options="permissive")
@@ -154,10 +157,11 @@ def database(product: Product, rows: dict[str, pa.Table]) -> sa.Engine:
     with made.begin() as connection:
         for table in product.sources:
             contract, found = contracts.shop(table), rows.get(table)
+            raw = source_schema.raw_types(table)
             known = {name: c for c in contract.columns.values() for name in contract.accepted(c.name)}
             given = {f.name: f.type for f in found.schema} if found is not None else dict.fromkeys(contract.columns)
             columns: list[sa.Column[Any]] = [
-                sa.Column(name, column_type(known[name]) if name in known else _other(kind))
+                sa.Column(name, column_type(known[name]) if name in known else _other(kind, raw.get(landed_name(name))))
                 for name, kind in given.items()
             ]
             sa.Table(table, tables, *columns)
@@ -177,7 +181,7 @@ def broken(product: Product, held: sa.Engine, window: Window) -> list[str]:
         found = [d.told for d in source_schema.differences(product, seen, {}) if d.breaking]
         if found:
             return found
-        everything = Window(datetime(1, 1, 2, tzinfo=UTC), BEHIND, window.as_of)
+        everything = Window(datetime(1, 1, 4, tzinfo=UTC), BEHIND, window.as_of)
         for table in product.sources:
             types = {name: kind for name, (kind, _) in seen[table].items()}
             names = source_schema.names(table, seen)
@@ -197,14 +201,26 @@ def _folder() -> Path:
     return path
 
 
-def _other(kind: pa.DataType) -> TypeEngine[Any]:
-    """The type of a column that no contract names, as the landing of it from a shop would have found it."""
+def _other(kind: pa.DataType, held: str | None) -> TypeEngine[Any]:
+    """The type of a column that no contract names, as the landing of it from a shop would have found it.
+
+    `held` is its type in raw, if raw has it. SQLite holds decimals of 15 digits; longer ones stay text and are refused.
+    """
     import pyarrow as pa
     import sqlalchemy as sa
 
-    if pa.types.is_integer(kind):
-        return sa.BigInteger()
-    return sa.Float() if pa.types.is_floating(kind) else sa.String()
+    if held is not None and (decimal := re.fullmatch(r"decimal\((\d+),(\d+)\)", held)):
+        precision, scale = map(int, decimal.groups())
+        return sa.Numeric(precision, scale) if precision <= 15 else sa.String()
+    kinds: list[tuple[Callable[[pa.DataType], bool], TypeEngine[Any]]] = [
+        (pa.types.is_boolean, sa.Boolean()),
+        (pa.types.is_integer, sa.BigInteger()),
+        (pa.types.is_floating, sa.Float()),
+        (pa.types.is_timestamp, sa.DateTime()),
+        (pa.types.is_date, sa.Date()),
+        (pa.types.is_binary, sa.LargeBinary()),
+    ]
+    return next((made for fits, made in kinds if fits(kind)), sa.String())
 
 
 def _stored(value: Any) -> Any:
@@ -214,4 +230,4 @@ def _stored(value: Any) -> Any:
         return naive.isoformat(sep=" ")
     if isinstance(value, date):
         return value.isoformat()
-    return value if isinstance(value, int | float | str) or value is None else str(value)
+    return value if isinstance(value, int | float | str | bytes) or value is None else str(value)

@@ -4,7 +4,7 @@ type (SQLite keeps anything in any column) and in its range, each key once, noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.database.source import as_stored
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED, Column
+from plumbline.contracts.limits import said
 from plumbline.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
@@ -25,17 +26,24 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LOOKBACK = timedelta(days=7)
 """How far behind a landing's window rows are looked for that the shop recorded, but showed too late."""
 
+MARGIN = timedelta(days=2)
 SHOWN = 3
 TYPES = {
     "integer": "integers",
     "number": "numbers",
     "date": "dates, as in 1997-01-31",
     "timestamp": "times, as in 1997-01-31 12:00:00",
-    "string": "text",
+    "string": "text, without NUL",
     "boolean": "true or false",
 }
 STORED = {"integer": ("integer",), "number": ("integer", "real"), "string": ("text",), "boolean": ("integer",)}
 """What SQLite says of a value of each kind."""
+
+READABLE = {
+    "date": ("DATE '0001-01-01'", "DATE '9999-12-31'"),
+    "timestamp": ("TIMESTAMP '0001-01-02'", "TIMESTAMP '9999-12-30'"),
+}
+"""Between which values Python reads a Postgres's dates and times, in any zone; infinity lies outside."""
 
 
 @dataclass(frozen=True)
@@ -77,84 +85,195 @@ def breaches(
 ) -> list[Breach]:
     """The rules that rows of the window break, and those whose `recorded_at` is no time at all.
 
-    `names` says what the shop calls the contract's columns, `types` what it declares them as.
+    `names` says what the shop calls the contract's columns, `types` what it declares all its columns as. A column that
+    the contract does not name keeps its declared type.
     """
     import sqlalchemy as sa
 
     contract = contracts.shop(table)
-    key = contract.key[0]
-    source = sa.table(table, *(sa.column(name) for name in names.values()))
-    id_ = source.c[names[key]]
+    source = sa.table(table, *(sa.column(name) for name in types))
+    keys = [source.c[names[key]] for key in contract.key]
     late = window.late.get(table)
     opens = min(window.start, late.start) if late else window.start
     inside = in_window(types[names[RECORDED]], names[RECORDED], opens, window.end)
     if late:
         inside = late.condition(inside, {name: source.c[names[name]] for name in contract.key})
-    found = []
+    dialect = connection.dialect.name
+    broken = []
 
-    def count(column: Column, bad: sa.ColumnElement[bool], told: str) -> None:
-        value = source.c[names[column.name]]
-        where = bad if column.name == RECORDED else sa.and_(inside, bad)
+    def count(name: str, bad: sa.ColumnElement[bool], told: str) -> None:
+        value = source.c[name]
+        where = bad if name == names[RECORDED] else sa.and_(inside, bad)
         rows = connection.scalar(sa.select(sa.func.count()).select_from(source).where(where))
         if rows:
-            some = connection.execute(sa.select(id_, value).where(where).order_by(id_).limit(SHOWN))
-            listed = ", ".join(f"{key} {row[0]}: {'null' if row[1] is None else _said(row[1])}" for row in some)
-            what = f"{table}.{names[column.name]}: {rows:,} rows are {told}, such as {listed}"
-            found.append(Breach(table, column.name, rows, what))
+            # Python does not read every value of a Postgres, and it is such values that are shown.
+            shown = sa.cast(value, sa.Text()) if kind_of(types[name]) in READABLE and dialect != "sqlite" else value
+            some = connection.execute(sa.select(*keys, shown).where(where).order_by(*keys).limit(SHOWN))
+            listed = ", ".join(
+                f"{named(contract.key, row[:-1])}: {'null' if row[-1] is None else _said(row[-1])}" for row in some
+            )
+            what = f"{table}.{name}: {rows:,} rows are {told}, such as {listed}"
+            broken.append(Breach(table, name, rows, what))
 
     for column in contract.columns.values():
-        value = source.c[names[column.name]]
-        for bad, told in _rules(column, value, connection.dialect.name == "sqlite", window):
-            count(column, bad, told)
-    twice = sa.select(id_, sa.func.count()).where(inside, id_.is_not(None)).group_by(id_)
-    repeated = connection.execute(twice.having(sa.func.count() > 1).order_by(id_)).all()
+        name = names[column.name]
+        for bad, told in _rules(column, source.c[name], types[name], dialect, contract.last_date(window.as_of)):
+            count(name, bad, told)
+    for name, kind in added(table, names, types).items():
+        if (wrong := unreadable(source.c[name], kind, dialect)) is not None:
+            what = f"not {TYPES[kind]}, as the column is declared: mend them, or name it in leftOut of {contract.file}"
+            count(name, sa.and_(source.c[name].is_not(None), wrong), what)
+    given = sa.and_(*(key.is_not(None) for key in keys))
+    twice = sa.select(*keys, sa.func.count()).where(inside, given).group_by(*keys)
+    repeated = connection.execute(twice.having(sa.func.count() > 1).order_by(*keys)).all()
     if repeated:
-        told = ", ".join(f"{key} {row[0]}: {row[1]} times" for row in repeated[:SHOWN])
-        what = f"{table}.{names[key]}: {len(repeated):,} keys are not there once, such as {told}"
-        found.append(Breach(table, key, sum(row[1] for row in repeated), what))
-    return found
+        told = ", ".join(f"{named(contract.key, row[:-1])}: {row[-1]} times" for row in repeated[:SHOWN])
+        what = f"{table}.{'+'.join(names[key] for key in contract.key)}: {len(repeated):,} keys are not there once, "
+        rows = sum(row[-1] for row in repeated)
+        broken.append(Breach(table, contract.key[0], rows, f"{what}such as {told}"))
+    return broken
+
+
+def added(table: str, names: Mapping[str, str], types: Mapping[str, TypeEngine[Any]]) -> dict[str, str]:
+    """The shop's columns that the contract does not name and that land, each with its kind, where that is known."""
+    contract = contracts.shop(table)
+    announced = {name for rename in contract.standing() for name in (rename.old, rename.new)}
+    others = [name for name in types if name not in {*names.values(), *announced, *contract.left_out}]
+    return {name: kind for name in others if (kind := kind_of(types[name]))}
+
+
+def kind_of(declared: TypeEngine[Any]) -> str | None:
+    """What a contract would call a declared type, None where it has no word for it. A domain is what it is based on."""
+    from sqlalchemy import types as sql
+
+    kinds = {
+        "integer": sql.Integer,
+        "number": sql.Numeric,
+        "timestamp": sql.DateTime,
+        "date": sql.Date,
+        "boolean": sql.Boolean,
+        "string": sql.String,
+    }
+    based = base_type(declared)
+    if isinstance(based, sql.Enum):
+        return None
+    return next((kind for kind, of in kinds.items() if isinstance(based, of)), None)
+
+
+def base_type(declared: TypeEngine[Any]) -> TypeEngine[Any]:
+    """A declared type, or what a domain of it is based on."""
+    from sqlalchemy.dialects.postgresql import DOMAIN
+
+    while isinstance(declared, DOMAIN):
+        declared = declared.data_type
+    return declared
+
+
+def named(key: Sequence[str], values: Sequence[Any]) -> str:
+    """A row by its key, as messages have it: `order_id 17`, or `region DE, order_id 17`."""
+    return ", ".join(f"{name} {value}" for name, value in zip(key, values, strict=True))
 
 
 def in_window(stored: TypeEngine[Any], recorded: str, start: datetime, end: datetime) -> sa.ColumnElement[bool]:
-    """The condition that a row was recorded in [start, end), by a column of that name and type."""
+    """The condition that a row was recorded in [start, end), by a column of that name and type, in whole seconds.
+
+    It compares instants: what SQLite keeps as text counts by the instant that it names, in whatever form.
+    """
     import sqlalchemy as sa
 
-    stamp = sa.column(recorded, stored)
-    return sa.and_(stamp >= as_stored(stored, start), stamp < as_stored(stored, end))
+    from ingestion.database.sqlite_stamps import Instant
+
+    stamp = sa.column(recorded, base_type(stored))
+    # The plain comparison lets an index help; text that names an instant begins with a date no further off than this.
+    near = sa.and_(stamp >= as_stored(stamp.type, start - MARGIN), stamp < as_stored(stamp.type, end + MARGIN))
+    instant = Instant(stamp)
+    return sa.and_(near, instant >= as_stored(stamp.type, start), instant < as_stored(stamp.type, end))
+
+
+def first_recorded(connection: sa.Connection, table: str, stored: TypeEngine[Any]) -> datetime | None:
+    """When the shop recorded its first row of a table, UTC; None when it has none whose time can be read."""
+    import sqlalchemy as sa
+
+    from ingestion.database.sqlite_stamps import Instant
+
+    sqlite = connection.dialect.name == "sqlite"
+    stamp = sa.column(RECORDED, base_type(stored))
+    bad = unreadable(stamp, "timestamp", connection.dialect.name)
+    query = sa.select(sa.func.min(sa.type_coerce(Instant(stamp), sa.Text()) if sqlite else stamp))
+    first = connection.scalar(query.select_from(sa.table(table)).where(sa.not_(bad) if bad is not None else sa.true()))
+    if first is None:
+        return None
+    moment = datetime.fromisoformat(str(first))
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _rules(
-    column: Column, value: sa.ColumnElement[Any], sqlite: bool, window: Window
+    column: Column, value: sa.ColumnElement[Any], stored: TypeEngine[Any], dialect: str, last: date
 ) -> list[tuple[sa.ColumnElement[bool], str]]:
     """The conditions on rows that break what the contract says of one column, each with what to call them."""
     import sqlalchemy as sa
 
-    mistyped = _mistyped(value, column.kind) if sqlite else None
-    bad = [mistyped] if mistyped is not None else []
-    absent = sa.and_(value.is_not(None), *bad) if bad else sa.false()
-    rules = [(sa.or_(value.is_(None), *bad) if column.required else absent, f"not {TYPES[column.kind]}")]
+    from ingestion.database.sqlite_stamps import Instant
+
+    bad = unreadable(value, column.kind, dialect)
+    broken = bad if bad is not None else sa.false()
+    absent = value.is_(None) if column.required else sa.false()
+    rules = [(sa.or_(absent, sa.and_(value.is_not(None), broken)), f"not {TYPES[column.kind]}")]
     # not_() of SQLAlchemy leaves `IS NOT` as it is
-    sound = sa.case((mistyped, 0), else_=1) == 1 if mistyped is not None else sa.true()
-    if column.minimum is not None:
-        rules.append((sa.and_(sound, value < column.minimum), f"below {column.minimum:,}"))
-    if column.maximum is not None:
-        rules.append((sa.and_(sound, value > column.maximum), f"above {column.maximum:,}"))
+    sound = sa.case((broken, 0), else_=1) == 1
+    compared = Instant(sa.type_coerce(value, base_type(stored))) if column.kind == "timestamp" else value
+
+    def bound(limit: Any) -> Any:
+        if column.kind == "timestamp":
+            return as_stored(base_type(stored), limit)
+        return limit.isoformat() if column.kind == "date" and dialect == "sqlite" else limit
+
+    if (low := column.limits.low) is not None:
+        rules.append((sa.and_(sound, compared < bound(low)), f"below {said(low)}"))
+    if (high := column.limits.high) is not None:
+        rules.append((sa.and_(sound, compared > bound(high)), f"above {said(high)}"))
     if column.not_after_run:
-        last: Any = window.as_of.isoformat() if sqlite else window.as_of
-        rules.append((sa.and_(sound, value > last), f"dated behind {window.as_of}, the day that the run covers"))
+        rules.append((sa.and_(sound, value > bound(last)), f"dated behind {last}, the day that the run covers"))
     return rules
 
 
-def _mistyped(value: sa.ColumnElement[Any], kind: str) -> sa.ColumnElement[bool]:
-    """SQLite's word on what a value is; its date functions give null, or another day, for one that does not exist."""
+def unreadable_columns(connection: sa.Connection, table: str, types: Mapping[str, TypeEngine[Any]]) -> set[str]:
+    """The dates and times of a table of which some row's value is none that Python reads."""
     import sqlalchemy as sa
 
-    day = sa.func.date(value, "+0 days").is_not(value)
+    columns = set()
+    for name in [name for name, declared in types.items() if kind_of(declared) in READABLE]:
+        value: sa.ColumnElement[Any] = sa.column(name)
+        bad = unreadable(value, str(kind_of(types[name])), connection.dialect.name)
+        rows = (
+            sa.select(value).select_from(sa.table(table)).where(value.is_not(None), sa.false() if bad is None else bad)
+        )
+        if connection.scalar(sa.select(sa.exists(rows))):
+            columns.add(name)
+    return columns
+
+
+def unreadable(value: sa.ColumnElement[Any], kind: str, dialect: str) -> sa.ColumnElement[bool] | None:
+    """The condition that a value is not what its kind says, or that Python cannot read it; None where none can be.
+
+    SQLite keeps anything in any column. Postgres has dates that Python has not, and infinity.
+    """
+    import sqlalchemy as sa
+
+    from ingestion.database import sqlite_stamps
+
+    if dialect != "sqlite":
+        if kind not in READABLE:
+            return None
+        low, high = READABLE[kind]
+        return sa.or_(value < sa.literal_column(low), value > sa.literal_column(high))
     if kind == "date":
-        return day
+        # its date functions give null, or another day, for one that does not exist
+        return sa.or_(sa.func.date(value, "+0 days").is_not(value), value < "0001-01-01")
     if kind == "timestamp":
-        return sa.and_(sa.func.datetime(value, "+0 days").is_not(sa.func.substr(value, 1, 19)), day)
-    return sa.func.typeof(value).not_in(STORED[kind])
+        return sqlite_stamps.no_instant(value)
+    stored = sa.func.typeof(value).not_in(STORED[kind])
+    return sa.or_(stored, sa.func.instr(value, sa.func.char(0)) > 0) if kind == "string" else stored
 
 
 def _said(value: object) -> str:

@@ -2,17 +2,22 @@
 
 A database declares more types than a contract names, so kinds are compared: any integer will do for an integer. What
 may be null is compared with what the last landing saw: views and many databases declare nothing, and that is no break.
+A column that the contract does not name lands beside what raw holds of it, in the same type, or the batch does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import source_checks
+from ingestion.database.landed_columns import landed_name, landed_type, reserved
 from ingestion.database.source import ShopError, column_type, connected, engine
+from ingestion.database.source_checks import base_type
 from ingestion.database.sqlalchemy_internals import same_kind
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.diff import Difference
+from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.state import ledger
 
@@ -43,92 +48,124 @@ def seen(connection: sa.Connection, product: Product) -> Seen:
     }
 
 
-def stated(found: Seen) -> Seen:
+def stated(seen: Seen) -> Seen:
     """The same for the ledger: types by their names."""
-    return {table: {c: [str(kind), null] for c, (kind, null) in columns.items()} for table, columns in found.items()}
+    return {table: {c: [str(kind), null] for c, (kind, null) in columns.items()} for table, columns in seen.items()}
 
 
-def names(table: str, found: Seen) -> dict[str, str]:
+def names(table: str, seen: Seen) -> dict[str, str]:
     """By the contract's columns: the name under which the shop has each of them, those that it has."""
-    contract, there = contracts.shop(table), found.get(table, {})
+    contract, there = contracts.shop(table), seen.get(table, {})
     served = {column: [n for n in contract.accepted(column) if n in there] for column in contract.columns}
     return {column: served_by[0] for column, served_by in served.items() if served_by}
 
 
-def differences(product: Product, found: Seen, before: Seen) -> list[Difference]:
+def landing_columns(table: str, seen: Seen) -> list[str]:
+    """The shop's columns of a table that land, by the shop's names: all but those that a contract or a type leaves out.
+
+    Their types are read with `base_type`, for a domain lands as what it is based on.
+    """
+    contract, promised = contracts.shop(table), {*names(table, seen).values()}
+    return [
+        name
+        for name, (kind, _) in seen[table].items()
+        if name in promised or (name not in contract.left_out and landed_type(kind))
+    ]
+
+
+def differences(product: Product, seen: Seen, before: Seen) -> list[Difference]:
     """What the shop's schema has other than its contracts; `before` is what the last landing saw, {} if none did."""
-    told = []
+    different = []
     for table in product.sources:
-        if table not in found:
-            told.append(
+        if table not in seen:
+            different.append(
                 Difference(
                     contracts.shop(table).dataset,
                     "",
                     "missing",
-                    f"the shop database lacks ['{table}']; it has {sorted(found)}",
+                    f"the shop database lacks ['{table}']; it has {sorted(seen)}",
                 )
             )
         else:
-            told += _of_table(table, found, before.get(table, {}))
-    return told
+            different += _promised(table, seen, before.get(table, {}))
+            different += _added(table, seen)
+    return different
 
 
-def _of_table(table: str, found: Seen, before: dict[str, list[Any]]) -> list[Difference]:
-    contract, there, served = contracts.shop(table), found[table], names(table, found)
-    dataset = contract.dataset
-    known = {*contract.columns, *(name for r in contract.standing() for name in (r.old, r.new))}
-    added = {name: kind for name, (kind, _) in there.items() if name not in known}
-    told = []
+def _promised(table: str, seen: Seen, before: dict[str, list[Any]]) -> Iterator[Difference]:
+    """What a table has other than its contract promises."""
+    contract, there, served = contracts.shop(table), seen[table], names(table, seen)
+    known = _known(contract)
+    new = {name: kind for name, (kind, _) in there.items() if name not in known}
     for column in contract.columns.values():
         wanted = column_type(column)
         if column.name not in served:
-            alike = [n for n, kind in added.items() if same_kind(kind, wanted)]
+            alike = [n for n, kind in new.items() if same_kind(base_type(kind), wanted)]
             expected = "" if (now := contract.accepted(column.name)) == (column.name,) else f", since then {now[0]}"
             guess = f"; {alike[0]} is new and of its kind: a rename that nobody announced?" if len(alike) == 1 else ""
             guess = _unheeded(contract, column.name) or guess
-            told.append(
-                Difference(
-                    dataset,
-                    column.name,
-                    "renamed" if guess else "dropped",
-                    f"the shop's table {table} lacks ['{column.name}']{expected}; it has {list(there)}{guess}",
-                )
-            )
+            told = f"the shop's table {table} lacks ['{column.name}']{expected}; it has {list(there)}{guess}"
+            yield Difference(contract.dataset, column.name, "renamed" if guess else "dropped", told)
             continue
         name = served[column.name]
         kind, nullable = there[name]
-        if not same_kind(kind, wanted):
-            told.append(
-                Difference(
-                    dataset,
-                    column.name,
-                    "retyped",
-                    f"the shop's {table}.{name} is declared {kind!r}: expected {wanted!r} or another type of that kind",
-                    str(kind),
-                )
+        if not same_kind(base_type(kind), wanted):
+            told = (
+                f"the shop's {table}.{name} is declared {kind!r}: expected {wanted!r} or another type of that kind; "
+                f"a view that casts it does as well as a table"
             )
+            yield Difference(contract.dataset, column.name, "retyped", told, str(kind))
         elif column.required and nullable and before.get(name, ["", None])[1] is False:
-            told.append(
-                Difference(
-                    dataset,
-                    column.name,
-                    "nullable",
-                    f"the shop's {table}.{name} may be null now, which it could not before: {contract.file} says that "
-                    "it is always given",
-                    str(kind),
-                )
+            told = (
+                f"the shop's {table}.{name} may be null now, which it could not before: {contract.file} says that "
+                "it is always given"
             )
-    for name, kind in added.items():
-        told.append(
-            Difference(
-                dataset,
-                name,
-                "added",
-                f"new in the shop: {table}.{name} ({kind}); it lands, and {contract.file} does not name it yet",
-                str(kind),
+            yield Difference(contract.dataset, column.name, "nullable", told, str(kind))
+
+
+def _added(table: str, seen: Seen) -> Iterator[Difference]:
+    """The columns that a table's contract does not name: whether and how they land beside what raw has."""
+    contract, raw = contracts.shop(table), raw_types(table)
+    known = _known(contract)
+    landed = {landed_name(name) for name in seen[table] if name in known}
+    way_on = f"rename it in a view, or name it in leftOut of {contract.file}"
+    for name, (kind, _) in seen[table].items():
+        if name in known or name in contract.left_out:
+            continue
+        place, type_, column = f"{table}.{name}", landed_type(kind), landed_name(name)
+        if reserved(name):
+            told = f"the shop's {place} would land as {column}, a name of the platform's own columns: {way_on}"
+            yield Difference(contract.dataset, name, "reserved", told, str(kind))
+        elif column in landed:
+            told = f"the shop's {place} would land as {column}, which another of its columns does already: {way_on}"
+            yield Difference(contract.dataset, name, "reserved", told, str(kind))
+        elif type_ is None:
+            told = f"left out: {place} ({kind}), for raw has no such type; a view that casts it to text would let it in"
+            yield Difference(contract.dataset, name, "omitted", told, str(kind))
+        elif column in raw and raw[column] != type_:
+            told = (
+                f"the shop's {place} is {kind} now, which lands as {type_}; raw.{table}.{column} holds {raw[column]}, "
+                f"and values would be cut or lost: deliver it under a new name, cast it back in a view, or name it in "
+                f"leftOut of {contract.file}"
             )
-        )
-    return told
+            yield Difference(contract.dataset, name, "retyped", told, str(kind))
+        else:
+            told = f"new in the shop: {place} ({kind}); it lands, and {contract.file} does not name it yet"
+            yield Difference(contract.dataset, name, "added", told, str(kind))
+        landed.add(column)
+
+
+def _known(contract: contracts.Contract) -> set[str]:
+    """The columns that a contract names, under each name that it announces for them."""
+    return {*contract.columns, *(name for r in contract.standing() for name in (r.old, r.new))}
+
+
+def raw_types(table: str) -> dict[str, str]:
+    """The columns of a raw table with their types, as Delta calls them; none before the first landing."""
+    name = f"raw.{table}"
+    if lake.version(name) is None:
+        return {}
+    return {f.name: str(getattr(f.type, "type", f.type)) for f in lake.open_table(name).schema().fields}
 
 
 def _unheeded(contract: contracts.Contract, column: str) -> str:

@@ -100,6 +100,26 @@ def quarantine_show(batch: BatchId, json: Json = False) -> None:
     show(quarantine_replay.shown(CHURN, batch), json)
 
 
+@quarantine_app.command("put")
+def quarantine_put(
+    why: Annotated[str, typer.Option("--why", help="The reason, as `plumb quarantine list` will name it.")],
+    batch: Annotated[str | None, typer.Argument(metavar="[BATCH]")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="A table of the shop, in place of BATCH.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="The key of a row in it: its batch is set aside.")] = None,
+    json: Json = False,
+) -> None:
+    """Set a landed batch aside that no gate stopped and a later stage breaks on, by its id or by one of its rows.
+
+    It must be in no release yet. Mend the shop; the next ingest of that day lands its rows again.
+
+    Example: plumb quarantine put --table orders --key 370 --why "3,000,000,000 units"
+    """
+
+    from ingestion.database import set_aside
+
+    show(set_aside.put(CHURN, why, batch, table, key), json)
+
+
 @quarantine_app.command("replay")
 def quarantine_replay(batch: BatchId, json: Json = False) -> None:
     """Hold a batch against the contract and the shop as they are now; if it keeps it, the next ingest takes it in.

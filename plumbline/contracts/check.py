@@ -13,8 +13,7 @@ from typing import Any
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts import docs as contract_docs
-from plumbline.contracts.contract import SUFFIX, Column, ContractError
-from plumbline.contracts.diff import LANDING
+from plumbline.contracts.contract import LANDING, SUFFIX, Column, ContractError
 from plumbline.lineage import column_lineage
 from plumbline.product import Product
 from plumbline.settings import ROOT

@@ -1,7 +1,7 @@
 """A table held against its contract: what differs, and whether that breaks who reads it.
 
-Additive is a column that the contract does not name. Breaking is one that is gone or renamed, of another type, or
-that may be null where it never could.
+Additive is a column that the contract does not name, whether it lands or is left out. Breaking is one that is gone or
+renamed, of another type, that may be null where it never could, or that has a name of the platform's own columns.
 """
 
 from __future__ import annotations
@@ -11,19 +11,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import Contract
+from plumbline.contracts.contract import LANDING, Contract
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.state import releases
-
-LANDING = {
-    "known_at": "timestamp",
-    "batch_id": "string",
-    "loaded_at": "timestamp",
-    "deleted_at": "timestamp",
-}
-"""What landing adds to the shop's columns; dlt's own begin with _dlt_."""
 
 DELTA = {"long": "bigint", "integer": "int"}
 """Delta's names of types where Spark's SQL has another."""
@@ -31,7 +23,7 @@ DELTA = {"long": "bigint", "integer": "int"}
 
 @dataclass(frozen=True)
 class Difference:
-    """`change` is missing, dropped, renamed, retyped, nullable or added; `told` is a sentence about it."""
+    """`change` is missing, dropped, renamed, retyped, nullable, reserved, added or omitted; `told` is a sentence."""
 
     dataset: str
     column: str
@@ -42,7 +34,7 @@ class Difference:
     @property
     def breaking(self) -> bool:
         """Whether a reader of the contract would be let down."""
-        return self.change != "added"
+        return self.change not in ("added", "omitted")
 
     def as_dict(self) -> dict[str, Any]:
         """For the ledger and for --json."""

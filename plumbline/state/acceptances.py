@@ -13,7 +13,7 @@ from datetime import date
 from plumbline import clock
 from plumbline.errors import Conflict, PlumblineError
 from plumbline.product import Product
-from plumbline.state import objects
+from plumbline.state import objects, releases
 from plumbline.verdict import Acceptance
 
 
@@ -22,12 +22,27 @@ class AcceptanceError(PlumblineError):
 
 
 def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = None) -> Acceptance:
-    """Records it. Raises AcceptanceError for a structural gate or no reason, Conflict when it was done before."""
+    """Records it.
+
+    Raises AcceptanceError for a structural gate, no reason, or a day that no run will look at any more or yet, Conflict
+    when it was done before.
+    """
     if gate not in product.acceptable:
         raise AcceptanceError(
             f"{gate} cannot be accepted: only distribution gates can ({', '.join(product.acceptable)}). What any other "
             "gate finds is wrong whatever the season: mend the data at its source, or the code, and start over with "
             f"`plumb ingest --as-of {as_of}`"
+        )
+    if clock.end_of(as_of) > clock.now():
+        raise AcceptanceError(
+            f"{gate} of {as_of}: that day is not over, the clock says {clock.now():%Y-%m-%d %H:%M} UTC: accept what a "
+            "gate found of a day that has run"
+        )
+    release = releases.in_force(product.name)
+    if release is not None and release.as_of >= as_of:
+        raise AcceptanceError(
+            f"{gate} of {as_of}: release {release.release_id} covers {release.as_of} already, so no run of that day "
+            "would read this: nothing was recorded"
         )
     if not why.strip():
         raise AcceptanceError(f"{gate} of {as_of}: say why it is real (--why): the release will name the reason")

@@ -74,7 +74,7 @@ def test_a_promise_that_no_rule_could_keep_is_refused() -> None:
 
     with pytest.raises(ContractError, match="expected HH:MM with unit UTC, found 00:05 CET"):
         promises.deadline(changed(unit="CET"))
-    with pytest.raises(ContractError, match="needs the custom property objective"):
+    with pytest.raises(ContractError, match="needs a percentage in customProperties, objectives"):
         promises.late_days_allowed(changed(objective=None))
     complete = promises.level(contract, "completeness")
     assert complete is not None

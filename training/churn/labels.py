@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 HORIZON_DAYS = 90
 """Length of the label window. 90 days is about two and a half times CDNOW's mean gap between orders."""
 
-_DAY_BITS = 20
-"""Days since 1970-01-01 fit into 20 bits until the year 4840, so (customer, day) packs into one sortable int64."""
-
 
 def last_observable(as_of: date) -> date:
     """The last day t whose whole label window lies in data that reaches `as_of`: t + 90 <= as_of."""
@@ -34,21 +31,22 @@ def churned(
     """Whether each observed customer placed no order in (observed_day, observed_day + horizon].
 
     `order_customer` and `order_day` are the orders, one element each, in any order; `customer` and `observed_day` the
-    observations, n of each. Customers are int64 from 0 on, days are int64 since 1970-01-01. Gives n booleans.
+    observations, n of each. Customers are any int64, or any text; days are int64 since 1970-01-01. Gives n booleans.
     """
     import numpy as np
 
-    orders = np.sort(_packed(order_customer, order_day))
-    next_order = np.searchsorted(orders, _packed(customer, observed_day), side="right")
-    window_end = _packed(customer, np.asarray(observed_day, dtype=np.int64) + horizon)
+    order_day, observed_day = (np.asarray(days, dtype=np.int64) for days in (order_day, observed_day))
+    if not len(order_day) or not len(observed_day):
+        return np.ones(len(observed_day), dtype=bool)
+    # A customer's rank among all customers packs with a day into one sortable int64, however large or long the id is.
+    customers = np.concatenate([np.asarray(order_customer), np.asarray(customer)])
+    ranks = np.unique(customers, return_inverse=True)[1]
+    first_day = min(order_day.min(), observed_day.min())
+    span = max(order_day.max(), observed_day.max() + horizon) - first_day + 1
+    ordered = np.sort(ranks[: len(order_day)] * span + order_day - first_day)
+    observed = ranks[len(order_day) :] * span + observed_day - first_day
+    next_order = np.searchsorted(ordered, observed, side="right")
     # The guard behind the last order lies past any window, so that a search that runs off the end finds no order.
-    guarded = np.append(orders, np.iinfo(np.int64).max)
-    found: NDArray[Any] = guarded[next_order] > window_end
-    return found
-
-
-def _packed(customer: NDArray[Any], day: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
-    packed: NDArray[Any] = (np.asarray(customer, dtype=np.int64) << _DAY_BITS) | np.asarray(day, dtype=np.int64)
-    return packed
+    guarded = np.append(ordered, np.iinfo(np.int64).max)
+    no_order: NDArray[Any] = guarded[next_order] > observed + horizon
+    return no_order

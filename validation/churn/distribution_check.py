@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+from plumbline.contracts import contract as contracts
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.lake.distributions import describe, psi
@@ -130,7 +131,9 @@ def read_orders(run: StageRun, version: int) -> pd.DataFrame:
     if opened is None or run.base is None or ORDERS not in run.base.tables:
         return frame
     released = _orders_at(run.base.tables[ORDERS])
-    return pd.concat([released, frame[frame["known_on"] >= opened]], ignore_index=True)
+    # An order of the shop's tomorrow is released before the day that it counts from.
+    known = [released[released["known_on"] < opened], frame[frame["known_on"] >= opened]]
+    return pd.concat(known, ignore_index=True)
 
 
 def read_snapshots(run: StageRun, version: int) -> dict[date, pd.DataFrame]:
@@ -172,7 +175,7 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
     """Each day of the run against the days before it, in a run of many days also against those after."""
     import numpy as np
 
-    mine = limits.orders_volume
+    mine, closed_days = limits.orders_volume, contracts.shop("orders").closed_days
     if not len(orders):
         return
     first = orders["known_on"].min()
@@ -188,6 +191,8 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
             limit = mine.lowest_share if kind == "lowest" else mine.highest_share
             if wanted < mine.fewest_expected.value:
                 continue
+            if kind == "lowest" and day in closed_days:
+                continue
             share = came / wanted
             if share >= limit.value if kind == "lowest" else share <= limit.value:
                 yield "orders_volume", None
@@ -196,7 +201,7 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
             told = (
                 f"{day} brought {came:,} orders, {share:.0%} of the {wanted:.0f} that the days "
                 f"{'around' if number < len(counts) - 1 else 'before'} it lead to expect; "
-                f"{'at least' if kind == 'lowest' else 'at most'} {limit.value:.0%}{_real(limit, percent=True)}"
+                f"{'at least' if kind == 'lowest' else 'at most'} {limit.value:.0%}"
             )
             yield "orders_volume", _finding("orders_volume", ORDERS, "known_at", share, limit, came, keys, told)
 
@@ -214,7 +219,7 @@ def _repeated(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Th
         return
     told = (
         f"{len(again):,} of {len(new):,} new orders up to {as_of} repeat another one in customer, day, units and "
-        f"amount, {share:.0%}; at most {mine.share.value:.0%}{_real(mine.share, percent=True)}"
+        f"amount, {share:.0%}; at most {mine.share.value:.0%}"
     )
     keys = [int(key) for key in again["order_id"].dropna().head(SAMPLES)]
     yield "orders_repeated", _finding("orders_repeated", ORDERS, "order_id", share, mine.share, len(again), keys, told)
@@ -252,7 +257,7 @@ def _orders(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
                 continue
             told = (
                 f"{span}: {name} {value:.2f} to the 28 days before, {_then_now(was_values, now_values)}; "
-                f"at most {limit.value}{_real(limit)}"
+                f"at most {limit.value}"
             )
             keys = _farthest(new, column, was_values)
             yield "orders_shift", _finding("orders_shift", ORDERS, column, value, limit, len(new), keys, told)
@@ -286,7 +291,6 @@ def _features(
             if value > shift.value:
                 told = f"snapshot {as_of}: PSI {value:.3f} to {day}, {_then_now(was, now)}; at most {shift.value}"
                 keys = _moved(before, newest, column)
-                told += _real(shift)
                 shifted = _finding("features_shift", FEATURES, column, value, shift, len(now), keys, told)
             if abs(share - then) > increase.value:
                 told = f"snapshot {as_of}: {share:.2%} missing, {then:.2%} on {day}; at most {increase.value:.0%} apart"
@@ -325,15 +329,11 @@ def _refusal(broken: list[Finding], as_of: date, evidence: str) -> str:
     return (
         f"{len(broken)} limits of {', '.join(gates)} are broken, nothing is published:\n  "
         + "\n  ".join(finding.told for finding in broken)
-        + f"\n  Evidence: {evidence}; limits and reasons: validation/{thresholds.FILE.name}.\n  What was landed is set "
-        f"aside. If it is an error, mend it at its source; if it is real, accept it: {accept}. Either way start over "
+        + f"\n  Evidence: {evidence}; limits and reasons: validation/churn/{thresholds.FILE.name}.\n  What was landed "
+        f"is set aside. If it is an error, mend it at its source; if it is real, accept it: {accept}. Name a day on "
+        f"which the shop is closed in closedDays of contracts/shop.orders.odcs.yaml. Either way start over "
         f"with `plumb ingest --as-of {as_of}`."
     )
-
-
-def _real(limit: Threshold, percent: bool = False) -> str:
-    worst = f"{limit.worst_real:.0%}" if percent else f"{limit.worst_real:g}"
-    return f" (real days: {worst}, {limit.seen})"
 
 
 def _then_now(was: NDArray[Any], now: NDArray[Any]) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 WINDOWS = (7, 30, 90)
 COLUMNS = ("customer_id", "order_date", "known_at", "total_cents", "units")
-_DAY_BITS = 20  # (customer, day since 1970) in one sortable int64
 
 
 def features(orders: pd.DataFrame, day: date) -> pd.DataFrame:
@@ -33,36 +32,41 @@ def features(orders: pd.DataFrame, day: date) -> pd.DataFrame:
     counts = orders["known_until"].isna() | (orders["known_until"] >= end)
     known = orders[(orders["known_at"] < end) & counts]
     by = known.groupby("customer_id")
-    found: pd.DataFrame = by.agg(
+    snapshot: pd.DataFrame = by.agg(
         orders_total=("order_day", "size"), first_order_day=("order_day", "min"), last_order_day=("order_day", "max")
     )
-    found["spend_cents_total"], found["units_total"] = by["total_cents"].sum(), by["units"].sum()
+    snapshot["spend_cents_total"], snapshot["units_total"] = by["total_cents"].sum(), by["units"].sum()
     for window in WINDOWS:
         cents = known[known["order_day"] > today - window].groupby("customer_id")["total_cents"]
-        found[f"orders_{window}d"] = cents.size().reindex(found.index, fill_value=0)
-        found[f"spend_cents_{window}d"] = cents.sum().reindex(found.index, fill_value=0)
-    found["avg_ticket"] = found["spend_cents_total"] / found["orders_total"]
-    found["avg_ticket_30d"] = found["spend_cents_30d"] / found["orders_30d"].replace(0, np.nan)
-    gaps = (found["orders_total"] - 1).replace(0, np.nan)
-    found["days_between_orders"] = (found["last_order_day"] - found["first_order_day"]) / gaps
-    found["days_since_last_order"] = today + 1 - found["last_order_day"]
-    return found
+        snapshot[f"orders_{window}d"] = cents.size().reindex(snapshot.index, fill_value=0)
+        snapshot[f"spend_cents_{window}d"] = cents.sum().reindex(snapshot.index, fill_value=0)
+    snapshot["avg_ticket"] = snapshot["spend_cents_total"] / snapshot["orders_total"]
+    snapshot["avg_ticket_30d"] = snapshot["spend_cents_30d"] / snapshot["orders_30d"].replace(0, np.nan)
+    gaps = (snapshot["orders_total"] - 1).replace(0, np.nan)
+    snapshot["days_between_orders"] = (snapshot["last_order_day"] - snapshot["first_order_day"]) / gaps
+    snapshot["days_since_last_order"] = today + 1 - snapshot["last_order_day"]
+    return snapshot
 
 
 def churned(
     orders: pd.DataFrame, customer: NDArray[Any], observed_day: NDArray[Any], horizon: timedelta
 ) -> NDArray[Any]:
-    """Whether each observed customer has no order dated within the horizon behind the observed day (since 1970)."""
-    import numpy as np
+    """Whether each observed customer has no order dated within the horizon behind the observed day (since 1970).
 
-    dated = np.unique(_packed(orders["customer_id"].to_numpy(), orders["order_day"].to_numpy()))
-    first, last = (_packed(customer, observed_day + days) for days in (0, horizon.days))
-    found: NDArray[Any] = np.searchsorted(dated, first, side="right") == np.searchsorted(dated, last, side="right")
-    return found
+    Each observation is joined with the customer's next order; `training` packs and sorts both instead.
+    """
+    import pandas as pd
 
-
-def _packed(customer: NDArray[Any], day: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
-    packed: NDArray[Any] = (customer.astype(np.int64) << _DAY_BITS) | day.astype(np.int64)
-    return packed
+    observed = pd.DataFrame({"customer_id": customer, "observed_day": observed_day, "row": range(len(customer))})
+    next_orders = pd.merge_asof(
+        observed.sort_values("observed_day"),
+        orders[["customer_id", "order_day"]].sort_values("order_day"),
+        left_on="observed_day",
+        right_on="order_day",
+        by="customer_id",
+        direction="forward",
+        allow_exact_matches=False,
+    ).sort_values("row")
+    gap = next_orders["order_day"] - next_orders["observed_day"]
+    no_order: NDArray[Any] = ~(gap <= horizon.days).to_numpy()
+    return no_order

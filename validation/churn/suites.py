@@ -80,7 +80,7 @@ def promised(table: str, as_of: date, landed: int) -> list[Check]:
             "every row that landed is here once: none lost, none twice",
             {"value": landed},
         ),
-        *(check for column in contract.columns.values() for check in _promises(column, as_of)),
+        *(check for column in contract.columns.values() for check in _promises(table, column, as_of)),
     ]
 
 
@@ -89,7 +89,7 @@ def columns(table: str = TABLE) -> dict[str, str]:
     return {name: SPARK_TYPES[column.type] for name, column in contracts.load(table).columns.items()}
 
 
-def _promises(column: Column, as_of: date) -> Iterator[Check]:
+def _promises(table: str, column: Column, as_of: date) -> Iterator[Check]:
     """What the contract promises of a column's values, as expectations."""
     name, why = column.name, column.why or column.description
     if column.required:
@@ -101,7 +101,10 @@ def _promises(column: Column, as_of: date) -> Iterator[Check]:
             {"column": name},
             f"{name} IN (SELECT {name} FROM audited GROUP BY {name} HAVING count(*) > 1)",
         )
-    low, high = column.minimum, as_of.isoformat() if column.not_after_run else column.maximum
+    low, high = column.minimum, column.maximum
+    if column.not_after_run:
+        last = contracts.calendar(table).last_date(as_of).isoformat()
+        high = last if high is None else min(str(high), last)
     if low is not None or high is not None:
         offending = [f"{name} {sign} {_literal(end)}" for sign, end in (("<", low), (">", high)) if end is not None]
         arguments = {"column": name, "min_value": low, "max_value": high}
@@ -109,7 +112,9 @@ def _promises(column: Column, as_of: date) -> Iterator[Check]:
 
 
 def _literal(value: float | str) -> str:
-    return f"DATE '{value}'" if isinstance(value, str) else str(value)
+    if not isinstance(value, str):
+        return str(value)
+    return f"{'DATE' if len(value) == len('1997-01-31') else 'TIMESTAMP'} '{value}'"
 
 
 def _statistic(expectation: str, column: str, bounds: tuple[int, int], why: str) -> Check:

@@ -62,7 +62,8 @@ def _alone(name: str, group: NDArray[Any], rows: pd.DataFrame, limits: dict[str,
 
 def _purest(name: str, group: NDArray[Any], rows: pd.DataFrame, limits: dict[str, float]) -> Finding:
     """The group whose churn rate is closest to 0 or 1; all values that are not missing are a group together too."""
-    train, low, high = ~rows["is_test"].to_numpy(), limits["group_rate_from"], limits["group_rate_to"]
+    train = ~rows["is_test"].to_numpy()
+    low, high = _believed(float(rows["churned"][train].mean()), limits)
     parts = [train & (group == number) for number in range(int(group.max()) + 1)]
     if parts[0].any():
         parts.append(train & (group > 0))
@@ -72,7 +73,7 @@ def _purest(name: str, group: NDArray[Any], rows: pd.DataFrame, limits: dict[str
     if not looked:
         return Finding(f"{name}: purest group", False, f"{name}: no group of its values is large enough", 0.5, high)
     # Of two that are as pure the one with values: it says more than that a value is missing.
-    inside = max(looked, key=lambda part: (abs(part["churned"].mean() - 0.5), part[name].notna().any()))
+    inside = max(looked, key=lambda part: (_beyond(part, low, high), part[name].notna().any()))
     value = float(inside["churned"].mean())
     failed = not low <= value <= high
     given = inside[name].dropna()
@@ -81,6 +82,18 @@ def _purest(name: str, group: NDArray[Any], rows: pd.DataFrame, limits: dict[str
     told = f"{name} {called}: {value:.1%} of {len(inside):,} training rows churned, {low:.0%} to {high:.0%} is believed"
     told += f", such as {'; '.join(keys)}" if failed else ""
     return Finding(f"{name}: purest group", failed, told, round(value, 6), high, len(inside), keys if failed else [])
+
+
+def _believed(base_rate: float, limits: dict[str, float]) -> tuple[float, float]:
+    """Between which churn rates of a group a feature is believed, where `base_rate` of all rows churned."""
+    low = 0.0 if 1 - base_rate >= limits["common_outcome"] else limits["group_rate_from"]
+    return low, 1.0 if base_rate >= limits["common_outcome"] else limits["group_rate_to"]
+
+
+def _beyond(part: pd.DataFrame, low: float, high: float) -> float:
+    """How far a group's churn rate lies outside the believed ones; below 0 inside them."""
+    rate = float(part["churned"].mean())
+    return max(low - rate, rate - high)
 
 
 def _rates(group: NDArray[Any], churned: NDArray[Any], part: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

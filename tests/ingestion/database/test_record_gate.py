@@ -68,6 +68,7 @@ def stopped() -> str:
         ({"total_cents": -1}, "orders.total_cents: 1 rows are below 0, such as order_id 900001: -1"),
         ({"total_cents": 10_000_001}, "orders.total_cents: 1 rows are above 10,000,000, such as order_id 900001"),
         ({"units": 0}, "orders.units: 1 rows are below 1, such as order_id 900001: 0"),
+        ({"units": 3_000_000_000}, "orders.units: 1 rows are above 1,000,000, such as order_id 900001: 3000000000"),
         (
             {"order_date": date(1997, 1, 4)},
             "orders.order_date: 1 rows are dated behind 1997-01-03, the day that the run",
@@ -196,4 +197,4 @@ def test_whatever_a_shop_holds_is_kept_row_by_row_and_once(home: Path, rows: lis
 
 @pytest.mark.usefixtures("_three_days")
 def test_the_gate_says_how_many_rules_it_checked() -> None:
-    assert land()["gates"]["record_contract"]["expectations"] == 9 + 4 + 2
+    assert land()["gates"]["record_contract"]["expectations"] == 9 + 5 + 2

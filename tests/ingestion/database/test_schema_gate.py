@@ -283,3 +283,33 @@ def test_a_date_in_the_past_does_not_shorten_the_time_in_which_both_are_written(
     at(monkeypatch, date(1998, 7, 1) + NOTICE)
     assert "dropped raw.orders.total_cents" in land(SECOND + timedelta(days=1))["message"]
     assert contracts.shop("orders").accepted("total_cents") == ("amount_cents",)
+
+
+@pytest.mark.parametrize("name", ["known_at", "KnownAt", "batch_id", "Loaded_At", "deleted_at", "_dlt_id"])
+def test_a_column_with_a_name_of_the_platforms_own_is_refused(name: str) -> None:
+    change(f'ALTER TABLE orders ADD COLUMN "{name}" timestamp')
+    message = stopped()
+    assert f"the shop's orders.{name} would land as " in message and "a name of the platform's own columns" in message
+    assert "rename it in a view, or name it in leftOut of contracts/shop.orders.odcs.yaml" in message
+
+
+def test_two_columns_that_would_land_under_one_name_are_refused() -> None:
+    change('ALTER TABLE orders ADD COLUMN "UnitsSold" bigint', "ALTER TABLE orders ADD COLUMN units_sold bigint")
+    assert "the shop's orders.units_sold would land as units_sold, which another of its columns does" in stopped()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "landed"),
+    [("bigint", "double precision", "double"), ("bigint", "text", "string"), ("text", "bigint", "long"),
+     ("numeric(10,2)", "numeric(12,2)", "decimal(12,2)")],
+)  # fmt: skip
+def test_an_added_column_that_changes_its_type_is_a_schema_change_like_any_other(
+    first: str, then: str, landed: str
+) -> None:
+    change(f"ALTER TABLE orders ADD COLUMN discount {first}", "UPDATE orders SET discount = '1'")
+    land(SECOND)
+    release(SECOND, 2)
+    change("ALTER TABLE orders DROP COLUMN discount", f"ALTER TABLE orders ADD COLUMN discount {then}")
+    message = stopped(SECOND + timedelta(days=1))
+    assert "the shop's orders.discount is " in message and f"which lands as {landed}; raw.orders.discount" in message
+    assert "deliver it under a new name, cast it back in a view" in message

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from ingestion.churn import cdnow as shop
 from ingestion.database import landing
 from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
+from plumbline.settings import ROOT, settings
 from products.churn import CHURN
 from tests.conftest import HomeAs
 
@@ -120,3 +125,112 @@ def test_a_shop_that_is_not_there_is_not_made(home: Path) -> None:
     with pytest.raises(ServiceUnavailable, match="there is no shop database at .*shop.sqlite: name yours"):
         land()
     assert not (home / "shop.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "told"),
+    [("INTEGER", 2.5, "integers"), ("INTEGER", "gift", "integers"), ("DATE", "1997-02-30", "dates, as in 1997-01-31")],
+)
+def test_a_value_of_another_type_in_an_added_column_is_named(
+    lax: sqlite3.Connection, declared: str, value: object, told: str
+) -> None:
+    """SQLite keeps anything in any column: 2.5 in one of whole numbers would land as 2."""
+    lax.execute(f"ALTER TABLE orders ADD COLUMN extra {declared}")
+    lax.execute("UPDATE orders SET extra = ? WHERE order_id = 1", [value])
+    message = refused()
+    assert f"orders.extra: 1 rows are not {told}, as the column is declared: mend them, or name it in" in message
+    assert f"such as order_id 1: {value!r}" in message
+
+
+def own_contract(folder: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[dict[str, Any]], None]) -> None:
+    """Contracts of the test's own, that of the shop's orders changed."""
+    shutil.copytree(ROOT / "contracts", folder / "contracts")
+    path = folder / "contracts" / "shop.orders.odcs.yaml"
+    document = yaml.safe_load(path.read_text())
+    change(document)
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder / "contracts"))
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("column", "minimum", "value", "told"),
+    [
+        (
+            "order_date",
+            "1997-01-01",
+            "1996-12-31",
+            "orders.order_date: 1 rows are below 1997-01-01, such as order_id 9",
+        ),
+        (
+            "recorded_at",
+            "1997-01-01T00:00:00Z",
+            "1996-12-31T20:00:00-03:00",
+            "orders.recorded_at: 1 rows are below 1997-01-01 00:00:00+00:00, such as order_id 900001",
+        ),
+    ],
+)
+def test_a_first_day_in_a_shops_contract_holds(
+    lax: sqlite3.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    column: str,
+    minimum: str,
+    value: str,
+    told: str,
+) -> None:
+    """A date or a time as a limit is compared as one, in a shop's contract as in a mart's."""
+
+    def limit(document: dict[str, Any]) -> None:
+        (promised,) = (c for c in document["schema"][0]["properties"] if c["name"] == column)
+        promised["logicalTypeOptions"] = {"minimum": minimum}
+
+    own_contract(tmp_path, monkeypatch, limit)
+    insert(lax, **{column: value})
+    assert told in refused()
+
+
+@pytest.mark.parametrize(
+    ("zone", "order_date", "lands"),
+    [
+        ("UTC", "1997-01-04", False),
+        ("Asia/Kathmandu", "1997-01-04", True),
+        ("Asia/Kathmandu", "1997-01-05", False),
+        ("Pacific/Kiritimati", "1997-01-04", True),
+        ("America/New_York", "1997-01-03", True),
+        ("America/New_York", "1997-01-04", False),
+    ],
+)
+def test_an_order_is_dated_by_the_calendar_of_the_shops_zone(
+    lax: sqlite3.Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    zone: str,
+    order_date: str,
+    lands: bool,
+) -> None:
+    """At 20:00 UTC it is tomorrow in Kathmandu, and the day before is not over in New York."""
+    said = [{"property": "timeZone", "value": zone}]
+    own_contract(tmp_path, monkeypatch, lambda document: document.update(customProperties=said))
+    insert(lax, order_date=order_date, recorded_at="1997-01-03 20:00:00")
+    if lands:
+        land()
+    else:
+        assert "orders.order_date: 1 rows are dated behind 1997-01-0" in refused()
+
+
+def test_a_key_of_several_columns_names_its_rows_whole(
+    lax: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_two_columns(document: dict[str, Any]) -> None:
+        number, customer = document["schema"][0]["properties"][:2]
+        number.pop("unique")
+        customer.update(primaryKey=True, primaryKeyPosition=2)
+
+    own_contract(tmp_path, monkeypatch, of_two_columns)
+    insert(lax, order_id=4, customer_id=77)
+    insert(lax, order_id=5, customer_id=77)
+    insert(lax, order_id=5, customer_id=77, units=0)
+    message = refused()
+    assert "orders.units: 1 rows are below 1, such as order_id 5, customer_id 77: 0" in message
+    assert "orders.order_id+customer_id: 1 keys are not there once, such as order_id 5, customer_id 77: 2" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -12,7 +13,9 @@ import pytest
 import yaml
 
 from plumbline.contracts import contract as contracts
+from plumbline.contracts import odcs
 from plumbline.contracts.contract import ContractError
+from plumbline.contracts.limits import Limits
 from plumbline.settings import ROOT, settings
 from products.churn import CHURN
 
@@ -28,7 +31,7 @@ def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copied
 
 
-def spoil(folder: Path, change: Callable[[Document], None], dataset: str = "shop.orders") -> None:
+def spoil(folder: Path, change: Callable[[Document], object], dataset: str = "shop.orders") -> None:
     path = folder / f"{dataset}.odcs.yaml"
     document = yaml.safe_load(path.read_text())
     change(document)
@@ -55,6 +58,18 @@ def columns(document: Document) -> list[Document]:
     return found
 
 
+def limit(document: Document, column: int, **options: object) -> None:
+    columns(document)[column]["logicalTypeOptions"] = options
+
+
+def level(document: Document, name: str, value: object, unit: str) -> None:
+    document["slaProperties"].append({"property": name, "value": value, "unit": unit})
+
+
+def custom(document: Document, name: str, value: object) -> None:
+    document.setdefault("customProperties", []).append({"property": name, "value": value})
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -76,12 +91,42 @@ def columns(document: Document) -> list[Document]:
             lambda d: columns(d)[2]["quality"][0].update(implementation={"latest": "now"}),
             r"quality \(order_date\): expected engine plumbline",
         ),
+        (lambda d: columns(d)[1].update(unique=True), r"properties \(customer_id\): unique: nothing here would check"),
+        (
+            lambda d: d["schema"][0].update(quality=[{"name": "few", "metric": "rowCount", "mustBeGreaterThan": 9}]),
+            r"schema\[0\].quality: nothing here would check a rule of the whole table \(few\)",
+        ),
+        (
+            lambda d: d["schema"][0].update(quality=[{"type": "sql", "query": "SELECT 1", "mustBe": 1}]),
+            r"schema\[0\].quality: nothing here would check a rule of the whole table \(sql\)",
+        ),
+        (lambda d: level(d, "latency", 50, "ms"), r"\(latency\): nothing here reads it of shop.orders; read are comp"),
+        (lambda d: level(d, "retention", 3, "y"), r"\(retention\): nothing here reads it of shop.orders"),
+        (lambda d: level(d, "completeness", 90, "percent"), r"\(completeness\): stated twice"),
+        (lambda d: d["slaProperties"][1].update(value=14), "expected 7 d, the notice that is kept; found 14 d"),
+        (
+            lambda d: d["slaProperties"][0].update(customProperties=[{"property": "objective", "value": 99}]),
+            r"slaProperties\[0\]: Additional properties are not allowed \('customProperties'",
+        ),
+        (lambda d: limit(d, 2, minimum="long ago"), 'minimum: expected a date as in "1997-01-31", found .long ago'),
+        (lambda d: limit(d, 3, minimum=2.5), "minimum: expected a number that a bigint can be, found 2.5"),
+        (lambda d: limit(d, 3, minimum=9, maximum=1), "minimum 9 is above maximum 1: no value would do"),
+        (lambda d: limit(d, 3, maximum=2**63), "a bigint holds -9,223,372,036,854,775,808 to"),
+        (lambda d: columns(d)[3].update(name="known_at"), "known_at: landing adds columns of that name to every row"),
+        (lambda d: custom(d, "timeZone", "Mars/Olympus"), "timeZone: expected a time zone as in Asia/Tokyo"),
+        (lambda d: custom(d, "closedDays", ["12-32"]), r'closedDays\[0\]: expected "12-25" \(each year\)'),
+        (lambda d: custom(d, "leftOut", ["units"]), "leftOut: units: the contract promises it, so it lands"),
+        (lambda d: custom(d, "timezone", "UTC"), "customProperties.timezone: nothing here reads it of shop.orders"),
+        (
+            lambda d: custom(d, "objectives", [{"level": "latency", "percent": 99}]),
+            "objectives: latency: slaProperties state no such level",
+        ),
     ],
 )
 def test_a_malformed_contract_is_named_with_the_place(
     folder: Path, change: Callable[[Document], object], told: str
 ) -> None:
-    spoil(folder, lambda document: change(document) and None)
+    spoil(folder, lambda document: change(document))
     with pytest.raises(ContractError, match=told) as error:
         contracts.load("shop.orders")
     assert str(folder / "shop.orders.odcs.yaml") in str(error.value)
@@ -136,3 +181,28 @@ def test_an_announcement_that_cannot_be_kept_is_refused(folder: Path, changed: d
     announce(folder, **changed)
     with pytest.raises(ContractError, match=told):
         contracts.shop("orders")
+
+
+def test_the_standards_schema_is_the_published_one(home: Path) -> None:
+    digest = hashlib.sha256(odcs.SCHEMA.read_bytes()).hexdigest()
+    assert digest in (odcs.SCHEMA.parent / "README.md").read_text()
+
+
+def test_a_feature_or_a_prediction_has_no_range_that_nothing_would_check(folder: Path) -> None:
+    spoil(folder, lambda d: limit(d, 4, minimum=0), "features.customers")
+    with pytest.raises(ContractError, match="nothing here would check a range of features.customers"):
+        contracts.load("features.customers")
+
+
+def test_a_calendar_has_a_zone_and_closed_days(folder: Path) -> None:
+    assert contracts.shop("orders").last_date(date(1998, 6, 30)) == date(1998, 6, 30)
+    spoil(folder, lambda d: (custom(d, "timeZone", "Asia/Kathmandu"), custom(d, "closedDays", ["12-25", "1998-04-12"])))
+    orders = contracts.calendar("analytics.orders")
+    assert orders.last_date(date(1998, 6, 30)) == date(1998, 7, 1), "20:00 UTC is the next day there"
+    closed = [day for day in (date(1997, 12, 25), date(1998, 4, 12), date(1997, 4, 12)) if day in orders.closed_days]
+    assert closed == [date(1997, 12, 25), date(1998, 4, 12)]
+
+
+def test_a_type_of_32_bits_limits_its_column_by_itself(folder: Path) -> None:
+    spoil(folder, lambda d: columns(d)[3].update(physicalType="int", logicalTypeOptions={"minimum": 1}))
+    assert contracts.shop("orders").columns["units"].limits == Limits(1, 2**31 - 1)

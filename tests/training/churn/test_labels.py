@@ -45,7 +45,25 @@ def test_the_last_usable_observation_of_cdnow_is_the_first_of_april() -> None:
     assert labels.last_observable(date(1998, 6, 30)) == date(1998, 4, 1)
 
 
-pairs = st.lists(st.tuples(st.integers(0, 5), st.integers(9_000, 9_200)), max_size=30)
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(5, 5 + 2**44), (-5, 5), (2**63 - 1, -(2**63)), (2**62, 2**62 + 1), ("DE-5", "FR-5"), ("5", "05")],
+)
+def test_orders_of_a_customer_whose_id_looks_alike_keep_nobody(one: int | str, other: int | str) -> None:
+    """Ids that agree in their low 44 bits, ids below 0, both ends of int64, and text."""
+    import numpy as np
+
+    orders = np.array([one, other]), np.array([100, 150])
+    assert labels.churned(*orders, np.array([one, other]), np.array([120, 120])).tolist() == [True, False]
+
+
+def test_orders_before_1970_count_by_their_day() -> None:
+    assert label(-400, -30, observed=-50) is False
+    assert label(-400, -30, observed=-400) is True
+
+
+ids = st.one_of(st.integers(0, 5), st.sampled_from([5 + 2**44, -1, -(2**63), 2**63 - 1]))
+pairs = st.lists(st.tuples(ids, st.integers(9_000, 9_200)), max_size=30)
 
 
 @given(orders=pairs, observed=pairs, horizon=st.integers(0, 120))

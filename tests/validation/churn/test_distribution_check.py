@@ -18,7 +18,7 @@ from plumbline.errors import Conflict, GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline import publish, stage
 from plumbline.pipeline.stage import StageRun
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from plumbline.state import acceptances, candidates, ledger, releases
 from plumbline.state.acceptances import AcceptanceError, accept
 from plumbline.verdict import Verdict
@@ -244,17 +244,21 @@ def test_what_is_real_is_accepted_with_a_reason_that_the_release_names(base: rel
 
 
 def test_an_acceptance_lets_one_gate_of_one_day_through(base: releases.Release) -> None:
-    accept(CHURN, "orders_volume", BASE, "another day", by="ana")
+    accept(CHURN, "orders_volume", DAY + timedelta(days=1), "another day", by="ana")
     accept(CHURN, "features_shift", DAY, "another gate", by="ana")
     daily(half)
     with pytest.raises(GateFailed, match="orders_volume"):
         check(DAY)
 
 
-def test_structural_gates_and_empty_reasons_are_not_accepted(home: Path) -> None:
+def test_structural_gates_and_empty_reasons_are_not_accepted(base: releases.Release) -> None:
     for gate in ("orders_expectations", "parity", "orders_volumes"):
         with pytest.raises(AcceptanceError, match=rf"{gate} cannot be accepted: only distribution gates can"):
             accept(CHURN, gate, DAY, "please")
+    with pytest.raises(AcceptanceError, match=r"orders_volume of 2099-01-01: that day is not over, the clock says"):
+        accept(CHURN, "orders_volume", date(2099, 1, 1), "the future")
+    with pytest.raises(AcceptanceError, match=r"release \d+ covers .* already, so no run of that day would read this"):
+        accept(CHURN, "orders_volume", BASE, "too late")
     with pytest.raises(AcceptanceError, match="say why"):
         accept(CHURN, "orders_volume", DAY, "  ")
     accept(CHURN, "orders_volume", DAY, "a strike", by="ana")
@@ -273,6 +277,22 @@ def test_a_run_of_several_days_is_judged_day_by_day(base: releases.Release) -> N
     run_to_the_gate(last + timedelta(days=3), [*days, last + timedelta(days=3)], lambda o: o[o["known_on"] != gap])
     with pytest.raises(GateFailed, match="orders_volume: analytics.orders.known_at: 1998-06-29 brought 0 orders"):
         check(last + timedelta(days=3))
+
+
+def test_a_day_that_the_contract_says_is_closed_is_no_gap(
+    base: releases.Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "contracts", tmp_path / "contracts")
+    path = tmp_path / "contracts" / "shop.orders.odcs.yaml"
+    closed = f"{DAY:%m-%d}"
+    path.write_text(f'{path.read_text()}customProperties:\n  - {{property: closedDays, value: ["{closed}"]}}\n')
+    run_to_the_gate(DAY, [BASE, DAY], lambda orders: orders[orders["known_on"] != DAY])
+    with pytest.raises(GateFailed, match=f"{DAY} brought 0 orders"):
+        check(DAY)
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(tmp_path / "contracts"))
+    settings.cache_clear()
+    run_to_the_gate(DAY, [BASE, DAY], lambda orders: orders[orders["known_on"] != DAY])
+    check(DAY)
 
 
 def test_a_young_shop_is_judged_by_what_it_has(home: Path) -> None:

@@ -132,4 +132,4 @@ def test_a_column_that_is_gone_is_said_so(first_week: Rows) -> None:
     run.candidate.tables["analytics.orders"] = 1
     message = told(run)
     assert "expect_table_columns_to_match_set" in message
-    assert "expect_column_values_to_be_between(units) [min_value 1]: could not be evaluated" in message
+    assert "to_be_between(units) [min_value 1, max_value 1000000]: could not be evaluated" in message
