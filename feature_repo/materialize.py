@@ -36,7 +36,7 @@ class MaterializeError(PlumblineError):
 
 
 def materialize(product: Product, number: int | None = None) -> dict[str, object]:
-    """Brings a release (the one in force by default) online; one that is online already changes nothing.
+    """Brings a release (the one in force by default) online; one that is online with all its rows changes nothing.
 
     Raises MaterializeError when Redis does not hold a row for every customer of the release's newest snapshot.
     """
@@ -44,7 +44,7 @@ def materialize(product: Product, number: int | None = None) -> dict[str, object
     with leases.lease(product, "materialize", "materialization"):
         client = online_store.client()
         held = online(client, product)
-        if held is not None and held[0] == release.release_id:
+        if held is not None and held[0] == release.release_id and not online_mark.lost(client, product):
             return {"state": "unchanged", "release_id": release.release_id, "online_until": held[1].isoformat()}
         head = {"stage": "materialize", "run_id": release.run_id, "as_of": release.as_of}
         head |= {"release_id": release.release_id}

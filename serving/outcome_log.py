@@ -24,6 +24,9 @@ TABLE = "serving.predictions"
 RETENTION = {"delta.deletedFileRetentionDuration": "interval 7 days", "delta.logRetentionDuration": "interval 30 days"}
 """How long files and versions stay that a compaction replaced, for whoever vacuums the table."""
 
+LONGER = 4
+"""How often the wait doubles while the lake refuses: from 5 s to 80 s."""
+
 Write = Callable[[list[dict[str, Any]]], None]
 
 
@@ -109,18 +112,19 @@ class OutcomeLog:
         self._drop(left, "closed")
 
     def _run(self) -> None:
-        self._enough = self._batch
+        self._enough, failures = self._batch, 0
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._waiting or self._closed)
-                self._change.wait_for(lambda: len(self._waiting) >= self._enough or self._closed, self._seconds)
+                wait = self._seconds * 2 ** min(failures, LONGER)
+                self._change.wait_for(lambda: len(self._waiting) >= self._enough or self._closed, wait)
                 rows, last = list(self._waiting), self._closed
                 self._waiting.clear()
             if rows and not self._written(rows):
                 self._put_back(rows)
-                self._enough = self._capacity + 1  # however many wait, a lake that refused is not asked at once
+                self._enough, failures = self._capacity + 1, failures + 1  # a lake that refused is not asked at once
             else:
-                self._enough = self._batch
+                self._enough, failures = self._batch, 0
             if last:
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import socket
 import sys
@@ -46,6 +47,7 @@ def serve(
     registry or online store is away, ServingError when there is no such model, Untrusted when it is not what was
     signed.
     """
+    os.environ.setdefault("RUST_BACKTRACE", "0")  # delta-rs would log a stack for each write on a full disk
     bound = _bind(host, port, "--port")
     if grpc_port:
         _bind(host, grpc_port, "--grpc-port").close()

@@ -360,6 +360,14 @@ def test_json_is_read_strictly_and_says_where_it_is_wrong(predictor: Asker, path
     assert answer.status == 400 and says in answer.body["error"], answer.body
 
 
+def test_a_large_body_that_is_wrong_holds_up_nobody(predictor: Asker) -> None:
+    members = ", ".join(f'"{number}": 1' for number in range(70_000))
+    begun = time.monotonic()
+    for body in (f'{{{members}, "69999": 1}}', json.dumps({"instances": ["x" * 1_000_000]}), "[" * 1_000_000):
+        assert predictor.http("POST", V1, body).status == 400
+    assert time.monotonic() - begun < 5
+
+
 def test_a_body_that_is_not_plain_json_is_415(predictor: Asker) -> None:
     body = json.dumps({"instances": [FULL]}).encode()
     for headers in (
