@@ -9,9 +9,13 @@ bench`). A test holds the two against each other.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_repo import feast_internals
 
@@ -50,6 +54,7 @@ class ServiceRead:
         Raises feast's FeastObjectNotFoundException when the registry has no such service.
         """
         from feast.on_demand_feature_view import OnDemandFeatureView
+        from feast.protos.feast.types.Value_pb2 import Value
 
         projections = store.get_feature_service(service).feature_view_projections
         self.names = [feature.name for projection in projections for feature in projection.features]
@@ -71,7 +76,7 @@ class ServiceRead:
         }
         self._kinds = [[types[view.name][name] for name in names] for view, names in self._views]
         self.ttl: dict[str, timedelta | None] = {view.name: view.ttl for view, _ in self._views}
-        self._store = store
+        self._store, self._parse = store, Value.FromString
 
     def row_keys(self, customers: list[int]) -> list[bytes]:
         """The key of each customer's hash in Redis, in their order."""
@@ -115,7 +120,7 @@ class ServiceRead:
                 raise Unreadable(f"{view.name} lacks {', '.join(missing)}")
             row.stamps[view.name] = _time(view.name, stamp)
             for name, kind, value in zip(names, self._kinds[number], values, strict=True):
-                row.values[name] = _value(f"{view.name}.{name}", kind, value)
+                row.values[name] = _value(name, kind, value, self._parse)
         except Unreadable as fault:
             row.fault = f"its row in the online store is broken: {fault}"
 
@@ -136,9 +141,6 @@ class ServiceRead:
 
 def _time(view: str, stored: bytes | None) -> datetime:
     """The row's event_time, UTC. Raises Unreadable for none, and for what is no time."""
-    from google.protobuf.message import DecodeError
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     if stored is None:
         raise Unreadable(f"{view} lacks its time (_ts:{view})")
     try:
@@ -148,25 +150,26 @@ def _time(view: str, stored: bytes | None) -> datetime:
     return at
 
 
-def _value(name: str, kind: str, stored: Any) -> Any:
+def _value(name: str, kind: str, stored: Any, parse: Callable[[Any], Any]) -> Any:
     """A stored value as Python's own, None for null. A NaN counts as null: a model takes it for missing.
 
     Raises Unreadable for bytes that are no value, a value of another type than defined, and infinity.
     """
-    from feast.protos.feast.types.Value_pb2 import Value
-    from google.protobuf.message import DecodeError
-
     try:
-        value = Value.FromString(stored)
+        value = parse(stored)
     except DecodeError:
         raise Unreadable(f"{name} cannot be decoded") from None
     oneof = value.WhichOneof("val")
-    if oneof not in (None, "null_val", kind) or (oneof is None and stored):
-        raise Unreadable(f"{name} is stored as {oneof or 'unknown bytes'}, expected {kind}")
-    plain = _plain(value)
-    if isinstance(plain, float) and math.isinf(plain):
-        raise Unreadable(f"{name} is {plain}, expected a finite number or null")
-    return plain
+    if oneof == kind:
+        plain = getattr(value, kind)
+        if not isinstance(plain, float) or math.isfinite(plain):
+            return plain
+        if math.isinf(plain):
+            raise Unreadable(f"{name} is {plain}, expected a finite number or null")
+        return None
+    if oneof == "null_val" or not stored:
+        return None
+    raise Unreadable(f"{name} is stored as {oneof or 'unknown bytes'}, expected {kind}")
 
 
 def _plain(value: Any) -> Any:
