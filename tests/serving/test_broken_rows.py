@@ -164,11 +164,15 @@ def test_a_mark_that_is_gone_or_no_mark_calls_nobody_unknown(predictor: Asker, r
     assert predictor.v1(UNKNOWN).status == 404
 
 
-def test_a_redis_that_evicts_is_named(serving_home: Path) -> None:
+def test_a_redis_that_evicts_is_named_at_the_start(serving_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from serving.server import _warn_of_eviction
+
     client = online_store.client()
-    assert online_store.evicting(client) is None
+    _warn_of_eviction()
+    assert "evicts" not in capsys.readouterr().err
     client.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        assert online_store.evicting(client) == "allkeys-lru"
+        _warn_of_eviction()
     finally:
         client.config_set("maxmemory-policy", "noeviction")
+    assert "maxmemory-policy allkeys-lru" in capsys.readouterr().err
