@@ -161,12 +161,10 @@ def _value(name: str, kind: str, stored: Any, parse: Callable[[Any], Any]) -> An
         raise Unreadable(f"{name} cannot be decoded") from None
     oneof = value.WhichOneof("val")
     if oneof == kind:
-        plain = getattr(value, kind)
-        if not isinstance(plain, float) or math.isfinite(plain):
-            return plain
-        if math.isinf(plain):
+        plain = _plain(value)
+        if isinstance(plain, float) and math.isinf(plain):
             raise Unreadable(f"{name} is {plain}, expected a finite number or null")
-        return None
+        return plain
     if oneof == "null_val" or not stored:
         return None
     raise Unreadable(f"{name} is stored as {oneof or 'unknown bytes'}, expected {kind}")
