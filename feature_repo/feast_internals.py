@@ -34,8 +34,10 @@ def row_key(store: FeatureStore, entity: Any) -> bytes:
     return key
 
 
-def row_fields(view: FeatureView) -> list[Any]:
-    """The fields (bytes) of a view in such a hash: one for the row's event_time, then one for each feature."""
+def row_fields(view: FeatureView, names: list[str] | None = None) -> list[Any]:
+    """The fields (bytes) of a view in such a hash: one for the row's event_time, then one for each feature, or for
+    each of `names`."""
     from feast.infra.online_stores.helpers import _mmh3
 
-    return [f"_ts:{view.name}".encode(), *(_mmh3(f"{view.name}:{feature.name}") for feature in view.features)]
+    wanted = [feature.name for feature in view.features] if names is None else names
+    return [f"_ts:{view.name}".encode(), *(_mmh3(f"{view.name}:{name}") for name in wanted)]

@@ -21,7 +21,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.servers import online_store
+from plumbline.servers import online_mark, online_store
 from plumbline.servers.online_store import online
 from plumbline.state import releases
 from plumbline.state.releases import Release
@@ -36,7 +36,7 @@ class MaterializeError(PlumblineError):
 
 
 def materialize(product: Product, number: int | None = None) -> dict[str, object]:
-    """Brings a release (the one in force by default) online; one that is online already changes nothing.
+    """Brings a release (the one in force by default) online; one that is online with all its rows changes nothing.
 
     Raises MaterializeError when Redis does not hold a row for every customer of the release's newest snapshot.
     """
@@ -44,7 +44,7 @@ def materialize(product: Product, number: int | None = None) -> dict[str, object
     with leases.lease(product, "materialize", "materialization"):
         client = online_store.client()
         held = online(client, product)
-        if held is not None and held[0] == release.release_id:
+        if held is not None and held[0] == release.release_id and not online_mark.lost(client, product):
             return {"state": "unchanged", "release_id": release.release_id, "online_until": held[1].isoformat()}
         head = {"stage": "materialize", "run_id": release.run_id, "as_of": release.as_of}
         head |= {"release_id": release.release_id}
@@ -66,9 +66,8 @@ def _materialize(
     client.delete(product.online_mark)  # from here to the end no release is whole online
     with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the result
         store.materialize(start, end, feature_views=[product.view])
-    removed = online_keys.sweep(
-        store, product, client, _customers(product, release, oldest, end), fields_too=not forward
-    )
+    customers = _customers(product, release, oldest, end)
+    removed = online_keys.sweep(store, product, client, customers, fields_too=not forward)
     arrived = _arrived(store, product, client, start, end)
     if arrived != expected:
         raise MaterializeError(
@@ -76,7 +75,7 @@ def _materialize(
             "Run `plumb materialize` again."
         )
     observed.wrote(product.online, release.release_id, expected)
-    client.hset(product.online_mark, mapping={"release_id": release.release_id, "event_time": end.isoformat()})
+    online_mark.write(client, product, release.release_id, end, online_keys.keys(store, product, customers))
     return {
         "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC"
         + (f"; {removed:,} that it does not have were removed" if removed else ""),

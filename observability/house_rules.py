@@ -73,6 +73,15 @@ def groups() -> list[Group]:
             served,
         ),
         Alert(
+            "OnlineRowsLost",
+            "online_rows_lost > 0",
+            "ticket",
+            features,
+            "Redis lost {{ $value }} rows of the release online: these customers get 503 instead of a score",
+            by("plumb materialize"),
+            served,
+        ),
+        Alert(
             "LineageNotSent",
             _counted("lineage_emit_failures_total"),
             "ticket",

@@ -95,6 +95,13 @@ EXPORTER: tuple[Metric, ...] = (
     ),
     Metric("online_release_id", "gauge", "1", "The number of the release that was materialized last.", PRODUCT),
     Metric(
+        "online_rows_lost",
+        "gauge",
+        "1",
+        "Rows that the release online brought and Redis no longer has: evicted or deleted. 0 in a sound store.",
+        PRODUCT,
+    ),
+    Metric(
         "materialization_lag_seconds",
         "gauge",
         "s",

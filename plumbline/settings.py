@@ -87,6 +87,11 @@ class Settings(BaseSettings):
     track_file: Path | None = Field(
         None, description="A file that says `canary` while this predictor is one; else, or without it, it is stable."
     )
+    serving_hosts: str = Field(
+        "",
+        pattern=r"^[a-z0-9.,-]*$",
+        description="Names with a dot by which the predictor is asked, by comma; `.example.com`: all below it.",
+    )
     plumb: Path | None = Field(None, description="The `plumb` that Airflow's tasks call; default: the pipeline's.")
     tasks: Literal["commands", "pods"] = Field(
         "commands", description="What an Airflow task is: a command on its worker, or a pod of its own."
@@ -161,6 +166,11 @@ class Settings(BaseSettings):
     def plumb_command(self) -> Path:
         """The `plumb` of the pipeline environment, which is not the one that Airflow runs in."""
         return self.plumb or ENVIRONMENTS / "pipeline" / "bin" / "plumb"
+
+    @property
+    def serving_host_names(self) -> list[str]:
+        """The names in `serving_hosts`."""
+        return [name for name in self.serving_hosts.split(",") if name]
 
     @property
     def lake_uri(self) -> str:

@@ -15,7 +15,8 @@ class ServingError(PlumblineError):
 class Refused(PlumblineError):
     """A request that gets no score. `status` is HTTP's; `customers` gives the reason for each id it concerns.
 
-    400 and 413: the request is wrong; 404: a customer nobody knows; 503: ask again after `retry_after` seconds.
+    400, 403, 413, 415 and 431: the request is wrong; 404: a customer or version nobody knows; 503: ask again after
+    `retry_after` seconds.
     """
 
     def __init__(
@@ -34,6 +35,13 @@ class Refused(PlumblineError):
     def body(self, request_id: str) -> dict[str, Any]:
         """The JSON body of the refusal."""
         return body(str(self), request_id, self.customers)
+
+
+class StoreAway(Refused):
+    """The online store does not answer, or refuses every command: 503 for everybody, not for one customer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, message, retry_after=1)
 
 
 def body(message: str, request_id: str, customers: Mapping[int, str] | None = None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Online features of a batch of customers: one Feast call for the model's own feature service, and an honest no.
 
-Feast answers an unknown customer with nulls and ignores the view's ttl online (feast-dev/feast#6821); both are told
-apart here: no row at all (unknown), a row older than the ttl (expired), a row with nulls (legitimate, `missing`).
+Feast answers an unknown customer with nulls and ignores the view's ttl online (feast-dev/feast#6821). Here differ: no
+row of a customer whom the release does not know (404), or knows (503: Redis lost it); a row that is broken or older
+than the ttl (503); a null (legitimate, `missing`). A broken row or key concerns its customer alone.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from feature_repo import feast_internals
 from plumbline import clock
 from plumbline.errors import PlumblineError
-from plumbline.servers import online_store
+from plumbline.servers import online_mark, online_store
 from products.churn import CHURN
-from serving.errors import Refused, ServingError
+from serving.errors import Refused, ServingError, StoreAway
 from serving.service_read import ServiceRead
 
 RELEASE = "release_id"
@@ -25,6 +27,9 @@ TIMEOUT = 1.0
 
 PAUSE = 0.5
 """After a failed read the store is not asked again for so many seconds: requests are refused at once, not queued up."""
+
+SCANNED = 20_000
+"""Keys that a search for some customers looks at, at most: a Redis may hold others' keys too."""
 
 SKEW = timedelta(minutes=1)
 """How far two machines' clocks may differ before a row counts as one from the future."""
@@ -57,11 +62,12 @@ class OnlineFeatures:
     def read(self, customers: list[int], now: datetime | None = None) -> list[FeatureRow]:
         """A row for each customer, in their order, as of the platform's now.
 
-        Raises Refused: 404 naming customers that nobody knows; 503 for expired rows, for a Redis that does not
-        answer, and for one that holds no release. One such customer refuses the whole batch.
+        Raises Refused: 404 naming customers that nobody knows; 503 for rows that are expired, broken or lost, and for a
+        Redis that holds no release. Raises StoreAway, a Refused too, when Redis does not answer. One such customer
+        refuses the whole batch.
         """
         if clock.monotonic() < self._down_until:
-            raise Refused(503, "the online store did not answer a moment ago", retry_after=1)
+            raise StoreAway("the online store did not answer a moment ago")
         try:
             try:
                 return self._read(customers, now or clock.now())
@@ -71,48 +77,71 @@ class OnlineFeatures:
                 return self._read(customers, now or clock.now())
         except self.errors as error:
             self._down_until = clock.monotonic() + PAUSE
-            why = type(error).__name__
-            raise Refused(503, f"the online store does not answer ({why}): ask again", retry_after=1) from None
+            raise StoreAway(f"the online store does not answer ({type(error).__name__}): ask again") from None
 
     def some_customers(self, most: int) -> list[int]:
-        """Customers who have a row, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
+        """Customers who have a key, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
+        keys = islice(self._redis.scan_iter(count=1_000), SCANNED)
+        customers = (customer for key in keys if (customer := self._customer_of(key)) is not None)
+        return list(islice(customers, most))
+
+    def _customer_of(self, key: bytes) -> int | None:
+        """Whose row a key is; None for a key that is not one of ours."""
         from feast.infra.key_encoding_utils import deserialize_entity_key
 
-        _, keys = self._redis.scan(count=1_000)
-        ours = [key.removesuffix(self._project) for key in keys if key.endswith(self._project)][:most]
-        return [int(deserialize_entity_key(key).entity_values[0].int64_val) for key in ours]
+        if not key.endswith(self._project):
+            return None
+        try:
+            entity = deserialize_entity_key(key.removesuffix(self._project))
+        except Exception:  # whatever a stranger's bytes end in
+            return None
+        if list(entity.join_keys) != [CHURN.entity] or entity.entity_values[0].WhichOneof("val") != "int64_val":
+            return None
+        return int(entity.entity_values[0].int64_val)
 
     def _read(self, customers: list[int], now: datetime) -> list[FeatureRow]:
-        stored, stamped = self._service.stored(customers)
-        self._refuse_unknown(customers, stored[RELEASE], stamped)
-        columns = self._service.with_on_demand(stored, int(now.timestamp()))
-        rows, refused = [], {}
-        for i, customer in enumerate(customers):
-            stamps = {view: stamp for view, of_view in stamped.items() if (stamp := of_view[i]) is not None}
-            if why := self._unfit(stamps, now):
-                refused[customer] = why
-                continue
-            oldest = min(stamps.values())
-            values = {name: columns[name][i] for name in self.names}
-            rows.append(FeatureRow(customer, values, oldest, (now - oldest).total_seconds(), int(columns[RELEASE][i])))
+        stored = dict(zip(customers, self._service.stored(customers), strict=True))
+        self._refuse_absent([customer for customer, row in stored.items() if row.absent and row.fault is None])
+        refused = {
+            customer: why
+            for customer, row in stored.items()
+            if (
+                why := row.fault
+                or ("its row lacks release_id" if row.values[RELEASE] is None else None)
+                or self._unfit(row.stamps, now)
+            )
+        }
         if refused:
             raise Refused(503, _summary("features are not fit to be scored", refused), refused, retry_after=60)
+        columns = {
+            name: [stored[customer].values[name] for customer in customers] for name in stored[customers[0]].values
+        }
+        columns = self._service.with_on_demand(columns, int(now.timestamp()))
+        rows = []
+        for i, customer in enumerate(customers):
+            oldest = min(stored[customer].stamps.values())
+            values = {name: columns[name][i] for name in self.names}
+            rows.append(FeatureRow(customer, values, oldest, (now - oldest).total_seconds(), int(columns[RELEASE][i])))
         return rows
 
-    def _refuse_unknown(
-        self, customers: list[int], releases: list[int | None], stamped: dict[str, list[datetime | None]]
-    ) -> None:
-        """Raises Refused when a customer has no row: 404 while a release is online, else 503."""
-        known = zip(releases, *stamped.values(), strict=True)
-        unknown = [customer for customer, found in zip(customers, known, strict=True) if None in found]
-        if not unknown:
+    def _refuse_absent(self, absent: list[int]) -> None:
+        """Raises Refused when a customer has no row: 404 when the release online does not know them, else 503."""
+        if not absent:
             return
-        if self._redis.exists(CHURN.online_mark):
-            reasons = dict.fromkeys(unknown, "unknown: the online store has no row of this customer")
+        known = online_mark.knows(self._redis, CHURN, self._service.row_keys(absent))
+        if known is None:
+            reasons = dict.fromkeys(absent, "no row; nothing is materialized now")
+            raise Refused(
+                503,
+                "nothing is materialized: no release is whole in the online store (`plumb materialize` brings one in)",
+                reasons,
+                retry_after=30,
+            )
+        if unknown := [customer for customer, brought in zip(absent, known, strict=True) if not brought]:
+            reasons = dict.fromkeys(unknown, "unknown: the release that is online has no row of this customer")
             raise Refused(404, _summary("unknown customers", reasons), reasons)
-        reasons = dict.fromkeys(unknown, "no row; nothing is materialized now")
-        message = "nothing is materialized: no release is whole in the online store (`plumb materialize` brings one in)"
-        raise Refused(503, message, reasons, retry_after=30)
+        reasons = dict.fromkeys(absent, "lost: the release brought a row of this customer, the online store has none")
+        raise Refused(503, _summary("the online store lost rows", reasons), reasons, retry_after=60)
 
     def _unfit(self, stamps: dict[str, datetime], now: datetime) -> str | None:
         """Why a customer's rows may not be scored now, None when they may."""
@@ -137,7 +166,7 @@ class OnlineFeatures:
                 self._connect()
             except PlumblineError as error:
                 self._down_until = clock.monotonic() + PAUSE
-                raise Refused(503, f"the online store does not answer: {error}", retry_after=1) from None
+                raise StoreAway(f"the online store does not answer: {error}") from None
         return True
 
     def _connect(self) -> None:

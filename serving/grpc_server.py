@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]
-from kserve.errors import InvalidInput, ModelNotFound, ModelNotReady  # noqa: TID253 (imported by the server alone)
-from kserve.protocol.grpc.interceptors import ExceptionToStatusInterceptor  # noqa: TID253
+from google.protobuf.message import DecodeError
+from kserve import errors as kserve_errors  # noqa: TID253 (imported by the server alone)
+from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb  # noqa: TID253
 from kserve.protocol.infer_type import InferRequest  # noqa: TID253
 
 from plumbline.metrics import instrument
+from products.churn import CHURN
+from serving import bodies
+from serving.churn import requests
+from serving.edge import GONE
 from serving.errors import Refused
 from serving.kserve_internals import AddressGrpc, Servicer
 
 LOG = logging.getLogger("plumbline.serving")
 LARGEST_MESSAGE = 1 << 20
+"""Bytes of a request; a larger one is refused and counted."""
+
+LARGEST_READ = 4 << 20
+"""Bytes of a message that gRPC reads at all; beyond that it refuses by itself, and nobody counts it."""
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -27,15 +38,46 @@ CODES = {
 NAMED = 50
 """Customers whose reasons fit into the trailing metadata, which HTTP/2 peers bound at 8 KiB."""
 
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 
-class Interceptor(ExceptionToStatusInterceptor):  # type: ignore[misc]
-    """KServe's mapping for the calls that are not inference; a call that was aborted on purpose is no error."""
 
-    async def handle_exception(self, ex: Exception, *call: Any) -> None:
-        """Maps KServe's exceptions to status codes, and leaves aborted calls as they are."""
-        if isinstance(ex, grpc.aio.AbortError):
-            raise ex
-        await super().handle_exception(ex, *call)
+@dataclass(frozen=True)
+class Unreadable:
+    """What stands for a message that is no request."""
+
+    why: str
+    code: grpc.StatusCode
+    status: int
+
+
+class Reading(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Refuses messages that are too large or no protobuf: gRPC itself would answer with a Python class's name."""
+
+    async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """The call's handler, behind a deserializer that does not raise."""
+        handler = await continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        read, answer = handler.request_deserializer, handler.unary_unary
+
+        def reading(message: bytes) -> Any:
+            if len(message) > LARGEST_MESSAGE:
+                why = f"expected a message of at most {LARGEST_MESSAGE} bytes, found {len(message)}"
+                return Unreadable(why, grpc.StatusCode.RESOURCE_EXHAUSTED, 413)
+            try:
+                return read(message)
+            except (DecodeError, ValueError):
+                why = f"the message is no {details.method.rpartition('/')[2]} request that can be read"
+                return Unreadable(why, grpc.StatusCode.INVALID_ARGUMENT, 400)
+
+        async def answering(request: Any, context: Any) -> Any:
+            if isinstance(request, Unreadable):
+                if details.method == INFER:
+                    _count(request.status)
+                await context.abort(request.code, request.why)
+            return await answer(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(answering, reading, handler.response_serializer)
 
 
 class RefusingServicer(Servicer):
@@ -43,25 +85,27 @@ class RefusingServicer(Servicer):
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
         """One inference. The status says what REST's would; `customers` and `retry-after` are trailing metadata."""
-        status = 500
+        status = GONE  # whoever goes away cancels the call
         try:
             answer = await self._infer(request, context)
             status = 200
-        except Refused as refused:
+            return answer
+        except Exception as error:
+            refused = _refused(error)
             status = refused.status
             await _abort(context, refused)
-        except ModelNotFound as error:
-            status = 404
-            await _abort(context, Refused(404, str(error)))
-        except ModelNotReady as error:
-            status = 503
-            await _abort(context, Refused(503, str(error), retry_after=5))
-        except Exception:
-            LOG.exception("gRPC request failed")
-            await context.abort(grpc.StatusCode.INTERNAL, "an internal error; the server's log has it")
         finally:
-            instrument("predictions_total").labels(protocol="grpc", status=str(status)).inc()
-        return answer
+            _count(status)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        """Whether the model scores, in the version that is asked for."""
+        ready = await self._asked(request, context, lambda: self.data_plane.model_ready(model_name=request.name))
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def ModelMetadata(self, request: Any, context: Any) -> Any:
+        """The model's inputs and outputs, and the version that is served."""
+        about = await self._asked(request, context, lambda: self.data_plane.model_metadata(model_name=request.name))
+        return pb.ModelMetadataResponse(**about)
 
     async def RepositoryModelLoad(self, request: Any, context: Any) -> Any:
         """Refused: a deployment loads models."""
@@ -71,17 +115,51 @@ class RefusingServicer(Servicer):
         """Refused: a deployment unloads models."""
         await context.abort(grpc.StatusCode.PERMISSION_DENIED, "models are unloaded by a deployment")
 
+    async def _asked(self, request: Any, context: Any, answer: Callable[[], Any]) -> Any:
+        try:
+            _check_name(request.name)
+            self.data_plane.check_version(request.version)
+            return await answer()
+        except Exception as error:
+            await _abort(context, _refused(error))
+
     async def _infer(self, request: Any, context: Any) -> Any:
         headers = {item.key: item.value for item in context.invocation_metadata() or ()}
+        _check_name(request.model_name)
+        self.data_plane.check_version(request.model_version)
         try:
             self.validate_grpc_request(request)
-            asked = InferRequest.from_grpc(request)
-        except (InvalidInput, ValueError, TypeError, IndexError) as error:
+            bodies.check_datatypes([tensor.datatype for tensor in request.inputs])
+            decoded = InferRequest.from_grpc(request)
+        except (kserve_errors.InvalidInput, ValueError, TypeError, IndexError) as error:
             raise Refused(400, f"the request cannot be read: {error}") from None
         if not await self.data_plane.model_ready(request.model_name, disable_predictor_health_check=True):
-            raise ModelNotReady(request.model_name)
-        answer, _ = await self.data_plane.infer(request=asked, headers=headers, model_name=request.model_name)
+            raise kserve_errors.ModelNotReady(request.model_name)
+        answer, _ = await self.data_plane.infer(request=decoded, headers=headers, model_name=request.model_name)
         return answer.to_grpc()
+
+
+KSERVE: Mapping[type[Exception], int] = {kserve_errors.ModelNotFound: 404, kserve_errors.ModelNotReady: 503}
+
+
+def _check_name(name: str) -> None:
+    if name != CHURN.service:
+        raise Refused(404, f"no model {requests.shown(name)}: this server has {CHURN.service}")
+
+
+def _count(status: int) -> None:
+    instrument("predictions_total").labels(protocol="grpc", status=str(status)).inc()
+
+
+def _refused(error: Exception) -> Refused:
+    """What a call is answered with: a refusal as it is; anything unknown goes into the log and is an internal error."""
+    if isinstance(error, Refused):
+        return error
+    for kind, status in KSERVE.items():
+        if isinstance(error, kind):
+            return Refused(status, str(error), retry_after=5 if status == 503 else None)
+    LOG.error("gRPC request failed", exc_info=error)
+    return Refused(500, "an internal error; the server's log has it")
 
 
 async def _abort(context: Any, refused: Refused) -> None:
@@ -96,4 +174,4 @@ async def _abort(context: Any, refused: Refused) -> None:
 
 def server(host: str, port: int, **more: Any) -> AddressGrpc:
     """KServe's gRPC server on that address, with this module's refusals."""
-    return AddressGrpc(host, port, RefusingServicer, [Interceptor()], LARGEST_MESSAGE, **more)
+    return AddressGrpc(host, port, RefusingServicer, [Reading()], LARGEST_READ, **more)

@@ -27,16 +27,19 @@ VERSION = "0.21.0"
 
 
 class SocketRest(RESTServer):  # type: ignore[misc]
-    """KServe's REST server on a socket that is bound already, behind this middleware, with these handlers of errors."""
+    """KServe's REST server on a socket that is bound already, behind this middleware, with these handlers of errors
+    and connections of this class."""
 
     def __init__(
         self,
         bound: socket.socket,
         middleware: Any,
         handlers: Mapping[type[Exception], Callable[..., Any]],
+        connection: type[asyncio.Protocol],
         **more: Any,
     ) -> None:
         super().__init__(http_port=bound.getsockname()[1], **more)
+        self.config.http = connection
         self._bound, self._middleware, self._handlers = bound, middleware, handlers
 
     async def start(self) -> None:
@@ -76,7 +79,12 @@ class AddressGrpc(GRPCServer):  # type: ignore[misc]
         self._server = grpc.aio.server(
             futures.ThreadPoolExecutor(max_workers=max_workers),
             interceptors=tuple(self._interceptors),
-            options=[("grpc.max_receive_message_length", self._largest), ("grpc.so_reuseport", 0)],
+            options=[
+                ("grpc.max_receive_message_length", self._largest),
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_connection_idle_ms", 60_000),
+                ("grpc.server_handshake_timeout_ms", 10_000),
+            ],
         )
         servicer = self._servicer(self._data_plane, self._model_repository_extension)
         grpc_predict_v2_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
@@ -90,6 +98,10 @@ class AddressGrpc(GRPCServer):  # type: ignore[misc]
 
 class OneLoopServer(ModelServer):  # type: ignore[misc]
     """KServe's model server with a REST and a gRPC server of ours, both in one event loop and one process."""
+
+    def stop(self, sig: int) -> None:
+        """Drains gRPC. KServe's own forgets the models first, and then answers that it never knew them."""
+        asyncio.get_running_loop().create_task(self._grpc_server.stop(sig))
 
     def serve(self, model: Any, rest: Callable[..., SocketRest], grpc_: Callable[..., AddressGrpc]) -> None:
         """Serves the model until SIGTERM. uvicorn takes it, drains, and raises it again, which drains gRPC."""

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 TABLE = "serving.predictions"
 
+RETENTION = {"delta.deletedFileRetentionDuration": "interval 7 days", "delta.logRetentionDuration": "interval 30 days"}
+"""How long files and versions stay that a compaction replaced, for whoever vacuums the table."""
+
+LONGER = 4
+"""How often the wait doubles while the lake refuses: from 5 s to 80 s."""
+
 Write = Callable[[list[dict[str, Any]]], None]
 
 
@@ -56,13 +62,22 @@ def append(rows: list[dict[str, Any]]) -> None:
     from deltalake import write_deltalake
 
     table = pa.Table.from_pylist(rows, schema=schema())
-    write_deltalake(lake.uri(TABLE), table, mode="append", schema_mode="merge", storage_options=lake.storage_options())
+    write_deltalake(
+        lake.uri(TABLE),
+        table,
+        mode="append",
+        schema_mode="merge",
+        configuration=RETENTION,
+        storage_options=lake.storage_options(),
+    )
 
 
 class OutcomeLog:
     """A bounded queue before the table, emptied when `batch` rows wait or the first has waited `seconds`.
 
-    Many small files cost every reader: 500 rows or 5 s keep a busy predictor under 12 files a minute.
+    Many small files cost every reader. A predictor writes one at least every 5 s while it is asked, and more often
+    when more than 100 customers a second are scored; `plumb compact_log` makes few of them. A predictor that is killed
+    (SIGKILL, no memory) loses what waits: at most 5 s of rows and, while the lake is slow or refuses, `capacity`.
     """
 
     def __init__(self, write: Write = append, capacity: int = 20_000, batch: int = 500, seconds: float = 5.0) -> None:
@@ -97,18 +112,19 @@ class OutcomeLog:
         self._drop(left, "closed")
 
     def _run(self) -> None:
-        self._enough = self._batch
+        self._enough, failures = self._batch, 0
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._waiting or self._closed)
-                self._change.wait_for(lambda: len(self._waiting) >= self._enough or self._closed, self._seconds)
+                wait = self._seconds * 2 ** min(failures, LONGER)
+                self._change.wait_for(lambda: len(self._waiting) >= self._enough or self._closed, wait)
                 rows, last = list(self._waiting), self._closed
                 self._waiting.clear()
             if rows and not self._written(rows):
                 self._put_back(rows)
-                self._enough = self._capacity + 1  # however many wait, a lake that refused is not asked at once
+                self._enough, failures = self._capacity + 1, failures + 1  # a lake that refused is not asked at once
             else:
-                self._enough = self._batch
+                self._enough, failures = self._batch, 0
             if last:
                 return
 
@@ -119,16 +135,17 @@ class OutcomeLog:
         except Exception as error:
             instrument("outcome_log_failures_total").inc()
             took = clock.monotonic() - begun
-            warn(f"outcome log: {len(rows)} rows not written to {TABLE} after {took:.1f} s, kept for later: {error}")
+            why = (str(error) or type(error).__name__).splitlines()[0][:300]  # delta-rs adds a stack of its own
+            warn(f"outcome log: {len(rows)} rows not written to {TABLE} after {took:.1f} s, kept for later: {why}")
             return False
         instrument("outcome_log_rows_total").inc(len(rows))
         return True
 
     def _put_back(self, rows: list[dict[str, Any]]) -> None:
         with self._change:
-            kept = min(self._capacity - len(self._waiting), len(rows))
-            self._waiting.extendleft(reversed(rows[len(rows) - kept :]))
-        self._drop(len(rows) - kept, "full")
+            room = min(self._capacity - len(self._waiting), len(rows))
+            self._waiting.extendleft(reversed(rows[len(rows) - room :]))
+        self._drop(len(rows) - room, "full")
 
     def _drop(self, count: int, reason: str) -> None:
         if count:

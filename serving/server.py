@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import resource
 import socket
 import sys
 import warnings
@@ -13,17 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from plumbline import clock, observed
-from plumbline.errors import ServiceUnavailable
+from plumbline.errors import PlumblineError, ServiceUnavailable
 from plumbline.lineage import events
 from plumbline.progress import say, warn
 from plumbline.registry import registered_models
 from plumbline.servers import online_store, services
+from plumbline.settings import settings
 from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.track import CANARY, STABLE, Track
 
 GRACE = 10
 """Seconds that requests under way have after SIGTERM. One takes two at most: Redis has a second to answer."""
+
+OPEN_FILES = 8_192
+"""Files and connections that the predictor may have open, where the machine allows it."""
 
 
 def serve(
@@ -41,10 +47,12 @@ def serve(
     registry or online store is away, ServingError when there is no such model, Untrusted when it is not what was
     signed.
     """
+    os.environ.setdefault("RUST_BACKTRACE", "0")  # delta-rs would log a stack for each write on a full disk
     bound = _bind(host, port, "--port")
     if grpc_port:
         _bind(host, grpc_port, "--grpc-port").close()
     online_store.url()
+    _warn_of_eviction()
     begun = clock.monotonic()
     say(f"loading KServe, Feast and the model {str(model_dir or model)!r}")
     from feature_repo import store
@@ -73,6 +81,21 @@ def serve(
         predictor.close()
         log.close()
         bound.close()
+
+
+def _warn_of_eviction() -> None:
+    """Says at the start that the online store will lose rows when its memory is full."""
+    from redis import RedisError
+
+    try:
+        policy = online_store.evicting(online_store.client())
+    except (RedisError, PlumblineError):  # it may not tell, or is away: loading says that
+        return
+    if policy is not None:
+        warn(
+            f"the online store evicts rows when its memory is full (maxmemory-policy {policy}): customers who lose "
+            "theirs get 503. Set it to noeviction"
+        )
 
 
 def _opened(version: str) -> None:
@@ -105,6 +128,7 @@ def _told(version: str, watch: observed.Watch) -> Iterator[None]:
 
 def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> None:
     """Both servers until SIGTERM, and until what is under way is answered."""
+    _allow_open_files()
     from serving import grpc_server, rest
     from serving.kserve_internals import OneLoopServer
 
@@ -115,9 +139,17 @@ def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> Non
     server.dataplane = rest.Plane(model_registry=server.registered_models)
     server.serve(
         predictor,
-        partial(rest.server, bound, grace_period=GRACE),
+        partial(rest.server, bound, settings().serving_host_names, grace_period=GRACE),
         partial(grpc_server.server, host, grpc_port, grace_period=GRACE),
     )
+
+
+def _allow_open_files() -> None:
+    """Each connection is an open file; a login shell lets a process have 1,024 of more that it may ask for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft < most and soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _bind(host: str, port: int, option: str) -> socket.socket:

@@ -1,14 +1,21 @@
 """One feature service's values for a batch of customers, from Feast's online store, in one round trip.
 
-Feast's store reads and decodes, Feast's on-demand views compute, by Feast's definitions. What is left out of its
-`get_online_features` is the response message that it packs value by value and unpacks again (bench: `make bench`).
-A test holds the two against each other.
+Feast names keys, fields and types, Feast's on-demand views compute, by Feast's definitions. Each row is decoded by
+itself: in Feast's own read one row that cannot be decoded, or one key of another Redis type, fails all the others.
+Left out too is the response message that `get_online_features` packs value by value and unpacks again (bench: `make
+bench`). A test holds the two against each other.
 """
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_repo import feast_internals
 
@@ -16,6 +23,26 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 Columns = dict[str, list[Any]]
+
+KEY_OF_ANOTHER_TYPE = "WRONGTYPE"
+"""How Redis's answer begins when one key is no hash: an error of that key, not of the store."""
+
+
+class Unreadable(Exception):
+    """A stored row that cannot be used; the text says why."""
+
+
+@dataclass
+class StoredRow:
+    """What Redis holds of one customer: the values by name, null as None, and by view the row's event_time (UTC).
+
+    `fault` says why a row that is there cannot be used. `absent`: a view has no row at all of this customer.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    stamps: dict[str, datetime] = field(default_factory=dict)
+    fault: str | None = None
+    absent: bool = False
 
 
 class ServiceRead:
@@ -27,6 +54,7 @@ class ServiceRead:
         Raises feast's FeastObjectNotFoundException when the registry has no such service.
         """
         from feast.on_demand_feature_view import OnDemandFeatureView
+        from feast.protos.feast.types.Value_pb2 import Value
 
         projections = store.get_feature_service(service).feature_view_projections
         self.names = [feature.name for projection in projections for feature in projection.features]
@@ -35,47 +63,115 @@ class ServiceRead:
         demanded = {view.name: view for view in store.list_on_demand_feature_views()}
         for projection in projections:
             sources = [projection]
-            if found := demanded.get(projection.name):
-                self._on_demand.append(found)
-                sources = list(found.source_feature_view_projections.values())
+            if on_demand := demanded.get(projection.name):
+                self._on_demand.append(on_demand)
+                sources = list(on_demand.source_feature_view_projections.values())
             for source in sources:
                 needed.setdefault(source.name, []).extend(feature.name for feature in source.features)
         self._views = [(store.get_feature_view(view), list(dict.fromkeys(names))) for view, names in needed.items()]
+        self._fields = [feast_internals.row_fields(view, names) for view, names in self._views]
+        types = {
+            view.name: {f.name: f"{f.dtype.to_value_type().name.lower()}_val" for f in view.features}
+            for view, _ in self._views
+        }
+        self._kinds = [[types[view.name][name] for name in names] for view, names in self._views]
         self.ttl: dict[str, timedelta | None] = {view.name: view.ttl for view, _ in self._views}
-        self._provider, self._config = feast_internals.provider(store), store.config
+        self._store, self._parse = store, Value.FromString
 
-    def stored(self, customers: list[int]) -> tuple[Columns, dict[str, list[datetime | None]]]:
-        """The stored features as columns, missing as None; and by view the time of each customer's row, None for no
-        row. Both in the customers' order."""
+    def row_keys(self, customers: list[int]) -> list[bytes]:
+        """The key of each customer's hash in Redis, in their order."""
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value
 
-        keys = [EntityKey(join_keys=["customer_id"], entity_values=[Value(int64_val=c)]) for c in customers]
-        columns: Columns = {}
-        stamps: dict[str, list[datetime | None]] = {}
-        for view, names in self._views:
-            rows = self._provider.online_read(self._config, view, keys, list(names))  # it adds to its list
-            stamps[view.name] = [stamp for stamp, _ in rows]
-            for name in names:
-                columns[name] = [_plain(values.get(name)) if values else None for _, values in rows]
-        return columns, stamps
+        keys = (EntityKey(join_keys=["customer_id"], entity_values=[Value(int64_val=c)]) for c in customers)
+        return [feast_internals.row_key(self._store, key) for key in keys]
+
+    def stored(self, customers: list[int]) -> list[StoredRow]:
+        """The stored features of each customer, in their order. Raises redis's errors when the store does not answer;
+        a key or row that is broken is the `fault` of its customer alone."""
+        from redis.exceptions import ResponseError
+
+        with feast_internals.redis_client(self._store).pipeline(transaction=False) as pipeline:
+            for key in self.row_keys(customers):
+                for fields in self._fields:
+                    pipeline.hmget(key, fields)
+            answers = pipeline.execute(raise_on_error=False)
+        rows, views = [], len(self._views)
+        for i in range(len(customers)):
+            row = StoredRow()
+            for number, answer in enumerate(answers[i * views : (i + 1) * views]):
+                if isinstance(answer, ResponseError) and str(answer).startswith(KEY_OF_ANOTHER_TYPE):
+                    row.fault = "its key in the online store is no hash of features"
+                elif isinstance(answer, Exception):
+                    raise answer
+                elif not any(value is not None for value in answer):
+                    row.absent = True
+                else:
+                    self._decode(row, number, answer)
+            rows.append(row)
+        return rows
+
+    def _decode(self, row: StoredRow, number: int, answer: list[bytes | None]) -> None:
+        """Adds one view's fields to a row, or says in `fault` why it cannot be used."""
+        view, names = self._views[number]
+        stamp, *values = answer
+        try:
+            if missing := [name for name, value in zip(names, values, strict=True) if value is None]:
+                raise Unreadable(f"{view.name} lacks {', '.join(missing)}")
+            row.stamps[view.name] = _time(view.name, stamp)
+            for name, kind, value in zip(names, self._kinds[number], values, strict=True):
+                row.values[name] = _value(name, kind, value, self._parse)
+        except Unreadable as fault:
+            row.fault = f"its row in the online store is broken: {fault}"
 
     def with_on_demand(self, columns: Columns, request_time: int) -> Columns:
         """The columns and what the service computes from them and the request's time (seconds since 1970)."""
         from feast.type_map import python_values_to_proto_values
 
         rows = len(next(iter(columns.values()), []))
-        given = {**columns, "request_time": [request_time] * rows}
+        inputs = {**columns, "request_time": [request_time] * rows}
         computed: Columns = {}
         for view in self._on_demand:
-            made = view.transform_dict(dict(given))
-            for field in view.features:  # as the declared type holds it: a FLOAT is rounded to one
-                typed = python_values_to_proto_values(list(made[field.name]), field.dtype.to_value_type())
-                computed[field.name] = [_plain(value) for value in typed]
+            outputs = view.transform_dict(dict(inputs))
+            for feature in view.features:  # as the declared type holds it: a FLOAT is rounded to one
+                typed = python_values_to_proto_values(list(outputs[feature.name]), feature.dtype.to_value_type())
+                computed[feature.name] = [_plain(value) for value in typed]
         return {**columns, **computed}
 
 
+def _time(view: str, stored: bytes | None) -> datetime:
+    """The row's event_time, UTC. Raises Unreadable for none, and for what is no time."""
+    if stored is None:
+        raise Unreadable(f"{view} lacks its time (_ts:{view})")
+    try:
+        at: datetime = Timestamp.FromString(stored).ToDatetime(tzinfo=UTC)
+    except (DecodeError, ValueError, OverflowError):
+        raise Unreadable(f"the time of {view} (_ts:{view}) cannot be decoded") from None
+    return at
+
+
+def _value(name: str, kind: str, stored: Any, parse: Callable[[Any], Any]) -> Any:
+    """A stored value as Python's own, None for null. A NaN counts as null: a model takes it for missing.
+
+    Raises Unreadable for bytes that are no value, a value of another type than defined, and infinity.
+    """
+    try:
+        value = parse(stored)
+    except DecodeError:
+        raise Unreadable(f"{name} cannot be decoded") from None
+    oneof = value.WhichOneof("val")
+    if oneof == kind:
+        plain = _plain(value)
+        if isinstance(plain, float) and math.isinf(plain):
+            raise Unreadable(f"{name} is {plain}, expected a finite number or null")
+        return plain
+    if oneof == "null_val" or not stored:
+        return None
+    raise Unreadable(f"{name} is stored as {oneof or 'unknown bytes'}, expected {kind}")
+
+
 def _plain(value: Any) -> Any:
-    """A Feast value as Python's own, None for null."""
+    """A Feast value as Python's own; None for null and for a NaN."""
     kind = value.WhichOneof("val") if value is not None else None
-    return getattr(value, kind) if kind else None
+    plain = getattr(value, kind) if kind and kind != "null_val" else None
+    return None if isinstance(plain, float) and math.isnan(plain) else plain

@@ -76,6 +76,25 @@ def vacuum(
         print(f"{item.table:20} {what}; kept: versions {', '.join(map(str, sorted(item.kept)))}")
 
 
+@app.command("compact_log", rich_help_panel=DATA)
+def compact_log(json: Json = False) -> None:
+    """Make few files of the many that predictors append to the outcome log. Once a day; the DAG outcome_log does it.
+
+    Predictors go on meanwhile. Versions that something names, or that are under 7 days old, stay readable.
+
+    Example: plumb compact_log
+    """
+    from dataclasses import asdict
+
+    from serving import compaction
+
+    done = compaction.compact()
+    if json:
+        show(asdict(done), True)
+        return
+    print(f"serving.predictions: {done.before:,} files are {done.after:,} now; {done.removed:,} old ones removed")
+
+
 @app.command("what-changed", rich_help_panel=DATA)
 def what_changed(
     before: Annotated[str, typer.Argument(metavar="A", help="A release (2), a model (model:1) or a day (1998-06-29).")],

@@ -71,10 +71,20 @@ def client(*, start: bool = True) -> redis.Redis:
 
 def online(client: redis.Redis, product: Product) -> tuple[int, datetime] | None:
     """The release that is online and until when its rows reach; None before the first and while one comes online."""
-    found = cast("dict[bytes, bytes]", client.hgetall(product.online_mark))
-    if not found:
+    about = cast("list[bytes | None]", client.hmget(product.online_mark, ["release_id", "event_time"]))
+    release_id, until = about
+    if release_id is None or until is None:
         return None
-    return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())
+    return int(release_id), datetime.fromisoformat(until.decode())
+
+
+def evicting(client: redis.Redis) -> str | None:
+    """The policy by which this Redis removes keys when its memory is full, None when it removes none or does not say.
+
+    With any policy but `noeviction` it loses customers' rows, and answers as if nothing had happened.
+    """
+    policy = str(cast("dict[str, object]", client.info("memory")).get("maxmemory_policy", "noeviction"))
+    return None if policy == "noeviction" else policy
 
 
 def _launch() -> services.Launch:

@@ -13,6 +13,9 @@ MOST = 1000
 """Customers in one request: some 0.1 s of work. More belong in a batch job over the lake."""
 
 LARGEST = 2**63 - 1
+LONGEST_ID = 128
+"""Characters of a request's id."""
+
 OUTPUTS = {"churn_probability": "FP64", "features_age_seconds": "FP64", "release_id": "INT64", "missing": "BYTES"}
 """The tensors of a v2 answer, one row a customer, in the order asked; `missing` is a comma-separated list of names."""
 
@@ -43,7 +46,7 @@ def from_v1(body: object) -> list[int]:
     if not isinstance(body, dict):
         raise Refused(400, f"expected {V1_SHAPE}, found {_kind(body)}")
     if set(body) != {"instances"}:
-        raise Refused(400, f"expected {V1_SHAPE}, found the keys {_shown(sorted(map(str, body)))}")
+        raise Refused(400, f"expected {V1_SHAPE}, found the keys {shown(sorted(map(str, body)))}")
     instances = body["instances"]
     if not isinstance(instances, list):
         raise Refused(400, f"instances: expected a list as in {V1_SHAPE}, found {_kind(instances)}")
@@ -57,19 +60,19 @@ def from_v2(request: TensorRequest) -> list[int]:
         raise Refused(400, f"inputs: expected {V2_SHAPE}, found {len(request.inputs)} inputs")
     tensor = request.inputs[0]
     if tensor.name != KEY:
-        raise Refused(400, f"inputs[0]: expected the name {KEY!r}, found {_shown(tensor.name)}")
+        raise Refused(400, f"inputs[0]: expected the name {KEY!r}, found {shown(tensor.name)}")
     if tensor.datatype != "INT64":
-        raise Refused(400, f"input {KEY}: expected the datatype INT64, found {_shown(tensor.datatype)}")
+        raise Refused(400, f"input {KEY}: expected the datatype INT64, found {shown(tensor.datatype)}")
     shape = list(tensor.shape)
     if not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
-        raise Refused(400, f"input {KEY}: expected the shape [n] or [n, 1], found {_shown(shape)}")
+        raise Refused(400, f"input {KEY}: expected the shape [n] or [n, 1], found {shown(shape)}")
     values = _values(tensor, column=len(shape) == 2)
     if shape[0] != len(values):
         raise Refused(400, f"input {KEY}: the shape {shape} expects {shape[0]} ids, found {len(values)}")
     _check_count(len(values), f"input {KEY}")
     wrong = [o.name for o in request.request_outputs or [] if o.name not in OUTPUTS]
     if wrong:
-        raise Refused(400, f"outputs: expected some of {', '.join(OUTPUTS)}, found {_shown(wrong)}")
+        raise Refused(400, f"outputs: expected some of {', '.join(OUTPUTS)}, found {shown(wrong)}")
     return [_customer(value, f"input {KEY}, data[{i}]") for i, value in enumerate(values)]
 
 
@@ -82,13 +85,13 @@ def request_id(of_body: object, headers: Mapping[str, str] | None) -> str:
     if not given:
         return str(uuid.uuid4())
     if not isinstance(given, str) or not is_plain(given):
-        raise Refused(400, f"request id: expected 1 to 128 printable ASCII characters, found {_shown(given)}")
+        raise Refused(400, f"request id: expected 1 to 128 printable ASCII characters, found {shown(given)}")
     return given
 
 
 def is_plain(text: str) -> bool:
-    """True for 1 to 128 printable ASCII characters."""
-    return 0 < len(text) <= 128 and text.isascii() and text.isprintable()
+    """True for 1 to 128 printable ASCII characters, the first and last of which are no spaces."""
+    return 0 < len(text) <= LONGEST_ID and text.isascii() and text.isprintable() and text == text.strip()
 
 
 def _of_instance(item: object, index: int) -> object:
@@ -97,7 +100,7 @@ def _of_instance(item: object, index: int) -> object:
     if set(item) != {KEY}:
         raise Refused(
             400,
-            f'instances[{index}]: expected {{"{KEY}": 123}} alone, found the keys {_shown(sorted(map(str, item)))}; '
+            f'instances[{index}]: expected {{"{KEY}": 123}} alone, found the keys {shown(sorted(map(str, item)))}; '
             "features come from the online store, never from the request",
         )
     return item[KEY]
@@ -126,9 +129,9 @@ def _check_count(count: int, where: str) -> None:
 
 def _customer(value: object, where: str) -> int:
     if type(value) is not int:
-        raise Refused(400, f"{where}: expected a customer id (an integer), found {_kind(value)} {_shown(value)}")
+        raise Refused(400, f"{where}: expected a customer id (an integer), found {_kind(value)} {shown(value)}")
     if not 0 <= value <= LARGEST:
-        raise Refused(400, f"{where}: expected a customer id from 0 to {LARGEST}, found {_shown(value)}")
+        raise Refused(400, f"{where}: expected a customer id from 0 to {LARGEST}, found {shown(value)}")
     return value
 
 
@@ -137,7 +140,7 @@ def _kind(value: object) -> str:
     return "null" if value is None else names.get(type(value), f"a value of type {type(value).__name__}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as it may stand in a message: printable ASCII, at most 80 characters."""
     try:
         text = ascii(value)

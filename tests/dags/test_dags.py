@@ -44,7 +44,7 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_all_dags_import(bag: dict[str, Any]) -> None:
     assert bag["errors"] == {}
-    assert sorted(bag["dags"]) == ["ml_training_pipeline", "retail_features"]
+    assert sorted(bag["dags"]) == ["ml_training_pipeline", "outcome_log", "retail_features"]
 
 
 def test_every_task_is_one_plumb_command_of_its_name(bag: dict[str, Any]) -> None:
@@ -61,6 +61,12 @@ def test_the_daily_run_is_the_stages_in_their_order(bag: dict[str, Any]) -> None
         assert tasks[after]["after"] == [before]
     assert bag["dags"]["retail_features"]["schedule"] == "CronDataIntervalTimetable"
     assert bag["dags"]["retail_features"]["max_active_runs"] == 1
+
+
+def test_the_outcome_log_is_compacted_once_a_day(bag: dict[str, Any]) -> None:
+    dag = bag["dags"]["outcome_log"]
+    assert (list(dag["tasks"]), dag["schedule"]) == (["compact_log"], "CronDataIntervalTimetable")
+    assert (dag["catchup"], dag["max_active_runs"]) == (False, 1)
 
 
 def test_nothing_runs_past_a_failed_gate(bag: dict[str, Any]) -> None:

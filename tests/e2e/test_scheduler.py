@@ -87,6 +87,7 @@ def test_the_asset_starts_training(
     assert {dag["dag_id"]: dag["is_paused"] for dag in known} == {
         "retail_features": True,
         "ml_training_pipeline": True,
+        "outcome_log": True,
     }
     for dag in ("ml_training_pipeline", "retail_features"):
         airflow.ask(f"/api/v2/dags/{dag}", "PATCH", {"is_paused": False})

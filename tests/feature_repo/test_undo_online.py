@@ -15,7 +15,7 @@ from plumbline import clock
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.pipeline.undo import undo
-from plumbline.servers import online_store
+from plumbline.servers import online_mark, online_store
 from products.churn import CHURN
 
 DAY_BEFORE = LAST - timedelta(days=1)
@@ -94,3 +94,13 @@ def test_customers_that_left_go_in_a_daily_run_too(before: dict[bytes, dict[byte
     release(third, 3)
     assert materialize(CHURN)["removed_rows"] == NEWCOMERS
     assert set(online()) == set(before)
+
+
+def test_rows_that_redis_lost_are_written_again(before: dict[bytes, dict[bytes, bytes]]) -> None:
+    client = online_store.client()
+    assert materialize(CHURN)["state"] == "unchanged"
+    client.delete(*sorted(before)[:3])
+    assert online_mark.lost(client, CHURN) == 3
+    assert materialize(CHURN)["state"] == "done"
+    assert online_mark.lost(client, CHURN) == 0
+    assert online() == before

@@ -138,6 +138,8 @@ CASES = [
     Case("StageStuck", {f"stage_running_seconds{{{STAGE}}}": "0+60x9"}, "9m", (), "stage", name="at work"),
     Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "800+60x9"}, "3m", ("page",)),
     Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "0x9"}, "9m", name="online"),
+    Case("OnlineRowsLost", {'online_rows_lost{product="churn"}': "0 3x9"}, "3m", ("ticket",)),
+    Case("OnlineRowsLost", {'online_rows_lost{product="churn"}': "0x9"}, "9m", name="whole"),
     Case("LineageNotSent", {"lineage_emit_failures_total": "0x5 3x20"}, "7m", ("ticket",)),
     Case("LineageNotSent", {"lineage_emit_failures_total": "_x5 3x20"}, "7m", ("ticket",), name="its first value"),
     Case("LineageNotSent", {"lineage_emit_failures_total": "3x60"}, "30m", name="long ago"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from plumbline.lake import tables as lake
 from plumbline.registry import registered_models, trusted_models
-from plumbline.servers import online_store
+from plumbline.servers import online_mark, online_store
 from plumbline.settings import settings
 from plumbline.state import releases
 from plumbline.verdict import Verdict
@@ -53,9 +53,13 @@ def put_online() -> None:
 
 
 def mark_online() -> None:
-    """Says that a release is whole online."""
-    mapping = {"release_id": RELEASE, "event_time": (NOW - timedelta(hours=24)).isoformat()}
-    online_store.client().hset(CHURN.online_mark, mapping=mapping)
+    """Says that a release is whole online, with a row of each of these customers."""
+    from feature_repo import online_keys
+    from feature_repo import store as feature_store
+
+    brought = [FULL, SPARSE, AT_TTL, EXPIRED, FUTURE, *KNOWN]
+    keys = online_keys.keys(feature_store.open_store(CHURN), CHURN, brought)
+    online_mark.write(online_store.client(), CHURN, RELEASE, NOW - timedelta(hours=24), keys)
 
 
 def _row(customer: int, event_time: datetime) -> dict[str, object]:

@@ -38,7 +38,7 @@ class Asker:
         data = response.read()
         connection.close()
         given_headers = {name.lower(): value for name, value in response.getheaders()}
-        parsed = json.loads(data) if given_headers.get("content-type") == "application/json" else data
+        parsed = json.loads(data) if data and given_headers.get("content-type") == "application/json" else data
         return Answer(response.status, given_headers, parsed)
 
     def v1(self, *customers: Any, **headers: str) -> Answer:
@@ -74,6 +74,16 @@ class Asker:
         scores = answer.outputs[0].contents.fp64_contents
         self.scored |= {(answer.id, c): s for c, s in zip(customers, scores, strict=True)}
         return answer
+
+    def grpc_id(self, request_id: str) -> str:
+        """The id of the answer to a gRPC request of that id, for a customer of whom others ask too."""
+        from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+        from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+        contents = pb.InferTensorContents(int64_contents=[1])
+        only = pb.ModelInferRequest.InferInputTensor(name="customer_id", datatype="INT64", shape=[1], contents=contents)
+        request = pb.ModelInferRequest(model_name="churn-predictor", id=request_id, inputs=[only])
+        return str(GRPCInferenceServiceStub(self.channel).ModelInfer(request, timeout=10).id)
 
     def metric(self, line: str) -> float:
         text = self.http("GET", "/metrics").body.decode()

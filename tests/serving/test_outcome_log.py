@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,31 @@ def test_a_lake_that_refuses_is_asked_again_and_gets_all_in_order(capsys: pytest
     log.close()
     assert [row for batch in written for row in batch] == rows(2)
     assert "2 rows not written to serving.predictions" in capsys.readouterr().err
+
+
+def test_a_lake_that_fails_with_a_stack_is_told_of_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def write(batch: Rows) -> None:
+        raise OSError("No space left on device\nstack backtrace:\n   0: rust_begin_unwind")
+
+    log = OutcomeLog(write, seconds=3600)
+    log.add(rows(1))
+    log.close()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in line
+
+
+def test_a_lake_that_goes_on_refusing_is_asked_less_and_less_often() -> None:
+    tries: list[float] = []
+
+    def write(batch: Rows) -> None:
+        tries.append(time.monotonic())
+        raise OSError("disk is full")
+
+    log = OutcomeLog(write, seconds=0.1)
+    log.add(rows(1))
+    eventually(lambda: len(tries) >= 4)
+    log.close()
+    assert tries[3] - tries[2] > 0.35, "four times the first wait"
 
 
 def test_rows_that_a_closing_log_cannot_write_are_counted() -> None:

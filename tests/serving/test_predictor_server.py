@@ -183,7 +183,7 @@ PARTS = st.recursive(
 def test_no_body_is_answered_with_500(predictor: Asker, path: str, body: bytes, kind: str, length: str | None) -> None:
     more = {} if length is None else {"inference_header_content_length": length}
     answer = predictor.http("POST", path, body, content_type=kind, x_request_id="fuzz", **more)
-    assert answer.status in (200, 400, 404, 413)
+    assert answer.status in (200, 400, 404, 413) or (answer.status, kind) == (415, "text/plain")
     if answer.status != 200:
         assert set(answer.body) == {"error", "customers", "request_id"}
 
@@ -227,10 +227,12 @@ def test_redis_dies_and_comes_back_without_a_restart(predictor: Asker) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         predictor.grpc(FULL)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-    assert predictor.http("GET", launch.READY).status == 200
+    eventually(lambda: predictor.http("GET", launch.READY).status == 503)
+    assert predictor.http("GET", "/v2/health/live").status == 200
     online_store.url()
     eventually(lambda: predictor.v1(FULL).status == 200)
     assert predictor.grpc(FULL).model_version == "1"
+    eventually(lambda: predictor.http("GET", launch.READY).status == 200)
 
 
 def test_answers_are_counted_by_status_and_timed(predictor: Asker) -> None:
@@ -274,7 +276,7 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
     assert time.monotonic() - begun < 8
 
     logged = lake.open_table("serving.predictions").to_pyarrow_table().to_pylist()
-    told = {(row["request_id"], row["customer_id"]): row["score"] for row in logged if row["request_id"] != "fuzz"}
+    told = {(row["request_id"], row["customer_id"]): row["score"] for row in logged if row["request_id"][:4] != "fuzz"}
     assert told == predictor.scored
     one = next(row for row in logged if row["customer_id"] == SPARSE)
     assert (one["release_id"], one["model_version"], one["track"]) == (RELEASE, "1", "stable")

@@ -128,6 +128,7 @@ WAYS = {
     "LineageNotSent": BOOK,
     "ModelRefused": MODEL,
     "NotOnline": "plumb materialize",
+    "OnlineRowsLost": "plumb materialize",
     "OutcomesLost": BOOK,
     "ParityBroken": "plumb materialize && plumb parity_check",
     "PredictorDown": UP,
