@@ -6,6 +6,7 @@ rows without building a response message. A test fails when Feast's version is a
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +33,29 @@ def row_key(store: FeatureStore, entity: Any) -> bytes:
     version = store.config.entity_key_serialization_version
     key: bytes = _redis_key(store.project, entity, entity_key_serialization_version=version)
     return key
+
+
+def row_entity(store: FeatureStore, key: bytes) -> Any | None:
+    """The entity that a key of Redis belongs to; None unless the key is, byte for byte, one that `row_key` gives.
+
+    A project whose name ends in this one's has other bytes between, and a key of any other make does not decode.
+    """
+    from feast.infra.key_encoding_utils import deserialize_entity_key
+
+    project = store.project.encode()
+    if not key.endswith(project):
+        return None
+    version = store.config.entity_key_serialization_version
+    try:
+        entity = deserialize_entity_key(key.removesuffix(project), entity_key_serialization_version=version)
+        return entity if row_key(store, entity) == key else None
+    except (ValueError, struct.error):
+        return None
+
+
+def value_kinds(view: FeatureView) -> list[str]:
+    """Which of a protobuf value's fields each of a view's features is stored in, as in `int64_val`."""
+    return [f"{feature.dtype.to_value_type().name.lower()}_val" for feature in view.features]
 
 
 def row_fields(view: FeatureView) -> list[Any]:

@@ -71,10 +71,22 @@ def client(*, start: bool = True) -> redis.Redis:
 
 def online(client: redis.Redis, product: Product) -> tuple[int, datetime] | None:
     """The release that is online and until when its rows reach; None before the first and while one comes online."""
-    found = cast("dict[bytes, bytes]", client.hgetall(product.online_mark))
-    if not found:
+    mark = cast("dict[bytes, bytes]", client.hgetall(product.online_mark))
+    if not mark:
         return None
-    return int(found[b"release_id"]), datetime.fromisoformat(found[b"event_time"].decode())
+    return int(mark[b"release_id"]), datetime.fromisoformat(mark[b"event_time"].decode())
+
+
+def put_online(client: redis.Redis, product: Product, release_id: int, until: datetime, rows: int) -> None:
+    """Marks a release as online: its rows reach `until`, and so many customers have one in Redis."""
+    mark = {"release_id": release_id, "event_time": until.isoformat(), "rows": rows}
+    client.hset(product.online_mark, mapping=mark)
+
+
+def rows_written(client: redis.Redis, product: Product) -> int | None:
+    """How many customers' rows the release that is online was written with; None while none is online."""
+    rows = cast("bytes | None", client.hget(product.online_mark, "rows"))
+    return None if rows is None else int(rows)
 
 
 def _launch() -> services.Launch:
