@@ -7,13 +7,21 @@ rows without building a response message. A test fails when Feast's version is a
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from plumbline.errors import PlumblineError
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 VERSION = "0.67.0"
 """The Feast whose code was read for this."""
+
+FOREIGN_CODE = (
+    "Feast's registry holds {}, which definitions.py does not have: it is not run. Find out who wrote it, then remove "
+    "the folder `feast` in the home and run `plumb materialize`, which makes the registry anew"
+)
 
 
 def provider(store: FeatureStore) -> Any:
@@ -24,6 +32,27 @@ def provider(store: FeatureStore) -> Any:
 def redis_client(store: FeatureStore) -> Any:
     """The client of the store's Redis, with the options of its connection string. It is not connected yet."""
     return provider(store).online_store._get_client(store.config.online_store)
+
+
+def run_only(functions: Mapping[str, Callable[..., Any]]) -> None:
+    """From here on these are the functions of a registry's on-demand views, by their names, and no other runs.
+
+    Feast would run the text that it finds in the registry's file, or load the pickle beside it, and nobody signs that
+    file. Reading a view with another function, or anything pickled, then raises PlumblineError.
+    """
+    import dill
+    from feast.transformation import udf_rehydrate
+
+    def resolve(*, preferred_name: str = "", **_: Any) -> Callable[..., Any]:
+        if preferred_name not in functions:  # Feast gives None for a function without a name
+            raise PlumblineError(FOREIGN_CODE.format(f"the function {preferred_name!r}"))
+        return functions[preferred_name]
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PlumblineError(FOREIGN_CODE.format("a pickle"))
+
+    udf_rehydrate.resolve_udf = resolve
+    dill.loads = dill.load = refuse
 
 
 def row_key(store: FeatureStore, entity: Any) -> bytes:
