@@ -197,7 +197,7 @@ def test_an_event_that_cannot_be_made_or_written_costs_a_warning(
     (home / "lineage.ndjson").mkdir(parents=True)
     made_up_day.run_day(DAY)
     assert sending.failures() == 12
-    assert "1 event not sent" in capsys.readouterr().err
+    assert "1 event not confirmed" in capsys.readouterr().err
     (home / "lineage-failures.ndjson").chmod(0o600)
     monkeypatch.setattr(events, "_Datasets", lambda: 1 / 0)
     made_up_day.run_day(NEXT)

@@ -158,4 +158,4 @@ def test_lineage_events_are_where_state_is(place: str) -> None:
     toy_run.perform("ingest", DAY)
     assert sorted(each["eventType"] for each in sending.events()) == ["COMPLETE", "START"]
     assert sending.path().exists() is (place == "files")
-    assert [(run.job, run.state) for run in EventFile().runs(None)] == [("toy_daily.ingest", "COMPLETE")]
+    assert [(run.job, run.state) for run in EventFile().runs()] == [("toy_daily.ingest", "COMPLETE")]
