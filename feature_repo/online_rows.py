@@ -11,7 +11,9 @@ from typing import Any
 
 from feature_repo import feast_internals, online_keys
 from feature_repo import store as feature_store
+from plumbline.errors import ServiceUnavailable
 from plumbline.product import Product
+from plumbline.servers import online_store
 
 Row = dict[str, Any]
 
@@ -61,6 +63,18 @@ class OnlineRows:
         rows = online_keys.rows(self._store, self._product, self._redis)
         gone = [row for row in rows if row.customer in customers]
         return online_keys.remove(self._store, self._product, self._redis, gone)
+
+
+def counts(product: Product) -> tuple[int, int] | None:
+    """How many customers have a whole row in Redis, and how many were written; None while no release is online."""
+    try:
+        client = online_store.client(start=False)
+    except ServiceUnavailable:
+        return None
+    if (written := online_store.rows_written(client, product)) is None:
+        return None
+    rows = online_keys.whole(feature_store.open_store(product), product, client)
+    return sum(event_time is not None for event_time in rows.values()), written
 
 
 def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> list[Row]:

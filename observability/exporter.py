@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
 KPI_NAMES = ("conversion_rate", "call_center_load", "retained_customers", "avg_handle_time")
+OnlineRows = Callable[[Product], "tuple[int, int] | None"]
+"""How many whole rows Redis holds and how many were written; None while no release is online."""
+
+ONLINE_SECONDS = 60.0
 SKEW = 60.0
 """Seconds that two machines' clocks may differ; what is dated farther in the future cannot be believed."""
 
@@ -67,8 +71,10 @@ class Scrape:
 class Exporter:
     """Collects on demand. It keeps what cannot change (events, releases, table versions), so that a scrape is cheap."""
 
-    def __init__(self, products: Sequence[Product] = ALL) -> None:
+    def __init__(self, products: Sequence[Product] = ALL, online_rows: OnlineRows | None = None) -> None:
         self._products = products
+        self._count_online = online_rows
+        self._online: dict[str, tuple[float, tuple[int, int] | None]] = {}
         self._tails: dict[str, LedgerTail] = {}
         self._releases: dict[tuple[str, int], Release] = {}
         self._lake = LakeFacts()
@@ -93,6 +99,7 @@ class Exporter:
                 self._try("ledger", lambda p=product, t=told: self._ledger(scrape, p, t))  # type: ignore[misc]
                 release = self._try("releases", lambda n=name: self._in_force(n))  # type: ignore[misc]
                 self._try("releases", lambda n=name, t=told, r=release: self._release(scrape, n, t, r))  # type: ignore[misc]
+                self._try("online rows", lambda p=product: self._online_rows(scrape, p))  # type: ignore[misc]
                 for contract in (one for one in contracted if one.product == name):
                     self._try(
                         dataset_metrics.table_of(contract),
@@ -202,6 +209,18 @@ class Exporter:
             scrape.add("materialization_lag_seconds", 0, **head)
         elif (published := told.published.get(release.release_id)) is not None:
             scrape.add("materialization_lag_seconds", max(0, (clock.wall() - published).total_seconds()), **head)
+
+    def _online_rows(self, scrape: Scrape, product: Product) -> None:
+        """Rows in Redis and rows written, counted once in ONLINE_SECONDS: it reads every row."""
+        if self._count_online is None or not product.view:
+            return
+        counted_at, counts = self._online.get(product.name, (-ONLINE_SECONDS, None))
+        if clock.monotonic() - counted_at >= ONLINE_SECONDS:
+            counts = self._count_online(product)
+            self._online[product.name] = clock.monotonic(), counts
+        if counts is not None:
+            scrape.add("online_rows", counts[0], product=product.name)
+            scrape.add("online_rows_written", counts[1], product=product.name)
 
     def _dataset(self, scrape: Scrape, contract: Contract, told: Told, release: Release | None) -> None:
         table = dataset_metrics.table_of(contract)

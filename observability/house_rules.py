@@ -73,12 +73,22 @@ def groups() -> list[Group]:
             served,
         ),
         Alert(
+            "OnlineRowsMissing",
+            "online_rows < online_rows_written",
+            "page",
+            features,
+            "Redis holds {{ $value }} whole rows, fewer than were written: who is missing gets no score",
+            by("plumb materialize && plumb parity_check"),
+            served,
+            120,
+        ),
+        Alert(
             "LineageNotSent",
             _counted("lineage_emit_failures_total"),
             "ticket",
             features,
-            "the lineage server does not take events; the file has them",
-            RUNBOOK,
+            "the lineage server did not confirm events; the file has them",
+            by("plumb lineage_resend"),
         ),
     )
     watched = (

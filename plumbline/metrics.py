@@ -101,6 +101,14 @@ EXPORTER: tuple[Metric, ...] = (
         "Real time since the release in force was published without being online; 0 when it is online.",
         PRODUCT,
     ),
+    Metric("online_rows", "gauge", "1", "Customers whose whole row Redis holds; absent while none is online.", PRODUCT),
+    Metric(
+        "online_rows_written",
+        "gauge",
+        "1",
+        "Customers whose rows were written for the release that is online.",
+        PRODUCT,
+    ),
     Metric(
         "feature_parity_mismatch_ratio",
         "gauge",

@@ -127,3 +127,15 @@ def test_a_row_is_whole_when_every_feature_is_there_and_is_of_its_type(rows: onl
     assert damaged.keys() == sound.keys() - {7}
     assert all(time is None for _, time, _ in rows.read([1, 2, 3, 4, 5, 6, 7])), "a gate that reads names them all"
     assert rows.remove({1, 2, 3, 4, 5, 6, 7}) == 6
+
+
+def test_whole_rows_are_counted_beside_those_that_were_written(rows: online_rows.OnlineRows) -> None:
+    client = online_store.client()
+    assert online_rows.counts(CHURN) is None, "a mark without a number of rows is from before it had one"
+    online_store.put_online(client, CHURN, 2, clock.end_of(DAYS[2]), N)
+    assert online_rows.counts(CHURN) == (N, N)
+    client.delete(our_key(1))
+    client.hdel(our_key(2), "_ts:customer_features")
+    assert online_rows.counts(CHURN) == (N - 2, N)
+    client.delete(CHURN.online_mark)
+    assert online_rows.counts(CHURN) is None

@@ -19,6 +19,7 @@ from plumbline.settings import ROOT
 Tool = Callable[[str], Path]
 UP = {'up{job="exporter"}': "1x250"}
 SERVED = {'up{job="predictor"}': "1x250"}
+ONLINE = {'online_rows_written{product="churn"}': "9x9"}
 BOTH = {**UP, **SERVED}
 TABLES = ("analytics.customers", "analytics.orders", "features.customers", "raw.customers", "raw.orders")
 KNOWN = {f"{table.replace('.', '_')}_freshness_seconds": "0x250" for table in TABLES}
@@ -138,6 +139,9 @@ CASES = [
     Case("StageStuck", {f"stage_running_seconds{{{STAGE}}}": "0+60x9"}, "9m", (), "stage", name="at work"),
     Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "800+60x9"}, "3m", ("page",)),
     Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "0x9"}, "9m", name="online"),
+    Case("OnlineRowsMissing", ONLINE | {'online_rows{product="churn"}': "9x3 8x9"}, "6m", ("page",)),
+    Case("OnlineRowsMissing", ONLINE | {'online_rows{product="churn"}': "9x3 8x1 9x9"}, "9m", name="brought back"),
+    Case("OnlineRowsMissing", {'online_rows{product="churn"}': "8x9"}, "6m", name="none is online"),
     Case("LineageNotSent", {"lineage_emit_failures_total": "0x5 3x20"}, "7m", ("ticket",)),
     Case("LineageNotSent", {"lineage_emit_failures_total": "_x5 3x20"}, "7m", ("ticket",), name="its first value"),
     Case("LineageNotSent", {"lineage_emit_failures_total": "3x60"}, "30m", name="long ago"),
