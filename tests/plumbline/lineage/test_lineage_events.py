@@ -217,3 +217,12 @@ assert RunEvent is event.RunEvent
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_dataset_names_its_source() -> None:
+    """Also those that are no table of the lake: a Marquez answers 500 to a question for its sources otherwise."""
+    made_up_day.run_day(DAY)
+    datasets = [item for event in sending.lines(sending.path()) for item in (*event["inputs"], *event["outputs"])]
+    sources = {item["name"]: item["facets"]["dataSource"] for item in datasets}
+    assert {source["name"] for source in sources.values()} > {"lake"}
+    assert all(source["uri"] for source in sources.values())
