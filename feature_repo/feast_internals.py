@@ -6,13 +6,22 @@ rows without building a response message. A test fails when Feast's version is a
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from plumbline.errors import PlumblineError
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 VERSION = "0.67.0"
 """The Feast whose code was read for this."""
+
+FOREIGN_CODE = (
+    "Feast's registry holds {}, which definitions.py does not have: it is not run. Find out who wrote it, then remove "
+    "the folder `feast` in the home and run `plumb materialize`, which makes the registry anew"
+)
 
 
 def provider(store: FeatureStore) -> Any:
@@ -25,6 +34,27 @@ def redis_client(store: FeatureStore) -> Any:
     return provider(store).online_store._get_client(store.config.online_store)
 
 
+def run_only(functions: Mapping[str, Callable[..., Any]]) -> None:
+    """From here on these are the functions of a registry's on-demand views, by their names, and no other runs.
+
+    Feast would run the text that it finds in the registry's file, or load the pickle beside it, and nobody signs that
+    file. Reading a view with another function, or anything pickled, then raises PlumblineError.
+    """
+    import dill
+    from feast.transformation import udf_rehydrate
+
+    def resolve(*, preferred_name: str = "", **_: Any) -> Callable[..., Any]:
+        if preferred_name not in functions:  # Feast gives None for a function without a name
+            raise PlumblineError(FOREIGN_CODE.format(f"the function {preferred_name!r}"))
+        return functions[preferred_name]
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PlumblineError(FOREIGN_CODE.format("a pickle"))
+
+    udf_rehydrate.resolve_udf = resolve
+    dill.loads = dill.load = refuse
+
+
 def row_key(store: FeatureStore, entity: Any) -> bytes:
     """The key of an entity's hash: the entity's bytes, then the project's name."""
     from feast.infra.online_stores.helpers import _redis_key
@@ -32,6 +62,29 @@ def row_key(store: FeatureStore, entity: Any) -> bytes:
     version = store.config.entity_key_serialization_version
     key: bytes = _redis_key(store.project, entity, entity_key_serialization_version=version)
     return key
+
+
+def row_entity(store: FeatureStore, key: bytes) -> Any | None:
+    """The entity that a key of Redis belongs to; None unless the key is, byte for byte, one that `row_key` gives.
+
+    A project whose name ends in this one's has other bytes between, and a key of any other make does not decode.
+    """
+    from feast.infra.key_encoding_utils import deserialize_entity_key
+
+    project = store.project.encode()
+    if not key.endswith(project):
+        return None
+    version = store.config.entity_key_serialization_version
+    try:
+        entity = deserialize_entity_key(key.removesuffix(project), entity_key_serialization_version=version)
+        return entity if row_key(store, entity) == key else None
+    except (ValueError, struct.error):
+        return None
+
+
+def value_kinds(view: FeatureView) -> list[str]:
+    """Which of a protobuf value's fields each of a view's features is stored in, as in `int64_val`."""
+    return [f"{feature.dtype.to_value_type().name.lower()}_val" for feature in view.features]
 
 
 def row_fields(view: FeatureView, names: list[str] | None = None) -> list[Any]:

@@ -28,7 +28,6 @@ from plumbline.state.releases import Release
 
 if TYPE_CHECKING:
     import redis
-    from feast import FeatureStore
 
 
 class MaterializeError(PlumblineError):
@@ -36,54 +35,70 @@ class MaterializeError(PlumblineError):
 
 
 def materialize(product: Product, number: int | None = None) -> dict[str, object]:
-    """Brings a release (the one in force by default) online; one that is online with all its rows changes nothing.
+    """Brings a release (the one in force by default) online; one whose rows are all online already changes nothing.
 
-    Raises MaterializeError when Redis does not hold a row for every customer of the release's newest snapshot.
+    That is looked up in Redis, row by row: what was evicted or damaged there is written again.
+    Raises MaterializeError when Redis then does not hold a whole row for every customer of the release.
     """
     release = releases.required(product.name, number)
     with leases.lease(product, "materialize", "materialization"):
         client = online_store.client()
-        held = online(client, product)
-        if held is not None and held[0] == release.release_id and not online_mark.lost(client, product):
-            return {"state": "unchanged", "release_id": release.release_id, "online_until": held[1].isoformat()}
+        mark = online(client, product)
+        if mark is not None and mark[0] == release.release_id and _is_whole(product, release, client):
+            return {"state": "unchanged", "release_id": release.release_id, "online_until": mark[1].isoformat()}
         head = {"stage": "materialize", "run_id": release.run_id, "as_of": release.as_of}
         head |= {"release_id": release.release_id}
-        return stage.recorded(product, head, lambda: _materialize(product, release, client, held))
+        return stage.recorded(product, head, lambda: _materialize(product, release, client, mark))
+
+
+def _is_whole(product: Product, release: Release, client: redis.Redis) -> bool:
+    """Whether Redis holds the release's rows, all of them whole, and no others."""
+    feature_store.apply(product)
+    store = feature_store.open_store(product)
+    end = clock.end_of(release.as_of)
+    expected = _newest_rows(product, release, end - store.get_feature_view(product.view).ttl, end)
+    return online_keys.whole(store, product, client) == expected
 
 
 def _materialize(
-    product: Product, release: Release, client: redis.Redis, held: tuple[int, datetime] | None
+    product: Product, release: Release, client: redis.Redis, mark: tuple[int, datetime] | None
 ) -> dict[str, object]:
     end = clock.end_of(release.as_of)
     store = feature_store.at_release(product, release)
     oldest = end - store.get_feature_view(product.view).ttl
-    forward = held is not None and oldest < held[1] < end and _built_on(release, held[0])
-    start = held[1] if held and forward else oldest
-    expected = len(_customers(product, release, start, end))
-    say(
-        f"materializing release {release.release_id}: {expected:,} customers' rows of ({start:%F}, {end:%F}] into Redis"
-    )
+    expected = _newest_rows(product, release, oldest, end)
+    forward = mark is not None and oldest < mark[1] < end and _built_on(release, mark[0])
     client.delete(product.online_mark)  # from here to the end no release is whole online
-    with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the result
-        store.materialize(start, end, feature_views=[product.view])
-    customers = _customers(product, release, oldest, end)
-    removed = online_keys.sweep(store, product, client, customers, fields_too=not forward)
-    arrived = _arrived(store, product, client, start, end)
-    if arrived != expected:
+    stored = list(online_keys.rows(store, product, client))
+    removed = online_keys.remove(store, product, client, (row for row in stored if row.customer not in expected))
+    online_keys.remove(store, product, client, (row for row in stored if row.values is None))
+    lacking: list[int] = []
+    for start in [mark[1], oldest] if mark and forward else [oldest]:
+        newer = sum(event_time > start.timestamp() for event_time in expected.values())
+        say(f"materializing release {release.release_id}: {newer:,} customers' rows of ({start:%F}, {end:%F}] to Redis")
+        with contextlib.redirect_stdout(io.StringIO()):  # standard output is for the result
+            store.materialize(start, end, feature_views=[product.view])
+        whole = online_keys.whole(store, product, client)
+        lacking = [customer for customer, event_time in expected.items() if whole.get(customer) != event_time]
+        if not lacking:
+            break
+    if lacking:
         raise MaterializeError(
-            f"release {release.release_id}: {expected:,} customers changed, Redis holds {arrived:,} rows. "
-            "Run `plumb materialize` again."
+            f"release {release.release_id} has {len(expected):,} customers; Redis lacks a whole row of "
+            f"{len(lacking):,} of them, such as {lacking[0]}. Run `plumb materialize` again. If it says so again, "
+            "Redis loses rows: look at its maxmemory and maxmemory-policy, or at who else writes to it."
         )
-    observed.wrote(product.online, release.release_id, expected)
-    online_mark.write(client, product, release.release_id, end, online_keys.keys(store, product, customers))
+    observed.wrote(product.online, release.release_id, newer)
+    keys = [row.key for row in online_keys.rows(store, product, client)]
+    online_mark.write(client, product, release.release_id, end, keys)
     return {
-        "message": f"release {release.release_id} is online: {arrived:,} customers, until {end:%F} 00:00 UTC"
+        "message": f"release {release.release_id} is online: {len(expected):,} customers, until {end:%F} 00:00 UTC"
         + (f"; {removed:,} that it does not have were removed" if removed else ""),
         "state": "done",
         "release_id": release.release_id,
-        "rows": {product.online: expected},
+        "rows": {product.online: newer},
         "read": {product.features: release.version(product.features)},
-        "online_rows": arrived,
+        "online_rows": len(expected),
         "removed_rows": removed,
         "online_until": end.isoformat(),
     }
@@ -96,23 +111,15 @@ def _built_on(release: Release, online: int) -> bool:
     return release.release_id == online
 
 
-def _customers(product: Product, release: Release, start: datetime, end: datetime) -> list[int]:
-    """The customers that have a row in (start, end], read in the lake; older ones than the view's ttl are expired."""
+def _newest_rows(product: Product, release: Release, start: datetime, end: datetime) -> dict[int, int]:
+    """Each customer with a row in (start, end], read in the lake, and the newest one's event_time (s since 1970)."""
     import pyarrow.compute as pc
 
     table = lake.open_table(product.features, release.version(product.features)).to_pyarrow_dataset()
     stamp = pc.field("event_time")
-    found = table.to_table(columns=[product.entity], filter=(stamp > start) & (stamp <= end))
-    return [int(customer) for customer in pc.unique(found[product.entity]).to_pylist()]
-
-
-def _arrived(store: FeatureStore, product: Product, client: redis.Redis, start: datetime, end: datetime) -> int:
-    """How many customers Redis holds with a row of (start, end], by the timestamps that Feast writes beside them."""
-    from google.protobuf.timestamp_pb2 import Timestamp
-
-    keys = online_keys.held(store.project, client)
-    pipeline = client.pipeline(transaction=False)
-    for key in keys:
-        pipeline.hget(key, f"_ts:{product.view}")
-    stamps = [Timestamp.FromString(found).seconds for found in pipeline.execute() if found]
-    return sum(start.timestamp() < stamp <= end.timestamp() for stamp in stamps)
+    rows = table.to_table(columns=[product.entity, "event_time"], filter=(stamp > start) & (stamp <= end))
+    newest = rows.group_by(product.entity).aggregate([("event_time", "max")]).to_pydict()
+    return {
+        int(customer): int(event_time.timestamp())
+        for customer, event_time in zip(newest[product.entity], newest["event_time_max"], strict=True)
+    }

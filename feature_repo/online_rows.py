@@ -11,10 +11,9 @@ from typing import Any
 
 from feature_repo import feast_internals, online_keys
 from feature_repo import store as feature_store
+from plumbline.errors import ServiceUnavailable
 from plumbline.product import Product
-
-BATCH = 2_000
-"""Customers in one round trip: Redis answers such a pipeline in some 50 ms."""
+from plumbline.servers import online_store
 
 Row = dict[str, Any]
 
@@ -24,50 +23,58 @@ class OnlineRows:
 
     def __init__(self, product: Product) -> None:
         """Raises feast's FeatureViewNotFoundException when the definitions were never applied."""
-        defined = next(made for made in feature_store.definitions(product).DEFINITIONS if made.name == product.view)
-        store = feature_store.open_store(product)
-        self._view, self._entity = store.get_feature_view(product.view), product.entity
-        self._provider, self._config = feast_internals.provider(store), store.config
-        self._redis = feast_internals.redis_client(store)
+        definitions = feature_store.definitions(product).DEFINITIONS
+        defined = next(definition for definition in definitions if definition.name == product.view)
+        self._product, self._store = product, feature_store.open_store(product)
+        self._view = self._store.get_feature_view(product.view)
+        self._provider = feast_internals.provider(self._store)
+        self._redis = feast_internals.redis_client(self._store)
         self.names = [field.name for field in self._view.features]
         self.ttl: timedelta = self._view.ttl
         self.defined_ttl: timedelta = defined.ttl
 
     def customers(self) -> set[int]:
-        """Everyone who has a row, by Feast's keys: the entity's bytes, then the project's name."""
-        return {customer for customer, _ in self._keys()}
+        """Everyone of whom Redis holds anything of a row."""
+        return {row.customer for row in online_keys.rows(self._store, self._product, self._redis)}
 
     def read(self, customers: list[int]) -> Iterator[tuple[int, datetime | None, Row]]:
-        """(customer, the row's event_time, its features) in the order asked; None and no features for no row.
+        """(customer, the row's event_time, its features) in the order of `customers`; None and no features for no row.
 
-        Values are Python's own, null as None; a FLOAT comes as the double of the same value.
+        Values are Python's own, null as None; a FLOAT comes as the double of the same value. A row that cannot be
+        decoded counts as none.
         """
         from feast.protos.feast.types.EntityKey_pb2 import EntityKey
         from feast.protos.feast.types.Value_pb2 import Value
 
-        for start in range(0, len(customers), BATCH):
-            batch = customers[start : start + BATCH]
-            keys = [EntityKey(join_keys=[self._entity], entity_values=[Value(int64_val=c)]) for c in batch]
-            rows = self._provider.online_read(self._config, self._view, keys, list(self.names))  # it adds to its list
-            for customer, (stamp, values) in zip(batch, rows, strict=True):
-                there = stamp is not None and stamp.timestamp() != 0  # Feast's time of a row that is not there
-                yield customer, stamp if there else None, _plain(values) if there else {}
+        whole = online_keys.whole(self._store, self._product, self._redis)
+        entity, config = self._product.entity, self._store.config
+        for start in range(0, len(customers), online_keys.BATCH):
+            batch = customers[start : start + online_keys.BATCH]
+            readable = [customer for customer in batch if whole.get(customer) is not None]
+            keys = [EntityKey(join_keys=[entity], entity_values=[Value(int64_val=c)]) for c in readable]
+            read = self._provider.online_read(config, self._view, keys, list(self.names)) if keys else []
+            rows = dict(zip(readable, read, strict=True))
+            for customer in batch:
+                stamp, values = rows.get(customer, (None, None))
+                yield customer, stamp, _plain(values) if stamp is not None else {}
 
     def remove(self, customers: set[int]) -> int:
-        """Takes these customers' rows out of Redis; how many there were."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for customer, key in self._keys():
-            if customer in customers:
-                pipeline.delete(key)
-        return sum(pipeline.execute())
+        """Takes these customers' rows of the view out of Redis; how many there were."""
+        rows = online_keys.rows(self._store, self._product, self._redis)
+        gone = [row for row in rows if row.customer in customers]
+        return online_keys.remove(self._store, self._product, self._redis, gone)
 
-    def _keys(self) -> Iterator[tuple[int, bytes]]:
-        from feast.infra.key_encoding_utils import deserialize_entity_key
 
-        project = self._config.project.encode()
-        for key in online_keys.held(self._config.project, self._redis):
-            (value,) = deserialize_entity_key(key.removesuffix(project)).entity_values
-            yield value.int64_val, key
+def counts(product: Product) -> tuple[int, int] | None:
+    """How many customers have a whole row in Redis, and how many were written; None while no release is online."""
+    try:
+        client = online_store.client(start=False)
+    except ServiceUnavailable:
+        return None
+    if (written := online_store.rows_written(client, product)) is None:
+        return None
+    rows = online_keys.whole(feature_store.open_store(product), product, client)
+    return sum(event_time is not None for event_time in rows.values()), written
 
 
 def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> list[Row]:
@@ -94,5 +101,5 @@ def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> li
 
 def _plain(values: dict[str, Any]) -> Row:
     """Feast's values as Python's own, None for null."""
-    kinds = {name: value.WhichOneof("val") for name, value in values.items()}
-    return {name: getattr(value, kinds[name]) if kinds[name] else None for name, value in values.items()}
+    kinds = {name: value.WhichOneof("val") or "null_val" for name, value in values.items()}
+    return {name: None if kinds[name] == "null_val" else getattr(values[name], kinds[name]) for name in values}

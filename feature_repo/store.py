@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_repo import feast_internals
 from plumbline import files
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import spark
@@ -79,8 +80,11 @@ def on_demand(product: Product, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def open_store(product: Product, registry: Path | None = None) -> FeatureStore:
-    """The store with the applied definitions. It starts nothing: online reads need a Redis that is up already."""
-    settle()
+    """The store with the applied definitions, whose functions are definitions.py's own, whatever the registry holds.
+
+    It starts nothing: online reads need a Redis that is up already.
+    """
+    feast_internals.run_only(_functions(product))
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
@@ -90,6 +94,15 @@ def open_store(product: Product, registry: Path | None = None) -> FeatureStore:
     except ServiceUnavailable:
         os.environ["FEAST_REDIS_CONNECTION"] = NO_REDIS
     return FeatureStore(config=load_repo_config(repository(product), repository(product) / "feature_store.yaml"))
+
+
+def _functions(product: Product) -> dict[str, Any]:
+    """What the on-demand views in definitions.py compute with, by the function's name."""
+    defined = definitions(product).DEFINITIONS
+    from feast.on_demand_feature_view import OnDemandFeatureView
+
+    functions = [view.feature_transformation.udf for view in defined if isinstance(view, OnDemandFeatureView)]
+    return {function.__name__: function for function in functions}
 
 
 def at_release(product: Product, release: Release) -> FeatureStore:

@@ -7,7 +7,9 @@ not in MAPPED is taken and left out. Sums are kept in memory: they begin anew wi
 from __future__ import annotations
 
 import gzip
+import io
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 PATH = "/v1/metrics"
 LARGEST = 4 * 2**20
-"""Bytes of one message; Airflow's are a few KiB."""
+"""Bytes of one message, as sent and unpacked; Airflow's are a few KiB."""
 
 SOURCES = 10_000
 """Sums of processes that are remembered, the newest; one that is forgotten and goes on would count twice."""
@@ -65,18 +67,25 @@ class AirflowMetrics:
         """Takes one message in; the HTTP status to answer."""
         if environ["REQUEST_METHOD"] != "POST":
             return "405 Method Not Allowed"
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        if length > LARGEST:
+        length, encoding = environ.get("CONTENT_LENGTH") or "0", environ.get("HTTP_CONTENT_ENCODING") or "identity"
+        if not (length.isascii() and length.isdecimal()):
+            return "400 Bad Request"
+        if len(length) > 9 or int(length) > LARGEST:
             return "413 Content Too Large"
+        if encoding not in ("identity", "gzip"):
+            return "415 Unsupported Media Type"
         from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
         try:
-            body = environ["wsgi.input"].read(length)
-            if environ.get("HTTP_CONTENT_ENCODING") == "gzip":
-                body = gzip.decompress(body)
+            body = environ["wsgi.input"].read(int(length))
+            if encoding == "gzip":
+                with gzip.GzipFile(fileobj=io.BytesIO(body)) as packed:
+                    body = packed.read(LARGEST + 1)
+            if len(body) > LARGEST:
+                return "413 Content Too Large"
             request = ExportMetricsServiceRequest.FromString(body)
-        except (DecodeError, OSError, EOFError):
+        except (DecodeError, OSError, EOFError, zlib.error):
             return "400 Bad Request"
         with self._lock:
             for resource in request.resource_metrics:

@@ -22,12 +22,10 @@ from observability.promises import deadline
 from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
-from plumbline.errors import ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
 from plumbline.product import Product
 from plumbline.progress import warn
-from plumbline.servers import online_mark, online_store
 from plumbline.settings import settings, settings_file
 from plumbline.state import releases
 from plumbline.state.releases import Release
@@ -38,9 +36,10 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
 KPI_NAMES = ("conversion_rate", "call_center_load", "retained_customers", "avg_handle_time")
-ONLINE_SECONDS = 60.0
-"""How long a count of the rows that Redis lost holds: it asks Redis for each of them."""
+OnlineRows = Callable[[Product], "tuple[int, int] | None"]
+"""How many whole rows Redis holds and how many were written; None while no release is online."""
 
+ONLINE_SECONDS = 60.0
 SKEW = 60.0
 """Seconds that two machines' clocks may differ; what is dated farther in the future cannot be believed."""
 
@@ -72,11 +71,12 @@ class Scrape:
 class Exporter:
     """Collects on demand. It keeps what cannot change (events, releases, table versions), so that a scrape is cheap."""
 
-    def __init__(self, products: Sequence[Product] = ALL) -> None:
+    def __init__(self, products: Sequence[Product] = ALL, online_rows: OnlineRows | None = None) -> None:
         self._products = products
+        self._count_online = online_rows
+        self._online: dict[str, tuple[float, tuple[int, int] | None]] = {}
         self._tails: dict[str, LedgerTail] = {}
         self._releases: dict[tuple[str, int], Release] = {}
-        self._lost: dict[str, tuple[float, int | None]] = {}
         self._lake = LakeFacts()
         self._kpis: tuple[int, list[dict[str, Any]]] = -1, []
         self._unreadable: Counter[str] = Counter()
@@ -99,7 +99,7 @@ class Exporter:
                 self._try("ledger", lambda p=product, t=told: self._ledger(scrape, p, t))  # type: ignore[misc]
                 release = self._try("releases", lambda n=name: self._in_force(n))  # type: ignore[misc]
                 self._try("releases", lambda n=name, t=told, r=release: self._release(scrape, n, t, r))  # type: ignore[misc]
-                self._try("the online store", lambda p=product: self._online(scrape, p))  # type: ignore[misc]
+                self._try("online rows", lambda p=product: self._online_rows(scrape, p))  # type: ignore[misc]
                 for contract in (one for one in contracted if one.product == name):
                     self._try(
                         dataset_metrics.table_of(contract),
@@ -210,17 +210,17 @@ class Exporter:
         elif (published := told.published.get(release.release_id)) is not None:
             scrape.add("materialization_lag_seconds", max(0, (clock.wall() - published).total_seconds()), **head)
 
-    def _online(self, scrape: Scrape, product: Product) -> None:
-        """Rows that Redis lost, counted anew every ONLINE_SECONDS. Absent while it is away: predictors tell of that."""
-        counted_at, lost = self._lost.get(product.name, (None, None))
-        if counted_at is None or clock.monotonic() - counted_at >= ONLINE_SECONDS:
-            try:
-                lost = online_mark.lost(online_store.client(start=False), product)
-            except ServiceUnavailable:
-                lost = None
-            self._lost[product.name] = clock.monotonic(), lost
-        if lost is not None:
-            scrape.add("online_rows_lost", lost, product=product.name)
+    def _online_rows(self, scrape: Scrape, product: Product) -> None:
+        """Rows in Redis and rows written, counted once in ONLINE_SECONDS: it reads every row."""
+        if self._count_online is None or not product.view:
+            return
+        counted_at, counts = self._online.get(product.name, (-ONLINE_SECONDS, None))
+        if clock.monotonic() - counted_at >= ONLINE_SECONDS:
+            counts = self._count_online(product)
+            self._online[product.name] = clock.monotonic(), counts
+        if counts is not None:
+            scrape.add("online_rows", counts[0], product=product.name)
+            scrape.add("online_rows_written", counts[1], product=product.name)
 
     def _dataset(self, scrape: Scrape, contract: Contract, told: Told, release: Release | None) -> None:
         table = dataset_metrics.table_of(contract)

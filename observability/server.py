@@ -9,7 +9,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from observability import airflow_metrics
-from observability.exporter import Exporter
+from observability.exporter import Exporter, OnlineRows
 from observability.rule import PREDICTOR
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say
@@ -29,17 +29,19 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = 10  # seconds that a connection may say nothing
+
     def log_message(self, format: str, *args: Any) -> None:
         """No line a scrape: they would fill the disk."""
 
 
-def server(host: str, port: int) -> WSGIServer:
+def server(host: str, port: int, online_rows: OnlineRows | None = None) -> WSGIServer:
     """The server: /metrics; /targets for a Prometheus on this machine; /v1/metrics, where Airflow sends its own."""
     from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
-    exporter = Exporter()
+    exporter = Exporter(online_rows=online_rows)
     registry.register(exporter)
     shown = make_wsgi_app(registry)
 
@@ -50,6 +52,9 @@ def server(host: str, port: int) -> WSGIServer:
         if environ["PATH_INFO"] == airflow_metrics.PATH:
             respond(exporter.airflow.take(environ), [("Content-Type", "application/x-protobuf")])
             return [b""]
+        if environ["PATH_INFO"] != "/metrics":
+            respond("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"there are /metrics, /targets and {airflow_metrics.PATH}\n".encode()]
         answer: Iterable[bytes] = shown(environ, respond)
         return answer
 
@@ -59,8 +64,8 @@ def server(host: str, port: int) -> WSGIServer:
         raise ServiceUnavailable(f"the exporter cannot listen on {host}:{port}: {error.strerror}; --port") from None
 
 
-def serve(host: str = services.HOST, port: int = PORT) -> None:
-    """Answers scrapes until SIGTERM or Ctrl-C. Port 0 takes a free one."""
-    with server(host, port) as serving:
+def serve(host: str = services.HOST, port: int = PORT, online_rows: OnlineRows | None = None) -> None:
+    """Answers scrapes until SIGTERM or Ctrl-C. Port 0 takes a free one; `online_rows` counts what Redis holds."""
+    with server(host, port, online_rows) as serving:
         say(f"metrics on http://{host}:{serving.server_port}/metrics")
         serving.serve_forever()

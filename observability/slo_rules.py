@@ -41,6 +41,9 @@ BURNS: tuple[tuple[Severity, float, str, str], ...] = (
 )
 """Severity, how many times faster than the budget allows, the long window and the short one that ends the alert."""
 
+LEAST = 5
+"""Bad events in the long window below which a share of them says nothing."""
+
 
 def groups() -> list[Group]:
     """A group of all deadlines, one for each contract's other promises, and one for the predictor's.
@@ -177,6 +180,7 @@ def _of_predictor() -> tuple[Recording | Alert, ...]:
             "the predictor answers 5xx to more requests than its contract allows",
             MODEL,
             affected,
+            bad=lambda window: f'sum(increase(predictions_total{{status=~"5.."}}[{window}]))',
         ),
         *burning(
             "PredictorSlow",
@@ -187,6 +191,10 @@ def _of_predictor() -> tuple[Recording | Alert, ...]:
             f"more predictions than its contract allows take over {milliseconds:g} ms",
             MODEL,
             affected,
+            bad=lambda window: (
+                f"sum(increase(prediction_latency_ms_count[{window}]))"
+                f' - sum(increase(prediction_latency_ms_bucket{{le="{milliseconds:.1f}"}}[{window}]))'
+            ),
         ),
     )
 
@@ -215,12 +223,18 @@ def burning(
     way_back: WayBack,
     affected: tuple[str, ...],
     about: dict[str, str] | None = None,
+    bad: Callable[[str], str] | None = None,
 ) -> list[Recording | Alert]:
     """Error ratios over WINDOWS, and an alert for each severity of BURNS; tickets alone where no customer feels it.
 
     `errors` gives the ratio over a window. It must be absent, not 0, when there is nothing to divide by: an alert of
-    what is missing covers that.
+    what is missing covers that. `bad` gives the number of bad events over a window: fewer than LEAST alert nobody, for
+    where little is asked, one of them is a large share.
     """
+
+    def enough(window: str) -> str:
+        return f" and on() (({bad(window)}) > {LEAST - 0.5:g})" if bad else ""  # increase() estimates: 5 may be 4.9
+
     rules: list[Recording | Alert] = [
         Recording(f"slo:error_ratio:{window}", errors(window), {"slo": slo}) for window in WINDOWS
     ]
@@ -228,7 +242,7 @@ def burning(
     for severity in severities:
         pairs = [
             f'(slo:error_ratio:{long}{{slo="{slo}"}} > {factor * ratio.budget:g}'
-            f' and slo:error_ratio:{short}{{slo="{slo}"}} > {factor * ratio.budget:g})'
+            f' and slo:error_ratio:{short}{{slo="{slo}"}} > {factor * ratio.budget:g}{enough(long)})'
             for meant, factor, long, short in BURNS
             if (meant if felt(affected) else "ticket") == severity
         ]

@@ -79,6 +79,7 @@ def _root(
 ) -> None:
     from plumb import home
 
+    home.close_to_others()
     home.upgrade()
 
 

@@ -95,17 +95,18 @@ EXPORTER: tuple[Metric, ...] = (
     ),
     Metric("online_release_id", "gauge", "1", "The number of the release that was materialized last.", PRODUCT),
     Metric(
-        "online_rows_lost",
-        "gauge",
-        "1",
-        "Rows that the release online brought and Redis no longer has: evicted or deleted. 0 in a sound store.",
-        PRODUCT,
-    ),
-    Metric(
         "materialization_lag_seconds",
         "gauge",
         "s",
         "Real time since the release in force was published without being online; 0 when it is online.",
+        PRODUCT,
+    ),
+    Metric("online_rows", "gauge", "1", "Customers whose whole row Redis holds; absent while none is online.", PRODUCT),
+    Metric(
+        "online_rows_written",
+        "gauge",
+        "1",
+        "Customers whose rows were written for the release that is online.",
         PRODUCT,
     ),
     Metric(

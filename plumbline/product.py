@@ -132,7 +132,8 @@ class Product:
 
     @property
     def online_mark(self) -> str:
-        """A hash in Redis: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601).
+        """A hash in Redis: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601);
+        rows, an integer: how many customers were written.
 
         It is absent before the first materialization and while one is at work.
         """

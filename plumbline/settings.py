@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from plumbline.errors import SettingsError
@@ -130,6 +131,16 @@ class Settings(BaseSettings):
             raise ValueError("expected a folder or s3://bucket/prefix")
         return value
 
+    @field_validator("shop_url", "redis_url", "mlflow_url")
+    @classmethod
+    def _login_is_encoded(cls, value: SecretStr | str | None) -> SecretStr | str | None:
+        """An @ behind the host means that the password was cut: libraries would quote its parts in their messages."""
+        url = value.get_secret_value() if isinstance(value, SecretStr) else value or ""
+        host, *rest = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)
+        if host and rest and "@" in rest[0]:
+            raise ValueError("holds an @ behind its host: percent-encode the password's odd characters (/ is %2F)")
+        return value
+
     @field_validator("home", "cache", "contracts")
     @classmethod
     def _folder(cls, value: Path) -> Path:
@@ -216,12 +227,18 @@ def settings() -> Settings:
     except ValidationError as error:
         lines = [
             f"{PREFIX}{str(problem['loc'][0]).upper().removeprefix(PREFIX)}: {problem['msg']}"
-            + ("" if problem["type"] == "extra_forbidden" else f" (found {problem['input']!r})")
+            + ("" if problem["type"] == "extra_forbidden" or _is_secret(problem) else f" (found {problem['input']!r})")
             if problem["loc"]
             else problem["msg"].removeprefix("Value error, ")  # of several settings together: its input is all of them
             for problem in error.errors(include_url=False)
         ]
         raise SettingsError(f"bad settings (environment or {file}):\n  " + "\n  ".join(lines)) from None
+
+
+def _is_secret(problem: ErrorDetails) -> bool:
+    """Whether a value that was refused may hold a password."""
+    name = str(problem["loc"][0]).lower().removeprefix(PREFIX.lower()) if problem["loc"] else ""
+    return name.endswith(("_url", "_key")) or "://" in str(problem["input"])
 
 
 def settings_file() -> Path:
@@ -232,4 +249,4 @@ def settings_file() -> Path:
 def show() -> dict[str, str]:
     """Every setting and its value, for `plumb settings`; secrets, and whoever logs in by a URL, are masked."""
     values = {f"{PREFIX}{name.upper()}": str(getattr(settings(), name)) for name in Settings.model_fields}
-    return {name: re.sub(r"://[^@/]*@", "://***@", value) for name, value in values.items()}
+    return {name: re.sub(r"://\S*@", "://***@", value) for name, value in values.items()}

@@ -1,7 +1,7 @@
 """The gate before training: no step between the shop and a release's features is missing from what was observed.
 
 Expected steps come from dbt's models, Feast's definitions and the stages' declarations; observed ones from the event
-file alone. They are matched by version and not by run: after an undo the release names what an earlier run wrote.
+file, or a Marquez. They are matched by version and not by run: after an undo a release names what an earlier run wrote.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def check(product: Product, release: int | None = None, events: Events | None = 
     with leases.lease(product, STAGE, "training"):
         edges = wanted(product)
         say(f"lineage of release {found.release_id}: {len(edges)} steps from the shop to the features")
-        holes = judge(found, (events or EventFile()).runs(None), edges)
+        holes = judge(found, (events or EventFile()).runs(), edges)
         key = trainings.key(product.name, found.release_id, trainings.LINEAGE)
         about = _about(found, edges, holes)
         before = objects.read_json(key) or {}

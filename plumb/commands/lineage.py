@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import DATA, MODEL, Json, ReleaseId, app, show
-from products import ALL
 from products.churn import CHURN
+
+MarquezUrl = Annotated[
+    str | None, typer.Option("--marquez", metavar="URL", help="Ask this Marquez instead of the home's event file.")
+]
 
 
 @app.command(rich_help_panel=DATA)
@@ -19,9 +22,7 @@ def lineage(
             metavar="DATASET|MODEL|RUN", help="features.customers, features.customers@3, champion, 3, a run."
         ),
     ],
-    marquez: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask this Marquez instead of the home's event file.")
-    ] = None,
+    marquez: MarquezUrl = None,
     html: Annotated[bool, typer.Option("--html", help="Write a page with a graph to click; print its path.")] = False,
     json: Json = False,
 ) -> None:
@@ -35,18 +36,17 @@ def lineage(
     from plumbline.lineage import graph, page, runs, text
     from plumbline.lineage.marquez import Marquez
 
-    events = Marquez(marquez, ALL) if marquez else runs.EventFile()
-    found = graph.of(asked, events, CHURN)
+    walked = graph.of(asked, Marquez(marquez) if marquez else runs.EventFile(), CHURN)
     if json:
-        show(found.as_dict(), True)
+        show(walked.as_dict(), True)
     elif html:
-        print(page.write(found))
+        print(page.write(walked))
     else:
-        text.show(found)
+        text.show(walked)
 
 
 @app.command("lineage_check", rich_help_panel=MODEL)
-def lineage_check(release: ReleaseId = None, json: Json = False) -> None:
+def lineage_check(release: ReleaseId = None, marquez: MarquezUrl = None, json: Json = False) -> None:
     """Gate: every step from the raw tables to a release's features was seen, at its versions. Exit code 3 stops.
 
     Expected steps come from dbt's models, Feast's definitions and the stages' declarations, observed ones from events.
@@ -54,6 +54,28 @@ def lineage_check(release: ReleaseId = None, json: Json = False) -> None:
     Example: plumb lineage_check --release 2
     """
 
+    from plumbline.lineage.marquez import Marquez
     from validation import lineage_check
 
-    show(lineage_check.check(CHURN, release), json)
+    show(lineage_check.check(CHURN, release, Marquez(marquez) if marquez else None), json)
+
+
+@app.command("lineage_resend", rich_help_panel=DATA)
+def lineage_resend(
+    everything: Annotated[bool, typer.Option("--all", help="Every event: for a server that lost its own.")] = False,
+    json: Json = False,
+) -> None:
+    """Send the lineage server, OPENLINEAGE_URL, what it did not confirm before: it was away, frozen or slow.
+
+    Example: plumb lineage_resend
+    """
+    import os
+
+    from plumbline.errors import SettingsError
+    from plumbline.lineage import sending
+
+    if not (url := os.environ.get(sending.URL)):
+        raise SettingsError(f"{sending.URL} is not set: expected the lineage server's URL, as in http://localhost:5000")
+    sent = sending.resend(url, everything)
+    message = f"{sent} events were confirmed" if sent else "every event was confirmed before"
+    show({"message": message, "state": "done" if sent else "unchanged", "events": sent}, json)

@@ -23,9 +23,10 @@ def exporter(
     Example: plumb exporter --port 9102
     """
 
+    from feature_repo import online_rows
     from observability import server
 
-    server.serve(host, port)
+    server.serve(host, port, online_rows.counts)
 
 
 @app.command(rich_help_panel=WATCH)

@@ -163,7 +163,11 @@ class _Datasets:
         made: dict[str, Any] = {}
         if version is not None:
             made["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
-        if not lake.holds(name):
+        if not lake.holds(name):  # Marquez cannot list its sources when a dataset came without one
+            store = name.partition(".")[0]
+            made["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(
+                name=store, uri=f"plumbline://{store}"
+            )
             return made
         root, where = settings().lake_uri, lake.uri(name)
         scheme, _, rest = where.rpartition("://")

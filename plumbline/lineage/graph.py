@@ -90,8 +90,7 @@ def of(asked: str, events: Events, product: Product) -> Graph:
 
     Raises LineageError when no event names it.
     """
-    dataset, run_id = _names(asked, product)
-    runs = events.runs(dataset, run_id)
+    runs = events.runs()
     starts = _resolved(asked, runs, events.where, product)
     graph = Graph(starts[0], events.where)
     index = _Index(runs, product)
@@ -199,16 +198,6 @@ def _add(graph: Graph, run: Run, led_on: list[Port]) -> None:
     before = graph.also.get(run.run_id)
     rest = [port for port in run.inputs if port not in led_on]
     graph.also[run.run_id] = rest if before is None else [port for port in before if port in rest]
-
-
-def _names(asked: str, product: Product) -> tuple[str | None, str | None]:
-    """The dataset that a word can only mean, or else that it may be a run's id."""
-    if asked in latest(product):
-        return latest(product)[asked], None
-    if asked.isdecimal():
-        return product.models, None
-    name = asked.partition("@")[0]
-    return (name, None) if "." in name else (None, asked)
 
 
 def _resolved(asked: str, runs: list[Run], where: str, product: Product) -> list[Port]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from plumbline.errors import PlumblineError
@@ -14,6 +15,10 @@ from plumbline.state import objects
 
 class LineageError(PlumblineError):
     """Lineage does not know what was asked for, or cannot be asked."""
+
+
+ENDS = ("COMPLETE", "FAIL", "ABORT")
+"""The types of an event that ends a run."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,8 @@ class Events(Protocol):
     def where(self) -> str:
         """What was asked, for a message."""
 
-    def runs(self, dataset: str | None, run_id: str | None = None) -> list[Run]:
-        """The runs from which a dataset, or what a run wrote, can be reached; others may be among them."""
+    def runs(self) -> list[Run]:
+        """All runs that are known, oldest first."""
 
 
 class EventFile:
@@ -79,50 +84,62 @@ class EventFile:
     def where(self) -> str:
         return str(sending.path()) if objects.on_files() else objects.where(sending.FOLDER)
 
-    def runs(self, dataset: str | None, run_id: str | None = None) -> list[Run]:
+    def runs(self) -> list[Run]:
         """All runs that the file knows, oldest first."""
         return of_events(sending.events())
 
 
 def of_events(events: Iterable[dict[str, Any]]) -> list[Run]:
-    """Runs from OpenLineage events, oldest first; Airflow's own, which move no data, are left out."""
-    found: dict[str, Run] = {}
-    for event in sorted((e for e in events if _is_ours(e)), key=lambda e: str(e.get("eventTime"))):
-        told = event["run"]
-        run = found.setdefault(told["runId"], Run(told["runId"], event["job"]["name"]))
-        facets = told.get("facets") or {}
-        if event["eventType"] == "START":
-            run.began, run.state = event["eventTime"], run.state or "START"
+    """Runs from OpenLineage events in any order, also twice; oldest first, times in UTC as ISO 8601.
+
+    Left out are Airflow's own, which move no data, and events without a run or a time.
+    """
+    timed = [(moment, event) for event in events if _is_ours(event) and (moment := _moment(event)) is not None]
+    known: dict[str, Run] = {}
+    for moment, event in sorted(timed, key=lambda pair: (pair[0], pair[1]["eventType"] != "START")):
+        at, of_run = moment.isoformat(), event["run"]
+        run = known.setdefault(of_run["runId"], Run(of_run["runId"], event["job"]["name"], began=at))
+        facets = of_run.get("facets") or {}
+        if event["eventType"] in ENDS:
+            run.ended, run.state = at, event["eventType"]
         else:
-            run.ended, run.state = event["eventTime"], event["eventType"]
-            run.began = run.began or event["eventTime"]
-        if "parent" in facets:
-            run.parent = "{}/{}".format(facets["parent"]["job"]["name"], facets["parent"]["run"]["runId"])
+            run.state = run.state or "START"
+        if parent := facets.get("parent"):  # Marquez gives null for an event without one
+            run.parent = "{}/{}".format(parent["job"]["name"], parent["run"]["runId"])
         run.error = (facets.get("errorMessage") or {}).get("message", run.error)
-        run.tags |= {tag["key"]: tag["value"] for tag in (facets.get("tags") or {}).get("tags", [])}
+        run.tags |= {tag["key"]: tag["value"] for tag in (facets.get("tags") or {}).get("tags") or []}
         _datasets(run, event)
-    return sorted(found.values(), key=lambda run: run.began)
+    return sorted(known.values(), key=lambda run: run.began)
 
 
 def _is_ours(event: dict[str, Any]) -> bool:
-    job = event.get("job") or {}
+    job, run = event.get("job") or {}, event.get("run") or {}
     kind = (job.get("facets") or {}).get("jobType") or {}
-    return job.get("namespace") == NAMESPACE and kind.get("integration") != "AIRFLOW" and "runId" in event["run"]
+    return job.get("namespace") == NAMESPACE and kind.get("integration") != "AIRFLOW" and "runId" in run
+
+
+def _moment(event: dict[str, Any]) -> datetime | None:
+    """When it happened. As text it cannot be compared: Marquez writes the same time with fewer digits, and a Z."""
+    try:
+        moment = datetime.fromisoformat(str(event.get("eventTime")))
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _datasets(run: Run, event: dict[str, Any]) -> None:
     """The last event that names any says which; a START may name none yet."""
-    inputs = [item for item in event.get("inputs") or [] if item["namespace"] == NAMESPACE]
-    outputs = [item for item in event.get("outputs") or [] if item["namespace"] == NAMESPACE]
+    inputs = [item for item in event.get("inputs") or [] if item.get("namespace") == NAMESPACE]
+    outputs = [item for item in event.get("outputs") or [] if item.get("namespace") == NAMESPACE]
     if inputs:
         run.inputs = [_port(item) for item in inputs]
         verdicts = [
             (item["name"], verdict)
             for item in inputs
-            for verdict in ((item.get("inputFacets") or {}).get("dataQualityAssertions") or {}).get("assertions", [])
+            for verdict in ((item.get("inputFacets") or {}).get("dataQualityAssertions") or {}).get("assertions") or []
         ]
         run.asserted = len(verdicts)
-        run.failed = [told_of(name, verdict) for name, verdict in verdicts if not verdict["success"]]
+        run.failed = [in_words(name, verdict) for name, verdict in verdicts if not verdict["success"]]
     if outputs:
         run.outputs = [_port(item) for item in outputs]
     for item in outputs:
@@ -133,7 +150,7 @@ def _datasets(run: Run, event: dict[str, Any]) -> None:
             run.columns[item["name"]] = columns_of(lineage)
 
 
-def told_of(dataset: str, verdict: dict[str, Any]) -> str:
+def in_words(dataset: str, verdict: dict[str, Any]) -> str:
     """An assertion in words, as in `not_null of analytics.orders.customer_id`."""
     return f"{verdict['assertion']} of {dataset}" + (f".{verdict['column']}" if verdict.get("column") else "")
 

@@ -4,8 +4,8 @@ When state is in a bucket, each is an object there instead, `lineage/<time>-<4 h
 nothing, and the next stage may run on another machine.
 
 The server gets them from a thread behind a bounded queue. The first event that it does not take ends the sending for
-this command, and a command that is over waits SECONDS for the rest at most: what is left is counted, told, and in the
-file all the same.
+this command, and a command that is over waits SECONDS for the rest at most. What was not confirmed by then is counted,
+said, and in the file all the same; it may have arrived. `plumb lineage_resend` sends it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import queue
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -24,12 +24,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
+from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import client
 from plumbline.progress import warn
 from plumbline.settings import settings
 from plumbline.state import objects
 
 if TYPE_CHECKING:
+    from urllib.request import Request
+
     from openlineage.client.event_v2 import RunEvent
 
 URL, KEY = "OPENLINEAGE_URL", "OPENLINEAGE_API_KEY"
@@ -48,12 +51,13 @@ def path() -> Path:
 
 
 def failures_path() -> Path:
-    """The file of failures: a line `{"at", "events", "why"}` whenever events did not arrive."""
+    """The file of failures: a line `{"at", "events", "why", "ids"}` for events that were not confirmed, and one with
+    `confirmed` for those that were when they were sent again."""
     return settings().home / "lineage-failures.ndjson"
 
 
 def failures() -> int:
-    """How many events did not arrive so far, in the file or at the server."""
+    """How many events so far could not be written, or were not confirmed by the server at first."""
     return sum(int(line["events"]) for line in lines(failures_path()) if isinstance(line.get("events"), int))
 
 
@@ -108,11 +112,53 @@ def lines(file: Path) -> Iterator[dict[str, Any]]:
         warn(f"{file}: {torn} torn line{'s' if torn > 1 else ''} left out (a writer was killed in the middle of one)")
 
 
-def failed(events: int, why: str) -> None:
-    """Tells and counts events that did not arrive. Never raises."""
-    warn(f"lineage: {events} event{'s' if events > 1 else ''} not sent: {why[:300]}")
+def failed(events: int, why: str, ids: Iterable[str] = ()) -> None:
+    """Says and counts events that the server did not confirm; `ids` are those that can be sent again. Never raises."""
+    again = "; `plumb lineage_resend` sends them again" if (ids := list(ids)) else ""
+    warn(f"lineage: {events} event{'s' if events > 1 else ''} not confirmed: {why[:300]}{again}")
+    _note({"events": events, "why": why[:300], "ids": ids})
+
+
+def unconfirmed() -> list[str]:
+    """The ids of the events that the server did not confirm."""
+    waiting: dict[str, None] = {}
+    for line in lines(failures_path()):
+        waiting |= dict.fromkeys(line.get("ids") or [])
+        for event in line.get("confirmed") or []:
+            waiting.pop(event, None)
+    return list(waiting)
+
+
+def resend(url: str, everything: bool = False) -> int:
+    """Sends what was not confirmed once more, oldest first, or all events there are; how many the server took.
+
+    A server that has one of them already takes it as the same. Raises ServiceUnavailable when it does not take all.
+    """
+    unsent, post, confirmed = set(unconfirmed()), _poster(url), list[str]()
+    waiting = [event for event in events() if everything or event_id(event) in unsent]
     try:
-        append(failures_path(), json.dumps({"at": clock.wall().isoformat(), "events": events, "why": why[:300]}))
+        for event in sorted(waiting, key=lambda event: str(event.get("eventTime"))):
+            post(json.dumps(event))
+            confirmed.append(event_id(event))
+    except (OSError, ValueError) as error:
+        rest = len(waiting) - len(confirmed)
+        raise ServiceUnavailable(
+            f"{shown(url)} confirmed {len(confirmed)} events, {rest} wait: {type(error).__name__}: {error}"
+        ) from None
+    finally:
+        if confirmed:
+            _note({"events": 0, "why": "sent again", "confirmed": confirmed})
+    return len(confirmed)
+
+
+def event_id(event: dict[str, Any]) -> str:
+    """What an event is called by: its run and what it says of it."""
+    return f"{(event.get('run') or {}).get('runId')}/{event.get('eventType')}"
+
+
+def _note(line: dict[str, Any]) -> None:
+    try:
+        append(failures_path(), json.dumps({"at": clock.wall().isoformat(), **line}))
     except OSError as error:
         warn(f"lineage: and {failures_path()} could not take that down: {error}")
 
@@ -130,7 +176,7 @@ class _Sender:
     def __init__(self, url: str) -> None:
         self.url = url
         self._waiting: queue.Queue[str | None] = queue.Queue(WAITING)
-        self._given = self._taken = 0  # each counted by one thread alone
+        self._unconfirmed: dict[str, None] = {}
         self._why, self._closed = "", False
         self._request = _poster(url)
         self._thread = threading.Thread(target=self._post, name="lineage", daemon=True)
@@ -138,7 +184,7 @@ class _Sender:
 
     def put(self, event: str) -> None:
         """Hands over an event; never waits."""
-        self._given += 1
+        self._unconfirmed[event_id(json.loads(event))] = None
         if not self._why:
             with suppress(queue.Full):
                 self._waiting.put_nowait(event)
@@ -152,9 +198,9 @@ class _Sender:
             with suppress(queue.Full):
                 self._waiting.put_nowait(None)
             self._thread.join(seconds)
-        if lost := self._given - self._taken:
+        if waiting := list(self._unconfirmed):
             why = self._why or f"it took longer than {seconds} s"
-            failed(lost, f"{_shown(self.url)}: {why}; {path()} has them")
+            failed(len(waiting), f"{shown(self.url)}: {why}", waiting)
 
     def _post(self) -> None:
         while (event := self._waiting.get()) is not None:
@@ -163,33 +209,40 @@ class _Sender:
             except Exception as error:
                 self._why = f"{type(error).__name__}: {str(error)[:200]}"
                 return
-            self._taken += 1
+            self._unconfirmed.pop(event_id(json.loads(event)), None)
 
 
 def _poster(url: str) -> Callable[[str], None]:
     """What posts one event; imported here, in the main thread: a command may be over before another gets to it."""
-    import base64
-    from urllib.parse import urlsplit
-    from urllib.request import Request, urlopen
+    from urllib.request import urlopen
 
-    parts = urlsplit(url)
-    login, _, place = parts.netloc.rpartition("@")
-    headers = {"Content-Type": "application/json"}
-    if login:
-        headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-    if key := os.environ.get(KEY):
-        headers["Authorization"] = f"Bearer {key}"
-    target = f"{parts.scheme}://{place}{parts.path.rstrip('/')}/{ENDPOINT}"
+    request(url, ENDPOINT)
 
     def post(event: str) -> None:
-        request = Request(target, event.encode(), headers)  # noqa: S310 (as the operator gave it)
-        with urlopen(request, timeout=SECONDS):  # noqa: S310
+        with urlopen(request(url, ENDPOINT, event.encode()), timeout=SECONDS):  # noqa: S310 (as the operator gave it)
             pass
 
     return post
 
 
-def _shown(url: str) -> str:
+def request(url: str, path: str, body: bytes | None = None) -> Request:
+    """A request to a lineage server: the login that the URL holds, or OPENLINEAGE_API_KEY, is in its headers."""
+    import base64
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import Request
+
+    parts = urlsplit(url)
+    login, _, place = parts.netloc.rpartition("@")
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    if login:
+        headers["Authorization"] = "Basic " + base64.b64encode(unquote(login).encode()).decode()
+    if key := os.environ.get(KEY):
+        headers["Authorization"] = f"Bearer {key}"
+    target = f"{parts.scheme}://{place}{parts.path.rstrip('/')}/{path.lstrip('/')}"
+    return Request(target, body, headers)  # noqa: S310 (as the operator gave it)
+
+
+def shown(url: str) -> str:
     """The URL without the login that it may hold."""
     head, _, rest = url.rpartition("@")
     return f"{head.partition('://')[0]}://***@{rest}" if head else url

@@ -106,7 +106,9 @@ def perform(product: Product, name: str, as_of: date, work: Callable[[StageRun],
             return Result(name, as_of, "unchanged", 0.0, f"release {release.release_id} covers {release.as_of} already")
         candidate = _open(product, name, as_of, release)
         entry = candidate.stages.get(name)
-        if entry is not None and entry["code_sha"] == provenance.code_sha():
+        if entry is not None and "release_id" in entry:  # what it published would cover the day, were it there
+            say(f"release {entry['release_id']}, which this run published, is gone: it is published again")
+        elif entry is not None and entry["code_sha"] == provenance.code_sha():
             return Result(name, as_of, "unchanged", 0.0, f"done before in this run: {entry['message']}", entry["rows"])
         _reset(product, candidate, name)
         return _work(StageRun(product, name, as_of, candidate, release, lease=held), work)

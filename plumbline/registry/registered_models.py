@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 """Aliases: training may set the first; the others are set by whoever deploys."""
+
+PLACES = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("experiments", "artifact_location"),
+)
+"""Tables and columns of MLflow's database that hold where artifacts are."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +69,36 @@ def client() -> MlflowClient:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # It warns that the environment has no pip, which one made by uv does not need.
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    _follow_home()
     mlflow.set_tracking_uri(settings().mlflow_uri)
     mlflow.set_registry_uri(settings().mlflow_uri)
     return mlflow.MlflowClient()
+
+
+def _follow_home() -> None:
+    """Artifact addresses in this home's own database follow the home: MLflow writes them down as absolute ones.
+
+    Only those below a home's default folder are changed; a place that PLUMBLINE_ARTIFACTS named stays.
+    """
+    database = settings().home / "mlflow" / "mlflow.db"
+    if settings().mlflow_url is not None or not database.exists():
+        return
+    here = (settings().home / "mlflow" / "artifacts").as_uri()
+    with closing(sqlite3.connect(database, timeout=10)) as connection, connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "experiments" not in tables:
+            return
+        places = connection.execute("SELECT DISTINCT artifact_location FROM experiments").fetchall()
+        for (place,) in places:
+            if place is None or place == here or not place.endswith("/mlflow/artifacts"):
+                continue
+            for table, column in PLACES:
+                if table in tables:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                        f"WHERE {column} = ? OR substr({column}, 1, ?) = ?",
+                        (here, len(place) + 1, place, len(place) + 1, f"{place}/"),
+                    )
 
 
 def unanswered(error: Exception) -> ServiceUnavailable:
@@ -95,12 +133,14 @@ def versions(name: str) -> list[Registered]:
     registry = client()
     from mlflow.exceptions import MlflowException
 
-    found = []
+    registered = []
     try:
         for item in registry.search_model_versions(f"name = '{name}'"):
             whole = registry.get_model_version(name, item.version)  # a search leaves the aliases out
             service, data = whole.tags.get("feature_service", ""), whole.tags.get("data_version", "")
-            found.append(Registered(name, str(whole.version), list(whole.aliases), service, data, dict(whole.tags)))
+            registered.append(
+                Registered(name, str(whole.version), list(whole.aliases), service, data, dict(whole.tags))
+            )
     except MlflowException as error:
         raise unanswered(error) from None
-    return sorted(found, key=lambda model: int(model.version))
+    return sorted(registered, key=lambda model: int(model.version))

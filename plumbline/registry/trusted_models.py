@@ -8,15 +8,18 @@ it is read, and MLflow knows many flavors that are one.
 from __future__ import annotations
 
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from plumbline import observed
-from plumbline.registry import signing
+from plumbline.errors import PlumblineError, ServiceUnavailable
+from plumbline.registry import registered_models, signing
 from plumbline.registry.signing import Signed, Untrusted
 
 if TYPE_CHECKING:
@@ -31,6 +34,11 @@ FLAVORS = ("xgboost", "python_function")
 LOADER = "mlflow.xgboost"
 NOTE = "registered_model_meta"
 """What MLflow's client writes into each copy that it fetches; nobody reads it."""
+
+SCHEMES = ("models", "runs", "mlflow-artifacts", "s3", "file", "")
+"""Where MLflow says that files are. From an address of another kind (http://) nothing is fetched."""
+
+MODEL_URI = "models:/"
 
 UBJSON, PICKLE = b"{", b"\x80"
 """How a file of each begins (a pickle of protocol 2 or later)."""
@@ -50,23 +58,28 @@ def sign(uri: str, what: str) -> tuple[Signed, bytes]:
 
     Raises Untrusted when there is a file among them that is never loaded.
     """
-    with _fetched(uri) as folder:
+    with _fetched(uri, what) as folder:
         data = _data_file(folder, what)
         return signing.sign(folder), data.read_bytes()
 
 
 def stored(uri: str, what: str) -> bytes:
     """The booster's bytes as MLflow holds them now, neither verified nor parsed. Raises Untrusted as `sign` does."""
-    with _fetched(uri) as folder:
+    with _fetched(uri, what) as folder:
         return _data_file(folder, what).read_bytes()
 
 
 def load(version: ModelVersion) -> TrustedModel:
-    """A registered version's booster, one thread. Raises Untrusted, naming the file, when it must not be loaded."""
-    with _fetched(version.source) as folder:
-        found = _verified(folder, version.tags.get(SIGNATURE), f"{version.name} version {version.version}")
+    """A registered version's booster, one thread.
+
+    Raises Untrusted, naming the file, when it must not be loaded: also when the row and the signed files are not of one
+    model and run. Raises ServiceUnavailable when whoever holds the files does not answer.
+    """
+    what = f"{version.name} version {version.version}"
+    with _fetched(version.source, what) as folder:
+        trusted = _verified(folder, version.tags.get(SIGNATURE), what, version)
     observed.read(f"models.{version.name}", version.version)
-    return found
+    return trusted
 
 
 def load_folder(folder: Path, bundle: str | None, what: str) -> TrustedModel:
@@ -77,43 +90,112 @@ def load_folder(folder: Path, bundle: str | None, what: str) -> TrustedModel:
     if not folder.is_dir():
         raise Untrusted(f"{what}: {folder} is no folder; expected the files that were signed")
     with tempfile.TemporaryDirectory(prefix="plumbline-model-") as place:
+        _only_files(folder, what)
         copy = Path(place) / "model"
-        shutil.copytree(folder, copy, symlinks=True)
+        try:
+            shutil.copytree(folder, copy, symlinks=True)
+        except OSError as error:
+            raise _unfetched(what, str(folder), error) from None
         return _verified(copy, bundle, what)
 
 
 def verify(version: ModelVersion) -> None:
     """Raises Untrusted, naming the file, when a registered version must not be loaded; nothing of it is parsed."""
     what = f"{version.name} version {version.version}"
-    with _fetched(version.source) as folder:
+    with _fetched(version.source, what) as folder:
         _only_data(folder, what)
         signing.verify(folder, version.tags.get(SIGNATURE), what)
+        _bound(version, folder, what)
         _data_file(folder, what)
 
 
-def _verified(folder: Path, bundle: str | None, what: str) -> TrustedModel:
-    """The booster of a private copy of the files."""
+def _verified(folder: Path, bundle: str | None, what: str, row: ModelVersion | None = None) -> TrustedModel:
+    """The booster of a private copy of the files, which are those of the registry's row where there is one."""
     import xgboost
 
     _only_data(folder, what)
     signing.verify(folder, bundle, what)
-    data, told = _data_file(folder, what), _described(folder)
+    if row is not None:
+        _bound(row, folder, what)
+    data, described = _data_file(folder, what), _described(folder)
     booster = xgboost.Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
     booster.load_model(data)
     booster.set_param({"nthread": 1})
-    metadata: dict[str, Any] = told.get("metadata") or {}
-    return TrustedModel(booster, {str(name): str(value) for name, value in metadata.items()}, told.get("run_id"))
+    metadata: dict[str, Any] = described.get("metadata") or {}
+    return TrustedModel(booster, {str(name): str(value) for name, value in metadata.items()}, described.get("run_id"))
+
+
+def _bound(version: ModelVersion, folder: Path, what: str) -> None:
+    """Raises Untrusted unless row and verified files name one model and run, which no earlier version has."""
+    described, run = _described(folder), version.run_id or version.tags.get("run_id")
+    rows = {"the run in the registry": version.run_id, "its tag run_id": version.tags.get("run_id")}
+    for name, value in rows.items():
+        if value and value != described.get("run_id"):
+            raise Untrusted(f"{what}: {name} is {value}, its MLmodel is of {described.get('run_id')}; it is not loaded")
+    if not run:
+        raise Untrusted(f"{what} names no run: `plumb register` does; it is not loaded")
+    if version.source.startswith(MODEL_URI) and version.source.removeprefix(MODEL_URI) != described.get("model_id"):
+        signed = described.get("model_id")
+        raise Untrusted(f"{what}: its source is {version.source}, its MLmodel is of {signed}; it is not loaded")
+    same = registered_models.client().search_model_versions(f"name = '{version.name}' and run_id = '{run}'")
+    if first := min((int(other.version) for other in same if int(other.version) < int(version.version)), default=None):
+        raise Untrusted(f"{what} is of run {run}, as version {first} is: a run is registered once; it is not loaded")
 
 
 @contextmanager
-def _fetched(uri: str) -> Iterator[Path]:
-    """A private copy of the files, so that what is verified is what is read."""
-    import mlflow.artifacts
+def _fetched(uri: str, what: str) -> Iterator[Path]:
+    """A private copy of the files, so that what is verified is what is read. Raises Untrusted for what is no files."""
+    from botocore.exceptions import BotoCoreError, ClientError
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+    if urlsplit(uri).scheme not in SCHEMES:
+        raise Untrusted(f"{what}: its source {uri!r} is none that MLflow gave it; it is not loaded")
     with tempfile.TemporaryDirectory(prefix="plumbline-model-") as place:
-        folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=place))
-        (folder / NOTE).unlink(missing_ok=True)
+        try:
+            store = get_artifact_repository(uri)
+            while hasattr(store, "repo"):  # a model's or a run's files are in another store
+                store = store.repo
+            if (local := getattr(store, "artifact_dir", None)) is not None:
+                _only_files(Path(local), what)
+            folder = Path(download_artifacts(uri, dst_path=place))
+            (folder / NOTE).unlink(missing_ok=True)
+        except (MlflowException, OSError, ValueError, BotoCoreError, ClientError) as error:
+            raise _unfetched(what, uri, error) from None
         yield folder
+
+
+def _unfetched(what: str, source: str, error: Exception) -> PlumblineError:
+    """What to raise for files that cannot be fetched: Untrusted, unless it is the server that does not answer."""
+    import requests
+    from botocore.exceptions import ConnectionError as LostBucket
+    from botocore.exceptions import HTTPClientError
+
+    unreachable = (ConnectionError, TimeoutError, requests.ConnectionError, requests.Timeout)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (*unreachable, LostBucket, HTTPClientError)):
+            return ServiceUnavailable(
+                f"{what}: the store of its files does not answer ({type(cause).__name__}): try again"
+            )
+        cause = cause.__cause__ or cause.__context__
+    return Untrusted(
+        f"{what}: its files in {source} cannot be fetched ({type(error).__name__}); it is not loaded. "
+        "`plumb deploy --model previous` goes back; `plumb train` and `plumb register` make another"
+    )
+
+
+def _only_files(folder: Path, what: str) -> None:
+    """Raises Untrusted for what is neither file nor folder, before it is opened: a pipe or a device never ends."""
+    if not folder.is_dir() or folder.is_symlink():
+        raise Untrusted(f"{what}: {folder} is no folder; expected the files that were signed; it is not loaded")
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            raise Untrusted(f"{what} holds a symbolic link: {path.relative_to(folder)}; it is not loaded")
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise Untrusted(f"{what} holds {path.relative_to(folder)}, which is no file; it is not loaded")
 
 
 def _only_data(folder: Path, what: str) -> None:

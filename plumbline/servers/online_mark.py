@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 BATCH = 5_000
 """Fields or keys in one command."""
 
-ABOUT = (b"release_id", b"event_time", b"rows")
-"""The mark's fields that are no row's key."""
-
 
 def write(client: redis.Redis, product: Product, release_id: int, until: datetime, row_keys: Sequence[bytes]) -> None:
     """Says that a release is online until `until`, with these rows and no others. Readers see all of it or nothing."""
@@ -47,27 +44,6 @@ def knows(client: redis.Redis, product: Product, row_keys: Sequence[bytes]) -> l
         return None  # whatever lies there, it is no mark
     release_id, *members = fields
     return None if release_id is None else [member is not None for member in members]
-
-
-def lost(client: redis.Redis, product: Product) -> int | None:
-    """How many rows that the release brought Redis no longer has: 0 in a sound store, above it after an eviction.
-
-    None while no release is online, and for a mark that names no rows. Reads the mark whole and asks for each key,
-    5,000 at once: some 0.2 s for 100,000 customers.
-    """
-    if client.hget(product.online_mark, "rows") is None:
-        return None
-    gone = 0
-    for keys in _batches(_row_keys(client, product)):
-        present: Any = client.exists(*keys)
-        gone += len(keys) - int(present)
-    return gone
-
-
-def _row_keys(client: redis.Redis, product: Product) -> Iterator[bytes]:
-    for field, _ in client.hscan_iter(product.online_mark, count=BATCH):
-        if field not in ABOUT:
-            yield field
 
 
 def _batches(keys: Iterable[bytes]) -> Iterator[list[bytes]]:

@@ -39,16 +39,19 @@ def connection_string(*, start: bool = True) -> str:
 
     try:
         options: dict[str, Any] = parse_url(url(start=start))  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise SettingsError(f"PLUMBLINE_REDIS_URL: {error}") from None
+    except ValueError:  # its words quote parts of the password
+        raise SettingsError(
+            "PLUMBLINE_REDIS_URL cannot be read: expected redis://:PASSWORD@HOST:PORT/0, with percent-encoding for "
+            "what is neither letter nor digit in the password"
+        ) from None
     if "path" in options or "host" not in options:
         raise SettingsError("PLUMBLINE_REDIS_URL: expected redis://… or rediss://… with a host; Feast takes no other")
     address = f"{options.pop('host')}:{options.pop('port', 6379)}"
     if options.pop("connection_class", None) is SSLConnection:
         options["ssl"] = True
     # Feast splits at each comma, and its settings are YAML, in which ": " and " #" mean something.
-    told = {name: re.sub(r"[,: #]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(v)) for name, v in options.items()}
-    return ",".join([address, *(f"{name}={value}" for name, value in told.items())])
+    values = {name: re.sub(r"[,: #]", lambda c: f"\\u{ord(c[0]):04x}", json.dumps(v)) for name, v in options.items()}
+    return ",".join([address, *(f"{name}={value}" for name, value in values.items())])
 
 
 def client(*, start: bool = True) -> redis.Redis:
@@ -57,16 +60,16 @@ def client(*, start: bool = True) -> redis.Redis:
 
     where = "the online store" + (" (PLUMBLINE_REDIS_URL)" if settings().redis_url else "")
     connection_string(start=start)
-    found = redis.Redis.from_url(url(start=start), socket_timeout=2, socket_connect_timeout=2)
+    connected = redis.Redis.from_url(url(start=start), socket_timeout=2, socket_connect_timeout=2)
     try:
-        found.ping()
+        connected.ping()
     except redis.AuthenticationError as error:
         raise ServiceUnavailable(f"{where} does not let us in: {error}") from None
     except redis.RedisError as error:
         raise ServiceUnavailable(f"{where} does not answer: {error}") from None
     except TypeError as error:  # an option that its client does not know
         raise SettingsError(f"{where}: {error}") from None
-    return found
+    return connected
 
 
 def online(client: redis.Redis, product: Product) -> tuple[int, datetime] | None:
@@ -85,6 +88,12 @@ def evicting(client: redis.Redis) -> str | None:
     """
     policy = str(cast("dict[str, object]", client.info("memory")).get("maxmemory_policy", "noeviction"))
     return None if policy == "noeviction" else policy
+
+
+def rows_written(client: redis.Redis, product: Product) -> int | None:
+    """How many customers' rows the release that is online was written with; None while none is online."""
+    rows = cast("bytes | None", client.hget(product.online_mark, "rows"))
+    return None if rows is None else int(rows)
 
 
 def _launch() -> services.Launch:

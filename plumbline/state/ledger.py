@@ -7,13 +7,14 @@ the objects that it may want.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
 from plumbline import clock, verdict
 from plumbline.errors import Unreadable
 from plumbline.product import Product
+from plumbline.progress import warn
 from plumbline.state import objects
 
 
@@ -26,9 +27,18 @@ def record(product: str, event: dict[str, Any]) -> str:
 
 
 def unended(product: str, stage: str) -> dict[str, Any] | None:
-    """The stage's newest event, when that is a START that no end has followed."""
-    event = _newest(product, f"*-{stage}-*.json")
-    return event if event and event["state"] == "START" else None
+    """The stage's newest START, when no end has followed it and nobody has recorded it as killed.
+
+    A clock that was set back leaves a START of the future, which stays the newest: it is killed once, not at each run.
+    """
+    killed = {event.get("began") for event in _readable(_keys(product, f"*-{stage}-KILLED-*.json"))}
+    for key in reversed(_keys(product, f"*-{stage}-*.json")):
+        if not fnmatchcase(key.rpartition("/")[2], f"*-{stage}-START-*.json"):
+            return None
+        for event in _readable([key]):
+            if event.get("at") not in killed:
+                return event
+    return None
 
 
 def events(product: str, unreadable: list[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -59,16 +69,16 @@ def written_by(product: Product, table: str, version: int) -> dict[str, Any] | N
     Only events of the stages that write the table by the product's page are read, the newest first.
     """
     writers = [stage.name for stage in product.stages if table in stage.flows] or ["*"]
-    for key in reversed(_keys(product.name, *(f"*-{writer}-COMPLETE-*.json" for writer in writers))):
-        event = objects.read_json(key) or {}
+    keys = _keys(product.name, *(f"*-{writer}-COMPLETE-*.json" for writer in writers))
+    for event in _readable(reversed(keys)):
         if (event.get("wrote") or {}).get(table) == version:
             return event
     return None
 
 
 def newest(product: str, stage: str, state: str) -> dict[str, Any] | None:
-    """The newest event of a stage in that state, None when there is none."""
-    return _newest(product, f"*-{stage}-{state}-*.json")
+    """The newest event of a stage in that state that can be read, None when there is none."""
+    return next(_readable(reversed(_keys(product, f"*-{stage}-{state}-*.json"))), None)
 
 
 def folder(product: str) -> str:
@@ -76,9 +86,16 @@ def folder(product: str) -> str:
     return f"ledger/{product}"
 
 
-def _newest(product: str, pattern: str) -> dict[str, Any] | None:
-    key = max(_keys(product, pattern), default=None)
-    return objects.read_json(key) if key else None
+def _readable(keys: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """The events under these keys; one that cannot be read (a full disk cut it) is named and left out."""
+    for key in keys:
+        try:
+            event = objects.read_json(key)
+        except Unreadable as error:
+            warn(f"{error}; this event is left out. Move the file out of the ledger: no stage needs it")
+            continue
+        if event is not None:
+            yield event
 
 
 def _keys(product: str, *patterns: str) -> list[str]:

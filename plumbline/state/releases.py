@@ -20,7 +20,7 @@ from plumbline.verdict import Verdict
 if TYPE_CHECKING:
     from plumbline.state.leases import Lease
 
-NUMBERED = re.compile(r".*/(\d+)\.json")
+NUMBERED = re.compile(r"[0-9]{6,}")
 
 
 class ReleaseError(PlumblineError):
@@ -67,9 +67,11 @@ class Release:
 
 
 def numbers(product: str) -> list[int]:
-    """The numbers of all releases, in order."""
-    found = (NUMBERED.fullmatch(name) for name in objects.keys(f"releases/{product}"))
-    return sorted(int(number[1]) for number in found if number)
+    """The numbers of all releases, in order. What else lies in their folder is passed over."""
+    keys = set(objects.keys(f"releases/{product}"))
+    stems = (name.rpartition("/")[2].removesuffix(".json") for name in keys)
+    numbered = {int(stem) for stem in stems if NUMBERED.fullmatch(stem)}
+    return sorted(number for number in numbered if key(product, number) in keys)
 
 
 def in_force(product: str) -> Release | None:

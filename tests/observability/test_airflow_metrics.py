@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import http.client
 import subprocess
 import threading
+import tracemalloc
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +97,42 @@ def test_what_is_no_message_is_refused_and_the_exporter_stays_up(body: bytes, st
 def test_airflow_sends_nothing_when_no_exporter_runs(home: Path) -> None:
     assert services.find("exporter") is None
     assert "AIRFLOW__METRICS__OTEL_ON" not in scheduler._environment()
+
+
+def post(address: str, body: bytes, **headers: str) -> int:
+    """The status of one message, sent with these headers as they are."""
+    host, _, port = urllib.parse.urlsplit(address).netloc.partition(":")
+    with contextlib.closing(http.client.HTTPConnection(host, int(port), timeout=20)) as connection:
+        connection.putrequest("POST", "/v1/metrics")
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders(body)
+        return connection.getresponse().status
+
+
+def test_a_message_that_unpacks_to_more_than_the_limit_is_refused_before_it_fills_memory(address: str) -> None:
+    """Also in many parts, cut off, or packed twice over."""
+    part = gzip.compress(bytes(2**20))
+    bombs = [gzip.compress(bytes(64 * 2**20)), part * 64]
+    tracemalloc.start()
+    statuses = [post(address, bomb, Content_Encoding="gzip") for bomb in bombs]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert statuses == [413, 413]
+    assert peak < 32 * 2**20, "64 MiB were never in memory"
+    assert post(address, gzip.compress(b""), Content_Encoding="gzip") == 200
+    assert post(address, gzip.compress(b"x" * 99)[:-9], Content_Encoding="gzip") == 400
+    assert post(address, b"\x1f\x8b\x08 no gzip at all, but its head", Content_Encoding="gzip") == 400
+    assert post(address, b"", Content_Encoding="deflate") == 415
+
+
+@pytest.mark.parametrize(("length", "status"), [("abc", 400), ("-5", 400), ("1_0", 400), ("9" * 5000, 413)])
+def test_a_length_that_is_no_number_is_a_bad_request(address: str, length: str, status: int) -> None:
+    assert post(address, b"", Content_Length=length) == status
+
+
+def test_a_path_that_is_none_of_the_exporters_is_not_found(address: str) -> None:
+    for path in ("/", "/metrics/", "/metricsx", "/etc/passwd"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(address + path, timeout=10)  # noqa: S310 (loopback)
+    assert urllib.request.urlopen(f"{address}/metrics", timeout=10).status == 200  # noqa: S310

@@ -19,6 +19,7 @@ from plumbline.settings import ROOT
 Tool = Callable[[str], Path]
 UP = {'up{job="exporter"}': "1x250"}
 SERVED = {'up{job="predictor"}': "1x250"}
+ONLINE = {'online_rows_written{product="churn"}': "9x9"}
 BOTH = {**UP, **SERVED}
 TABLES = ("analytics.customers", "analytics.orders", "features.customers", "raw.customers", "raw.orders")
 KNOWN = {f"{table.replace('.', '_')}_freshness_seconds": "0x250" for table in TABLES}
@@ -107,6 +108,10 @@ CASES = [
     Case("PredictorFailing", answers("0+57x120", "0+3x120"), "66m", ("page", "ticket"), name="5% for an hour"),
     Case("PredictorFailing", answers("0+59980x60", "0+120x60"), "9h", ("ticket",), interval="10m", name="0.2%"),
     Case("PredictorFailing", answers("0+60x120", "0x120"), "66m", name="none fails"),
+    Case("PredictorFailing", answers("0+1x120", "0x57 1x60"), "59m", name="one at night, where few ask"),
+    Case("PredictorFailing", answers("0+1x120", "0x50 1+1x3 4x60"), "56m", name="four at night"),
+    Case("PredictorFailing", answers("0+1x120", "0x50 1+1x7 8x60"), "58m", ("page", "ticket"), name="eight at night"),
+    Case("PredictorSlow", latency("0+1x57 57+1x60", "0+1x57 59+1x60"), "59m", name="one slow, where few ask"),
     Case("PredictorFailing", {'predictions_total{protocol="v1",status="404"}': "0+60x120"}, "66m", name="not ours"),
     Case("PredictorFailing", answers("0x120", "0x120"), "66m", name="nobody asks"),
     Case("PredictorFailing", UP, "66m", name="missing, PredictorDown covers it"),
@@ -138,8 +143,9 @@ CASES = [
     Case("StageStuck", {f"stage_running_seconds{{{STAGE}}}": "0+60x9"}, "9m", (), "stage", name="at work"),
     Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "800+60x9"}, "3m", ("page",)),
     Case("NotOnline", {'materialization_lag_seconds{product="churn"}': "0x9"}, "9m", name="online"),
-    Case("OnlineRowsLost", {'online_rows_lost{product="churn"}': "0 3x9"}, "3m", ("ticket",)),
-    Case("OnlineRowsLost", {'online_rows_lost{product="churn"}': "0x9"}, "9m", name="whole"),
+    Case("OnlineRowsMissing", ONLINE | {'online_rows{product="churn"}': "9x3 8x9"}, "6m", ("page",)),
+    Case("OnlineRowsMissing", ONLINE | {'online_rows{product="churn"}': "9x3 8x1 9x9"}, "9m", name="brought back"),
+    Case("OnlineRowsMissing", {'online_rows{product="churn"}': "8x9"}, "6m", name="none is online"),
     Case("LineageNotSent", {"lineage_emit_failures_total": "0x5 3x20"}, "7m", ("ticket",)),
     Case("LineageNotSent", {"lineage_emit_failures_total": "_x5 3x20"}, "7m", ("ticket",), name="its first value"),
     Case("LineageNotSent", {"lineage_emit_failures_total": "3x60"}, "30m", name="long ago"),

@@ -19,8 +19,10 @@ from plumbline import metrics
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
+from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import objects, releases
+from products.churn import CHURN
 from tests.observability import made_up_platform as platform
 
 MONDAY, TUESDAY = date(1998, 6, 29), date(1998, 6, 30)
@@ -101,11 +103,11 @@ def test_every_metric_of_the_schema_is_shown_by_somebody(lived: Path) -> None:
     }
     write_deltalake(lake.uri(exporter.KPIS), pa.table(kpis))
     (lived / "ledger" / platform.PRODUCT / "zzz.json").write_text("{")
-    shown = {family.name for family in Exporter().collect()}
+    shown = {family.name for family in Exporter(online_rows=lambda _: (1, 1)).collect()}
     wanted = {name.removesuffix("_total") for name in dataset_metrics.known()} - {
         m.name.removesuffix("_total") for m in (*metrics.PREDICTOR, *metrics.JUDGE, *metrics.AIRFLOW)
     }
-    assert shown == wanted - {"online_rows_lost"}  # it needs a Redis: tests/observability/test_online_rows.py
+    assert shown == wanted
 
 
 def test_a_day_that_is_not_in_force_after_its_deadline_is_late(lived: Path) -> None:
@@ -317,3 +319,18 @@ def test_a_port_that_is_taken_is_told(home: Path) -> None:
     with server.server("127.0.0.1", 0) as first:
         with pytest.raises(ServiceUnavailable, match=f"cannot listen on .*:{first.server_port}: Address"):
             server.server("127.0.0.1", first.server_port)
+
+
+def test_rows_online_are_shown_beside_those_that_were_written_and_counted_once_a_minute(lived: Path) -> None:
+    calls = []
+
+    def counts(product: Product) -> tuple[int, int] | None:
+        calls.append(product.name)
+        return 8, 9
+
+    exporter_with = Exporter((CHURN,), counts)
+    samples = scraped(exporter_with)
+    assert (samples['online_rows{product="churn"}'], samples['online_rows_written{product="churn"}']) == (8, 9)
+    assert scraped(exporter_with)['online_rows{product="churn"}'] == 8
+    assert calls == ["churn"]
+    assert not [name for name in scraped(Exporter((CHURN,), lambda _: None)) if name.startswith("online_rows")]

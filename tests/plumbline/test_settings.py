@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from plumb.home import close_to_others
 from plumbline import settings as module
 from plumbline.errors import SettingsError
+from plumbline.servers import online_store
 from plumbline.settings import settings
 
 
@@ -87,3 +89,45 @@ def test_with_state_in_a_bucket_mlflow_is_outside_the_home_too(
         return
     with pytest.raises(SettingsError, match="PLUMBLINE_STATE outlives this home, so MLflow must too: set PLUMBLINE_ML"):
         settings()
+
+
+@pytest.mark.parametrize("name", ["PLUMBLINE_REDIS_URL", "PLUMBLINE_MLFLOW_URL", "PLUMBLINE_SHOP_URL"])
+@pytest.mark.parametrize("password", ["s3cret/x", "12/s3cret", "12?s3cret", "12#s3cret", "s3cret/a@b", "s3c:ret?x"])
+def test_a_password_with_odd_characters_is_refused_and_never_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str, password: str
+) -> None:
+    scheme = {"PLUMBLINE_REDIS_URL": "redis", "PLUMBLINE_MLFLOW_URL": "http"}.get(name, "postgresql")
+    monkeypatch.setenv(name, f"{scheme}://user:{password}@host:6379/0")
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match=f"{name}: .*holds an @ behind its host: percent-encode") as error:
+        settings()
+    assert not [part for part in ("s3c", "ret?", "cret", "user:") if part in str(error.value)]
+
+
+@pytest.mark.parametrize("url", ["redis://host:s3cret", "redis://[s3cret", "redis://:s3cret@host:port/0", "s3cret://x"])
+def test_a_redis_url_that_cannot_be_read_is_refused_without_its_parts(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("PLUMBLINE_REDIS_URL", url)
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match="PLUMBLINE_REDIS_URL") as error:
+        online_store.client()
+    assert "s3cret" not in str(error.value)
+
+
+@pytest.mark.parametrize("login", ["user:s3cret", "user:a@s3cret", "s3cret", ":s3cret@"])
+def test_settings_are_shown_without_any_part_of_a_login(
+    home: Path, monkeypatch: pytest.MonkeyPatch, login: str
+) -> None:
+    monkeypatch.setenv("PLUMBLINE_MLFLOW_URL", f"http://{login}@host:5000")
+    settings.cache_clear()
+    assert module.show()["PLUMBLINE_MLFLOW_URL"] == "http://***@host:5000"
+
+
+def test_a_home_is_this_users_alone_wherever_it_is(home: Path) -> None:
+    home.mkdir(mode=0o755)
+    close_to_others()
+    assert home.stat().st_mode & 0o777 == 0o700
+    home.chmod(0o2770)
+    close_to_others()
+    assert home.stat().st_mode & 0o7777 == 0o2770, "a volume that Kubernetes shares with a group"

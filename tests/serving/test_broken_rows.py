@@ -14,7 +14,7 @@ import pytest
 
 from feature_repo import feast_internals, online_keys
 from feature_repo import store as feature_store
-from plumbline.servers import online_mark, online_store, services
+from plumbline.servers import online_store, services
 from products.churn import CHURN
 from serving import launch
 from serving.churn.predictor import PROBE_SECONDS
@@ -143,12 +143,10 @@ def test_a_store_that_does_not_answer_is_not_ready(predictor: Asker, redis: Any)
 
 
 def test_a_known_customer_whom_redis_lost_is_503_and_a_stranger_404(predictor: Asker, redis: Any) -> None:
-    assert online_mark.lost(redis, CHURN) == 0
     redis.delete(key())
     lost = predictor.v1(FULL, BROKEN)
     assert (lost.status, lost.headers["retry-after"], set(lost.body["customers"])) == (503, "60", {str(BROKEN)})
     assert "lost" in lost.body["error"]
-    assert online_mark.lost(redis, CHURN) == 1
     unknown = predictor.v1(UNKNOWN)
     assert (unknown.status, set(unknown.body["customers"])) == (404, {str(UNKNOWN)})
     assert predictor.v1(FULL).status == 200

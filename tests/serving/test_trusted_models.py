@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -67,6 +70,108 @@ def refused(version: str, match: str) -> None:
     assert (alias(registry.CHAMPION), alias(registry.PREVIOUS)) == ("1", None)
     event = [event for event in ledger.events("churn") if event["stage"] == "deploy"][-1]
     assert (event["state"], event["gates"]["model_signature"]["verdict"]) == ("GATE_FAILED", "failed")
+
+
+def row(version: str, **columns: str | None) -> None:
+    """Alters a version's row in the registry's database, as whoever can write to it may."""
+    with sqlite3.connect(settings().home / "mlflow" / "mlflow.db") as database:
+        for name, value in columns.items():
+            database.execute(f"UPDATE model_versions SET {name} = ? WHERE version = ?", (value, version))
+
+
+def link_out(folder: Path) -> None:
+    (folder / "x.json").symlink_to("/nope")
+
+
+def link_to_itself(folder: Path) -> None:
+    (folder / "kept").write_bytes((folder / "model.ubj").read_bytes())
+    (folder / "model.ubj").unlink()
+    (folder / "model.ubj").symlink_to(folder / "kept")
+
+
+def endless(folder: Path) -> None:
+    (folder / "model.ubj").unlink()
+    (folder / "model.ubj").symlink_to("/dev/zero")
+
+
+def folder_behind_a_link(folder: Path) -> None:
+    folder.rename(folder.parent / "elsewhere")
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("alter", "match"),
+    [
+        (link_out, "holds a symbolic link: x.json"),
+        (link_to_itself, "holds a symbolic link: model.ubj"),
+        (endless, "holds a symbolic link: model.ubj"),
+        (folder_behind_a_link, "is no folder"),
+        (lambda folder: os.mkfifo(folder / "pipe.json"), "holds pipe.json, which is no file"),
+        (lambda folder: shutil.rmtree(folder), "is no folder"),
+        (lambda folder: (folder / "MLmodel").unlink(), "after it was signed lacks MLmodel"),
+        (lambda folder: (folder / "deep.json").mkdir(), "churn_xgb version"),
+    ],
+)
+def test_whatever_is_done_to_the_files_the_model_is_untrusted_and_the_standby_serves(
+    made: str, alter: Callable[[Path], object], match: str, predictor: Callable[[str], Any]
+) -> None:
+    """Links, pipes, endless devices, folders that are gone: never a traceback, and a predictor that starts."""
+    deploy(made)
+    alter(files_of(made))
+    if match != "churn_xgb version":  # an empty folder holds nothing that could be loaded
+        with pytest.raises(Untrusted, match=match):
+            trusted_models.load(registry.client().get_model_version(registry.NAME, made))
+    restarted = predictor("champion")
+    restarted.load()
+    shutil.rmtree(files_of(made).parent)  # whoever copies this home next must not follow what was planted
+
+
+@pytest.mark.parametrize(
+    "source", ["/nope", "http://127.0.0.1:1/x", "", "models:/m-nope", "models:/churn_xgb/99", "::"]
+)
+def test_a_source_that_names_no_files_of_mlflow_is_untrusted(made: str, source: str) -> None:
+    """The registry's row points elsewhere: nothing is fetched from there."""
+    row(made, source=source, storage_location=source)
+    with pytest.raises(Untrusted, match=f"churn_xgb version {made}"):
+        trusted_models.load(registry.client().get_model_version(registry.NAME, made))
+
+
+def test_a_version_is_bound_to_its_files_and_its_run(made: str) -> None:
+    """An older model's source and signature in a newer row do not bring the older model back under a new number."""
+    client = registry.client()
+    first, newer = (client.get_model_version(registry.NAME, version) for version in ("1", made))
+    client.set_model_version_tag(registry.NAME, made, trusted_models.SIGNATURE, first.tags[trusted_models.SIGNATURE])
+    row(made, source=first.source, storage_location=first.source)
+    refused(made, f"the run in the registry is {newer.run_id}, its MLmodel is of {first.run_id}")
+    row(made, run_id=first.run_id)
+    refused(made, f"its tag run_id is {newer.run_id}, its MLmodel is of {first.run_id}")
+    client.set_model_version_tag(registry.NAME, made, "run_id", first.run_id)
+    refused(made, f"is of run {first.run_id}, as version 1 is: a run is registered once")
+    row(made, run_id=None)
+    client.delete_model_version_tag(registry.NAME, made, "run_id")
+    refused(made, "names no run")
+    with pytest.raises(Untrusted, match="names no run"):
+        trusted_models.verify(client.get_model_version(registry.NAME, made))
+
+
+def test_a_home_that_was_moved_or_restored_elsewhere_still_verifies_its_models(
+    made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow writes absolute addresses into its database: they follow the home, also while the old one still stands."""
+    before = settings().home
+    for place in ("restored", "again with a space # and 東京"):
+        shutil.copytree(before / "mlflow", tmp_path / place / "mlflow", symlinks=True)
+        shutil.copytree(before / "keys", tmp_path / place / "keys")
+        monkeypatch.setenv("PLUMBLINE_HOME", str(tmp_path / place))
+        settings.cache_clear()
+        found = registry.client().get_model_version(registry.NAME, made)
+        assert trusted_models.load(found).run_id == found.run_id
+        assert str(before) not in registry.client().get_run(found.run_id).info.artifact_uri
+        (files_of(made) / "model.ubj").write_bytes(b"{}")
+        with pytest.raises(Untrusted, match="was altered in model.ubj"):
+            trusted_models.load(registry.client().get_model_version(registry.NAME, made))
+        assert (before / "mlflow" / "artifacts").is_dir(), "and the old home was not touched"
+    settings.cache_clear()
 
 
 def canary(path: Path) -> bytes:

@@ -132,7 +132,7 @@ def test_a_run_that_is_tried_again_is_shown_once_with_its_newest_end() -> None:
     class Told:
         where = "here"
 
-        def runs(self, dataset: str | None, run_id: str | None = None) -> list[Run]:
+        def runs(self) -> list[Run]:
             return tries
 
     found = graph.of("features.customers@5", Told(), CHURN)

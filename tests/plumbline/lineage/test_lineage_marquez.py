@@ -1,27 +1,30 @@
-"""The Marquez backend against a real Marquez's recorded answers: the same graph as the event file gives."""
+"""The Marquez backend on events as a real Marquez gave them back: the answers are the event file's.
+
+The server here keeps what was posted and gives it by the page, newest first, as a real one was seen to.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from plumbline.errors import ServiceUnavailable
-from plumbline.lineage import graph, marquez, sending
-from plumbline.lineage.graph import Graph
+from plumbline.lineage import graph, runs, sending
 from plumbline.lineage.marquez import Marquez
-from plumbline.lineage.runs import EventFile, LineageError, Port, Run
-from products import ALL
+from plumbline.lineage.runs import EventFile, LineageError, Port
 from products.churn import CHURN
 
 RECORDED = Path(__file__).parent / "marquez"
-RUN = "00000000-0000-0000-0000-0000000000"
+Events = list[dict[str, Any]]
 
 
 def with_histories(text: str) -> str:
@@ -29,133 +32,187 @@ def with_histories(text: str) -> str:
     return re.sub(r"analytics\.(orders|customers)\b(?!_history)", r"analytics.\1_history", text)
 
 
-def recordings() -> dict[str, tuple[int, str]]:
-    """Each recorded GET with its status and body."""
-    found = {}
-    for path in RECORDED.glob("*.json"):
-        told = json.loads(with_histories(path.read_text()))
-        method, _, request = told["request"].partition(" ")
-        body = told["response"] if isinstance(told["response"], str) else json.dumps(told["response"])
-        if method == "GET":
-            found[request] = (told["status"], body)
-    return found
+def posted(folder: str) -> Events:
+    """The events that were posted to the real one."""
+    text = with_histories((RECORDED / folder / "posted-events.ndjson").read_text())
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def as_given_back(event: dict[str, Any]) -> dict[str, Any]:
+    """An event as Marquez gives it: a Z, no zeros at the end, and null for facets that were not posted."""
+    at = datetime.fromisoformat(event["eventTime"]).astimezone(UTC).replace(tzinfo=None).isoformat()
+    time = (at.rstrip("0") if "." in at else at) + "Z"
+    facets = {"nominalTime": None, "parent": None, **(event["run"].get("facets") or {})}
+    return {**event, "eventTime": time, "run": {**event["run"], "facets": facets}}
+
+
+class Server:
+    """What a Marquez holds, and what it was asked for; `status` is its answer's."""
+
+    def __init__(self) -> None:
+        self.events: Events = []
+        self.requests: list[str] = []
+        self.logins: list[str | None] = []
+        self.url, self.status = "", 200
+
+    def page(self, query: dict[str, list[str]]) -> dict[str, Any]:
+        newest = sorted(self.events, key=lambda event: datetime.fromisoformat(event["eventTime"]), reverse=True)
+        start, most = (int(query.get(name, [default])[0]) for name, default in (("offset", "0"), ("limit", "100")))
+        return {"totalCount": len(newest), "events": [as_given_back(event) for event in newest[start : start + most]]}
 
 
 @pytest.fixture
-def asked() -> list[str]:
-    """The requests that the server got."""
-    return []
-
-
-@pytest.fixture
-def url(asked: list[str]) -> Iterator[str]:
-    answers = recordings()
+def server() -> Iterator[Server]:
+    held = Server()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            status, body = answers.get(self.path, (404, '{"code":404,"message":"nothing recorded"}'))
-            self.send_response(status)
+            held.requests.append(self.path)
+            held.logins.append(self.headers.get("Authorization"))
+            self.send_response(held.status)
             self.end_headers()
-            self.wfile.write(body.encode())
+            self.wfile.write(json.dumps(held.page(parse_qs(urlsplit(self.path).query))).encode())
 
-        def log_message(self, *told: Any) -> None:
+        def do_POST(self) -> None:
+            held.events.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    held.url = f"http://127.0.0.1:{http.server_address[1]}"
+    yield held
+    http.shutdown()
+    http.server_close()
 
 
-@pytest.fixture
-def posted(home: Path) -> EventFile:
-    """An event file of the same events."""
-    home.mkdir()
-    sending.path().write_text(with_histories((RECORDED / "posted-events.ndjson").read_text()))
+def into_file(events: Events) -> EventFile:
+    sending.path().parent.mkdir(exist_ok=True)
+    sending.path().write_text("".join(json.dumps(event) + "\n" for event in events))
     return EventFile()
 
 
-def by_name(found: Graph) -> set[tuple[str, str]]:
-    """Edges between datasets and jobs, without versions and runs' ids."""
-
-    def name(node: str) -> str:
-        return found.runs[node].job if node in found.runs else found.ports[node].dataset
-
-    return {(name(source), name(target)) for source, target in found.edges}
-
-
-def test_the_same_events_give_the_same_graph(url: str, posted: EventFile) -> None:
-    theirs, ours = (graph.of("features.customers", events, CHURN) for events in (Marquez(url, ALL, page=2), posted))
-    assert by_name(theirs) == by_name(ours)
-    assert len(by_name(ours)) == 8, "from the shop to the model"
-    assert theirs.start == ours.start == Port("features.customers", "352")
-    (their_run,), (our_run,) = (found.above("features.customers@352") for found in (theirs, ours))
-    assert their_run == our_run == f"{RUN}66"
-    assert ("ml_training_pipeline.train", "models.churn_xgb") in by_name(theirs), "not under its parent's name"
-
-
-def test_a_run_is_told_alike_by_both(url: str, posted: EventFile) -> None:
-    def told(run: Run) -> tuple[Any, ...]:
-        datasets = [port.dataset for port in run.inputs], run.outputs, run.rows, run.columns
-        return run.job, run.state, run.began[:19], (run.ended or "")[:19], run.error, run.parent, run.asserted, datasets
-
-    theirs, ours = (
-        {run.run_id: run for run in events.runs("features.customers")} for events in (Marquez(url, ALL, 2), posted)
-    )
-    assert {run.job for run in theirs.values()} == {run.job for run in ours.values()}
-    for run_id in (f"{RUN}66", f"{RUN}68"):
-        assert told(theirs[run_id]) == told(ours[run_id])
-    failed = theirs[f"{RUN}68"]
-    assert (failed.state, failed.error) == ("FAIL", "gate orders: 12 rows without customer_id")
-    assert failed.inputs == [Port("analytics.orders_history", "77")], (
-        "which version it opened is only in the posted events"
+def ids(events: Events) -> set[str]:
+    """Everything that can be asked for: datasets, their versions, runs and what tags call them."""
+    known = runs.of_events(events)
+    ports = {port for run in known for port in (*run.inputs, *run.outputs)}
+    names = {str(port) for port in ports} | {port.dataset for port in ports} | {run.run_id for run in known}
+    return (
+        names | {run.tags["run_id"] for run in known if "run_id" in run.tags} | {"champion", "challenger", "endpoint"}
     )
 
 
-def test_a_state_is_asked_for_and_never_taken_from_the_graph(url: str, asked: list[str]) -> None:
-    states = {run.job: run.state for run in Marquez(url, ALL, page=2).runs("features.customers")}
-    assert states["retail_features.features"] == "COMPLETE"
-    assert states["retail_features.ingest"] is None, "its runs were not recorded, and the graph's RUNNING is not true"
-    assert "/api/v1/namespaces/plumbline/jobs/retail_features.features/runs" in asked
+def answer(question: str, source: runs.Events) -> Any:
+    try:
+        return {**graph.of(question, source, CHURN).as_dict(), "from": ""}
+    except LineageError as unknown:
+        return re.sub(r"in \S+ names", "names", str(unknown))
 
 
-def test_every_request_is_one_that_the_openapi_has(url: str, asked: list[str]) -> None:
-    """The paths and parameters of Marquez's published openapi that are used here, written down by hand."""
-    Marquez(url, ALL, page=2).runs("features.customers")
-    known = (
-        r"/lineage\?nodeId=[^&]+&depth=\d+",
-        r"/namespaces/plumbline/jobs/[\w.]+/runs",
-        r"/namespaces/plumbline/datasets/[\w.]+/versions",
-        r"/events/lineage\?limit=\d+(&offset=\d+)?",
-    )
-    assert all(any(re.fullmatch("/api/v1" + path, request) for path in known) for request in asked)
-    assert "/api/v1/events/lineage?limit=2&offset=2" in asked, "there are ten events, and two came at once"
+def running(events: Events) -> Events:
+    """While `features` runs: its ends have not come."""
+    return [e for e in events if not (e["job"]["name"].endswith(".features") and e["eventType"] != "START")]
 
 
-def test_a_run_is_found_by_its_id(url: str) -> None:
-    run = f"{RUN}66"
-    asked_for = f"/api/v1/lineage?nodeId=job:plumbline:retail_features.features&depth={marquez.DEPTH}"
-    assert Marquez(url, ALL)._node(None, run) in asked_for
-    with pytest.raises(LineageError, match="knows no dataset and no run"):
-        Marquez(url, ALL).runs(None, "00000000-0000-0000-0000-000000000000")
+def aborted(events: Events) -> Events:
+    return [
+        {**e, "eventType": "ABORT", "inputs": [], "outputs": []}
+        if e["job"]["name"].endswith(".features") and e["eventType"] == "COMPLETE"
+        else e
+        for e in events
+    ]
 
 
-def test_an_unknown_dataset_and_a_server_that_is_away_are_two_things(url: str) -> None:
-    with pytest.raises(LineageError, match=r"knows no nothing.here"):
-        Marquez(url, ALL).runs("nothing.here")
+def shuffled(events: Events) -> Events:
+    return [*events[1::2], *reversed(events[::2])]
+
+
+def twice(events: Events) -> Events:
+    return [*events, *events]
+
+
+def without_parents(events: Events) -> Events:
+    return [{**e, "run": {"runId": e["run"]["runId"]}} for e in events]
+
+
+@pytest.mark.parametrize("change", [list, running, aborted, shuffled, twice, without_parents])
+@pytest.mark.parametrize("folder", [".", "second"])
+def test_every_question_has_the_same_answer_from_file_and_server(
+    home: Path, server: Server, folder: str, change: Callable[[Events], Events]
+) -> None:
+    """In any order of arrival, while a stage runs, after it was aborted, and for runs without a parent."""
+    server.events = change(posted(folder))
+    file, marquez = into_file(server.events), Marquez(server.url, page=7)
+    questions = sorted(ids(server.events))
+    assert len(questions) > 15
+    for question in questions[:: max(1, len(questions) // 20)]:
+        assert answer(question, marquez) == answer(question, file), question
+
+
+def test_events_without_a_parent_are_read_as_marquez_gives_them() -> None:
+    """Servers and commands outside Airflow have no parent: Marquez then says null."""
+    events = json.loads((RECORDED / "second" / "events-without-parent.json").read_text())["answer"]["events"]
+    assert all(event["run"]["facets"]["parent"] is None for event in events)
+    assert {run.job for run in runs.of_events(events)} == {event["job"]["name"] for event in events}
+
+
+def test_events_that_are_no_runs_or_have_no_time_are_left_out() -> None:
+    dataset = {"eventTime": "2026-11-26T20:00:00Z", "dataset": {"namespace": "plumbline", "name": "a.b"}}
+    timeless = {**posted(".")[0], "eventTime": None}
+    odd = {**posted(".")[0], "eventType": "OTHER", "inputs": None, "outputs": None}
+    (run,) = runs.of_events([dataset, timeless, odd])
+    assert (run.state, run.ended) == ("START", None), "what is no end ends nothing"
+
+
+def test_after_a_hundred_days_the_whole_graph_is_there(home: Path, server: Server) -> None:
+    day = posted(".")
+    for number in range(105):
+        for event in day:
+            later = datetime.fromisoformat(event["eventTime"]) + timedelta(days=number)
+            again = json.loads(json.dumps(event).replace('"datasetVersion": "', f'"datasetVersion": "{number}00'))
+            again["run"]["runId"] = f"{number}-{event['run']['runId']}"
+            server.events.append({**again, "eventTime": later.isoformat()})
+    file, marquez = into_file(server.events), Marquez(server.url)
+    assert len(file.runs()) == 105 * len({event["run"]["runId"] for event in day})
+    for question in ("features.customers", "features.customers@352", "features.customers@50352"):
+        assert answer(question, marquez) == answer(question, file), question
+
+
+def test_more_events_than_the_bound_are_said_aloud(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.events = posted("second")
+    assert len(Marquez(server.url, page=30, most=50).runs()) < len(Marquez(server.url).runs())
+    assert "has 101 events: the newest 50 were read. What is older is missing" in capsys.readouterr().err
+    assert [path.partition("?")[2] for path in server.requests[:2]] == ["limit=30&offset=0", "limit=20&offset=30"]
+
+
+def test_one_that_is_away_refuses_or_is_no_marquez_is_named_without_its_password(server: Server) -> None:
     with pytest.raises(ServiceUnavailable, match="Marquez at http://\\*\\*\\*@127.0.0.1:1 does not answer"):
-        Marquez("http://me:secret@127.0.0.1:1", ALL).runs("features.customers")
+        Marquez("http://me:secret@127.0.0.1:1").runs()
+    Marquez(server.url.replace("://", "://me:secret@")).runs()
+    assert server.logins[-1] == "Basic bWU6c2VjcmV0"
+    server.status = 500
+    with pytest.raises(ServiceUnavailable, match="answers 500"):
+        Marquez(server.url).runs()
+    server.status = 200
+    server.page = lambda query: []  # type: ignore[assignment, method-assign, return-value]
+    with pytest.raises(ServiceUnavailable, match="is no Marquez: .* gives no events and totalCount"):
+        Marquez(server.url).runs()
 
 
-@pytest.mark.parametrize(
-    ("name", "parent", "posted"),
-    [
-        ("retail_features.ml_training_pipeline.train", "retail_features", "ml_training_pipeline.train"),
-        ("retail_features.features", "retail_features", "retail_features.features"),
-        ("someone.else", None, "someone.else"),
-    ],
-)
-def test_a_jobs_name_as_it_was_posted(name: str, parent: str | None, posted: str) -> None:
-    assert marquez.posted_name(name, parent, Marquez("", ALL).dags) == posted
+def test_what_was_not_confirmed_is_sent_again_and_then_no_more(home: Path, server: Server) -> None:
+    events = posted(".")
+    into_file(events)
+    lost = [sending.event_id(event) for event in events[3:6]]
+    sending.failed(3, "it froze", lost)
+    with pytest.raises(ServiceUnavailable, match="confirmed 0 events, 3 wait"):
+        sending.resend("http://127.0.0.1:1")
+    assert sending.resend(server.url) == 3
+    assert {sending.event_id(event) for event in server.events} == set(lost)
+    assert sending.resend(server.url) == 0
+    assert sending.failures() == 3, "a counter does not go back"
+    assert sending.resend(server.url, everything=True) == len(events)
+    assert Marquez(server.url).runs() == EventFile().runs()
+    assert Port("features.customers", "352") in {port for run in EventFile().runs() for port in run.outputs}

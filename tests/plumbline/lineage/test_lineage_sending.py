@@ -79,7 +79,7 @@ def test_a_server_that_refuses_is_asked_once_and_the_rest_is_counted(
         sending._sender(url).close(30)
     assert len(got) == 1
     assert (whole_file(), sending.failures()) == (12, 12)
-    assert "12 events not sent" in capsys.readouterr().err
+    assert "12 events not confirmed" in capsys.readouterr().err
 
 
 def test_a_server_that_is_away_costs_a_warning(use: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_a_command_that_is_over_at_once_says_why_nothing_arrived(home: Path) -> 
     environment = {**os.environ, sending.URL: "http://me:secret@127.0.0.1:1"}
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, whole_file(), sending.failures()) == (0, 2, 2)
-    assert "2 events not sent: http://***@127.0.0.1:1: URLError" in done.stderr
+    assert "2 events not confirmed: http://***@127.0.0.1:1: URLError" in done.stderr
     assert "Traceback" not in done.stderr and "secret" not in done.stderr + sending.failures_path().read_text()
 
 

@@ -7,11 +7,11 @@ import json
 import signal
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 
 import pytest
 
-from plumbline import provenance
+from plumbline import clock, provenance
 from plumbline.causes import DiskTrouble
 from plumbline.errors import Conflict, GateFailed, Unreadable
 from plumbline.pipeline import stage
@@ -248,6 +248,55 @@ def test_a_stage_that_was_killed_for_good_has_an_end_once_it_is_run_again() -> N
     events = list(ledger.events("toy"))
     assert [event["state"] for event in events] == ["START", "KILLED", "START", "COMPLETE"]
     assert events[1]["began"] == events[0]["at"]
+
+
+def test_a_start_of_the_future_is_killed_once_and_not_at_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock was set back: the START stays the newest event. A later one that is killed is noticed all the same."""
+    now = clock.wall()
+    with monkeypatch.context() as ahead:
+        ahead.setattr(clock, "wall", lambda: now + timedelta(days=400))
+        ledger.record("toy", {"run_id": "toy", "stage": "ingest", "as_of": str(DAY), "state": "START"})
+    for _ in range(3):
+        stage.perform(TOY, "ingest", DAY, ingest)
+    states = [event["state"] for event in ledger.events("toy")]
+    assert states.count("KILLED") == 1
+    ledger.record("toy", {"run_id": "toy", "stage": "ingest", "as_of": str(DAY), "state": "START"})
+    for _ in range(3):
+        stage.perform(TOY, "ingest", DAY, ingest)
+    assert [event["state"] for event in ledger.events("toy")].count("KILLED") == 2
+
+
+@pytest.mark.parametrize("content", ["", '{"at": "19', "[]", "\x00\x00"])
+def test_a_cut_file_of_the_ledger_is_named_and_the_day_goes_on(
+    content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.perform(TOY, "ingest", DAY, ingest)
+    (settings().home / "ledger" / "toy" / "99991231T000000000000-ingest-START-0000.json").write_text(content)
+    (settings().home / "ledger" / "toy" / "99991231T000000000001-ingest-COMPLETE-0000.json").write_text(content)
+    assert (ledger.newest("toy", "ingest", "COMPLETE") or {})["state"] == "COMPLETE"
+    assert ledger.written_by(TOY, FEATURES, 10**6) is None
+    assert stage.perform(TOY, "check", DAY, lambda run: "well").state == "done"
+    assert stage.perform(TOY, "ingest", DAY, ingest).state == "unchanged"
+    words = capsys.readouterr().err
+    assert "ingest-COMPLETE-0000.json: expected a JSON object" in words and "Move the file out of the ledger" in words
+
+
+def test_a_release_whose_file_was_lost_is_published_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was in force and its file is gone: what the run says must not be that it is in force."""
+
+    def publish(run: StageRun) -> str:
+        number = (run.base.release_id if run.base else 0) + 1
+        releases.publish(Release(number, "toy", DAY, number - 1 or None, {}, {}, "c", "l", "toy", "now"))
+        run.facts["release_id"] = number
+        return f"release {number} is in force"
+
+    for name, work in (("ingest", ingest), ("check", lambda run: "well"), ("release", publish)):
+        stage.perform(TOY, name, DAY, work)
+    assert stage.perform(TOY, "release", DAY, publish).state == "unchanged"
+    objects.delete(releases.key("toy", 1))
+    assert stage.perform(TOY, "release", DAY, publish).state == "done"
+    assert releases.numbers("toy") == [1]
+    assert "release 1, which this run published, is gone: it is published again" in capsys.readouterr().err
 
 
 def test_what_a_library_raises_is_told_in_our_words_and_kept_as_the_cause() -> None:
