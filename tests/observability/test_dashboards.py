@@ -107,7 +107,7 @@ def test_limits_come_from_the_contracts(tmp_path: Path, monkeypatch: pytest.Monk
     folder = tmp_path / "contracts"
     shutil.copytree(ROOT / "contracts", folder)
     path = folder / "features.customers.odcs.yaml"
-    path.write_text(path.read_text().replace('"00:05"', '"06:30"').replace("value: 99.5,", "value: 99.0,"))
+    path.write_text(path.read_text().replace('"00:05"', '"06:30"').replace("percent: 99.5", "percent: 99.0"))
     assert (promises.oldest(), promises.late_days()) == (timedelta(hours=24, minutes=5), 1.0)
     monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder))
     settings.cache_clear()

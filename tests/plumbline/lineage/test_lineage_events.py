@@ -219,10 +219,12 @@ assert RunEvent is event.RunEvent
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("home")
 def test_every_dataset_names_its_source() -> None:
     """Also those that are no table of the lake: a Marquez answers 500 to a question for its sources otherwise."""
     made_up_day.run_day(DAY)
     datasets = [item for event in sending.lines(sending.path()) for item in (*event["inputs"], *event["outputs"])]
+    assert [item["name"] for item in datasets if "dataSource" not in item.get("facets", {})] == []
     sources = {item["name"]: item["facets"]["dataSource"] for item in datasets}
     assert {source["name"] for source in sources.values()} > {"lake"}
     assert all(source["uri"] for source in sources.values())
