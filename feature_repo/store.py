@@ -31,7 +31,7 @@ NO_REDIS = f"{services.HOST}:1"
 
 def repository(product: Product) -> Path:
     """The folder of the product's definitions and of Feast's settings for them."""
-    return ROOT / "feature_repo" / product.name
+    return ROOT / product.repository
 
 
 def definitions(product: Product) -> Any:

@@ -140,6 +140,21 @@ class Product:
         return f"plumbline:{self.name}:online"
 
     @property
+    def repository(self) -> str:
+        """The folder of its feature definitions and of Feast's settings for them, below the repository."""
+        return f"feature_repo/{self.name}"
+
+    @property
+    def definitions(self) -> str:
+        """The file of its feature definitions."""
+        return f"{self.repository}/definitions.py"
+
+    @property
+    def features_sql(self) -> str:
+        """The file of its one feature SQL."""
+        return f"{self.repository}/jobs/{self.features.partition('.')[2]}.sql"
+
+    @property
     def manifests(self) -> str:
         """The folder of its Kubernetes manifests, below the repository."""
         return f"k8s/{self.name}"

@@ -73,11 +73,7 @@ def kpis(json: Json = False) -> None:
     table = terminal.table(f"Business KPIs, {simulated}", "day", "model", "track", *numbers, right=numbers)
     for row in found:
         counts = [f"{row[name]:,}" for name in ("predictions", "known_outcomes", "contacted_customers")]
-        rates = [_or_dash(row[name], "{:.3f}") for name in ("conversion_rate", "call_center_load")]
-        last = [f"{row['retained_customers']:,}", _or_dash(row["avg_handle_time"], "{:.0f}")]
+        rates = [terminal.number(row[name], "{:.3f}") for name in ("conversion_rate", "call_center_load")]
+        last = [f"{row['retained_customers']:,}", terminal.number(row["avg_handle_time"], "{:.0f}")]
         table.add_row(str(row["request_day"]), row["model_version"], row["track"], *counts, *rates, *last)
     terminal.console(130).print(table)
-
-
-def _or_dash(value: float | None, shown: str) -> str:
-    return "–" if value is None else shown.format(value)

@@ -13,9 +13,9 @@ features_app = typer.Typer(invoke_without_command=True)
 app.add_typer(features_app, name="features", rich_help_panel=DAILY)
 
 
-for made_in_a_day in CHURN.stages:
-    if made_in_a_day.about:
-        app.command(made_in_a_day.name, rich_help_panel=DAILY)(stage_command(CHURN, made_in_a_day))
+for stage in CHURN.stages:
+    if stage.about:
+        app.command(stage.name, rich_help_panel=DAILY)(stage_command(CHURN, stage))
 
 
 @features_app.callback()

@@ -48,11 +48,9 @@ def judge(
     table = terminal.table("Canaries in the outcome log", "KPI", "canary", "stable", *numbers, right=numbers)
     for row in found:
         counts = [f"{row[name]:,}" for name in ("canary_requests", "stable_requests")]
-        ends = [_or_dash(row[name], "{:+.4f}") for name in ("difference", "difference_lower", "difference_upper")]
-        rest = [f"{row['p_value']:.4g}", _or_dash(row["score_psi"], "{:.3f}")]
+        ends = [
+            terminal.number(row[name], "{:+.4f}") for name in ("difference", "difference_lower", "difference_upper")
+        ]
+        rest = [f"{row['p_value']:.4g}", terminal.number(row["score_psi"], "{:.3f}")]
         table.add_row(row["kpi"], row["canary"], row["stable"], *counts, *ends, *rest)
     terminal.console(130).print(table)
-
-
-def _or_dash(value: float | None, shown: str) -> str:
-    return "–" if value is None else shown.format(value)

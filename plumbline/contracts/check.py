@@ -111,18 +111,8 @@ def _staging(product: Product) -> Iterator[str]:
             yield from (f"{what}: has {name}, which contract {dataset} does not promise" for name in sorted(given))
 
 
-def features_sql(product: Product) -> str:
-    """The file of the product's one feature SQL."""
-    return f"feature_repo/{product.name}/jobs/{product.features.partition('.')[2]}.sql"
-
-
-def definitions(product: Product) -> str:
-    """The file of the product's feature definitions."""
-    return f"feature_repo/{product.name}/definitions.py"
-
-
 def _features(product: Product) -> Iterator[str]:
-    dataset, file = product.features, features_sql(product)
+    dataset, file = product.features, product.features_sql
     columns = contracts.load(dataset).columns
     given = column_lineage.outputs((ROOT / file).read_text())
     yield from _same_names(file, given, dataset, columns)
@@ -133,7 +123,7 @@ def _features(product: Product) -> Iterator[str]:
 
 
 def _feast(product: Product) -> Iterator[str]:
-    dataset, file = product.features, definitions(product)
+    dataset, file = product.features, product.definitions
     columns = contracts.load(dataset).columns
     for name, (kind, description) in feast_fields((ROOT / file).read_text(), product.view).items():
         place = f"{file}: {name}"

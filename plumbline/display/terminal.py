@@ -14,8 +14,8 @@ def console(width: int) -> Console:
     """The terminal, as wide as it is; `width` characters where output goes elsewhere."""
     from rich.console import Console
 
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=width)
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=width)
 
 
 def table(title: str, *columns: str, right: Collection[str] = ()) -> Table:
@@ -23,7 +23,12 @@ def table(title: str, *columns: str, right: Collection[str] = ()) -> Table:
     from rich import box
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    empty = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(column, overflow="fold", justify="right" if column in right else "left")
-    return made
+        empty.add_column(column, overflow="fold", justify="right" if column in right else "left")
+    return empty
+
+
+def number(value: float | None, form: str) -> str:
+    """A number in a table, as `form` (`{:.3f}`) writes it; a dash for one that is not known."""
+    return "–" if value is None else form.format(value)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import __version__, clock, verdict
 from plumbline.lake import tables as lake
-from plumbline.lineage import client, columns, sending
+from plumbline.lineage import client, column_lineage, sending
 from plumbline.observed import Assertion, Watch
 from plumbline.product import NAMESPACE, PARENT, Product
 from plumbline.settings import settings
@@ -200,7 +200,7 @@ class _Datasets:
         kind = facets.column_lineage_dataset
         tables = {table: list(self._schema(table, version)) for table, version in read}
         sql, views = watch.made_by[name]
-        found = columns.traced(sql, views, {table: names for table, names in tables.items() if names})
+        found = column_lineage.traced(sql, views, {table: names for table, names in tables.items() if names})
         fields = {
             column: kind.Fields(
                 inputFields=[

@@ -139,11 +139,6 @@ def of_manifest(manifest: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return {named(node): tuple(sorted(sources(node))) for node in models if node["config"]["materialized"] != "view"}
 
 
-def definitions(product: Product) -> Path:
-    """The product's feature definitions."""
-    return ROOT / "feature_repo" / product.name / "definitions.py"
-
-
 @cache
 def feast_tables(product: Product) -> dict[str, str]:
     """Each feature view with the table that it reads, from the text of definitions.py: importing Feast takes seconds.
@@ -151,7 +146,7 @@ def feast_tables(product: Product) -> dict[str, str]:
     None for a product without features. Raises ValueError for a view whose source is not a function with the relation
     as its default.
     """
-    path = definitions(product)
+    path = ROOT / product.definitions
     if not path.exists():
         return {}
     tree = ast.parse(path.read_text())

@@ -110,8 +110,7 @@ def unanswered(error: Exception) -> ServiceUnavailable:
 def find(name: str, model: str) -> ModelVersion | None:
     """The version of a registered model that an alias or a number names, None when there is none.
 
-    Only a registry that `exist` is asked.
-    Raises ServiceUnavailable.
+    A registry that does not exist yet is not made. Raises ServiceUnavailable.
     """
     registry = client()
     from mlflow.exceptions import MlflowException

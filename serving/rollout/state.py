@@ -1,9 +1,9 @@
 """What a rollout is at, as an object: `rollouts/<product>/<number>.json`, whole at any moment.
 
-The newest is the current one. Only the driver writes it. It holds a file lock while it lives, which the kernel opens
-when it dies: so a rollout that says Progressing and whose lock is free was left by a killed driver. The lock is this
-machine's, for so are the driver and the two predictors between which it divides requests. Others ask the driver for
-something by an object of their own.
+The newest of a product is the current rollout. Only its driver writes it. The driver holds a file lock while it lives,
+which the kernel opens when it dies: so a rollout that says Progressing and whose lock is free was left by a killed
+driver. The lock is this machine's, for so are the driver and the two predictors between which it divides requests.
+Others ask the driver for something by an object of their own.
 """
 
 from __future__ import annotations
