@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator, Param
     from airflow.timetables.base import Timetable
 
-AS_OF = "{{ params.as_of or data_interval_start | ds }}"
-"""The day a run covers: the `as_of` it was triggered with, else the day of its data interval."""
+AS_OF = (
+    "{{ params.as_of or (data_interval_start if data_interval_start is defined and data_interval_start"
+    " else dag_run.run_after - macros.timedelta(days=1)) | ds }}"
+)
+"""The day a run covers: the `as_of` it was triggered with, else the day of its data interval. A run without a logical
+date has none: it covers the last day that was over when it was asked for, in all of its tasks."""
 
 
 def daily() -> Timetable | None:
