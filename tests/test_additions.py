@@ -136,7 +136,7 @@ ALERT = {
         '        Alert(\n            "ParityBroken",',
         '        Alert(\n            "ReplayInForce",\n            "plumbline_replay == 1",\n            "ticket",\n'
         '            orders,\n            "the clock is a replay\'s",\n            RUNBOOK,\n'
-        '            downstream(CHURN, "raw.orders"),\n        ),\n'
+        '            affected_by(CHURN, "raw.orders"),\n        ),\n'
         '        Alert(\n            "ParityBroken",',
     ),
     "docs/runbooks/ReplayInForce.md": """# ReplayInForce
