@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from plumbline import s3
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import java
+from plumbline.lake.tables import KEEP_FILES
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 
@@ -41,6 +42,7 @@ CONF = {
     "spark.databricks.delta.snapshotPartitions": "2",
     # A release names a version for ever: Delta would cut its log behind 30 days, and old versions could not be opened.
     "spark.databricks.delta.properties.defaults.enableExpiredLogCleanup": "false",
+    "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FILES,
     # A session that a killed command left is found again by whoever takes up its work, and cleared: see `session`.
     "spark.connect.session.manager.defaultSessionTimeout": "-1",
 }

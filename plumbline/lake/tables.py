@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 SCHEMAS = ("raw", "staging", "analytics", "features", "serving")
 """What the lake's folders are called; datasets of other names lie elsewhere."""
 
-KEEP_LOG = {"delta.enableExpiredLogCleanup": "false"}
-"""For each table that is made: Delta never cuts its log, or a version that a release names could not be opened."""
+KEEP_FILES = "interval 36500 days"
+KEEP_LOG = {"delta.enableExpiredLogCleanup": "false", "delta.deletedFileRetentionDuration": KEEP_FILES}
+"""For each table that is made: Delta never cuts its log, and no tool's own VACUUM takes a file that an old version
+names, or a version that a release names could not be opened. Only `plumb lake vacuum` knows which nobody names."""
 
 
 class LakeError(PlumblineError):
