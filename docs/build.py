@@ -42,7 +42,7 @@ class DocsError(PlumblineError):
 def main() -> None:
     """Makes all of them."""
     readme = ROOT / "README.md"
-    drawn = f"```mermaid\n{flow.mermaid('churn')}\n```"
+    drawn = f"```mermaid\n{flow.mermaid(CHURN)}\n```"
     files.write_whole(readme, FLOW.sub(lambda _: drawn, readme.read_text()))
     say("the flow is in README.md")
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
