@@ -89,7 +89,7 @@ def _materialize(
             "Redis loses rows: look at its maxmemory and maxmemory-policy, or at who else writes to it."
         )
     observed.wrote(product.online, release.release_id, newer)
-    keys = [row.key for row in online_keys.rows(store, product, client)]
+    keys = online_keys.keys(store, product, expected)
     online_mark.write(client, product, release.release_id, end, keys)
     return {
         "message": f"release {release.release_id} is online: {len(expected):,} customers, until {end:%F} 00:00 UTC"

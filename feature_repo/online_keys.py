@@ -48,6 +48,15 @@ def customers(store: FeatureStore, product: Product, client: redis.Redis) -> Ite
             yield entity.entity_values[0].int64_val, key
 
 
+def keys(store: FeatureStore, product: Product, customers: Iterable[int]) -> list[Any]:
+    """The key of each customer, in their order."""
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    entities = (EntityKey(join_keys=[product.entity], entity_values=[Value(int64_val=number)]) for number in customers)
+    return [feast_internals.row_key(store, entity) for entity in entities]
+
+
 def rows(store: FeatureStore, product: Product, client: redis.Redis) -> Iterator[StoredRow]:
     """The view's row of each customer who has anything of one."""
     from redis import ResponseError

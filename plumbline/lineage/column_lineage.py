@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sqlglot.lineage import Node
 
 DIALECT = "spark"
+ITS_BASE = "__base"
+"""What the name of an incremental model ends in where its own SQL reads it."""
 
 Columns = dict[str, list[tuple[str, str]]]
 """A column → the (table, column) that it is computed from."""
@@ -70,7 +72,7 @@ def trace(column: str, query: Path, tables: Mapping[str, str], raw: Mapping[str,
     known, schema = models(), dict[str, dict[str, dict[str, str]]]()
     for table, columns in raw.items():
         schema.setdefault(table.partition(".")[0], {})[table.partition(".")[2]] = dict.fromkeys(columns, "string")
-    sources = {name: model.sql for name, model in known.items()}
+    sources = {name: _on_its_base(name, model.sql) for name, model in known.items()}
     try:
         node = lineage(column, text, schema=schema, sources=sources, dialect=DIALECT)
     except Exception as error:
@@ -94,14 +96,32 @@ def _step(node: Node, file: str, known: Mapping[str, Model]) -> Step:
     if isinstance(node.expression, exp.Table):
         table = ".".join(part for part in (node.expression.db, node.expression.name) if part)
         return Step(f"{table}.{name}", "", None)
-    below = sorted(node.downstream, key=lambda child: child.name)
+    below = _inputs(node)
     model = node.source_name
     while model and len(below) == 1 and _passes_on(node) and below[0].source_name == model:
         node = below[0]  # within one model, what only hands a column on is not a step
-        below = sorted(node.downstream, key=lambda child: child.name)
+        below = _inputs(node)
     shown = f"{model}.{name}" if model else node.name
     place = _line_in(known[model].file, name) if model in known else f"{file}:{_line(node) or '?'}"
     return Step(shown, node.expression.unalias().sql(DIALECT), place, [_step(child, file, known) for child in below])
+
+
+def _on_its_base(name: str, sql: str) -> str:
+    """A model's SQL; where it reads itself, an incremental one reads what the base release has of it."""
+    return re.sub(rf"(?<![\w.`]){re.escape(name)}(?![\w.`])", f"{name}{ITS_BASE}", sql)
+
+
+def _inputs(node: Node) -> list[Node]:
+    """What a column is computed from, by name; not its own earlier rows, which came the same way."""
+    return sorted((child for child in node.downstream if not _is_its_base(child)), key=lambda child: child.name)
+
+
+def _is_its_base(node: Node) -> bool:
+    from sqlglot import exp
+
+    if isinstance(node.expression, exp.Table):
+        return str(node.expression.name).endswith(ITS_BASE)
+    return bool(node.downstream) and all(_is_its_base(child) for child in node.downstream)
 
 
 def _passes_on(node: Node) -> bool:

@@ -52,6 +52,15 @@ def test_a_column_is_followed_through_ctes_and_models_to_raw_with_its_lines(quer
     assert column_lineage.tree(step)["inputs"][0]["place"] == "query.sql:2"
 
 
+def test_an_incremental_model_is_followed_to_what_it_reads_and_not_into_itself(
+    query: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = f"{COMPILED} union all select standing.customer_id, standing.cents from analytics.orders standing"
+    monkeypatch.setattr(column_lineage, "models", lambda: {"analytics.orders": Model(merged, "dbt/orders.sql")})
+    step = column_lineage.trace("dollars", query, {"orders": "analytics.orders"}, RAW)
+    assert step.roots() == {"raw.orders.units", "raw.orders.price"}
+
+
 def test_a_column_that_is_not_there_says_so(query: Path) -> None:
     with pytest.raises(ValueError, match="query.sql gives no column 'euros'"):
         column_lineage.trace("euros", query, {"orders": "analytics.orders"}, RAW)

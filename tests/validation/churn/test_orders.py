@@ -31,8 +31,9 @@ def audited(mart: Rows, raw: Rows | None = None, base_day: date | None = None) -
     stamp = pa.timestamp("us", tz="UTC")
     kinds = {"LongType": pa.int64(), "DateType": pa.date32(), "TimestampType": stamp, "StringType": pa.string()}
     schema = pa.schema({name: kinds[kind] for name, kind in suites.columns().items()})
-    for table, rows in (("analytics.orders", mart), ("raw.orders", raw or mart)):
-        write_deltalake(lake.uri(table), pa.Table.from_pylist(rows, schema=schema), mode="overwrite")
+    of_raw = schema.append(pa.field("deleted_at", stamp))
+    for table, rows, columns in (("analytics.orders", mart, schema), ("raw.orders", raw or mart, of_raw)):
+        write_deltalake(lake.uri(table), pa.Table.from_pylist(rows, schema=columns), mode="overwrite")
     pins = {table: lake.version(table) or 0 for table in ("analytics.orders", "raw.orders")}
     base = Release(1, "churn", base_day, None, pins, {}, "sha", "lock", "run", "then") if base_day else None
     stages = {"dbt_run": {"rows": {"analytics.orders": len(mart)}}}

@@ -14,6 +14,7 @@ from ingestion.churn import cdnow as shop
 from plumb.reports.preview import page as preview_page
 from plumb.reports.preview import preview as module
 from plumb.reports.preview.preview import PreviewError, changed, preview
+from products.churn import CHURN
 from tests.e2e.test_whole_path import plumb
 from transform import build as transform
 
@@ -68,7 +69,8 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
         "    CAST(first_order_day",
         "    CAST(orders_7d / orders_total AS FLOAT) AS share_7d,\n    CAST(first_order_day",
     )
-    assert changed() == {"analytics.orders": True, "analytics.customers": False, "features.customers": True}
+    same = dict.fromkeys(("analytics.customers", *CHURN.histories), False)
+    assert changed() == {**same, "analytics.orders": True, "features.customers": True}
     mart, features = preview(share=0.5)
     assert (mart.table, features.table) == ("analytics.orders", "features.customers")
     assert mart.diff is not None and features.diff is not None
