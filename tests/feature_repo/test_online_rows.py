@@ -10,7 +10,7 @@ import pytest
 from feature_repo import feast_internals, online_keys, online_rows
 from feature_repo import store as feature_store
 from plumbline import clock
-from plumbline.servers import online_store
+from plumbline.servers import online_mark, online_store
 from products.churn import CHURN
 from tests.validation import parity_world as world
 from tests.validation.parity_world import DAYS, NULLS, N
@@ -132,7 +132,7 @@ def test_a_row_is_whole_when_every_feature_is_there_and_is_of_its_type(rows: onl
 def test_whole_rows_are_counted_beside_those_that_were_written(rows: online_rows.OnlineRows) -> None:
     client = online_store.client()
     assert online_rows.counts(CHURN) is None, "a mark without a number of rows is from before it had one"
-    online_store.put_online(client, CHURN, 2, clock.end_of(DAYS[2]), N)
+    online_mark.write(client, CHURN, 2, clock.end_of(DAYS[2]), [our_key(customer) for customer in range(1, N + 1)])
     assert online_rows.counts(CHURN) == (N, N)
     client.delete(our_key(1))
     client.hdel(our_key(2), "_ts:customer_features")
