@@ -117,7 +117,7 @@ def test_nothing_may_be_missing_added_or_linked(folder: Path, given: Given, tmp_
     with pytest.raises(Untrusted, match="lacks conda.yaml"):
         model_folder.load(folder)
     (folder / "conda.yaml").symlink_to(tmp_path / "conda.yaml")
-    with pytest.raises(Untrusted, match="holds conda.yaml, which is no data file"):
+    with pytest.raises(Untrusted, match="holds a symbolic link: conda.yaml"):
         model_folder.load(folder)
     with pytest.raises(Untrusted, match="is no folder; expected the files that were signed"):
         model_folder.load(tmp_path / "nowhere")

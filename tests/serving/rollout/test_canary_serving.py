@@ -23,14 +23,22 @@ from serving.rollout import driver, manifests
 from serving.rollout.driver import Driver, paced
 from serving.rollout.laptop import Laptop
 from tests.conftest import use_home
-from tests.serving.made_up_customers import KNOWN, NOW, apply_definitions, publish_release, put_online, register_model
+from tests.serving.made_up_customers import (
+    KNOWN,
+    NOW,
+    apply_definitions,
+    publish_release,
+    put_online,
+    register,
+    register_model,
+)
 
 PER_SECOND = 60.0
 
 
 @pytest.fixture
 def canary_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home with features online and the same small model registered twice, the first as champion."""
+    """A home with features online and the same small model of two runs, the first as champion."""
     use_home(tmp_path, monkeypatch, now=NOW.isoformat())
     online_store.url()
     apply_definitions()
@@ -38,9 +46,10 @@ def canary_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     publish_release()
     register_model()
     client = registered_models.client()
-    first = client.get_model_version("churn_xgb", "1")
-    second = mlflow.register_model(first.source, "churn_xgb", tags=first.tags)
-    assert str(second.version) == "2"
+    experiment = mlflow.get_experiment_by_name("churn_xgb")
+    assert experiment is not None
+    again = mlflow.xgboost.load_model(client.get_model_version("churn_xgb", "1").source)
+    assert register(again, experiment.experiment_id, "churn_v1") == "2"
     client.set_registered_model_alias("churn_xgb", "champion", "1")
     yield tmp_path
     services.stop_all()
