@@ -31,10 +31,10 @@ FEATURES = "features.customers"
 TABLES = (*CHURN.marts, FEATURES)
 BOOKKEEPING = ("created_at", "release_id")
 OLD_ORDERS = (
-    "Shown as if every order were built anew. A run builds only newly landed ones: a changed stg_orders or orders "
-    "reaches those, and there is no way yet to build old ones anew."
+    "Shown as if every order were built anew. A run builds only newly landed ones: a changed stg_orders, orders or "
+    "orders_history reaches those, and there is no way yet to build old ones anew."
 )
-"""What a preview of a changed analytics.orders must say: that mart is an incremental MERGE."""
+"""What a preview of a changed incremental mart must say: a run merges into it."""
 SEED = 1997
 BUCKETS = 1_000_000
 

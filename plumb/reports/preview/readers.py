@@ -16,8 +16,8 @@ FEATURES = "features.customers"
 def of(table: str, manifest: dict[str, Any]) -> list[str]:
     """A line for each reader, nearest first. `manifest` is dbt's, empty when dbt did not run."""
     found = [f"dbt: {name}" for name in _downstream(table, manifest)]
+    found += [f"gate: {gate}" for gate in _gates(table)]
     if table in preview_sql.READS:
-        found += [f"gate: {gate}" for gate in _gates(table)]
         found.append(f"feature job: feature_repo/churn/jobs/customers.sql → {FEATURES}, and all that reads it:")
     if table in (*preview_sql.READS, FEATURES):
         found += _feast()

@@ -14,7 +14,6 @@ from ingestion.churn import cdnow as shop
 from plumb.reports.preview import page as preview_page
 from plumb.reports.preview import preview as module
 from plumb.reports.preview.preview import PreviewError, changed, preview
-from products.churn import CHURN
 from tests.e2e.test_whole_path import plumb
 from transform import build as transform
 
@@ -48,7 +47,7 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
     shutil.copyfile(job.SQL, sql)
     monkeypatch.setattr(transform, "PROJECT", project)
     monkeypatch.setattr(job, "SQL", sql)
-    orders = project / "models" / "marts" / "orders.sql"
+    orders, history = (project / "models" / "marts" / f"{name}.sql" for name in ("orders", "orders_history"))
     before = contents(home)
 
     assert changed() == dict.fromkeys(module.TABLES, False)
@@ -69,9 +68,11 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
         "    CAST(first_order_day",
         "    CAST(orders_7d / orders_total AS FLOAT) AS share_7d,\n    CAST(first_order_day",
     )
-    same = dict.fromkeys(("analytics.customers", *CHURN.histories), False)
-    assert changed() == {**same, "analytics.orders": True, "features.customers": True}
-    mart, features = preview(share=0.5)
+    edit(history, "    total_cents,\n", "    if(total_cents > 9000, -1, total_cents) as total_cents,\n")
+    same = dict.fromkeys(("analytics.customers", "analytics.customers_history"), False)
+    edited = dict.fromkeys(("analytics.orders", "analytics.orders_history", "features.customers"), True)
+    assert changed() == {**same, **edited}
+    mart, versions, features = preview(share=0.5)
     assert (mart.table, features.table) == ("analytics.orders", "features.customers")
     assert mart.diff is not None and features.diff is not None
     dear = mart.diff["rows"]["changed"]
@@ -84,7 +85,8 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
     assert module.OLD_ORDERS in Path(mart.page).read_text()
     preview_page.show(mart)
     assert module.OLD_ORDERS in capsys.readouterr().out
-    assert any("feature job" in reader for reader in mart.readers)
+    assert any("ge_check" in reader for reader in mart.readers)
+    assert any("feature job" in reader for reader in versions.readers)
     assert list(features.diff["columns"]["added"]) == ["share_7d"]
     assert features.diff["each"]["spend_cents_total"]["changed"] > 0, "features see the model as it would be"
     assert features.diff["each"]["orders_total"]["changed"] == 0
@@ -94,7 +96,7 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
 
     edit(orders, "units / 2 as half", "no_such_column as half")
     edit(sql, "CAST(orders_7d / orders_total", "CAST(orders_8d / orders_total")
-    mart, features = preview()
+    mart, _, features = preview()
     assert "models/marts/orders.sql" in mart.errors[0] and "no_such_column" in mart.errors[0]
     line = next(n for n, text in enumerate(sql.read_text().splitlines(), 1) if "orders_8d" in text)
     assert f"feature_repo/churn/jobs/customers.sql:{line}: " in features.errors[0] and "orders_8d" in features.errors[0]
