@@ -7,7 +7,7 @@ rows without building a response message. A test fails when Feast's version is a
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import PlumblineError
@@ -82,9 +82,28 @@ def row_entity(store: FeatureStore, key: bytes) -> Any | None:
         return None
 
 
-def value_kinds(view: FeatureView) -> list[str]:
-    """Which of a protobuf value's fields each of a view's features is stored in, as in `int64_val`."""
-    return [f"{feature.dtype.to_value_type().name.lower()}_val" for feature in view.features]
+def customer_keys(store: FeatureStore, entity: str, customers: Iterable[int]) -> list[Any]:
+    """The key (bytes) of each customer's hash, in their order; `entity` is the join key's name."""
+    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+    from feast.protos.feast.types.Value_pb2 import Value
+
+    keys = (EntityKey(join_keys=[entity], entity_values=[Value(int64_val=number)]) for number in customers)
+    return [row_key(store, key) for key in keys]
+
+
+def customer_of(store: FeatureStore, entity: str, key: bytes) -> int | None:
+    """The customer whose hash a key of Redis is; None for any other key."""
+    found = row_entity(store, key)
+    if found is None or list(found.join_keys) != [entity] or len(found.entity_values) != 1:
+        return None
+    value = found.entity_values[0]
+    return int(value.int64_val) if value.WhichOneof("val") == "int64_val" else None
+
+
+def value_kinds(view: FeatureView, names: list[str] | None = None) -> list[str]:
+    """Which of a protobuf value's fields each feature of a view, or each of `names`, is in, as in `int64_val`."""
+    kinds = {feature.name: f"{feature.dtype.to_value_type().name.lower()}_val" for feature in view.features}
+    return [kinds[name] for name in (kinds if names is None else names)]
 
 
 def row_fields(view: FeatureView, names: list[str] | None = None) -> list[Any]:

@@ -41,20 +41,14 @@ class StoredRow:
 def customers(store: FeatureStore, product: Product, client: redis.Redis) -> Iterator[tuple[int, Any]]:
     """Every customer with a key of the product's project and entity, and that key; other views' rows are among them."""
     for key in client.scan_iter(count=10_000):
-        entity = feast_internals.row_entity(store, key)
-        if entity is None or list(entity.join_keys) != [product.entity] or len(entity.entity_values) != 1:
-            continue
-        if entity.entity_values[0].WhichOneof("val") == "int64_val":
-            yield entity.entity_values[0].int64_val, key
+        customer = feast_internals.customer_of(store, product.entity, key)
+        if customer is not None:
+            yield customer, key
 
 
 def keys(store: FeatureStore, product: Product, customers: Iterable[int]) -> list[Any]:
     """The key of each customer, in their order."""
-    from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-    from feast.protos.feast.types.Value_pb2 import Value
-
-    entities = (EntityKey(join_keys=[product.entity], entity_values=[Value(int64_val=number)]) for number in customers)
-    return [feast_internals.row_key(store, entity) for entity in entities]
+    return feast_internals.customer_keys(store, product.entity, customers)
 
 
 def rows(store: FeatureStore, product: Product, client: redis.Redis) -> Iterator[StoredRow]:

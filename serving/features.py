@@ -82,22 +82,8 @@ class OnlineFeatures:
     def some_customers(self, most: int) -> list[int]:
         """Customers who have a key, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
         keys = islice(self._redis.scan_iter(count=1_000), SCANNED)
-        customers = (customer for key in keys if (customer := self._customer_of(key)) is not None)
-        return list(islice(customers, most))
-
-    def _customer_of(self, key: bytes) -> int | None:
-        """Whose row a key is; None for a key that is not one of ours."""
-        from feast.infra.key_encoding_utils import deserialize_entity_key
-
-        if not key.endswith(self._project):
-            return None
-        try:
-            entity = deserialize_entity_key(key.removesuffix(self._project))
-        except Exception:  # whatever a stranger's bytes end in
-            return None
-        if list(entity.join_keys) != [CHURN.entity] or entity.entity_values[0].WhichOneof("val") != "int64_val":
-            return None
-        return int(entity.entity_values[0].int64_val)
+        customers = (feast_internals.customer_of(self._store, CHURN.entity, key) for key in keys)
+        return list(islice((customer for customer in customers if customer is not None), most))
 
     def _read(self, customers: list[int], now: datetime) -> list[FeatureRow]:
         stored = dict(zip(customers, self._service.stored(customers), strict=True))
@@ -195,7 +181,7 @@ class OnlineFeatures:
         self._redis.set_retry(Retry(NoBackoff(), 1, supported_errors=(LostConnection,)))
         self.errors: tuple[type[Exception], ...] = (RedisError, OSError)
         self._service, self._address, self.names = service, address, service.names
-        self._project = store.project.encode()
+        self._store = store
 
 
 def _summary(what: str, reasons: dict[int, str]) -> str:

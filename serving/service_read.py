@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_repo import feast_internals
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -70,21 +71,13 @@ class ServiceRead:
                 needed.setdefault(source.name, []).extend(feature.name for feature in source.features)
         self._views = [(store.get_feature_view(view), list(dict.fromkeys(names))) for view, names in needed.items()]
         self._fields = [feast_internals.row_fields(view, names) for view, names in self._views]
-        types = {
-            view.name: {f.name: f"{f.dtype.to_value_type().name.lower()}_val" for f in view.features}
-            for view, _ in self._views
-        }
-        self._kinds = [[types[view.name][name] for name in names] for view, names in self._views]
+        self._kinds = [feast_internals.value_kinds(view, names) for view, names in self._views]
         self.ttl: dict[str, timedelta | None] = {view.name: view.ttl for view, _ in self._views}
         self._store, self._parse = store, Value.FromString
 
     def row_keys(self, customers: list[int]) -> list[bytes]:
         """The key of each customer's hash in Redis, in their order."""
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-        from feast.protos.feast.types.Value_pb2 import Value
-
-        keys = (EntityKey(join_keys=["customer_id"], entity_values=[Value(int64_val=c)]) for c in customers)
-        return [feast_internals.row_key(self._store, key) for key in keys]
+        return feast_internals.customer_keys(self._store, CHURN.entity, customers)
 
     def stored(self, customers: list[int]) -> list[StoredRow]:
         """The stored features of each customer, in their order. Raises redis's errors when the store does not answer;

@@ -180,10 +180,9 @@ def _rows_written(table: str, head: int | None) -> int:
 
     A RESTORE writes none: it brings back what was there.
     """
-    written = 0
-    for commit in lake.open_table(table).history():
-        if head is not None and int(commit["version"]) <= head:
-            break
+    delta, written = lake.open_table(table), 0
+    commits = delta.version() - (-1 if head is None else head)
+    for commit in delta.history(commits) if commits else []:
         metrics: dict[str, str] = commit.get("operationMetrics", {})
         if commit["operation"] == "MERGE":
             written += sum(int(metrics.get(f"numTargetRows{what}", 0)) for what in ("Inserted", "Updated", "Deleted"))

@@ -8,6 +8,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, observed
+from plumbline.contracts.contract import VERSION_ORDER
 from plumbline.errors import GateFailed
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
@@ -74,7 +75,7 @@ def _audit(run: StageRun, table: str, suite: Suite) -> tuple[Verdict, list[str]]
     distinct = (
         session.sql(
             "SELECT count_if(NOT deleted) AS n FROM (SELECT max_by(deleted_at IS NOT NULL, "
-            f"struct(known_at, loaded_at, batch_id)) AS deleted FROM {run.raw(raw)} GROUP BY {key})"
+            f"struct({', '.join(VERSION_ORDER)})) AS deleted FROM {run.raw(raw)} GROUP BY {key})"
         )
         .collect()[0]
         .n

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.database import source_checks
 from plumbline import clock
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import LANDING, RECORDED
+from plumbline.contracts.contract import LANDING, RECORDED, VERSION_ORDER
 from plumbline.lake import tables as lake
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 DELETED = "deleted_at"
-VERSION_ORDER = ("known_at", "loaded_at", "batch_id")
-"""Of two versions of a key the later one counts, by these columns in this order. dbt's marts say the same."""
-
 FETCHED = 50_000
 """Rows at a time from the shop's driver."""
 
@@ -37,12 +34,17 @@ MOST_BY_KEY = 500
 @dataclass(frozen=True)
 class Due:
     """What of one table has to land: `rows` (its key and `recorded_at`) that are new or recorded again, and the keys
-    that the shop `deleted`; `standing` keys were there before."""
+    that the shop `deleted`; `before` is what raw had, as `standing` gives it."""
 
     table: str
     rows: pa.Table
     deleted: pa.Table
-    standing: int
+    before: pa.Table
+
+    @property
+    def standing(self) -> int:
+        """How many keys raw had that were not deleted."""
+        return int(self.before[DELETED].null_count)
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -53,7 +55,7 @@ class Due:
         """The keys of `rows`: values, or tuples of values where the key has several columns."""
         return set(values(self.rows, self.key))
 
-    def before(self, moment: datetime) -> Late:
+    def late(self, moment: datetime) -> Late:
         """Those of `rows` that the shop recorded before a moment: by key, or by how far back they reach."""
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -118,7 +120,7 @@ def due(
     deleted = alive.join(shown.select(key), key, join_type="left anti")
     if exempt is not None and len(exempt):
         deleted = deleted.join(exempt.cast(deleted.schema), key, join_type="left anti")
-    return Due(table, rows, deleted.sort_by([(name, "ascending") for name in key]), len(alive))
+    return Due(table, rows, deleted.sort_by([(name, "ascending") for name in key]), before)
 
 
 def standing(table: str, rejected: list[str]) -> pa.Table:

@@ -274,7 +274,7 @@ class Landing:
         from dlt.sources.sql_database import sql_table
 
         table, key = self.due.table, self.due.key
-        late = self.due.before(self.start - LOOKBACK)
+        late = self.due.late(self.start - LOOKBACK)
 
         def window(query: Any, shown: Any) -> Any:
             stamp = shown.c[RECORDED]
@@ -305,7 +305,7 @@ class Landing:
         """
         table, product, rejected = self.due.table, self.run.product.name, self.run.candidate.rejected
         twice, retired = dual_write.doubled(product, table), dual_write.retired(product, table)
-        before = changes.standing(table, rejected)
+        before = changes.standing(table, rejected) if whole else self.due.before  # what is let in comes second
         known = changes.recent(table, rejected, self.start - LOOKBACK)
         known = known.drop_columns([n for r in twice for n in (r.old, r.new) if n in known.column_names])
         instant = _instant()

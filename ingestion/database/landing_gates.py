@@ -88,7 +88,7 @@ def hold_to_contract(
     run.facts["schema_changes"] = _announce(run, differences)
     due = look_for_due()
     _believe_deletions(run, due)
-    window = Window(start - LOOKBACK, end, run.as_of, {t: due[t].before(start - LOOKBACK) for t in due})
+    window = Window(start - LOOKBACK, end, run.as_of, {t: due[t].late(start - LOOKBACK) for t in due})
     found = [
         b
         for t in run.product.sources

@@ -46,6 +46,9 @@ LANDING = {
 }
 """What landing adds to the shop's columns, or may; dlt's own begin with _dlt_."""
 
+VERSION_ORDER = ("known_at", "loaded_at", "batch_id")
+"""Of two versions of a key in raw the later one counts, by these columns in this order. dbt's marts say the same."""
+
 UTC_ZONE = ZoneInfo("UTC")
 
 NAME = re.compile(r"^[a-z][a-z0-9_]*$")

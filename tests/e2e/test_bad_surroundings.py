@@ -120,7 +120,10 @@ def test_a_home_that_cannot_be_written_is_said(home: Path, disk: Callable[..., N
     disk(home, "size=20m")
     disk(home, "ro")
     message = refused(1, "ingest", "--as-of", DAY)
-    assert message.startswith((f"plumb: cannot write to {home}/", f"plumb: cannot write to {home}:")) and "Read-only file system" in message
+    assert (
+        message.startswith((f"plumb: cannot write to {home}/", f"plumb: cannot write to {home}:"))
+        and "Read-only file system" in message
+    )
     disk(home, "rw")
     done("ingest", "--as-of", DAY)
 

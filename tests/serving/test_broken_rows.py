@@ -18,7 +18,6 @@ from plumbline.servers import online_store, services
 from products.churn import CHURN
 from serving import launch
 from serving.churn.predictor import PROBE_SECONDS
-from serving.deploy import deploy
 from tests.serving.made_up_customers import FULL, KNOWN, SPARSE, UNKNOWN, eventually, mark_online, put_online
 from tests.serving.predictor_asker import Asker
 
@@ -26,15 +25,6 @@ pytestmark = pytest.mark.usefixtures("_home_settings")
 
 BROKEN = KNOWN[10]
 UNREADY = ("/v2/health/ready", launch.READY, "/v1/models/churn-predictor")
-
-
-@pytest.fixture(scope="module")
-def predictor(serving_home: Path) -> Iterator[Asker]:
-    deploy()
-    asker = Asker(launch.ensure())
-    yield asker
-    asker.channel.close()
-    services.stop("predictor")
 
 
 @pytest.fixture

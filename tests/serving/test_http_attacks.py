@@ -12,28 +12,17 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from plumbline.servers import services
 from serving import launch
-from serving.deploy import deploy
 from tests.serving.made_up_customers import FULL, KNOWN, eventually
 from tests.serving.predictor_asker import V1, V2, Asker, outputs, tensor
 
 VERSION_1 = V2.replace("/infer", "/versions/1/infer")
 pytestmark = pytest.mark.usefixtures("_home_settings")
-
-
-@pytest.fixture(scope="module")
-def predictor(serving_home: Path) -> Iterator[Asker]:
-    deploy()
-    asker = Asker(launch.ensure())
-    yield asker
-    asker.channel.close()
-    services.stop("predictor")
 
 
 @pytest.fixture(autouse=True)

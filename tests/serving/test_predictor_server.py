@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -24,20 +23,10 @@ from plumbline.lineage import sending
 from plumbline.servers import online_store, services
 from products.churn import CHURN
 from serving import launch
-from serving.deploy import deploy
 from tests.serving.made_up_customers import EXPIRED, FULL, KNOWN, RELEASE, SPARSE, UNKNOWN, eventually, mark_online
 from tests.serving.predictor_asker import V1, V2, Answer, Asker, outputs, tensor
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
-
-
-@pytest.fixture(scope="module")
-def predictor(serving_home: Path) -> Iterator[Asker]:
-    deploy()
-    asker = Asker(launch.ensure())
-    yield asker
-    asker.channel.close()
-    services.stop("predictor")
 
 
 def test_all_protocols_agree(predictor: Asker) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_repo.churn.jobs import compared
 from plumbline import clock
+from plumbline.contracts.contract import VERSION_ORDER
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
 from plumbline.verdict import Verdict
@@ -53,14 +54,13 @@ def judge(
     changed: list[int],
     from_all: Callable[[list[int]], DataFrame] | None,
 ) -> Verdict:
-    """The gate's verdict on the run's own day in `written`.
+    """The gate's verdict on `written`, the snapshot of the run's own day.
 
     `changed` are customers whose orders were corrected or deleted; up to SAMPLE of them are looked at as well.
     `from_all` gives the rows of customers computed from their first order on; None where all of them were.
     """
-    today = written.where(written["snapshot_date"] == run.as_of)
-    customers = sorted({*sample(session, today, run.as_of), *changed[:SAMPLE]})
-    rows = today.where(today["customer_id"].isin(customers))
+    customers = sorted({*sample(session, written, run.as_of), *changed[:SAMPLE]})
+    rows = written.where(written["customer_id"].isin(customers))
     broken = []
     if from_all is not None:
         result = compared.compare(session, rows, from_all(customers))
@@ -96,12 +96,12 @@ def totals(version: int, rejected: list[str], customers: list[int], day: date) -
     kept = ~pc.field("batch_id").isin(pa.array(rejected, pa.string())) & (pc.field("known_at") < clock.end_of(day))
     ours = pc.field("customer_id").isin(pa.array(customers, pa.int64()))
     ids = dataset.to_table(columns=["order_id"], filter=ours & kept)["order_id"].unique()
-    names = ["order_id", "customer_id", "order_date", "units", "total_cents", "known_at", "loaded_at", "batch_id"]
+    names = ["order_id", "customer_id", "order_date", "units", "total_cents", *VERSION_ORDER]
     names += ["deleted_at"] if "deleted_at" in dataset.schema.names else []
     # An order that went to another customer is theirs now: so every version of these orders, whoever had it.
     rows = dataset.to_table(columns=names, filter=pc.field("order_id").isin(ids) & kept)
     newest: dict[int, dict[str, Any]] = {}
-    for row in rows.sort_by([(name, "ascending") for name in ("known_at", "loaded_at", "batch_id")]).to_pylist():
+    for row in rows.sort_by([(name, "ascending") for name in VERSION_ORDER]).to_pylist():
         newest[row["order_id"]] = row
     found: dict[int, dict[str, Any]] = {}
     for row in newest.values():
