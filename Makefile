@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary replay test test-fast test-cluster kill drill bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ kill: setup ## Kill every stage in mid-work, run it again, compare; the table go
 
 drill: setup ## Put every fault into a real run and see who stops it; the table goes to docs/drills.md (30 minutes)
 	@$(BIN)/plumb drill && $(BIN)/plumb drill --page
+
+faults: setup ## The tests of every small fault that once went wrong; the list goes to docs/faults.md (10 minutes)
+	@$(BIN)/python -m drills.cases
 
 bench: setup ## Benchmarks against named peers, into docs/benchmarks.md (20 minutes)
 	@$(BIN)/python -m bench $(ONLY)

@@ -24,12 +24,17 @@ S3_REFUSED = re.compile(
     r"\b(AccessDenied|AuthorizationHeaderMalformed|ExpiredToken|InvalidAccessKeyId|InvalidToken|NoSuchBucket"
     r"|RequestTimeTooSkewed|SignatureDoesNotMatch)\b"
 )
+DATA_FILE = re.compile(r"Object at location (\S+\.parquet) not found|Could not open Parquet input source '([^']+)'")
 S3_UNREACHABLE = (
     "Generic S3 error",  # delta-rs
     "Could not connect to the endpoint URL",  # botocore: dlt, MLflow
     "Unable to execute HTTP request",  # Spark
 )
 SPARK_SAID = ("StatusCode.UNAVAILABLE", "SESSION_NOT_FOUND", "SESSION_CHANGED", "SESSION_CLOSED")
+
+
+class DataFileTrouble(PlumblineError):
+    """A data file of the lake is gone or cut."""
 
 
 class DiskTrouble(PlumblineError):
@@ -64,6 +69,8 @@ def said(told: str) -> PlumblineError | None:
         return s3.refused(found.group())
     if any(phrase in told for phrase in S3_UNREACHABLE):
         return s3.unreachable()
+    if match := DATA_FILE.search(told):
+        return _data_file(match.group(1), match.group(2))
     if any(phrase in told for phrase in SPARK_SAID):
         why = (_line(told, ("details =",)) or _line(told, SPARK_SAID)).removeprefix("details = ").strip('"')
         return ServiceUnavailable(
@@ -89,6 +96,14 @@ def _in_home(filename: object) -> bool:
 def _without_room() -> str | None:
     folders = [path for path in (settings().lake_uri, str(settings().home)) if Path(path).is_dir()]
     return next((path for path in folders if shutil.disk_usage(path).free < ROOM), None)
+
+
+def _data_file(gone: str | None, cut: str | None) -> PlumblineError:
+    what = f"{gone} is gone" if gone else f"{cut} is cut or no Parquet"
+    return DataFileTrouble(
+        f"a data file of the lake cannot be read: {what}. Versions of its table that name it cannot be read either: "
+        "bring the file back from a copy of the lake, or go back to a release without it by `plumb releases undo`."
+    )
 
 
 def _full(where: str) -> PlumblineError:

@@ -29,7 +29,8 @@ def demo(until: date | None = None, keep: bool = False) -> None:
     """Loads the shop, runs a backfill, a daily run and a training run through Airflow, serves, asks, sums up.
 
     `until` takes only the orders up to that day. Servers are stopped at the end unless `keep`. A home whose release is
-    of a later day than `until` is refused with DemoError; where a replay went on, a demo of all orders stays there.
+    of a later day than `until` is refused with DemoError, and so is a day before which the history is too short for a
+    model; where a replay went on, a demo of all orders stays there.
     """
     if settings().shop_url is not None:
         raise DemoError(
@@ -41,6 +42,8 @@ def demo(until: date | None = None, keep: bool = False) -> None:
             f"release {held.release_id} covers {held.as_of} already, its clock is not turned back to {until}: give the "
             f"demo a home of its own, as in `PLUMBLINE_HOME={settings().home}/other plumb demo --until {until}`"
         )
+    if until is not None:
+        _refuse_too_short(until)
     begun, already_up = clock.monotonic(), services.running()
     seen = len(list(ledger.events(PRODUCT)))
     try:
@@ -55,6 +58,18 @@ def demo(until: date | None = None, keep: bool = False) -> None:
         if not keep:
             stopped = services.stop_all(keep=already_up)
             say(f"stopped {', '.join(stopped)}" if stopped else "the servers that were running stay up: `make down`")
+
+
+def _refuse_too_short(until: date) -> None:
+    from feature_repo.churn.jobs.customers import snapshot_days
+    from training.churn import split
+    from training.errors import TrainingError
+
+    first = min(order.order_date for order in cdnow.read(cdnow.packaged()))
+    try:
+        split.choose(snapshot_days(None, first, max(first, until)), until)
+    except TrainingError as error:
+        raise DemoError(f"no model can be trained on the orders up to {until}: {error}. Nothing was run.") from None
 
 
 def load_shop(until: date | None) -> date:

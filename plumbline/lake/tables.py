@@ -61,38 +61,45 @@ def open_table(table: str, version: int | None = None) -> DeltaTable:
 
 def opened(table: str, version: int | None = None) -> DeltaTable:
     """The same for bookkeeping, which is no read of a stage's: history, restoring, what lineage tells of a table."""
+    found = _loaded(table, version)
+    if found is None:
+        raise LakeError(f"{table}: no Delta table at {uri(table)}")
+    return found
+
+
+def version(table: str) -> int | None:
+    """The head version of a table, None when it does not exist. Raises LakeError when its log cannot be read."""
+    if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
+        return None
+    found = _loaded(table, None)
+    return None if found is None else int(found.version())
+
+
+def _loaded(table: str, version: int | None) -> DeltaTable | None:
     from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
         return DeltaTable(uri(table), version=version, storage_options=storage_options())
     except TableNotFoundError:
-        raise LakeError(f"{table}: no Delta table at {uri(table)}") from None
+        return None
     except OSError as error:
         if known := causes.said(str(error)):
             raise known from None
         raise
     except DeltaError as error:
-        raise causes.said(str(error)) or LakeError(
-            f"{table}: version {version} cannot be read at {uri(table)}: {error}"
-        ) from None
+        raise causes.said(str(error)) or LakeError(_unreadable(table, version, str(error))) from None
 
 
-def version(table: str) -> int | None:
-    """The head version of a table, None when it does not exist."""
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
-
-    if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
-        return None
-    try:
-        return int(DeltaTable(uri(table), storage_options=storage_options()).version())
-    except TableNotFoundError:
-        return None
-    except OSError as error:
-        if known := causes.said(str(error)):
-            raise known from None
-        raise
+def _unreadable(table: str, version: int | None, told: str) -> str:
+    what = "its newest version" if version is None else f"version {version}"
+    way = ""
+    if "Parquet" in told:
+        way = (
+            ". A checkpoint in its _delta_log is damaged: take away the *.checkpoint.parquet files and "
+            "_last_checkpoint there, the *.json commits beside them hold the same"
+        )
+    return f"{table}: {what} cannot be read at {uri(table)}: {told}{way}"
 
 
 def at(table: str, pinned: int, without: Iterable[str] = ()) -> str:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from ingestion.churn import cdnow as shop
-from ingestion.database import landing
+from ingestion.database import landing, quarantine
 from plumbline.errors import Conflict
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
@@ -132,3 +132,16 @@ def test_what_cannot_be_undone_is_said() -> None:
         with pytest.raises(Conflict, match="another run of churn is at work"):
             undo(CHURN, why="x")
     assert releases.numbers("churn") == [1, 2, 3]
+
+
+def test_quarantine_lists_and_shows_what_an_undo_set_aside() -> None:
+    orders = sum(order.order_date == DAYS[2] for order in shop.read(shop.packaged()))
+    undo(CHURN, why="wrong prices")
+    (batch,) = quarantine.batches(CHURN)
+    assert (batch.batch_id, batch.why) == (
+        "1997-01-06..1997-01-06",
+        "only releases that were undone were built from it",
+    )
+    assert batch.rows["orders"] == orders > 0
+    assert quarantine.read(CHURN, batch.batch_id) == batch
+    assert len(quarantine.held(batch)["orders"]) == orders, "its rows are in no batch that counts"

@@ -53,3 +53,12 @@ def test_the_demo_does_not_load_into_your_shop(home: Path, monkeypatch: pytest.M
     with pytest.raises(DemoError, match="PLUMBLINE_SHOP_URL is set"):
         demo.demo()
     assert not (home / "mine.sqlite").exists()
+
+
+@pytest.mark.parametrize(
+    ("until", "told"), [(date(1997, 2, 15), "no weekly snapshot up to 1996-11-17"), (date(1997, 9, 20), "270 days")]
+)
+def test_a_demo_too_short_for_a_model_is_refused_at_once(home: Path, until: date, told: str) -> None:
+    with pytest.raises(DemoError, match=f"no model can be trained on the orders up to {until}: .*{told}"):
+        demo.demo(until=until)
+    assert not (home / "shop.sqlite").exists(), "nothing was run"

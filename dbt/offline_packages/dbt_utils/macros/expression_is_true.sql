@@ -1,9 +1,4 @@
-{#- Rows for which `expression` is not true, whole, so that a failure can name them; on a column, the expression is
-    what follows the column's name. -#}
+{#- The test by its package's name; what it selects is dbt/macros/expression_is_true.sql. -#}
 {% test expression_is_true(model, expression, column_name=none) %}
-
-select *
-from {{ model }}
-where not coalesce({{ column_name or '' }} {{ expression }}, false)
-
+    {{ return(adapter.dispatch('test_expression_is_true', 'dbt_utils')(model, expression, column_name)) }}
 {% endtest %}
