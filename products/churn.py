@@ -117,6 +117,8 @@ CHURN = Product(
         Stage("simulate_outcomes", "business", {OUTCOMES: (LOG,)}),
         Stage("kpis", "business", {KPIS: (LOG, OUTCOMES)}),
         Stage("leaky_twin", BY_HAND, {DATASET: (FEATURES,)}),
+        Stage("variant_train", BY_HAND, {RUNS: (DATASET,)}, also=(FEATURES,)),
+        Stage("variant_register", BY_HAND, {MODELS: (RUNS,)}),
         Stage("reproduce", BY_HAND, also=(RUNS, MODELS, *RELEASED, DATASET)),
         Stage("undo", BY_HAND, {RELEASES: RELEASED}),
     ),

@@ -1,4 +1,7 @@
-"""`retail_features`: once a day, from the shop's database to the online store, with gates in between."""
+"""`retail_features`: once a day, from the shop's database to the online store, with gates in between.
+
+A run covers each day since the release in force. Instead of a backfill, trigger the last of its days by `as_of`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ with DAG(
     CHURN.daily,
     description="Orders to online features: land, transform, check, compute, publish, materialize, compare.",
     schedule=daily(),
+    allowed_run_types=["scheduled", "manual"],  # a backfill runs ten days at once; one run covers them, each in turn
     start_date=datetime(1997, 1, 1, tzinfo=UTC),
     catchup=False,
     max_active_runs=1,

@@ -20,7 +20,7 @@ for stage in CHURN.stages:
 
 @features_app.callback()
 def features(context: typer.Context, as_of: AsOf = None, json: Json = False) -> None:
-    """Compute customer snapshots for a day, and weekly ones for the days before it that have none; or look at features.
+    """Compute the snapshots of a day and of each one skipped before it (first run: weekly ones); or look at features.
 
     When customers.sql changed, all snapshots are computed anew, as a new version beside the released one.
 

@@ -87,6 +87,29 @@ def test_training_starts_on_an_asset_that_only_a_task_behind_the_gates_produces(
     assert bag["dags"]["retail_features"]["tasks"]["parity_check"]["outlets"] == asset
 
 
+BACKFILLS = """
+import sys
+from airflow.__main__ import main
+def airflow(*words):
+    sys.argv = ["airflow", *words]
+    try:
+        main()
+    except BaseException as error:
+        print("REFUSED", error)
+airflow("dags", "reserialize")
+for more in ([], ["--run-backwards"], ["--reprocess-behavior", "completed"]):
+    airflow("backfill", "create", "--dag-id", "retail_features", "--from-date", "2026-01-01", "--to-date", "2026-01-12",
+            *more)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_a_backfill_is_refused_since_one_run_covers_all_its_days() -> None:
+    lines = [line for line in in_airflow.said(BACKFILLS) if line.startswith("REFUSED")]
+    assert lines == ["REFUSED Dag with dag_id: 'retail_features' does not allow backfill runs"] * 3
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize(("code", "tries", "state"), [(3, 1, "failed"), (4, 2, "failed")])

@@ -1,7 +1,11 @@
-"""Airflow's real scheduler: a triggered `retail_features` brings features online, and that asset starts training."""
+"""Airflow's real scheduler: a triggered `retail_features` brings features online, and that asset starts training.
+
+What comes online while a training works is trained on afterwards.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import urllib.request
@@ -44,11 +48,11 @@ class Airflow:
     def runs(self, dag: str) -> list[dict[str, Any]]:
         return list(self.ask(f"/api/v2/dags/{dag}/dagRuns")["dag_runs"])
 
-    def ended(self, dag: str) -> dict[str, Any] | None:
-        """The one run of a DAG once it has ended."""
-        found = self.runs(dag)
-        assert len(found) <= 1, found
-        return found[0] if found and found[0]["state"] in ("success", "failed") else None
+    def ended(self, dag: str, runs: int = 1) -> list[dict[str, Any]]:
+        """The runs of a DAG, oldest first, once there are so many and all have ended."""
+        found = sorted(self.runs(dag), key=lambda run: str(run["queued_at"]))
+        assert len(found) <= runs, found
+        return found if len(found) == runs and all(run["state"] in ("success", "failed") for run in found) else []
 
 
 def eventually(ask: Callable[[], Any], seconds: float) -> Any:
@@ -74,6 +78,22 @@ def some_orders(folder: Path, until: date) -> Path:
     return path
 
 
+PLUMB = """#!/bin/sh
+while [ "$1" = dataset ] && [ -e {0}/hold ]; do sleep 0.2; done
+case "$*" in *--as-of*|materialize|parity_check) [ -e {0}/covered ] && exit 0;; esac
+exec {1} "$@"
+"""
+"""`plumb`, but its dataset waits while there is a file `hold`, and the daily stages say that their day is covered (as
+they would, some seconds later) once there is a file `covered`."""
+
+
+def steered_plumb(folder: Path) -> Path:
+    plumb = folder / "plumb"
+    plumb.write_text(PLUMB.format(folder, settings().plumb_command))
+    plumb.chmod(0o755)
+    return plumb
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_the_asset_starts_training(
@@ -81,6 +101,8 @@ def test_the_asset_starts_training(
 ) -> None:
     use_home(home, monkeypatch, now="1997-10-01T00:00:00Z", code_sha="the same in all tasks")
     shop.load(some_orders(tmp_path, LAST))
+    use_home(home, monkeypatch, now="1997-10-01T00:00:00Z", plumb=str(steered_plumb(tmp_path)))
+    (tmp_path / "hold").touch()
     exporter = services.ensure(stack.exporter_server())
     airflow = Airflow()
     known = eventually(lambda: _all_dags(airflow), 120)
@@ -91,22 +113,36 @@ def test_the_asset_starts_training(
     }
     for dag in ("ml_training_pipeline", "retail_features"):
         airflow.ask(f"/api/v2/dags/{dag}", "PATCH", {"is_paused": False})
-    airflow.ask("/api/v2/dags/retail_features/dagRuns", "POST", {"logical_date": None, "conf": {"as_of": str(LAST)}})
+    asked = {"logical_date": None, "conf": {"as_of": str(LAST)}}
+    airflow.ask("/api/v2/dags/retail_features/dagRuns", "POST", asked)
 
-    features = eventually(lambda: airflow.ended("retail_features"), 500)
+    (features,) = eventually(lambda: airflow.ended("retail_features"), 500)
     assert (features["state"], features["run_type"]) == ("success", "manual"), logs(home)
-    training = eventually(lambda: airflow.ended("ml_training_pipeline"), 400)
-    assert (training["state"], training["run_type"]) == ("success", "asset_triggered"), logs(home)
+    eventually(lambda: airflow.runs("ml_training_pipeline"), 60)
+    (tmp_path / "covered").touch()
+    for _ in range(3):
+        airflow.ask("/api/v2/dags/retail_features/dagRuns", "POST", asked)
+    daily = eventually(lambda: airflow.ended("retail_features", 4), 200)
+    assert {run["state"] for run in daily} == {"success"}, logs(home)
+    assert all(one["end_date"] <= next_one["start_date"] for one, next_one in itertools.pairwise(daily)), daily
+    assert len(airflow.runs("ml_training_pipeline")) == 1, "one training at a time"
+    (tmp_path / "hold").unlink()
+
+    training, after = eventually(lambda: airflow.ended("ml_training_pipeline", 2), 500)
+    assert {(run["state"], run["run_type"]) for run in (training, after)} == {("success", "asset_triggered")}, logs(
+        home
+    )
+    assert after["start_date"] >= training["end_date"], "what came meanwhile is trained on once, afterwards"
     events = airflow.ask(f"/api/v2/dags/ml_training_pipeline/dagRuns/{training['dag_run_id']}/upstreamAssetEvents")
     (event,) = events["asset_events"]
     assert (event["source_dag_id"], event["source_task_id"]) == ("retail_features", "parity_check")
-    assert len(airflow.runs("retail_features")) == 1, "in a replay the scheduler asks for no day by itself"
+    assert len(airflow.runs("retail_features")) == 4, "in a replay the scheduler asks for no day by itself"
     assert releases.required("churn").as_of == LAST
     assert (home / "training" / "churn" / "1" / "run.json").exists()
 
     metrics = eventually(lambda: sent(exporter.port, "ml_training_pipeline"), 30)
-    assert 'airflow_dag_runs_total{dag="retail_features",state="success"} 1.0' in metrics
-    assert 'airflow_task_ends_total{dag="retail_features",state="success",task="parity_check"} 1.0' in metrics
+    assert 'airflow_dag_runs_total{dag="retail_features",state="success"} 4.0' in metrics
+    assert 'airflow_task_ends_total{dag="retail_features",state="success",task="parity_check"} 4.0' in metrics
     assert "airflow_scheduler_heartbeats_total" in metrics and "airflow_dag_import_errors 0.0" in metrics
 
     parts = {"airflow-api", "airflow-scheduler", "airflow-dag-processor"}

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from plumbline import observed
+from plumbline.pipeline import stage
 from plumbline.progress import say
 from plumbline.registry import trusted_models
 from plumbline.registry.trusted_models import SIGNED_BY
@@ -28,8 +29,12 @@ from training.errors import TrainingError
 if TYPE_CHECKING:
     import pandas as pd
     import xgboost
+    from mlflow import MlflowClient
 
 TAG = "variant"
+TRAINED, REGISTERED = "variant_train", "variant_register"
+"""Its stages: what `train` and `register` are for a model of the training run."""
+
 COPIES = 400
 """How often the slow model holds each tree, with leaves as much smaller: the same answers, that much later."""
 
@@ -109,26 +114,52 @@ def register(kind: str, release: int | None = None) -> dict[str, Any]:
     """
     if kind not in VARIANTS:
         raise TrainingError(f"no variant {kind!r}: there are {', '.join(VARIANTS)}")
+    number = releases.required(PRODUCT, release).release_id
+    head = {"run_id": f"{PRODUCT}-variant-{number}-{kind}", "release_id": number}
+    registry = tracking.client()
+    with datasets.working(TRAINED):
+        data = datasets.load(number)
+        run = stage.recorded(CHURN, {**head, "stage": TRAINED}, lambda: _train(registry, kind, data))
+    with datasets.working(REGISTERED):
+        observed.read(CHURN.runs, run["mlflow_run_id"])
+        made = stage.recorded(CHURN, {**head, "stage": REGISTERED}, lambda: _register(registry, kind, run))
+    return {"version": made["version"], "variant": kind, "what": VARIANTS[kind].what, "metrics": run["metrics"]}
+
+
+def _train(registry: MlflowClient, kind: str, data: Dataset) -> dict[str, Any]:
     import mlflow
 
-    number = releases.required(PRODUCT, release).release_id
-    with datasets.working("variant"):
-        data, registry = datasets.load(number), tracking.client()
-        seed = model.Params().seed + len(registry.search_model_versions(f"name = '{tracking.NAME}'"))
-        say(f"making a model to roll out, {kind}: {VARIANTS[kind].what}")
-        booster = VARIANTS[kind].fit(data, seed)
-        test = data.part(test=True)
-        metrics = evaluate.metrics(test["churned"].to_numpy(), model.probability(booster, test))
-        named = {**names(data.about), TAG: kind}
-        run_name = f"{tracking.NAME}-r{number}-{kind}"
-        with mlflow.start_run(experiment_id=tracking.experiment_id(registry), run_name=run_name, tags=named) as run:
-            mlflow.log_params({**asdict(model.Params(seed=seed)), TAG: kind})
-            mlflow.log_metrics(metrics)
-            logged = log_model(booster, test, booster.feature_names or [], named)
-        signed, _ = trusted_models.sign(logged.model_uri, f"the model of run {run.info.run_id}")
-        tags = {**named, "run_id": run.info.run_id, trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
-        version = registry.create_model_version(
-            tracking.NAME, logged.model_uri, run.info.run_id, tags=tags, model_id=logged.model_id
-        )
-        observed.wrote(CHURN.models, version.version)
-    return {"version": str(version.version), "variant": kind, "what": VARIANTS[kind].what, "metrics": metrics}
+    seed = model.Params().seed + len(registry.search_model_versions(f"name = '{tracking.NAME}'"))
+    say(f"making a model to roll out, {kind}: {VARIANTS[kind].what}")
+    booster = VARIANTS[kind].fit(data, seed)
+    test = data.part(test=True)
+    metrics = evaluate.metrics(test["churned"].to_numpy(), model.probability(booster, test))
+    named = {**names(data.about), TAG: kind}
+    run_name = f"{tracking.NAME}-r{data.about['release_id']}-{kind}"
+    with mlflow.start_run(experiment_id=tracking.experiment_id(registry), run_name=run_name, tags=named) as run:
+        mlflow.log_params({**asdict(model.Params(seed=seed)), TAG: kind})
+        mlflow.log_metrics(metrics)
+        logged = log_model(booster, test, booster.feature_names or [], named)
+    observed.wrote(CHURN.runs, run.info.run_id)
+    return {
+        "mlflow_run_id": run.info.run_id,
+        "model_id": logged.model_id,
+        "model_uri": logged.model_uri,
+        "metrics": metrics,
+        "tags": named,
+    }
+
+
+def _register(registry: MlflowClient, kind: str, run: dict[str, Any]) -> dict[str, Any]:
+    signed, _ = trusted_models.sign(run["model_uri"], f"the model of run {run['mlflow_run_id']}")
+    tags = {
+        **run["tags"],
+        "run_id": run["mlflow_run_id"],
+        trusted_models.SIGNATURE: signed.bundle,
+        SIGNED_BY: signed.by,
+    }
+    version = registry.create_model_version(
+        tracking.NAME, run["model_uri"], run["mlflow_run_id"], tags=tags, model_id=run["model_id"]
+    )
+    observed.wrote(CHURN.models, version.version)
+    return {"version": str(version.version), "message": f"version {version.version}, {VARIANTS[kind].what}"}

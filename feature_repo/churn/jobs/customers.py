@@ -1,9 +1,10 @@
 """The job that writes `features.customers`: one row per customer and snapshot day, defined in customers.sql.
 
 A run computes its own day, carrying totals on from the base release's newest snapshot, so its cost does not grow
-with history; days before it that have no snapshot get weekly ones (the first run: all of history). Written snapshots
-never change: an order that comes late counts from the next snapshot on. When customers.sql changed, the run computes
-all snapshots anew, as a new version of the table (jobs/history.py): a new feature needs a past to be trained on.
+with history. A day that was skipped gets its snapshot by the next run; the first run makes weekly ones. Written
+snapshots never change: an order that comes late counts from the next snapshot on. When customers.sql changed, the run
+computes all snapshots anew, as a new version of the table (jobs/history.py): a new feature needs a past to be trained
+on.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ WINDOW = re.compile(r"\bdate_sub\(\s*(?:\w+\.)?snapshot_date\s*,\s*(\d+)\s*\)", 
 MOST_ANEW = 5_000
 """Customers whose totals are computed anew beside the others; of more, everybody's are."""
 
-WEEK = timedelta(days=7)
+DAY, WEEK = timedelta(days=1), timedelta(days=7)
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 BASE = (
     "customer_id BIGINT, orders_total INT, spend_cents_total BIGINT, units_total INT, "
@@ -51,12 +52,13 @@ class FeatureError(PlumblineError):
 
 
 def snapshot_days(after: date | None, first: date, as_of: date) -> list[date]:
-    """The days to compute: weekly ones after the newest snapshot (or from the first order on), and `as_of` itself."""
-    day = after + WEEK if after else first
+    """The days to compute: each one after the newest snapshot; or, with none, weekly from the first order on, and
+    `as_of`."""
+    day, step = (after + DAY, DAY) if after else (first, WEEK)
     days = []
     while day < as_of:
         days.append(day)
-        day += WEEK
+        day += step
     return [*days, as_of]
 
 

@@ -11,12 +11,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plumbline import files
 from plumbline.errors import Conflict
+from plumbline.lineage import graph
+from plumbline.lineage.runs import EventFile
 from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.settings import ROOT, settings
 from plumbline.state import objects
+from products.churn import CHURN
 from training import datasets, register, tracking
-from training.churn import model
+from training.churn import model, variants
 from training.churn import train as training
 from training.churn.train import train
 from training.errors import TrainingError
@@ -257,3 +260,17 @@ def test_an_altered_model_is_trained_again_and_becomes_a_new_version(
 def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> None:
     with datasets.working("train"), pytest.raises(Conflict, match="another training of churn"):
         train()
+
+
+@pytest.mark.parametrize("kind", ["retrained", "leaky"])
+def test_a_model_made_for_a_rollout_leads_back_to_its_dataset(
+    shop_home: Path, first: dict[str, Any], kind: str
+) -> None:
+    register.register()
+    made, dataset = variants.register(kind), datasets.load(1).about["dataset_id"]
+    version = tracking.client().get_model_version(tracking.NAME, made["version"])
+    known = graph.of(made["version"], EventFile(), CHURN)
+    run = f"runs.churn_xgb@{version.run_id}"
+    assert known.made_from(f"models.churn_xgb@{made['version']}") == [run]
+    assert known.made_from(run) == [f"training.churn@{dataset}"]
+    assert version.tags["variant"] == kind and not version.aliases

@@ -230,13 +230,14 @@ class TestDefinition:
         assert set(found["tenure_months"]) == {0}
 
 
-def test_snapshot_days_are_weekly_in_the_past_and_daily_from_then_on() -> None:
+def test_snapshot_days_are_weekly_in_the_first_run_and_daily_from_then_on() -> None:
     first, as_of = date(1997, 1, 1), date(1998, 6, 29)
     backfill = job.snapshot_days(None, first, as_of)
     assert (backfill[0], backfill[-1], len(backfill)) == (first, as_of, 79)
     assert date(1998, 4, 1) in backfill, "the last day whose 90 days of outcomes are known"
     assert job.snapshot_days(as_of, as_of, date(1998, 6, 30)) == [date(1998, 6, 30)]
-    assert job.snapshot_days(date(1998, 6, 1), first, date(1998, 6, 10)) == [date(1998, 6, 8), date(1998, 6, 10)]
+    skipped = job.snapshot_days(date(1998, 6, 17), first, date(1998, 6, 29))
+    assert skipped == [date(1998, 6, day) for day in range(18, 30)], "a run covers each day since the newest snapshot"
 
 
 def test_the_longest_window_is_read_off_the_definition() -> None:
