@@ -1,19 +1,21 @@
 """What of the shop's rows has to land: its keys and times of recording, all of them, held against what raw has.
 
-A row is a version: of one key, at one `recorded_at`. It lands when raw does not have the key, when the shop recorded it
-again, at whatever time, or when it has the key as deleted. A key that raw has and the shop does not show any more was
-deleted; that lands too, as a version with `deleted_at`. Rows of the days before the window are compared by value as
-well, so a correction that did not move `recorded_at` is seen there; behind them it is not.
+A row is a version: of one key, at one `recorded_at`, or with one digest where no column says when (marks.py). It lands
+when raw does not have the key, when the shop recorded it again, at whatever time, or when it has the key as deleted. A
+key that raw has and the shop does not show any more was deleted; that lands too, as a version with `deleted_at`. Rows
+of the days before the window are compared by value as well, so a correction that did not move `recorded_at` is seen
+there; behind them it is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import source_checks
+from ingestion.database.marks import DIGEST, FETCHED, digests, mark, mark_of
 from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import LANDING, RECORDED, VERSION_ORDER
@@ -24,17 +26,14 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 DELETED = "deleted_at"
-FETCHED = 50_000
-"""Rows at a time from the shop's driver."""
-
 MOST_BY_KEY = 500
 """Rows recorded before the window are asked for by key; of more, the window is opened as far back as they reach."""
 
 
 @dataclass(frozen=True)
 class Due:
-    """What of one table has to land: `rows` (its key and `recorded_at`) that are new or recorded again, and the keys
-    that the shop `deleted`; `before` is what raw had, as `standing` gives it."""
+    """What of one table has to land: `rows` (its key and mark) that are new or recorded again, and the keys that the
+    shop `deleted`; `before` is what raw had, as `standing` gives it."""
 
     table: str
     rows: pa.Table
@@ -60,6 +59,9 @@ class Due:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if contracts.shop(self.table).recorded is None:
+            keys = None if len(self.rows) > MOST_BY_KEY else list(self.rows.select(list(self.key)).to_pylist())
+            return Late(moment, keys, timeless=True)
         late = self.rows.filter(pc.less(self.rows[RECORDED], pa.scalar(moment, pa.timestamp("us", tz="UTC"))))
         if len(late) > MOST_BY_KEY:
             return Late(pc.min(late[RECORDED]).as_py(), [])
@@ -68,15 +70,21 @@ class Due:
 
 @dataclass(frozen=True)
 class Late:
-    """Which rows are read: those recorded from `start` on, and those with one of `keys` whenever that was."""
+    """Which rows are read: those recorded from `start` on, and those with one of `keys` whenever that was.
+
+    Of a table that does not say when (`timeless`): those with one of `keys` alone, or all where there are too many.
+    """
 
     start: datetime
-    keys: list[dict[str, Any]]
+    keys: list[dict[str, Any]] | None
+    timeless: bool = False
 
     def condition(self, inside: sa.ColumnElement[bool], columns: Any) -> sa.ColumnElement[bool]:
         """`inside`, or one of the keys; `columns` finds a column by the contract's name."""
         import sqlalchemy as sa
 
+        if self.timeless:
+            inside = sa.true() if self.keys is None else sa.false()
         if not self.keys:
             return inside
         names = list(self.keys[0])
@@ -102,20 +110,23 @@ def due(
     """
     import pyarrow.compute as pc
 
-    key = list(contracts.shop(table).key)
+    contract = contracts.shop(table)
+    key, version = list(contract.key), mark(contract)
     before = standing(table, rejected)
     shown = _shown(shop, table, names, before.schema)
     held = before.rename_columns([*key, "was_recorded", "was_deleted"]).append_column("stands", _true(len(before)))
-    here = shown.filter(pc.less(pc.fill_null(shown[RECORDED], source_checks.BEGINNING), end))
+    here = shown
+    if contract.recorded:
+        here = shown.filter(pc.less(pc.fill_null(shown[RECORDED], source_checks.BEGINNING), end))
     joined = here.join(held, key, join_type="left outer")
     lands = pc.or_(
         pc.invert(pc.fill_null(joined["stands"], False)),
         pc.or_(
             pc.is_valid(joined["was_deleted"]),
-            pc.fill_null(pc.not_equal(joined[RECORDED], joined["was_recorded"]), True),
+            pc.fill_null(pc.not_equal(joined[version], joined["was_recorded"]), True),
         ),
     )
-    rows = joined.filter(lands).select([*key, RECORDED])
+    rows = joined.filter(lands).select([*key, version])
     alive = before.filter(pc.is_null(before[DELETED])).select(key)
     deleted = alive.join(shown.select(key), key, join_type="left anti")
     if exempt is not None and len(exempt):
@@ -124,13 +135,19 @@ def due(
 
 
 def standing(table: str, rejected: list[str]) -> pa.Table:
-    """The newest version of each key in raw, in batches that count: key, `recorded_at`, `deleted_at`."""
+    """The newest version of each key in raw, in batches that count: key, `recorded_at` or digest, `deleted_at`."""
     import pyarrow as pa
 
     contract = contracts.shop(table)
-    names = [*contract.key, RECORDED, DELETED]
+    names = [*contract.key, mark(contract), DELETED]
     if lake.version(f"raw.{table}") is None:
         return _schema(contract, names).empty_table()
+    if contract.recorded is None:
+        there = set(lake.open_table(f"raw.{table}").to_pyarrow_dataset().schema.names)
+        columns = [name for column in contract.columns for name in contract.accepted(column) if name in there]
+        rows = _accepted(table, rejected, list(dict.fromkeys([*contract.key, *columns, DELETED, *VERSION_ORDER])))
+        rows = _newest(rows, list(contract.key), [*(n for n in columns if n not in contract.key), DELETED])
+        return rows.append_column(DIGEST, digests(contract, rows)).select(names)
     rows = _accepted(table, rejected, [*names, *VERSION_ORDER])
     newest = _newest(rows, list(contract.key), [RECORDED, DELETED])
     stamp = pa.timestamp("us", tz="UTC")
@@ -142,8 +159,8 @@ def standing(table: str, rejected: list[str]) -> pa.Table:
 def recent(table: str, rejected: list[str], since: datetime) -> pa.Table:
     """The newest versions of the keys recorded since then, with the columns that the contract promises."""
     contract = contracts.shop(table)
-    if lake.version(f"raw.{table}") is None:
-        return _schema(contract, list(contract.columns)).empty_table()
+    if lake.version(f"raw.{table}") is None or contract.recorded is None:
+        return _schema(contract, list(dict.fromkeys([*contract.key, *contract.columns]))).empty_table()
     there = set(lake.open_table(f"raw.{table}").to_pyarrow_dataset().schema.names)
     names = [name for name in contract.columns if name in there and name not in contract.key]
     rows = _accepted(table, rejected, [*contract.key, *names, *VERSION_ORDER], since)
@@ -181,7 +198,7 @@ def unlanded(rows: pa.Table, before: pa.Table, known: pa.Table) -> pa.Table:
     held = before.rename_columns([*key, "was_recorded", "was_deleted"]).append_column("stands", _true(len(before)))
     found = asked.join(held, key, join_type="left outer").sort_by("place")
     stands = pc.fill_null(found["stands"], False)
-    same_time = pc.fill_null(pc.equal(rows[RECORDED], found["was_recorded"]), False)
+    same_time = pc.fill_null(pc.equal(rows[before.schema.names[-2]], found["was_recorded"]), False)
     landed = pc.and_(pc.and_(stands, pc.is_null(found["was_deleted"])), same_time)
     if compared:
         old = known.rename_columns([*key, *(f"was_{name}" for name in known.column_names[len(key) :])])
@@ -262,46 +279,43 @@ def _newest(rows: pa.Table, key: list[str], names: list[str]) -> pa.Table:
 
 
 def _shown(shop: sa.Connection, table: str, names: dict[str, str], schema: pa.Schema) -> pa.Table:
-    """The key and `recorded_at` of every row that the shop has, as raw would hold them.
+    """The key and mark of every row that the shop has, as raw would hold them.
 
     A row whose key is no key is left out, and a time that is none is null: the gate on records names both.
     """
     import pyarrow as pa
     import sqlalchemy as sa
 
-    key = list(contracts.shop(table).key)
-    stamp: sa.ColumnElement[Any] = sa.column(names[RECORDED])
-    timeless = source_checks.unreadable(stamp, "timestamp", shop.dialect.name)
-    if timeless is not None:
-        stamp = sa.case((timeless, sa.null()), else_=stamp)
-    query = sa.select(*(sa.column(names[name]) for name in key), stamp).select_from(sa.table(table))
-    fields = [schema.field(name) for name in (*key, RECORDED)]
+    contract = contracts.shop(table)
+    key, others = list(contract.key), [contract.recorded] if contract.recorded else list(contract.columns)
+
+    def readable(name: str) -> sa.ColumnElement[Any]:
+        value: sa.ColumnElement[Any] = sa.column(names[name])
+        bad = source_checks.unreadable(value, contract.columns[name].kind, shop.dialect.name)
+        return value if bad is None or name in key else sa.case((bad, sa.null()), else_=value)
+
+    columns = [*(sa.column(names[name]) for name in key), *map(readable, others)]
+    query = sa.select(*columns).select_from(sa.table(table))
+    fields = [schema.field(name) for name in (*key, mark(contract))]
     parts = [pa.Table.from_pydict({field.name: [] for field in fields}, schema=pa.schema(fields))]
     result = shop.execution_options(stream_results=True).execute(query)
     for part in result.partitions(FETCHED):
-        columns: list[tuple[Any, ...]] = list(zip(*_readable(part, fields), strict=True)) or [() for _ in fields]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, fields, strict=True)]
+        found = list(zip(*_readable(part, fields, mark_of(contract)), strict=True)) or [() for _ in fields]
+        arrays = [pa.array(column, field.type) for column, field in zip(found, fields, strict=True)]
         parts.append(pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
     return pa.concat_tables(parts)
 
 
-def _readable(rows: Iterable[Any], fields: list[pa.Field]) -> Iterator[tuple[Any, ...]]:
+def _readable(
+    rows: Iterable[Any], fields: list[pa.Field], marked_by: Callable[[tuple[Any, ...]], Any]
+) -> Iterator[tuple[Any, ...]]:
     import pyarrow as pa
 
     whole = [pa.types.is_integer(field.type) for field in fields[:-1]]
     for row in rows:
-        key = [(value, is_whole) for value, is_whole in zip(tuple(row)[:-1], whole, strict=True)]
+        key = [(value, is_whole) for value, is_whole in zip(row, whole, strict=False)]
         if all(isinstance(value, int) if is_whole else value is not None for value, is_whole in key):
-            yield (*(value if is_whole else str(value) for value, is_whole in key), _instant(row[-1]))
-
-
-def _instant(value: Any) -> datetime | None:
-    """A time as the shop gives it, in UTC; None when it is none."""
-    try:
-        stamp = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)
+            yield (*(value if is_whole else str(value) for value, is_whole in key), marked_by(tuple(row)[len(whole) :]))
 
 
 def _schema(contract: contracts.Contract, names: list[str]) -> pa.Schema:
@@ -317,7 +331,8 @@ def _schema(contract: contracts.Contract, names: list[str]) -> pa.Schema:
         "string": pa.string(),
         "boolean": pa.bool_(),
     }
-    return pa.schema([(n, kinds[contract.columns[n].kind] if n in contract.columns else stamp) for n in names])
+    kinds |= {name: kinds[column.kind] for name, column in contract.columns.items()} | {DIGEST: pa.binary()}
+    return pa.schema([(name, kinds.get(name, stamp)) for name in names])
 
 
 def empty(table: str) -> pa.Table:
@@ -325,7 +340,8 @@ def empty(table: str) -> pa.Table:
     import pyarrow as pa
 
     contract = contracts.shop(table)
-    rows = _schema(contract, [*contract.columns, "known_at", "loaded_at", DELETED]).empty_table()
+    names = dict.fromkeys([*contract.columns, RECORDED, "known_at", "loaded_at", DELETED])
+    rows = _schema(contract, list(names)).empty_table()
     return rows.append_column("batch_id", pa.array([], pa.string()))
 
 

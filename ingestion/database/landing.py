@@ -17,13 +17,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import (
     changes,
     dual_write,
     landing_gates,
+    marks,
     quarantine,
     rows_read,
     set_aside,
@@ -31,11 +32,10 @@ from ingestion.database import (
     source_schema,
 )
 from ingestion.database import quarantine_replay as replay
-from ingestion.database.source import ShopError, address, as_stored, connected, engine
+from ingestion.database.source import ShopError, address, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK
 from plumbline import clock, observed, s3
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import RECORDED
 from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
@@ -63,14 +63,14 @@ def land(run: StageRun) -> str:
         with connected(database) as connection:
             shown = landing_gates.look(connection, run.product)
             opened, end = landed_until(run), clock.end_of(run.as_of)
-            start = opened or _first_record(connection, run.product, shown)
+            start = opened or _first_record(connection, run.product, shown, end)
 
             def due() -> dict[str, changes.Due]:
                 exempt = quarantine.let_in_keys(run.product)
                 return {t: changes.due(connection, t, shown.names[t], end, rejected, exempt.get(t)) for t in tables}
 
             let_in, found = landing_gates.hold_to_contract(run, connection, shown, start, end, due)
-            start = opened or first_record(connection, run.product, shown)
+            start = opened or first_record(connection, run.product, shown, end)
     finally:
         database.dispose()
     if start >= end:
@@ -174,21 +174,25 @@ def landed_until(run: StageRun) -> datetime | None:
     return clock.end_of(run.base.as_of) if run.base else None
 
 
-def first_record(shop: Connection, product: Product, shown: landing_gates.Shown) -> datetime:
-    """00:00 UTC of the day of the shop's first record. Raises ShopError when it has none."""
-    firsts = [source_checks.first_recorded(shop, t, shown.types[t][shown.names[t][RECORDED]]) for t in product.sources]
+def first_record(shop: Connection, product: Product, shown: landing_gates.Shown, end: datetime) -> datetime:
+    """00:00 UTC of the day of the shop's first record, at the latest the last day before `end` where a table has no
+    times. Raises ShopError when it has none."""
+    firsts = [source_checks.first_recorded(shop, table, shown.types[table]) for table in product.sources]
+    if None in {contracts.shop(table).recorded for table in product.sources}:
+        firsts.append(end - timedelta(days=1))
     stamps = [first for first in firsts if first is not None]
     if not stamps:
         raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
     return min(stamps).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _first_record(shop: Connection, product: Product, found: landing_gates.Shown) -> datetime:
+def _first_record(shop: Connection, product: Product, found: landing_gates.Shown, end: datetime) -> datetime:
     """The same of a shop that may break its contract: its times may not be there, or not be times; BEGINNING then."""
-    if any(RECORDED not in found.names.get(table, {}) for table in product.sources):
+    named = {table: contracts.shop(table).recorded for table in product.sources}
+    if any(name is not None and name not in found.names.get(table, {}) for table, name in named.items()):
         return BEGINNING
     try:
-        return first_record(shop, product, found)
+        return first_record(shop, product, found, end)
     except (ValueError, ShopError):
         return BEGINNING
 
@@ -277,11 +281,11 @@ class Landing:
         late = self.due.late(self.start - LOOKBACK)
 
         def window(query: Any, shown: Any) -> Any:
-            stamp = shown.c[RECORDED]
+            types = {column.name: column.type for column in shown.c}
+            start = late.start if let_in is None else source_checks.EARLIEST
+            inside = source_checks.recorded_in(contracts.shop(table), types, start, self.end)
             if let_in is not None:
-                ends = as_stored(stamp.type, self.end)
-                return query.where(stamp < ends).order_by(*(shown.c[name] for name in key))
-            inside = source_checks.in_window(stamp.type, RECORDED, late.start, self.end)
+                return query.where(inside).order_by(*(shown.c[name] for name in key))
             return query.where(late.condition(inside, shown.c)).order_by(*(shown.c[name] for name in key))
 
         resource = sql_table(
@@ -319,7 +323,9 @@ class Landing:
                 if pa.types.is_timestamp(kind):
                     plain = rows[name].cast(pa.timestamp("us")) if kind.tz is None else rows[name]
                     rows = rows.set_column(rows.column_names.index(name), name, plain.cast(instant))
+            rows = marks.marked(rows, table, self.end)
             rows = changes.without(rows, before) if whole else changes.unlanded(rows, before, known)
+            rows = rows.drop_columns([c for c in rows.column_names if c == marks.DIGEST])
             rows_read.refuse_broken(rows, table, self.run.as_of)
             counted = rows_read.counted_from(rows, table)
             opened = pa.scalar(self.start, instant)

@@ -19,7 +19,6 @@ from ingestion.database.changes import Due
 from ingestion.database.source_checks import LOOKBACK, Window
 from plumbline import clock
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import RECORDED
 from plumbline.contracts.diff import Difference
 from plumbline.errors import GateFailed
 from plumbline.pipeline import gates
@@ -179,11 +178,13 @@ def rows_to_keep(
         value: sa.ColumnElement[Any] = sa.literal_column(connection.dialect.identifier_preparer.quote(name))
         chosen.append((sa.cast(value, sa.Text()) if name in as_text else value).label(name))
     query = sa.select(*chosen).select_from(sa.table(table))
-    kind = shown.types[table].get(RECORDED)
-    if kind is not None and source_checks.kind_of(kind) == "timestamp":
-        absent = sa.column(RECORDED).is_(None)
-        timeless = source_checks.unreadable(sa.column(RECORDED), "timestamp", connection.dialect.name)
-        inside = source_checks.in_window(kind, RECORDED, start - LOOKBACK, end)
+    contract, types = contracts.shop(table), shown.types[table]
+    recorded = contract.recorded
+    kind = source_checks.kind_of(types[recorded]) if recorded in types else None
+    if recorded is not None and kind is not None and kind == contract.columns[recorded].kind:
+        absent = sa.column(recorded).is_(None)
+        timeless = source_checks.unreadable(sa.column(recorded), kind, connection.dialect.name)
+        inside = source_checks.recorded_in(contract, types, start - LOOKBACK, end)
         query = query.where(sa.or_(inside, absent, timeless if timeless is not None else sa.false()))
     rows = [tuple(row) for row in connection.execute(query)]
     key = contracts.shop(table).key

@@ -17,10 +17,9 @@ from ingestion.database import quarantine, source_checks, source_schema
 from ingestion.database.landed_columns import landed_name
 from ingestion.database.quarantine import Batch, QuarantineError
 from ingestion.database.source import column_type, connected, engine
-from ingestion.database.source_checks import BEGINNING, LOOKBACK, Window
+from ingestion.database.source_checks import BEGINNING, EARLIEST, LOOKBACK, Window
 from plumbline import clock
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import RECORDED
 from plumbline.errors import GateFailed
 from plumbline.product import Product
 from plumbline.settings import settings
@@ -129,8 +128,8 @@ def missing_rows(
 
     found: dict[str, pa.Table] = {}
     for table in product.sources:
-        key, parts = contracts.shop(table).key, []
-        inside = source_checks.in_window(types[table][RECORDED], RECORDED, window.start, window.end)
+        contract, parts = contracts.shop(table), []
+        key, inside = contract.key, source_checks.recorded_in(contract, types[table], window.start, window.end)
         shown = shop.execute(sa.select(*map(sa.column, key)).select_from(sa.table(table)).where(inside))
         seen = {tuple(map(str, row)) for row in shown}
         for batch in reversed(batches):
@@ -181,7 +180,7 @@ def broken(product: Product, held: sa.Engine, window: Window) -> list[str]:
         found = [d.told for d in source_schema.differences(product, seen, {}) if d.breaking]
         if found:
             return found
-        everything = Window(datetime(1, 1, 4, tzinfo=UTC), BEHIND, window.as_of)
+        everything = Window(EARLIEST, BEHIND, window.as_of)
         for table in product.sources:
             types = {name: kind for name, (kind, _) in seen[table].items()}
             names = source_schema.names(table, seen)

@@ -53,7 +53,7 @@ def _column(contract: Contract, column: Column) -> sa.Column[Any]:
         primary_key=column.name in contract.key,
         autoincrement=False,
         nullable=not column.required,
-        index=column.name == contracts.RECORDED or None,
+        index=column.name == contract.recorded or None,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.database.source import as_stored
 from plumbline.contracts import contract as contracts
-from plumbline.contracts.contract import RECORDED, Column
+from plumbline.contracts.contract import Column, Contract
 from plumbline.contracts.limits import said
 from plumbline.errors import ServiceUnavailable
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ingestion.database.changes import Late
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1, 1, 4, tzinfo=UTC)
+"""Before any row: as far back as a condition on times can reach."""
+
 LOOKBACK = timedelta(days=7)
 """How far behind a landing's window rows are looked for that the shop recorded, but showed too late."""
 
@@ -95,7 +98,7 @@ def breaches(
     keys = [source.c[names[key]] for key in contract.key]
     late = window.late.get(table)
     opens = min(window.start, late.start) if late else window.start
-    inside = in_window(types[names[RECORDED]], names[RECORDED], opens, window.end)
+    inside = recorded_in(contract, types, opens, window.end)
     if late:
         inside = late.condition(inside, {name: source.c[names[name]] for name in contract.key})
     dialect = connection.dialect.name
@@ -103,7 +106,7 @@ def breaches(
 
     def count(name: str, bad: sa.ColumnElement[bool], told: str) -> None:
         value = source.c[name]
-        where = bad if name == names[RECORDED] else sa.and_(inside, bad)
+        where = bad if name == contract.recorded else sa.and_(inside, bad)
         rows = connection.scalar(sa.select(sa.func.count()).select_from(source).where(where))
         if rows:
             # Python does not read every value of a Postgres, and it is such values that are shown.
@@ -190,21 +193,47 @@ def in_window(stored: TypeEngine[Any], recorded: str, start: datetime, end: date
     return sa.and_(near, instant >= as_stored(stamp.type, start), instant < as_stored(stamp.type, end))
 
 
-def first_recorded(connection: sa.Connection, table: str, stored: TypeEngine[Any]) -> datetime | None:
-    """When the shop recorded its first row of a table, UTC; None when it has none whose time can be read."""
+def recorded_in(
+    contract: Contract, types: Mapping[str, TypeEngine[Any]], start: datetime, end: datetime
+) -> sa.ColumnElement[bool]:
+    """The condition that a row counts as recorded in [start, end): by a time, by a date of the shop's calendar, whose
+    end counts, or always where the contract says that no column has it."""
+    import sqlalchemy as sa
+
+    name = contract.recorded
+    if name is None:
+        return sa.true()
+    if kind_of(types[name]) == "date":
+        day = sa.column(name, sa.Date())
+        return sa.and_(day > contract.last_ended(start), day <= contract.last_ended(end))
+    return in_window(types[name], name, start, end)
+
+
+def first_recorded(connection: sa.Connection, table: str, types: Mapping[str, TypeEngine[Any]]) -> datetime | None:
+    """When the shop recorded its first row of a table, UTC; None when it has none whose time can be read.
+
+    Where a row has a date, the end of that day counts.
+    """
     import sqlalchemy as sa
 
     from ingestion.database.sqlite_stamps import Instant
 
-    sqlite = connection.dialect.name == "sqlite"
-    stamp = sa.column(RECORDED, base_type(stored))
-    bad = unreadable(stamp, "timestamp", connection.dialect.name)
-    query = sa.select(sa.func.min(sa.type_coerce(Instant(stamp), sa.Text()) if sqlite else stamp))
+    contract = contracts.shop(table)
+    name = contract.recorded
+    if name is None:
+        return None
+    sqlite, kind = connection.dialect.name == "sqlite", str(kind_of(types[name]))
+    stamp = sa.column(name, base_type(types[name]))
+    bad = unreadable(stamp, kind, connection.dialect.name)
+    moment = sa.type_coerce(Instant(stamp) if kind == "timestamp" else stamp, sa.Text()) if sqlite else stamp
+    query = sa.select(sa.func.min(moment))
     first = connection.scalar(query.select_from(sa.table(table)).where(sa.not_(bad) if bad is not None else sa.true()))
     if first is None:
         return None
-    moment = datetime.fromisoformat(str(first))
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if kind == "date":
+        return contract.end_of_date(date.fromisoformat(str(first)))
+    found = datetime.fromisoformat(str(first))
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _rules(

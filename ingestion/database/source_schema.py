@@ -16,6 +16,7 @@ from ingestion.database.source import ShopError, column_type, connected, engine
 from ingestion.database.source_checks import base_type
 from ingestion.database.sqlalchemy_internals import same_kind
 from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import RECORDED
 from plumbline.contracts.diff import Difference
 from plumbline.lake import tables as lake
 from plumbline.product import Product
@@ -133,7 +134,7 @@ def _added(table: str, seen: Seen) -> Iterator[Difference]:
         if name in known or name in contract.left_out:
             continue
         place, type_, column = f"{table}.{name}", landed_type(kind), landed_name(name)
-        if reserved(name):
+        if reserved(name) or (column == RECORDED != contract.recorded):
             told = f"the shop's {place} would land as {column}, a name of the platform's own columns: {way_on}"
             yield Difference(contract.dataset, name, "reserved", told, str(kind))
         elif column in landed:

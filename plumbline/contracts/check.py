@@ -13,7 +13,7 @@ from typing import Any
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts import docs as contract_docs
-from plumbline.contracts.contract import LANDING, SUFFIX, Column, ContractError
+from plumbline.contracts.contract import LANDING, RECORDED, SUFFIX, Column, ContractError
 from plumbline.lineage import column_lineage
 from plumbline.product import Product
 from plumbline.settings import ROOT
@@ -100,6 +100,7 @@ def _staging(product: Product) -> Iterator[str]:
         contract = contracts.load(dataset)
         for what, names in ((f"{stem}.yml", _described(stem)), (f"{stem}.sql", _selected(stem))):
             given = {name for name in names if name not in LANDING}
+            given -= {RECORDED} - {contract.recorded}  # landing adds it where the shop has none
             for column in contract.columns:
                 alternatives = {
                     column,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -21,7 +21,7 @@ from plumbline.settings import settings
 
 SUFFIX = ".odcs.yaml"
 RECORDED = "recorded_at"
-"""When the shop recorded a row: what landing's windows are over."""
+"""When the shop recorded a row, in raw and unless its contract says otherwise: what landing's windows are over."""
 
 NOTICE = timedelta(days=7)
 """How long before it takes effect a breaking change is announced."""
@@ -127,7 +127,8 @@ class ClosedDays:
 class Contract:
     """What one dataset promises. `key` names the columns that together tell one row from another.
 
-    Of a shop's table: `zone` is the time zone of its calendar, `left_out` names columns that do not land.
+    Of a shop's table: `zone` is the time zone of its calendar, `left_out` names columns that do not land, `recorded`
+    the column that says when a row was recorded. None: no column does, and landing compares keys and values.
     """
 
     dataset: str
@@ -150,6 +151,7 @@ class Contract:
     zone: ZoneInfo = UTC_ZONE
     closed_days: ClosedDays = ClosedDays()
     left_out: tuple[str, ...] = ()
+    recorded: str | None = RECORDED
 
     @property
     def file(self) -> str:
@@ -163,6 +165,16 @@ class Contract:
     def last_date(self, as_of: date) -> date:
         """The newest date that a row recorded by the end of a day (UTC) may have, by the shop's calendar."""
         return (clock.end_of(as_of) - timedelta(microseconds=1)).astimezone(self.zone).date()
+
+    def end_of_date(self, day: date) -> datetime:
+        """The last microsecond (UTC) of a day of the shop's calendar: when a row with a date counts as recorded."""
+        following = day + timedelta(days=1)
+        midnight = datetime(following.year, following.month, following.day, tzinfo=self.zone)
+        return midnight.astimezone(UTC) - timedelta(microseconds=1)
+
+    def last_ended(self, moment: datetime) -> date:
+        """The newest day of the shop's calendar that is over by a moment."""
+        return moment.astimezone(self.zone).date() - timedelta(days=1)
 
     def accepted(self, column: str) -> tuple[str, ...]:
         """The names under which a column may be delivered today: during a notice either, after it the new one."""

@@ -1,9 +1,11 @@
-"""What a contract says in the standard's `customProperties`: announced renames, the shop's calendar, columns left out.
+"""What a contract says in the standard's `customProperties`: announced renames, the shop's calendar, columns left out,
+which column says when a row was recorded.
 
 customProperties:
   - {property: timeZone, value: Asia/Kathmandu}
   - {property: closedDays, value: ["12-25", "2026-01-02"]}
   - {property: leftOut, value: [photo]}
+  - {property: recordedAt, value: updated_at}    # a timestamp or a date; none: keys and values are compared
   - {property: objectives, value: [{level: timeOfAvailability, percent: 99.5}]}
 """
 
@@ -30,6 +32,7 @@ class Custom:
     zone: ZoneInfo = UTC_ZONE
     closed_days: ClosedDays = field(default_factory=ClosedDays)
     left_out: tuple[str, ...] = ()
+    recorded: str | None = RECORDED
     objectives: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -50,7 +53,10 @@ def read(
     readers: dict[str, Callable[[list[Any]], Any]] = {"objectives": _objectives}
     if dataset.startswith("shop."):
         readers |= {
-            "announcedRenames": lambda value: _renames(value, columns, {*key, RECORDED}),
+            "recordedAt": lambda value: _recorded(value, columns),
+            "announcedRenames": lambda value: _renames(
+                value, columns, {*key, *map(str, values.get("recordedAt", [RECORDED]))}
+            ),
             "timeZone": _zone,
             "closedDays": _closed_days,
             "leftOut": lambda value: _left_out(value, columns),
@@ -63,11 +69,22 @@ def read(
             read_values[name] = readers[name](value)
         except _Malformed as error:
             raise bad(f"{name}{error.place}", error.told) from None
+    recorded = read_values.get("recordedAt", RECORDED)
+    if dataset.startswith("shop.") and recorded == RECORDED in columns and columns[RECORDED].kind != "timestamp":
+        kind = columns[RECORDED].kind
+        raise bad("recordedAt", f"{RECORDED} is a {kind}: offer a {kind} under another name, and name that")
+    if dataset.startswith("shop.") and recorded not in (*columns, None):
+        raise bad(
+            "recordedAt",
+            f"no column is {RECORDED}: name the column that says when a row was recorded (a timestamp or a date), or "
+            "none, and keys and values are compared with what landed",
+        )
     return Custom(
         read_values.get("announcedRenames", ()),
         read_values.get("timeZone", UTC_ZONE),
         read_values.get("closedDays", ClosedDays()),
         read_values.get("leftOut", ()),
+        recorded,
         read_values.get("objectives", {}),
     )
 
@@ -108,6 +125,27 @@ def _closed_days(value: list[Any]) -> ClosedDays:
         except ValueError:
             raise _Malformed(f'expected "12-25" (each year) or "2026-01-02", found {item!r}', f"[{position}]") from None
     return ClosedDays(frozenset((month, day) for month, day in yearly), frozenset(once))
+
+
+def _recorded(value: list[Any], columns: Mapping[str, Column]) -> str | None:
+    """The column that says when a row was recorded; None when there is said to be none."""
+    name = str(value[0]) if len(value) == 1 else ""
+    if name != "none" and name not in columns:
+        raise _Malformed(f"expected one of {', '.join(columns)}, or none; found {value}")
+    if RECORDED in columns and name != RECORDED:
+        raise _Malformed(
+            f"{name}, and the contract promises a column {RECORDED} too: raw has {RECORDED} of what this says; offer "
+            "the shop's column under another name, or name it in leftOut"
+        )
+    if name == "none":
+        return None
+    column = columns[name]
+    if column.kind not in ("timestamp", "date") or not column.required:
+        raise _Malformed(
+            f"{name}: expected a timestamp or a date that is required, found a "
+            f"{'required ' if column.required else ''}{column.kind}"
+        )
+    return name
 
 
 def _left_out(value: list[Any], columns: Mapping[str, Column]) -> tuple[str, ...]:

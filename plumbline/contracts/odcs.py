@@ -86,6 +86,7 @@ def read(path: Path) -> Contract:
         zone=custom.zone,
         closed_days=custom.closed_days,
         left_out=custom.left_out,
+        recorded=custom.recorded,
     )
 
 

@@ -71,7 +71,7 @@ def test_a_record_of_no_time_is_named_and_never_silently_left(value: str) -> Non
 def test_the_first_record_is_read_beside_an_endless_one() -> None:
     execute("UPDATE orders SET recorded_at = '-infinity' WHERE order_id = 1")
     with source.connected(source.engine()) as connection:
-        first = source_checks.first_recorded(connection, "orders", sa.DateTime())
+        first = source_checks.first_recorded(connection, "orders", {"recorded_at": sa.DateTime()})
     assert first is not None and first.date() == date(1997, 1, 1)
     assert breaches() == [
         "orders.recorded_at: 1 rows are not times, as in 1997-01-31 12:00:00, such as order_id 1: '-infinity'"
