@@ -13,7 +13,8 @@ from observability.exporter import Exporter, OnlineRows
 from observability.rule import PREDICTOR
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say
-from plumbline.servers import services
+from plumbline.servers import callers, services
+from plumbline.settings import settings
 
 PORT = 9102
 
@@ -46,6 +47,12 @@ def server(host: str, port: int, online_rows: OnlineRows | None = None) -> WSGIS
     shown = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], respond: Any) -> Iterable[bytes]:
+        hosts, origins = ([environ[name]] if name in environ else [] for name in ("HTTP_HOST", "HTTP_ORIGIN"))
+        try:
+            callers.check(hosts, origins, settings().serving_host_names)
+        except callers.Foreign as foreign:
+            respond("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"{foreign}\n".encode()]
         if environ["PATH_INFO"] == "/targets":
             respond("200 OK", [("Content-Type", "application/json")])
             return [json.dumps(targets()).encode()]

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     serving_hosts: str = Field(
         "",
         pattern=r"^[a-z0-9.,-]*$",
-        description="Names with a dot by which the predictor is asked, by comma; `.example.com`: all below it.",
+        description="Names with a dot by which predictor and exporter are asked, by comma; `.a.com`: all below.",
     )
     plumb: Path | None = Field(None, description="The `plumb` that Airflow's tasks call; default: the pipeline's.")
     tasks: Literal["commands", "pods"] = Field(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from plumbline.lake import tables as lake
 from plumbline.pipeline import retention
+from plumbline.pipeline.lake_owner import require_own_lake
 from plumbline.state import leases
 from products.churn import CHURN
 from serving.outcome_log import RETENTION, TABLE
@@ -30,6 +31,7 @@ def compact() -> Compacted:
     Raises Conflict while another compaction is at work, ServiceUnavailable when it cannot be known which versions are
     named.
     """
+    require_own_lake()
     if lake.version(TABLE) is None:
         return Compacted(0, 0, 0)
     named = sorted(retention.named(CHURN).get(TABLE, {}))

@@ -17,8 +17,9 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from plumbline.metrics import instrument
+from plumbline.servers import callers
 from products.churn import CHURN
-from serving import callers, errors
+from serving import errors
 from serving.churn import requests
 from serving.errors import Refused
 
@@ -99,7 +100,10 @@ class Edge:
         headers: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name, []).append(value.decode("latin-1"))
-        callers.check(headers.get(b"host", []), headers.get(b"origin", []), self._hosts)
+        try:
+            callers.check(headers.get(b"host", []), headers.get(b"origin", []), self._hosts)
+        except callers.Foreign as foreign:
+            raise Refused(403, str(foreign)) from None
         path: str = scope["path"]
         if path.startswith("/v2/repository"):
             raise Refused(403, "models are not loaded or unloaded over HTTP: a deployment does that")

@@ -17,6 +17,7 @@ from typing import Any
 from plumbline import clock, observed
 from plumbline.errors import PlumblineError, ServiceUnavailable
 from plumbline.lineage import events
+from plumbline.pipeline import lake_owner
 from plumbline.progress import say, warn
 from plumbline.registry import registered_models
 from plumbline.servers import online_store, services
@@ -60,6 +61,8 @@ def serve(
     store.settle()  # before KServe imports anything of Feast's
     if model_dir is not None:
         store.apply(CHURN)  # a pod's home is empty: its image has the definitions
+    else:
+        lake_owner.require_own_lake()
     with _no_arguments():
         from serving.churn.predictor import NAME, ChurnPredictor
     from serving.outcome_log import OutcomeLog

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import files
 from plumbline.lake import tables as lake
-from plumbline.pipeline import leases, stage
+from plumbline.pipeline import lake_owner, leases, stage
 from plumbline.progress import say
-from plumbline.state import objects, releases, trainings
+from plumbline.state import releases, trainings
 from products.churn import CHURN
 from training import canonical, datasets, rebuild, tracking
 from training.churn import model
@@ -193,7 +193,7 @@ def _check_inputs(chain: Chain, recorded: Recorded) -> None:
         chain.needs(
             name, wanted, _readable(table, recorded.version(name)), f"{lake.uri(table)} does not hold it any more"
         )
-    manifest = objects.read_json(releases.key(PRODUCT, int(recorded.params["release_id"])))
+    manifest = releases.manifest(PRODUCT, int(recorded.params["release_id"]))
     if manifest is not None:
         named = [f"{recorded.version(name)}" for name in ("data_version", "orders_version")]
         held = [str(manifest["tables"].get(table)) for table in (FEATURES, ORDERS)]
@@ -219,6 +219,7 @@ def _remake(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
     told = "the lock in that commit is not the one it was trained with"
     chain.needs("lock_hash", recorded.params["lock_hash"], made.lock_hash, told)
     number = recorded.params["release_id"]
+    lake_owner.share_with(made.home)
     files.write_whole(made.home / releases.key(PRODUCT, int(number)), files.dumps(_manifest(recorded)))
     commands = [["dataset"], ["leakage_check"], ["train"]]
     if not (made.code / "validation" / "leakage.py").exists():  # a commit from before the gate
@@ -234,7 +235,7 @@ def _remake(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
 def _manifest(recorded: Recorded) -> dict[str, Any]:
     """The release that the run was trained on: from its home when it is still there, else as far as MLflow names it."""
     number = int(recorded.params["release_id"])
-    stored = objects.read_json(releases.key(PRODUCT, number))
+    stored = releases.manifest(PRODUCT, number)
     if stored is not None:
         return stored
     say(f"release {number} is not in this home: as MLflow names it")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from plumbline import observed
 from plumbline.lineage import events
+from plumbline.pipeline.lake_owner import require_own_lake
 from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.state import leases, ledger
@@ -17,9 +18,11 @@ from plumbline.state.leases import Lease
 def lease(product: Product, name: str, what: str = "run") -> Iterator[Lease]:
     """Holds the product's lease of this kind (run, training, …) for a stage; it is freed however the command ends.
 
-    Raises Conflict when another command holds it. Once it is held, every earlier holder is over: it freed the lease, or
-    the lease ran out. So a START of the stage without an end is a run that was killed, and that end is recorded.
+    Raises Conflict when another command holds it, SettingsError when the lake is another state's. Once it is held,
+    every earlier holder is over: it freed the lease, or the lease ran out. So a START of the stage without an end is a
+    run that was killed, and that end is recorded.
     """
+    require_own_lake()
     with leases.hold(product.name, name, what) as held:
         if killed := ledger.unended(product.name, name):
             events.killed(product, killed)

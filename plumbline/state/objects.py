@@ -223,11 +223,18 @@ class Files:
                 yield f"{folder}/{entry.name}"
 
 
+def store_at(place: str) -> Store:
+    """The door to another place: a folder, also as file://…, or s3://bucket/prefix."""
+    return _opened(place) if place.startswith("s3://") else Files(Path(place.removeprefix("file://")))
+
+
 def _store() -> Store:
     state = settings().state
-    if state is None:
-        return Files(settings().home)
-    return _bucket(state, tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
+    return _opened(state) if state else Files(settings().home)
+
+
+def _opened(url: str) -> Store:
+    return _bucket(url, tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))))
 
 
 @cache

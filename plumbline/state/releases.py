@@ -2,7 +2,7 @@
 
 A release is created once, under the next number (`releases/<product>/<number>.json`), and never changed: by
 put-if-absent, so that of two runs that publish at once one wins and the other is told. Consumers read tables at a
-release, never "latest".
+release, never "latest". A manifest carries the SHA-256 of all else that it says: one that was altered is not read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import verdict
+from plumbline import files, verdict
 from plumbline.errors import Conflict, PlumblineError, Unreadable
 from plumbline.state import objects
 from plumbline.verdict import Verdict
@@ -20,6 +20,7 @@ from plumbline.verdict import Verdict
 if TYPE_CHECKING:
     from plumbline.state.leases import Lease
 
+DIGEST = "digest"
 NUMBERED = re.compile(r"[0-9]{6,}")
 
 
@@ -92,7 +93,7 @@ def required(product: str, number: int | None = None) -> Release:
 
 def read(product: str, number: int) -> Release:
     """One release. Raises ReleaseError when it does not exist, Unreadable when its file holds none."""
-    found = objects.read_json(key(product, number))
+    found = manifest(product, number)
     if found is None:
         raise ReleaseError(f"{product} has no release {number}; it has {numbers(product) or 'none'}")
     try:
@@ -102,6 +103,35 @@ def read(product: str, number: int) -> Release:
         raise Unreadable(
             f"{objects.where(key(product, number))}: expected a release's manifest, found another object: {error}"
         ) from None
+
+
+def manifest(product: str, number: int) -> dict[str, Any] | None:
+    """A release as its file holds it, without the digest; None when there is none.
+
+    Raises Unreadable when it is not what was published. Only releases from before digests may be without one.
+    """
+    found = objects.read_json(key(product, number))
+    if found is None:
+        return None
+    digest = found.pop(DIGEST, None)
+    if digest is None:
+        before = objects.read_json(key(product, number - 1)) if number > 1 else None
+        if before is not None and DIGEST in before:
+            raise _altered(product, number, f"it has no {DIGEST}")
+    elif digest != _digest(found):
+        raise _altered(product, number, f"its {DIGEST} is another")
+    return found
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return f"sha256:{files.sha256(files.dumps(content).encode())}"
+
+
+def _altered(product: str, number: int, what: str) -> Unreadable:
+    return Unreadable(
+        f"{objects.where(key(product, number))} was altered after it was published: {what}. Bring the file back from a "
+        "backup; nothing is read from it"
+    )
 
 
 def key(product: str, number: int) -> str:
@@ -121,8 +151,9 @@ def publish(release: Release, lease: Lease | None = None) -> None:
         lease.check()  # as late as can be; and before the base, which a successor moves
     if current != release.base:
         raise Conflict(_superseded(release, current))
+    content = release.as_dict() | {"as_of": release.as_of.isoformat()}
     try:
-        objects.create_json(key(release.product, release.release_id), release.as_dict())
+        objects.create_json(key(release.product, release.release_id), content | {DIGEST: _digest(content)})
     except objects.Exists:
         raise Conflict(_superseded(release, release.release_id)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import threading
@@ -23,6 +24,7 @@ from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import objects, releases
 from products.churn import CHURN
+from tests.conftest import use_home
 from tests.observability import made_up_platform as platform
 
 MONDAY, TUESDAY = date(1998, 6, 29), date(1998, 6, 30)
@@ -313,6 +315,34 @@ def test_over_http_it_answers_prometheus_and_says_where_the_predictor_is(lived: 
     assert "features_customers_rows 10.0" in text
     assert "process_resident_memory_bytes" in text
     assert releases.required(platform.PRODUCT).as_of + timedelta(days=1) == TUESDAY
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "127.0.0.1:9102"}, 200),
+        ({"Host": "exporter:9102"}, 200),
+        ({"Host": "exporter.churn-prod.svc.cluster.local:9102"}, 200),
+        ({"Host": "rebound.example"}, 403),
+        ({"Host": "exporter.churn-prod.svc.cluster.local.evil.example"}, 403),
+        ({"Origin": "http://shop.example"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else str(value),
+)
+@pytest.mark.parametrize("path", ["/targets", "/v1/metrics"])
+def test_web_pages_of_other_sites_may_not_ask(
+    home: Path, monkeypatch: pytest.MonkeyPatch, path: str, headers: dict[str, str], status: int
+) -> None:
+    use_home(home, monkeypatch, serving_hosts=".churn-prod.svc.cluster.local")
+    with server.server("127.0.0.1", 0) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        caller = http.client.HTTPConnection("127.0.0.1", serving.server_port, timeout=10)
+        caller.request("POST" if path == "/v1/metrics" else "GET", path, headers=headers)
+        answer = caller.getresponse()
+        assert answer.status == status, answer.read()
+        caller.close()
+        serving.shutdown()
 
 
 def test_a_port_that_is_taken_is_told(home: Path) -> None:

@@ -416,13 +416,12 @@ def test_a_foreign_host_or_origin_is_refused(
 
 
 def test_a_name_with_a_dot_is_taken_when_it_is_set() -> None:
-    from serving import callers
-    from serving.errors import Refused
+    from plumbline.servers import callers
 
     names = ["churn-model.churn-prod", ".churn-prod.svc.cluster.local"]
     callers.check(["churn-model.churn-prod:9000"], [], names)
     callers.check(["churn-model.churn-prod.svc.cluster.local."], ["https://churn-model.churn-prod"], names)
-    with pytest.raises(Refused, match="PLUMBLINE_SERVING_HOSTS"):
+    with pytest.raises(callers.Foreign, match="PLUMBLINE_SERVING_HOSTS"):
         callers.check(["churn-prod.svc.cluster.local.evil.example"], [], names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from plumbline.lineage.runs import EventFile
 from plumbline.state import acceptances, candidates, ledger, objects, releases, trainings
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release, ReleaseError
+from plumbline.verdict import Verdict
 from products.churn import CHURN
 from tests import toy_run
 from tests.toy import TOY
@@ -47,6 +49,35 @@ def test_what_is_no_release_is_named() -> None:
     objects.create_json(releases.key("toy", 1), {"release_id": 1})
     with pytest.raises(Unreadable, match="releases/toy/000001.json: expected a release's manifest"):
         releases.in_force("toy")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"gates": {}}, "its digest is another"),
+        ({"tables": {"features.toys": 7}}, "its digest is another"),
+        ({"rejected": ["a batch"]}, "its digest is another"),
+        ({"digest": None}, "it has no digest"),
+    ],
+    ids=["emptied gates", "a moved version", "a batch more", "the digest taken out"],
+)
+def test_a_release_that_was_altered_is_named_and_not_read(place: str, change: dict[str, Any], told: str) -> None:
+    gates = {"toys": Verdict("toys", passed=True, expectations=1)}
+    for number in (1, 2):
+        releases.publish(replace(release(number, number - 1 or None), gates=gates))
+    stored = objects.read_json(releases.key("toy", 2))
+    assert stored is not None
+    changed = {name: value for name, value in (stored | change).items() if value is not None}
+    objects.replace_json(releases.key("toy", 2), changed)
+    with pytest.raises(Unreadable, match=f"toy/000002.json was altered after it was published: {told}. Bring the file"):
+        releases.required("toy")
+    assert releases.read("toy", 1).gates == gates
+
+
+def test_a_release_from_before_digests_is_read() -> None:
+    objects.create_json(releases.key("toy", 1), release(1, None).as_dict())
+    releases.publish(release(2, 1))
+    assert [releases.read("toy", number) for number in (1, 2)] == [release(1, None), release(2, 1)]
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_a_killed_holder_is_followed_without_a_conflict(machines: tuple[Machine,
 
 
 TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*\+00:00")
-PASSING = ("seconds", "etag", "token", "pid", "expires_at", "report")
+PASSING = ("seconds", "etag", "token", "pid", "expires_at", "report", "digest")
 
 
 def everything() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who may ask the predictor over HTTP: no web page of another site.
+"""Who may ask a server of ours over HTTP: no web page of another site.
 
 A page can send a form to loopback, and a stranger's DNS name can be made to point there ("rebinding"). The first names
 its site in `Origin`, the second in `Host`. A name without a dot and an address are no stranger's: DNS gives neither.
@@ -10,26 +10,28 @@ import ipaddress
 from collections.abc import Collection, Iterable
 from urllib.parse import urlsplit
 
-from serving.errors import Refused
+from plumbline.errors import PlumblineError
+
+
+class Foreign(PlumblineError):
+    """A request that a web page of another site may have sent."""
 
 
 def check(hosts: Iterable[str], origins: Iterable[str], names: Collection[str]) -> None:
-    """Raises Refused (403) for a foreign `Host`, and for an `Origin` that is not the host itself.
+    """Raises Foreign for a foreign `Host`, and for an `Origin` that is not the host itself.
 
-    `names` are the names with a dot by which this predictor is asked; `.example.com` stands for all below it.
+    `names` are the names with a dot by which the server is asked; `.example.com` stands for all below it.
     """
     hosts = list(hosts)
     for host in hosts:
         if not _is_ours(_name(host), names):
-            raise Refused(
-                403,
-                f"Host {host[:80]!a} is not one of this predictor's: ask by address, or name it in "
-                "PLUMBLINE_SERVING_HOSTS",
+            raise Foreign(
+                f"Host {host[:80]!a} is not one of this server's: ask by address, or name it in PLUMBLINE_SERVING_HOSTS"
             )
     for origin in origins:
         site = _name(origin.partition("://")[2])
         if origin.partition("://")[2] not in hosts and not _is_listed(site, names):
-            raise Refused(403, f"Origin {origin[:80]!a}: web pages of other sites may not ask this predictor")
+            raise Foreign(f"Origin {origin[:80]!a}: web pages of other sites may not ask this server")
 
 
 def _name(authority: str) -> str:
