@@ -1,7 +1,7 @@
 """OpenLineage events of stages: START, then COMPLETE or FAIL; ABORT for one that was killed.
 
-Built from the client's classes, which are generated from the published schema. Names are logical, the physical place
-is a symlink, the Delta version is in the version facet. Nothing that goes wrong in here stops a stage: it costs a
+Built from the client's classes, which are generated from the published schema. Names are logical, the lake's place is
+the data source, the Delta version is in the version facet. Nothing that goes wrong in here stops a stage: it costs a
 warning, and a line in the file of failures that the exporter counts.
 """
 
@@ -35,13 +35,29 @@ TAGS = ("run_id", "release_id", "base", "code_sha")
 """Of a ledger's entry, what tags a run."""
 
 
+KINDS = {"runs": "JOB_OUTPUT", "models": "MODEL", "endpoints": "ENDPOINT", "releases": "MANIFEST", "training": "FILE"}
+"""What a dataset is, by the first part of its name; all others are tables."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What a dataset's contract says of it, for whoever reads lineage."""
+
+    owner: str
+    description: str
+
+
 @dataclass
 class Run:
-    """One run of a stage, as its events name it: the product, the ledger's head, and when it began."""
+    """One run of a stage, as its events name it: the product, the ledger's head, and when it began.
+
+    `about` gives what is known of a dataset by its contract.
+    """
 
     product: Product
     head: dict[str, Any]
     began: str
+    about: Callable[[str], About | None] = lambda dataset: None
 
     @property
     def run_id(self) -> str:
@@ -54,9 +70,15 @@ def run_id(product: str, head: dict[str, Any], began: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
-def started(product: Product, head: dict[str, Any], began: str, watch: Watch | None = None) -> Run:
+def started(
+    product: Product,
+    head: dict[str, Any],
+    began: str,
+    watch: Watch | None = None,
+    about: Callable[[str], About | None] = lambda dataset: None,
+) -> Run:
     """Sends a START, with what was seen so far of one that goes on; gives the run that `ended` is told about."""
-    run = Run(product, head, began)
+    run = Run(product, head, began, about)
     _guarded(lambda: _send(run, "START", began, watch, {}))
     return run
 
@@ -101,7 +123,7 @@ def _send(run: Run, kind: str, at: str, watch: Watch | None, entry: dict[str, An
     kind_of_job = facets.job_type_job.JobTypeJobFacet(
         processingType="STREAMING" if serving else "BATCH", integration="PLUMBLINE", jobType="STAGE"
     )
-    datasets = _Datasets()
+    datasets = _Datasets(run.about)
     inputs, outputs = datasets.of(watch, entry) if watch else ([], [])
     event = ol.RunEvent(
         eventTime=_utc(at),
@@ -118,7 +140,8 @@ def _send(run: Run, kind: str, at: str, watch: Watch | None, entry: dict[str, An
 class _Datasets:
     """The datasets of one event; each table's columns are read once."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: Callable[[str], About | None]) -> None:
+        self._about = about
         self._schemas: dict[tuple[str, str | None], dict[str, str]] = {}
 
     def of(self, watch: Watch, entry: dict[str, Any]) -> tuple[list[InputDataset], list[OutputDataset]]:
@@ -163,18 +186,20 @@ class _Datasets:
         made: dict[str, Any] = {}
         if version is not None:
             made["version"] = facets.dataset_version_dataset.DatasetVersionDatasetFacet(version)
+        kind = KINDS.get(name.partition(".")[0], "TABLE")
+        made["datasetType"] = facets.dataset_type_dataset.DatasetTypeDatasetFacet(datasetType=kind)
+        if about := self._about(name):
+            owned = facets.ownership_dataset
+            made["ownership"] = owned.OwnershipDatasetFacet([owned.Owner(about.owner, "OWNER")])
+            made["documentation"] = facets.documentation_dataset.DocumentationDatasetFacet(about.description)
         if not lake.holds(name):  # Marquez cannot list its sources when a dataset came without one
             store = name.partition(".")[0]
             made["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(
                 name=store, uri=f"plumbline://{store}"
             )
             return made
-        root, where = settings().lake_uri, lake.uri(name)
-        scheme, _, rest = where.rpartition("://")
-        place = (f"{scheme}://{rest.partition('/')[0]}", rest.partition("/")[2]) if scheme else ("file", where)
-        identifier = facets.symlinks_dataset.Identifier(namespace=place[0], name=place[1], type="LOCATION")
-        made["symlinks"] = facets.symlinks_dataset.SymlinksDatasetFacet([identifier])
-        uri = root if scheme else Path(root).as_uri()
+        root = settings().lake_uri
+        uri = root if "://" in root else Path(root).as_uri()
         made["dataSource"] = facets.datasource_dataset.DatasourceDatasetFacet(name="lake", uri=uri)
         if schema := self._schema(name, version):
             fields = [facets.schema_dataset.SchemaDatasetFacetFields(name=n, type=t) for n, t in schema.items()]

@@ -56,9 +56,16 @@ def environment(root: Path = ROOT) -> dict[str, str]:
 def lineage() -> dict[str, str]:
     """Airflow's own runs go into the event file of this home, in a namespace of their own; they name no datasets.
 
-    Not to a server: its tasks would wait for one that hangs. Without a thread of its own each event costs a fork.
+    They go to the lineage server too, tried once: it hears of a DAG run by its stages, and only Airflow says that it is
+    over. Its client adds a transport `default_http` for the URL, which retries for long, unless there is one already.
+    Without a thread of its own each event costs a fork.
     """
-    transport = {"type": "file", "log_file_path": str(sending.path()), "append": True}
+    transport: dict[str, object] = {"type": "file", "log_file_path": str(sending.path()), "append": True}
+    if url := os.environ.get(sending.URL):
+        server = {"type": "http", "url": url, "timeout": sending.SECONDS, "retry": {"total": 0}}
+        if key := os.environ.get(sending.KEY):
+            server["auth"] = {"type": "api_key", "apiKey": key}
+        transport = {"type": "composite", "transports": {"file": transport, "default_http": server}}
     return {
         "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
         "AIRFLOW__OPENLINEAGE__NAMESPACE": "airflow",

@@ -16,6 +16,7 @@ from datetime import date
 from typing import Any
 
 from plumbline import causes, clock, observed, provenance, verdict
+from plumbline.contracts import contract
 from plumbline.errors import Conflict, GateFailed, PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.lineage import events
@@ -159,7 +160,7 @@ def recorded(
     """
     begun = clock.monotonic()
     with observed.watching(product, head["stage"]) as watch:
-        run = events.started(product, head, ledger.record(product.name, {**head, "state": "START"}))
+        run = events.started(product, head, ledger.record(product.name, {**head, "state": "START"}), about=_about)
         try:
             watch.hold()
             entry = work()
@@ -187,6 +188,15 @@ def recorded(
         at = ledger.record(product.name, {**head, **entry, "state": "COMPLETE"})
         events.ended(run, "COMPLETE", at, watch, entry)
         return entry
+
+
+def _about(dataset: str) -> events.About | None:
+    """What a dataset's contract says of it, for lineage; None for one without a contract that can be read."""
+    try:
+        found = contract.of_table(dataset)
+    except contract.ContractError:
+        return None
+    return events.About(found.owner, found.purpose)
 
 
 def _open(product: Product, name: str, as_of: date, release: Release | None) -> Candidate:

@@ -15,6 +15,7 @@ import pytest
 from plumbline import files, provenance
 from plumbline.lake import tables as lake
 from plumbline.settings import ROOT, settings
+from plumbline.state import releases
 from training import canonical, rebuild, reproduce, sealed, tracking
 from training.churn import model
 from training.churn import train as training
@@ -121,12 +122,12 @@ def test_files_of_an_old_version_that_are_gone_are_counted(recorded: Recorded) -
 
 def test_another_release_under_the_same_number(recorded: Recorded, shop_home: Path) -> None:
     path = shop_home / "releases" / "churn" / "000001.json"
-    kept = path.read_text()
+    kept, release = path.read_text(), releases.read("churn", 1)
     path.unlink()
     manifest = reproduce._manifest(recorded)
     assert manifest["tables"] == {"features.customers": 0, "analytics.orders": 0}, "as far as MLflow names it"
     assert manifest["as_of"] == "1998-06-30"
-    files.write_whole(path, kept.replace('"features.customers": 0', '"features.customers": 7'))
+    releases.publish(replace(release, tables={**release.tables, "features.customers": 7}))
     try:
         assert broken(recorded)["broken"] == "release"
     finally:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from plumbline import observed
+from plumbline.contracts import contract
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.lineage import events, sending
@@ -18,6 +19,7 @@ from plumbline.observed import UndeclaredRead
 from plumbline.pipeline import stage
 from plumbline.pipeline.stage import StageRun
 from plumbline.product import PARENT
+from plumbline.settings import settings
 from plumbline.state import ledger
 from products import churn
 from products.churn import CHURN
@@ -62,13 +64,24 @@ class TestADay:
         assert output["outputFacets"]["outputStatistics"]["rowCount"] == 2
         fields = [(field["name"], field["type"]) for field in output["facets"]["schema"]["fields"]]
         assert fields == [("customer_id", "long"), ("spend", "long")]
-        assert output["facets"]["symlinks"]["identifiers"][0]["name"] == lake.uri("features.customers")
+        assert output["facets"]["dataSource"]["uri"] == f"file://{settings().lake_uri}"
+        assert "symlinks" not in output["facets"], "Marquez makes a second dataset of a symlink"
         assert ports(emitted("ingest", "COMPLETE")[0]["inputs"]) == [
             ("shop.customers", None),
             ("shop.orders", None),
         ]
         assert ("raw.orders", "0") in ports(emitted("dbt_run", "COMPLETE")[1]["inputs"]), "the base that it builds on"
         assert ports(emitted("release", "COMPLETE")[1]["outputs"]) == [("releases.churn", "2")]
+
+    def test_datasets_say_what_they_are_and_whose_by_their_contracts(self) -> None:
+        (features,) = emitted("features", "COMPLETE")[0]["outputs"]
+        assert features["facets"]["ownership"]["owners"] == [{"name": "platform-data-owner", "type": "OWNER"}]
+        assert features["facets"]["documentation"]["description"] == contract.load("features.customers").purpose
+        landed = {item["name"]: item["facets"] for item in emitted("ingest", "COMPLETE")[0]["outputs"]}
+        assert landed["raw.orders"]["documentation"]["description"] == contract.load("shop.orders").purpose
+        (release,) = emitted("release", "COMPLETE")[0]["outputs"]
+        assert release["facets"]["datasetType"]["datasetType"] == "MANIFEST"
+        assert features["facets"]["datasetType"]["datasetType"] == "TABLE" and "ownership" not in release["facets"]
 
     def test_columns_are_traced_through_the_sql(self) -> None:
         (output,) = emitted("features", "COMPLETE")[0]["outputs"]

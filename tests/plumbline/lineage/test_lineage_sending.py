@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from plumbline.lineage import sending
 from plumbline.settings import ROOT
 from tests.plumbline.lineage import made_up_day
+from tests.plumbline.lineage.lineage_server import server
 from tests.plumbline.lineage.made_up_day import DAY
-
-
-@contextmanager
-def server(answer: Callable[[], int]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A server that answers each POST with a status, and what it got."""
-    got: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            got.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
-            self.send_response(answer())
-            self.end_headers()
-
-        def log_message(self, *told: Any) -> None:
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.daemon_threads = True
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{made.server_address[1]}", got
-    made.shutdown()
-    made.server_close()
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from plumbline.lineage import sending
 from plumbline.orchestration import airflow
 from plumbline.settings import ROOT
+from tests.plumbline.lineage.lineage_server import server
 
 DAG = """
 from datetime import timedelta
@@ -73,6 +75,21 @@ def test_one_airflow_runs_again_after_a_run_that_failed(home: Path, tmp_path: Pa
         (tmp_path / "mended").touch()
         ended = [(task, state) for _, task, state, _ in ready.run([("sleeper", None)])]
     assert ended == [("first", "success"), ("second", "success")]
+
+
+@pytest.mark.slow
+def test_a_lineage_server_hears_that_a_dag_run_is_over(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with server(lambda: 201) as (url, got):
+        monkeypatch.setenv(sending.URL, url)
+        monkeypatch.setenv(sending.KEY, "k3y")
+        list(airflow.run([("sleeper", None)], tree(tmp_path, DAG.replace("sleep 6543", "true"))))
+    whole = [(event["job"]["name"], event["eventType"]) for event in got if event["job"]["name"] == "sleeper"]
+    assert whole[-1] == ("sleeper", "COMPLETE")
+    assert {event["key"] for event in got} == {"Bearer k3y"}
+    kept = [(event["run"]["runId"], event["eventType"]) for event in sending.lines(sending.path())]
+    assert sorted(kept) == sorted((event["run"]["runId"], event["eventType"]) for event in got)
 
 
 @pytest.mark.slow
