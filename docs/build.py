@@ -11,9 +11,11 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from plumb.demo import up
@@ -61,11 +63,17 @@ def main() -> None:
         say("no rollouts.png: no canary was rolled out in this home: `make demo-canary`")
     before = services.running()
     try:
-        address = up.up()["mlflow"]
+        pages = services.ensure(replace(up._mlflow(), name="mlflow-pictured", command=_without_login))
+        address = f"http://{services.HOST}:{pages.port}/#/models/{CHURN.model}"
         shoot(browser, address, "mlflow", 1280 + ASSISTANT, 900)
         _cut("mlflow", 1280, 900)
     finally:
         services.stop_all(keep=before)
+
+
+def _without_login(port: int, token: str) -> list[str]:
+    """MLflow's pages for the time of a picture: a headless browser cannot log in."""
+    return [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", services.HOST, "--port", str(port)]
 
 
 def shoot(browser: str, url: str, name: str, width: int, height: int, *, dark: bool = False) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 from observability import stack
+from plumb.demo import mlflow_pages
 from plumbline.progress import say
 from plumbline.servers import online_store, services
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from plumbline.state import releases
 from products.churn import CHURN
 from serving import launch
@@ -39,20 +40,23 @@ def start(names: list[str]) -> dict[str, str]:
     elif "mlflow" in names:
         mlflow = services.ensure(_mlflow())
         addresses["mlflow"] = f"http://{services.HOST}:{mlflow.port}/#/models/{CHURN.model}"
+        addresses["mlflow login"] = f"{mlflow_pages.USER}, the token in {settings().home / 'mlflow.json'}"
     return addresses
 
 
 def _mlflow() -> services.Launch:
     def command(port: int, token: str) -> list[str]:
-        where = ["--host", services.HOST, "--port", str(port)]
-        return [sys.executable, "-m", "mlflow", "server", "--workers", "1", *where]
+        where = ["--host", services.HOST, "--port", str(port), "--log-level", "warning"]
+        return [sys.executable, "-m", "uvicorn", "--factory", f"{mlflow_pages.__name__}:app", *where]
 
     return services.Launch(
         name="mlflow",
         command=command,
         ready=lambda port, token: services.answers(f"http://{services.HOST}:{port}/health", 1),
         env=lambda port, token: {
+            mlflow_pages.PASSWORD: token,
             "MLFLOW_BACKEND_STORE_URI": settings().mlflow_uri,  # it may hold a password: no argument
+            "PYTHONPATH": str(ROOT),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven workers for features that nothing here uses
