@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feature_repo import store
-from feature_repo.churn.jobs.customers import SQL, TABLE
+from feature_repo.churn.jobs.customers import READS, SQL, TABLE
 from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
@@ -24,13 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PRODUCT = CHURN.name
-INPUTS = {
-    "orders": "analytics.orders_history",
-    "customers": "analytics.customers_history",
-    "base": "carried_on",
-    "snapshots": "snapshots",
-}
-"""What customers.sql reads: two marts, the base release's newest snapshot, and the days that a run computes."""
+INPUTS = {**READS, "base": "carried_on", "snapshots": "snapshots"}
+"""What customers.sql reads: three marts, the base release's newest snapshot, and the days that a run computes."""
 
 
 class CatalogError(PlumblineError):

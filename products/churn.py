@@ -6,7 +6,7 @@ from plumbline.product import Product, Stage, marts_of, raw_of
 
 DAILY, TRAINING, BY_HAND = "retail_features", "ml_training_pipeline", "operations"
 
-SOURCES = ("orders", "customers")
+SOURCES = ("orders", "customers", "returns")
 ORDERS, CUSTOMERS = "analytics.orders", "analytics.customers"
 FEATURES = "features.customers"
 ONLINE = "online.customer_features"
@@ -17,7 +17,7 @@ RUNS, MODELS, CHAMPION = "runs.churn_xgb", "models.churn_xgb", "models.churn_xgb
 ENDPOINT = "endpoints.churn-predictor"
 RELEASES = "releases.churn"
 
-HISTORIES = ("analytics.orders_history", "analytics.customers_history")
+HISTORIES = ("analytics.orders_history", "analytics.customers_history", "analytics.returns_history")
 RAW, MARTS = raw_of(SOURCES), (*marts_of(SOURCES), *HISTORIES)
 RELEASED = (*RAW, *MARTS, FEATURES)
 """The tables that a release names."""
@@ -83,7 +83,7 @@ CHURN = Product(
             "features",
             DAILY,
             {FEATURES: HISTORIES},
-            also=RAW[:1],
+            also=("raw.orders", "raw.returns"),
             tool="Spark",
             work="feature_repo.churn.jobs.customers:compute",
         ),
@@ -109,7 +109,12 @@ CHURN = Product(
         Stage("parity_check", DAILY, also=(ONLINE, FEATURES, LOG), tool="online = offline"),
         Stage("lineage_check", TRAINING, tool="lineage completeness"),
         Stage("dataset", TRAINING, {DATASET: (FEATURES, ORDERS)}, tool="Feast, point in time"),
-        Stage("leakage_check", TRAINING, also=(DATASET, FEATURES, ORDERS, HISTORIES[0]), tool="leakage gates"),
+        Stage(
+            "leakage_check",
+            TRAINING,
+            also=(DATASET, FEATURES, ORDERS, HISTORIES[0], HISTORIES[2]),
+            tool="leakage gates",
+        ),
         Stage("train", TRAINING, {RUNS: (DATASET, ORDERS)}, tool="xgboost"),
         Stage("register", TRAINING, {MODELS: (RUNS,)}, also=(DATASET, FEATURES), tool="MLflow"),
         Stage("deploy", TRAINING, {CHAMPION: (MODELS,)}, also=(ONLINE, FEATURES, LOG), tool="KServe"),

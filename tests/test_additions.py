@@ -104,7 +104,7 @@ select {COLUMNS} from {{{{ pinned('raw', 'visits') }}}}
     "dbt/models/staging/stg_visits.yml": STAGING,
     "dbt/models/marts/visits.sql": "select visit_id, customer_id, known_at from {{ ref('stg_visits') }}\n",
     "dbt/models/marts/visits.yml": MART,
-    "products/churn.py": ('SOURCES = ("orders", "customers")', 'SOURCES = ("orders", "customers", "visits")'),
+    "products/churn.py": ('"customers", "returns")', '"customers", "returns", "visits")'),
     "validation/churn/suites.py": (
         "SUITES: dict[str, Suite] = {\n",
         "SUITES: dict[str, Suite] = {\n"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plumbline import files
+from plumbline.contracts import contract as contracts
 from plumbline.product import Product
 from plumbline.state import ledger
 from plumbline.state.releases import Release
@@ -42,10 +43,7 @@ def build(
     """Builds the project, all of it: its tests look across models. `tables` are the marts that are asked for; `sample`
     is the SQL condition on customer_id that raw rows must meet."""
     clear(spark, folder)
-    pins = {
-        table: f"(SELECT * FROM {landed.at(table, release.version(table), release.rejected)} WHERE {sample})"
-        for table in product.raw
-    }
+    pins = _sampled(product, release, sample)
     given = {"PLUMB_PINS": json.dumps(pins), "PLUMB_BASE_PINS": "{}", "PLUMB_MERGE_ONLY": "true"}
     with transform.variables({**given, "PLUMB_SCHEMA_PREFIX": PREFIX}):
         result = transform.invoke(
@@ -74,6 +72,21 @@ def build(
         if any(item.node.name == _model(table) and str(item.status) == "success" for item in items)
     }
     return Trial(built, tests, errors, files.read_json(folder / "dbt" / "target" / "manifest.json") or {})
+
+
+def _sampled(product: Product, release: Release, sample: str) -> dict[str, str]:
+    """Raw's tables as relations: the rows of the sample's customers. A table that names no customer gives the rows of
+    another one's that do: of the table whose key it names."""
+    relations = {table: landed.at(table, release.version(table), release.rejected) for table in product.raw}
+    promised = {table: contracts.of_table(table) for table in product.raw}
+    named = {table for table in product.raw if product.entity in promised[table].columns}
+    found = {table: f"(SELECT * FROM {relations[table]} WHERE {sample})" for table in named}
+    for table in product.raw:
+        owners = [o for o in sorted(named) if table not in named and {*promised[o].key} <= {*promised[table].columns}]
+        if owners:
+            key = ", ".join(promised[owners[0]].key)
+            found[table] = f"(SELECT * FROM {relations[table]} WHERE ({key}) IN (SELECT {key} FROM {found[owners[0]]}))"
+    return {table: found.get(table, relations[table]) for table in product.raw}
 
 
 def clear(spark: SparkSession, folder: Path) -> None:

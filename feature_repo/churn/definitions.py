@@ -1,7 +1,7 @@
 """What Feast knows of the churn product: entity, views and services. Features themselves are in jobs/customers.sql.
 
 A service stays as it is, by convention: a model names the one it was trained on, and the predictor asks Feast for
-that one. A change of the set of features is a new service, `churn_v2`, beside the old; its name ends in `_vN`.
+that one. A change of the set of features is a new service, as `churn_v2` is, beside the old; its name ends in `_vN`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ customer_features = FeatureView(
         Field(name="spend_cents_total", dtype=Int64, description="Cents spent in all."),
         Field(name="units_total", dtype=Int32, description="CDs bought in all."),
         Field(name="days_between_orders", dtype=Float32, description="Mean gap in days; null below two orders."),
+        Field(name="returned_cents_90d", dtype=Int64, description="Cents paid back for returns of the last 90 days."),
         Field(name="first_order_day", dtype=Int32, description="Date of the first order, in days since 1970-01-01."),
         Field(name="last_order_day", dtype=Int32, description="Date of the newest order, in days since 1970-01-01."),
         Field(name="release_id", dtype=Int64, description="The release that wrote the row."),
@@ -116,7 +117,16 @@ churn_v1 = FeatureService(
     description="What the first churn model reads.",
 )
 
-DEFINITIONS = [customer, customer_features, churn_recency, churn_v1]
+churn_v2 = FeatureService(
+    name="churn_v2",
+    features=[
+        customer_features[[*(one.name for one in churn_v1.feature_view_projections[0].features), "returned_cents_90d"]],
+        churn_recency,
+    ],
+    description="churn_v1, and what was paid back for returns.",
+)
+
+DEFINITIONS = [customer, customer_features, churn_recency, churn_v1, churn_v2]
 
 
 def newest_service() -> FeatureService:

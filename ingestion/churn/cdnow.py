@@ -3,7 +3,8 @@
 Source: the CDNOW master data set (Fader and Hardie; 69,659 orders of 23,570 customers who first bought in the first
 quarter of 1997, up to June 1998), as carried by the `lifetimes` wheel (MIT licence). It has days but no times of day,
 so an order is recorded at noon UTC of its day by convention. 255 rows repeat another in every field: they are
-separate orders, told apart by their place in the file, which is the order id.
+separate orders, told apart by their place in the file, which is the order id. It has no returns: those are simulated
+(returns.py).
 """
 
 from __future__ import annotations
@@ -15,13 +16,10 @@ from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from importlib.metadata import files as wheel_files
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ingestion.churn import returns
 from ingestion.database.source import ShopError, connected, engine, schema
 from products.churn import CHURN
-
-if TYPE_CHECKING:
-    pass
 
 WHEEL = "lifetimes"
 FILE = "CDNOW_master.txt"
@@ -40,20 +38,25 @@ class Order:
 
 
 def load(path: Path | None = None, until: date | None = None) -> dict[str, object]:
-    """Loads the orders (those dated up to `until`) and their customers; what is there already stays as it is."""
+    """Loads the orders (those dated up to `until`), their customers and their simulated returns; what is there already
+    stays as it is.
+    """
     import sqlalchemy as sa
 
     orders = [order for order in read(path or packaged()) if until is None or order.order_date <= until]
     first: dict[int, date] = {}
     for order in orders:
         first[order.customer_id] = min(order.order_date, first.get(order.customer_id, order.order_date))
+    last = max(order.order_date for order in orders)
     database = engine()
     tables = schema(CHURN)
     with connected(database) as connection:
         tables.create_all(connection)
         order_table, customer_table = tables.tables["orders"], tables.tables["customers"]
+        return_table = tables.tables["returns"]
         known_orders = set(connection.scalars(sa.select(order_table.c.order_id)))
         known_customers = set(connection.scalars(sa.select(customer_table.c.customer_id)))
+        known_returns = set(connection.scalars(sa.select(return_table.c.order_id)))
         new_customers = [
             {"customer_id": c, "signed_up_at": noon(day), "recorded_at": noon(day)}
             for c, day in sorted(first.items())
@@ -64,16 +67,23 @@ def load(path: Path | None = None, until: date | None = None) -> dict[str, objec
             for order in orders
             if order.order_id not in known_orders
         ]
+        new_returns = [
+            made.__dict__ for made in returns.simulated(orders, until or last) if made.order_id not in known_returns
+        ]
         if new_customers:
             connection.execute(sa.insert(customer_table), new_customers)
         if new_orders:
             connection.execute(sa.insert(order_table), new_orders)
+        if new_returns:
+            connection.execute(sa.insert(return_table), new_returns)
     return {
         "orders_loaded": len(new_orders),
         "customers_loaded": len(new_customers),
+        "simulated_returns_loaded": len(new_returns),
         "orders": len(known_orders) + len(new_orders),
         "customers": len(known_customers) + len(new_customers),
-        "last_order_date": max(order.order_date for order in orders).isoformat(),
+        "simulated_returns": len(known_returns) + len(new_returns),
+        "last_order_date": last.isoformat(),
     }
 
 

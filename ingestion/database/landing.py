@@ -71,6 +71,7 @@ def land(run: StageRun) -> str:
 
             let_in, found = landing_gates.hold_to_contract(run, connection, shown, start, end, due)
             start = opened or first_record(connection, run.product, shown, end)
+            starts = {t: _opens(connection, run, t, shown, start) for t in tables}
     finally:
         database.dispose()
     if start >= end:
@@ -80,7 +81,7 @@ def land(run: StageRun) -> str:
     dropped = [change for table in tables for change in dual_write.drop_old(run.product.name, table)[1]]
     say(f"landing what the shop recorded: {window}")
     landings = [
-        Landing(run, found[table], source_schema.landing_columns(table, shown.seen), start, end, batch)
+        Landing(run, found[table], source_schema.landing_columns(table, shown.seen), starts[table], end, batch)
         for table in tables
     ]
     with _shop_at_hand():
@@ -172,6 +173,17 @@ def _summary(run: StageRun, window: str, batch: str, in_quarantine: int, dropped
 def landed_until(run: StageRun) -> datetime | None:
     """Where the base release's landing ended: the end of its day. None before the first release."""
     return clock.end_of(run.base.as_of) if run.base else None
+
+
+def _opens(shop: Connection, run: StageRun, table: str, shown: landing_gates.Shown, start: datetime) -> datetime:
+    """Where a table's own window opens: that of a table which the base release does not have, at its first record.
+
+    Its whole history lands then, each row known from when it was recorded, as in a home's first run.
+    """
+    if run.base is None or f"raw.{table}" in run.base.tables:
+        return start
+    first = source_checks.first_recorded(shop, table, shown.types[table])
+    return start if first is None else min(start, first)
 
 
 def first_record(shop: Connection, product: Product, shown: landing_gates.Shown, end: datetime) -> datetime:

@@ -194,6 +194,7 @@ def _row(customer: int) -> dict[str, object]:
         "spend_cents_total": spent + rng.randint(1_000, 50_000),
         "units_total": orders + rng.randint(1, 9),
         "days_between_orders": None,
+        "returned_cents_90d": 0,
         "first_order_day": 9900,
         "last_order_day": TODAY - _days_ago(customer),
         "release_id": RELEASE,

@@ -41,7 +41,7 @@ def two_releases(home: Path) -> None:
 def test_every_feature_is_listed_with_what_is_missing_at_the_release() -> None:
     found = {item["name"]: item for item in catalog.listed()}
     assert found["avg_ticket"]["missing"] == pytest.approx(0.2)
-    assert (found["avg_ticket"]["type"], found["avg_ticket"]["services"]) == ("float32", ["churn_v1"])
+    assert (found["avg_ticket"]["type"], found["avg_ticket"]["services"]) == ("float32", ["churn_v1", "churn_v2"])
     assert found["avg_ticket"]["age_seconds"] == 0, "the clock stands at the end of the release's day"
     assert found["orders_7d"]["missing"] is None, "this release does not have it"
     asked = found["days_since_last_order"]

@@ -35,6 +35,7 @@ def write_snapshot(day: date, number: int, without: str = "") -> pd.DataFrame:
         for name in ("tenure_months", "orders_7d", "orders_30d", "orders_90d", "orders_total", "units_total")
     }
     longs = {f"spend_cents_{name}": random.integers(0, 10**9, N) for name in ("7d", "30d", "90d", "total")}
+    longs["returned_cents_90d"] = random.integers(0, 10**6, N)
     frame = pd.DataFrame(
         {
             "customer_id": np.arange(1, N + 1),

@@ -77,6 +77,7 @@ def _row(customer: int, event_time: datetime) -> dict[str, object]:
         "spend_cents_total": 1000 * customer,
         "units_total": customer % 5,
         "days_between_orders": None if sparse else 12.25,
+        "returned_cents_90d": 10 * (customer % 3),
         "first_order_day": 9900,
         "last_order_day": 10408 - customer % 300,
         "release_id": RELEASE,

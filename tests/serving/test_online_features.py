@@ -157,7 +157,7 @@ def test_a_redis_that_was_killed_and_started_elsewhere_is_found(features: Any) -
 def test_an_unknown_feature_service_is_named(serving_home: Path) -> None:
     from serving.features import OnlineFeatures
 
-    with pytest.raises(ServingError, match=r"'churn_v9' is not applied; the registry has \['churn_v1'\]"):
+    with pytest.raises(ServingError, match=r"'churn_v9' is not applied; the registry has \['churn_v1', 'churn_v2'\]"):
         OnlineFeatures("churn_v9")
 
 

@@ -12,7 +12,7 @@ from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release
 from products.churn import CHURN
 
-SOURCES = ("raw.orders", "raw.customers")
+SOURCES = CHURN.raw
 
 
 @pytest.fixture

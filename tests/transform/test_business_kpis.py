@@ -80,6 +80,6 @@ def test_kpis_by_version_track_and_day_twice_the_same_and_a_failing_test_keeps_t
 def test_the_daily_run_does_not_know_the_model() -> None:
     listed = transform.invoke(["ls", "--resource-type", "model", "--quiet"])
     assert {name.rpartition(".")[2] for name in listed.result} == {
-        *("stg_orders", "stg_customers", "orders", "customers"),
-        *("orders_history", "customers_history"),
+        *("stg_orders", "stg_customers", "stg_returns", "orders", "customers", "returns"),
+        *("orders_history", "customers_history", "returns_history"),
     }

@@ -26,8 +26,10 @@ def land(
     customers: list[int] = (),
     loaded_at: datetime | None = None,
     deleted_at: datetime | None = None,
+    returns: list[tuple] = (),
 ) -> None:
-    """Appends one batch. An order is (id, customer, day of January 1997, cents[, day on which it was known])."""
+    """Appends one batch. An order is (id, customer, day of January 1997, cents[, day on which it was known]), a return
+    (order, day, cents)."""
     import pyarrow as pa
     from deltalake import write_deltalake
 
@@ -67,6 +69,20 @@ def land(
         [{"customer_id": c, "signed_up_at": noon(1), "recorded_at": noon(1), "known_at": noon(1)} for c in customers],
         {"customer_id": pa.int64(), "signed_up_at": stamp, "recorded_at": stamp, "known_at": stamp},
     )
+    append(
+        "raw.returns",
+        [
+            {"order_id": o, "returned_at": noon(day), "cents": c, "recorded_at": noon(day), "known_at": noon(day)}
+            for o, day, c in returns
+        ],
+        {
+            "order_id": pa.int64(),
+            "returned_at": stamp,
+            "cents": pa.int64(),
+            "recorded_at": stamp,
+            "known_at": stamp,
+        },
+    )
 
 
 def history() -> list[tuple]:
@@ -101,10 +117,11 @@ def test_a_first_run_builds_both_marts_and_reports_them(start) -> None:
 
     land("1", [(1, 7, 1, 1177), (2, 8, 2, 0)], [7, 8])
     run = start()
-    assert transform.build(run) == "6 models built, 14 tests passed"
+    assert transform.build(run) == "9 models built, 28 tests passed"
     assert orders("order_id", "total_cents") == [(1, 1177), (2, 0)]
-    assert (run.wrote, run.rows) == (dict.fromkeys(CHURN.marts, 0), dict.fromkeys(CHURN.marts, 2))
-    assert run.read == {"raw.orders": 0, "raw.customers": 0}
+    none = dict.fromkeys(("analytics.returns", "analytics.returns_history"), 0)
+    assert (run.wrote, run.rows) == (dict.fromkeys(CHURN.marts, 0), dict.fromkeys(CHURN.marts, 2) | none)
+    assert run.read == dict.fromkeys(CHURN.raw, 0)
     assert {node["status"] for node in run.facts["dbt"]} == {"success", "pass"}
     schema = pa.schema(lake.open_table("analytics.orders").schema())
     assert schema.field("total_cents").type == pa.int64()
@@ -195,6 +212,15 @@ def test_a_failing_test_is_a_gate_that_says_what_where_and_how_many(start) -> No
     assert Path(str(verdict.report)).exists()
 
 
+def test_a_return_is_of_a_known_order_and_of_no_more_than_was_paid(start) -> None:
+    land("1", [(1, 7, 2, 500), (2, 8, 2, 900)], [7, 8], returns=[(1, 5, 500), (2, 5, 901), (3, 5, 10)])
+    with pytest.raises(GateFailed) as caught:
+        transform.build(start())
+    told = str(caught.value)
+    assert "returns_are_of_what_was_paid: 1 rows of returns fail, such as order_id 2, customer_id 8" in told
+    assert "relationships_returns_order_id__order_id__ref_orders_: 1 rows of returns.order_id fail" in told
+
+
 def test_a_model_that_cannot_be_built_is_a_transform_error(start) -> None:
     import pyarrow as pa
     from deltalake import write_deltalake
@@ -210,7 +236,7 @@ def test_unit_tests_and_docs_through_the_command(start, capfd: pytest.CaptureFix
     land("1", [(1, 7, 2, 5)], [7])
     transform.build(start())
     transform.run_dbt(CHURN, ["test", "--select", "test_type:unit"])
-    assert "PASS=5 WARN=0 ERROR=0" in capfd.readouterr().out
+    assert "PASS=6 WARN=0 ERROR=0" in capfd.readouterr().out
 
     transform.run_dbt(CHURN, ["docs", "generate"])
     page = settings().home / "dbt" / "target" / "static_index.html"

@@ -1,4 +1,4 @@
-"""What was knowable of a customer at a moment, computed from the orders alone, the plain way.
+"""What was knowable of a customer at a moment, computed from orders and returns alone, the plain way.
 
 A second statement of what the features mean, independent of the SQL that serves: slow, short, and with no state that is
 carried from day to day. An order counts from its `known_at` on, in a window by its `order_date`.
@@ -6,7 +6,7 @@ carried from day to day. An order counts from its `known_at` on, in a window by 
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 WINDOWS = (7, 30, 90)
 COLUMNS = ("customer_id", "order_date", "known_at", "total_cents", "units")
+RETURN_COLUMNS = ("customer_id", "returned_on", "known_at", "known_until", "cents")
 
 
-def features(orders: pd.DataFrame, day: date) -> pd.DataFrame:
-    """By customer_id: what the orders known at the end of `day` come to. Asked at that same moment.
+def features(orders: pd.DataFrame, day: date, returns: pd.DataFrame | None = None) -> pd.DataFrame:
+    """By customer_id: what the orders and returns known at the end of `day` come to. Asked at that same moment.
 
     `orders` has COLUMNS and `known_until`, null while a version counts, with `order_day` in days since 1970-01-01.
-    Money in cents.
+    `returns` has RETURN_COLUMNS and `returned_day` likewise; None: a release without them. Money in cents.
     """
     import numpy as np
 
     today = (day - date(1970, 1, 1)).days
     end = clock.end_of(day)
-    counts = orders["known_until"].isna() | (orders["known_until"] >= end)
-    known = orders[(orders["known_at"] < end) & counts]
+    known = _known(orders, end)
     by = known.groupby("customer_id")
     snapshot: pd.DataFrame = by.agg(
         orders_total=("order_day", "size"), first_order_day=("order_day", "min"), last_order_day=("order_day", "max")
@@ -40,12 +40,22 @@ def features(orders: pd.DataFrame, day: date) -> pd.DataFrame:
         cents = known[known["order_day"] > today - window].groupby("customer_id")["total_cents"]
         snapshot[f"orders_{window}d"] = cents.size().reindex(snapshot.index, fill_value=0)
         snapshot[f"spend_cents_{window}d"] = cents.sum().reindex(snapshot.index, fill_value=0)
+    if returns is not None:
+        back = _known(returns, end)
+        paid_back = back[back["returned_day"] > today - 90].groupby("customer_id")["cents"].sum()
+        snapshot["returned_cents_90d"] = paid_back.reindex(snapshot.index, fill_value=0)
     snapshot["avg_ticket"] = snapshot["spend_cents_total"] / snapshot["orders_total"]
     snapshot["avg_ticket_30d"] = snapshot["spend_cents_30d"] / snapshot["orders_30d"].replace(0, np.nan)
     gaps = (snapshot["orders_total"] - 1).replace(0, np.nan)
     snapshot["days_between_orders"] = (snapshot["last_order_day"] - snapshot["first_order_day"]) / gaps
     snapshot["days_since_last_order"] = today + 1 - snapshot["last_order_day"]
     return snapshot
+
+
+def _known(history: pd.DataFrame, end: datetime) -> pd.DataFrame:
+    """The versions that counted at a moment."""
+    counts = history["known_until"].isna() | (history["known_until"] >= end)
+    return history[(history["known_at"] < end) & counts]
 
 
 def churned(

@@ -17,7 +17,7 @@ from plumbline.pipeline.stage import StageRun
 from validation.audit import Suite, audit
 from validation.expectations import Check
 
-TABLE = "analytics.orders"
+TABLE, RETURNS = "analytics.orders", "analytics.returns"
 SPARK_TYPES = {
     "bigint": "LongType",
     "int": "IntegerType",
@@ -123,8 +123,9 @@ def _statistic(expectation: str, column: str, bounds: tuple[int, int], why: str)
 
 SUITES: dict[str, Suite] = {
     TABLE: Suite(orders, ("order_id", "customer_id", "order_date", "total_cents", "batch_id"), news="total_cents"),
+    RETURNS: Suite(lambda day, landed, new: promised(RETURNS, day, landed), ("order_id",)),
 }
-"""The marts that have expectations of their own. `promised` is enough for one whose contract says it all."""
+"""The marts that are audited. `promised` is enough for one whose contract says it all."""
 
 
 def check(run: StageRun) -> str:

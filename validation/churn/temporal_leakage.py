@@ -1,7 +1,8 @@
 """The gate `temporal_leakage`: every value was knowable at its observation, and the label begins behind it.
 
 A feature that the table stores must be the value of the snapshot taken at the observation's own moment. What follows
-from orders is computed again from those known by then. The label is computed again from the orders behind it.
+from orders and returns is computed again from those known by then. The label is computed again from the orders
+behind it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEATURES, ORDERS, HISTORY = "features.customers", "analytics.orders", "analytics.orders_history"
+RETURNS = "analytics.returns_history"
 KEY = ["customer_id", "day"]
 EPOCH = date(1970, 1, 1)
 CLOSE = 1e-6
@@ -34,7 +36,7 @@ def findings(audited: Audited, limits: dict[str, float]) -> list[Finding]:
         _asked_at(audited, limits),
         *_label(audited, orders, limits),
         *_as_stored(audited, stored, limits),
-        *_as_knowable(audited, _history(audited, orders), limits),
+        *_as_knowable(audited, _history(audited, orders), _returns(audited), limits),
     ]
 
 
@@ -93,13 +95,15 @@ def _taken_from(row: pd.Series, name: str, audited: Audited) -> str:
     return f" ({customer} has the value {row[name]} of the snapshot of {min(later)})" if later else ""
 
 
-def _as_knowable(audited: Audited, orders: pd.DataFrame, limits: dict[str, float]) -> list[Finding]:
-    """Each feature that follows from orders against what those known at the moment come to."""
+def _as_knowable(
+    audited: Audited, orders: pd.DataFrame, returns: pd.DataFrame | None, limits: dict[str, float]
+) -> list[Finding]:
+    """Each feature that follows from orders and returns against what those known at the moment come to."""
     import pandas as pd
 
     rows = audited.rows
     days = [EPOCH + timedelta(days=int(day)) for day in sorted(rows["day"].unique())]
-    parts = [knowable.features(orders, day).assign(day=(day - EPOCH).days).reset_index() for day in days]
+    parts = [knowable.features(orders, day, returns).assign(day=(day - EPOCH).days).reset_index() for day in days]
     known = rows[KEY].merge(pd.concat(parts, ignore_index=True), on=KEY, how="left", validate="many_to_one")
     found = []
     for name in (name for name in audited.features if name in known.columns):
@@ -108,24 +112,44 @@ def _as_knowable(audited: Audited, orders: pd.DataFrame, limits: dict[str, float
             told = f"{name} has another definition than the plain one (it differs in {len(wrong):,} rows): not judged"
             found.append(Finding(f"{name}: as knowable", False, told, float(len(wrong)), limits["rows"]))
             continue
-        told = f"hold a value of {name} that the orders known by then do not give: it was known only later"
+        told = f"hold a value of {name} that the orders and returns known by then do not give: it was known only later"
         found.append(counted(f"{name}: as knowable", wrong, limits["rows"], told))
     return found
 
 
 def _history(audited: Audited, orders: pd.DataFrame) -> pd.DataFrame:
     """Every version of the orders, at the dataset's release. An old release names none: the orders as they are."""
+    version = _version(audited, HISTORY)
+    if version is None:
+        return orders.assign(known_until=None)
+    return _orders(version, HISTORY, (*knowable.COLUMNS, "known_until"))
+
+
+def _returns(audited: Audited) -> pd.DataFrame | None:
+    """Every version of the returns, at the dataset's release. None of an old release, which names none."""
+    if (version := _version(audited, RETURNS)) is None:
+        return None
+    frame: pd.DataFrame = lake.open_table(RETURNS, version).to_pandas(columns=list(knowable.RETURN_COLUMNS))
+    return frame.assign(returned_day=_days(frame["returned_on"]))
+
+
+def _version(audited: Audited, table: str) -> int | None:
+    """A table's version in the dataset's release; None where either is not there."""
     number = audited.about["release_id"]
     release = releases.read(CHURN.name, number) if number in releases.numbers(CHURN.name) else None
-    if release is None or HISTORY not in release.tables:
-        return orders.assign(known_until=None)
-    return _orders(release.tables[HISTORY], HISTORY, (*knowable.COLUMNS, "known_until"))
+    return release.tables.get(table) if release else None
+
+
+def _days(dates: pd.Series) -> pd.Series:
+    """Dates in days since 1970-01-01."""
+    days: pd.Series = dates.astype("datetime64[s]").astype("int64") // 86_400
+    return days
 
 
 def _orders(version: int, name: str = ORDERS, columns: tuple[str, ...] = knowable.COLUMNS) -> pd.DataFrame:
     table = lake.open_table(name, version).to_pyarrow_table(columns=list(columns))
     frame: pd.DataFrame = table.to_pandas(date_as_object=False)
-    return frame.assign(order_day=frame["order_date"].astype("datetime64[s]").astype("int64") // 86_400)
+    return frame.assign(order_day=_days(frame["order_date"]))
 
 
 def _snapshots(audited: Audited) -> pd.DataFrame:

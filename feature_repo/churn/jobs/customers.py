@@ -10,7 +10,7 @@ on.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 TABLE = "features.customers"
 SQL = Path(__file__).with_suffix(".sql")
 ORDERS, CUSTOMERS = "analytics.orders_history", "analytics.customers_history"
-NAMES = {"orders": ORDERS, "customers": CUSTOMERS, "base": TABLE, "snapshots": "snapshots"}
-"""What customers.sql's placeholders stand for in lineage."""
+READS = {"orders": ORDERS, "customers": CUSTOMERS, "returns": "analytics.returns_history"}
+"""The histories that customers.sql reads, by its placeholders."""
+NAMES = {**READS, "base": TABLE, "snapshots": "snapshots"}
+"""What its placeholders stand for in lineage."""
 
 WINDOW = re.compile(r"\bdate_sub\(\s*(?:\w+\.)?snapshot_date\s*,\s*(\d+)\s*\)", re.IGNORECASE)
 MOST_ANEW = 5_000
@@ -71,8 +73,8 @@ def compute(run: StageRun) -> str:
     """
     _refuse_unrepeatable(run)
     session = spark.session(writer="features")
-    orders = session.sql(f"SELECT * FROM {lake.at(ORDERS, run.pin(ORDERS))}")
-    customers = session.sql(f"SELECT * FROM {lake.at(CUSTOMERS, run.pin(CUSTOMERS))}")
+    inputs = {name: session.sql(f"SELECT * FROM {lake.at(table, run.pin(table))}") for name, table in READS.items()}
+    orders, customers = inputs["orders"], inputs["customers"]
     released = run.base if run.base and TABLE in run.base.tables else None
     definition = run.facts["definition"] = history.definition(SQL.read_text())
     before = history.recorded(released) if released else None
@@ -90,7 +92,7 @@ def compute(run: StageRun) -> str:
         anew = anew_since(orders, customers, base, base_day)
         if anew:
             say(f"totals of {len(anew):,} customers are computed anew: orders of theirs were corrected or deleted")
-    frame = snapshots(session, orders, customers, base, base_day, days, release_id, anew)
+    frame = snapshots(session, inputs, base, base_day, days, release_id, anew)
     writer = frame.write.format("delta").partitionBy("snapshot_date")
     if base_day is None:
         _check_served(frame.columns)
@@ -113,8 +115,8 @@ def compute(run: StageRun) -> str:
     if released and base_day is None:
         compared = _compare(session, run, released.as_of, version, history.only_adds(before, definition))
     if base_day is None:
-        _judge_hindsight(session, run, version, [orders, customers], days)
-    _judge_carried(session, run, version, [orders, customers], anew, base_day is not None)
+        _judge_hindsight(session, run, version, inputs, days)
+    _judge_carried(session, run, version, inputs, anew, base_day is not None)
     observed.made_by(TABLE, SQL.read_text(), names=NAMES)
     contract_gate.audit(run, TABLE, version)
     run.write(TABLE, version, lake.rows(TABLE, version) - kept)
@@ -123,8 +125,7 @@ def compute(run: StageRun) -> str:
 
 def snapshots(
     session: SparkSession,
-    orders: DataFrame,
-    customers: DataFrame,
+    inputs: Mapping[str, DataFrame],
     base: DataFrame | None,
     base_day: date | None,
     days: list[date],
@@ -133,7 +134,7 @@ def snapshots(
 ) -> DataFrame:
     """customers.sql over these relations: one row per customer known by then and day, sorted by day and customer.
 
-    `orders` and `customers` are histories. `base` holds the snapshot of `base_day`; None computes from the first order
+    `inputs` are the histories of READS. `base` holds the snapshot of `base_day`; None computes from the first order
     on, which gives the same rows. `anew` names customers that are computed so although there is a base.
     """
     base_time = clock.end_of(base_day) if base_day else BEGINNING
@@ -147,13 +148,16 @@ def snapshots(
         base = base.where(~base["customer_id"].isin(list(anew)))
     # What no row of the SQL looks at, told to the scan so that it skips files of old orders.
     sql = SQL.read_text()
-    recent = (
-        f"known_at >= TIMESTAMP '{base_time:%Y-%m-%d %H:%M:%S}' "
-        f"OR order_date > date_sub(DATE '{days[0]}', {longest_window(sql)})"
-    )
+    known = f"known_at >= TIMESTAMP '{base_time:%Y-%m-%d %H:%M:%S}'"
     if anew and base_time != BEGINNING:
-        recent += f" OR customer_id IN ({', '.join(map(str, anew))})"
-    computed = session.sql(sql, snapshots=wanted, orders=orders.where(recent), customers=customers, base=base)
+        known += f" OR customer_id IN ({', '.join(map(str, anew))})"
+    window = f"date_sub(DATE '{days[0]}', {longest_window(sql)})"
+    read = {
+        **inputs,
+        "orders": inputs["orders"].where(f"{known} OR order_date > {window}"),
+        "returns": inputs["returns"].where(f"{known} OR returned_on > {window}"),
+    }
+    computed = session.sql(sql, snapshots=wanted, base=base, **read)
     return computed.sort("snapshot_date", "customer_id")
 
 
@@ -235,14 +239,19 @@ def _refuse_unrepeatable(run: StageRun) -> None:
 
 
 def _judge_carried(
-    session: SparkSession, run: StageRun, version: int, inputs: list[DataFrame], anew: list[int], has_base: bool
+    session: SparkSession,
+    run: StageRun,
+    version: int,
+    inputs: Mapping[str, DataFrame],
+    anew: list[int],
+    has_base: bool,
 ) -> None:
     """Computes the day again for a sample of customers, in other ways; the verdict is a gate of the run."""
     say("computing the totals of a sample of customers again, from all their orders")
 
     def from_all(chosen: list[int]) -> DataFrame:
-        mine = [frame.where(frame["customer_id"].isin(chosen)) for frame in inputs]
-        return snapshots(session, mine[0], mine[1], None, None, [run.as_of], release_id=0)
+        mine = {name: frame.where(frame["customer_id"].isin(chosen)) for name, frame in inputs.items()}
+        return snapshots(session, mine, None, None, [run.as_of], release_id=0)
 
     written = session.sql(f"SELECT * FROM {lake.at(TABLE, version)} WHERE snapshot_date = DATE '{run.as_of}'")
     verdict = gates.record(run, carried.judge(session, run, written, anew, from_all if has_base else None), {})
@@ -259,13 +268,13 @@ def _judge_carried(
 
 
 def _judge_hindsight(
-    session: SparkSession, run: StageRun, version: int, inputs: list[DataFrame], days: list[date]
+    session: SparkSession, run: StageRun, version: int, inputs: Mapping[str, DataFrame], days: list[date]
 ) -> None:
     """Computes a few old days again without what came later; the verdict is a gate of the run."""
     say("computing old days again without what was known later")
 
-    def compute(cut: list[DataFrame], day: list[date]) -> DataFrame:
-        return snapshots(session, cut[0], cut[1], None, None, day, release_id=0)
+    def compute(cut: Mapping[str, DataFrame], day: list[date]) -> DataFrame:
+        return snapshots(session, cut, None, None, day, release_id=0)
 
     written = session.sql(f"SELECT * FROM {lake.at(TABLE, version)}")
     verdict = gates.record(run, hindsight.judge(session, written, inputs, days, compute), {})

@@ -6,6 +6,7 @@
 -- {orders}     analytics.orders_history at the run's version. Read from it: what was known since {base}, what is dated
 --              in the longest window, and every version of customers whose totals are computed anew
 -- {customers}  analytics.customers_history at the run's version
+-- {returns}    analytics.returns_history at the run's version, each with the customer of its order; read as {orders} is
 -- {base}       the snapshot that totals are carried on from. Empty when computing from the first order on; without
 --              customers who had an order corrected or deleted since: theirs are computed from all that counts
 --
@@ -45,6 +46,17 @@ seen AS ( -- what each customer ordered: *_new since {base}, the windows by orde
     GROUP BY snapshot_date, customer_id
 ),
 
+returned AS ( -- what came back from each customer, by the day on which it did
+    SELECT
+        s.snapshot_date,
+        r.customer_id,
+        coalesce(sum(r.cents) FILTER (WHERE r.returned_on > date_sub(s.snapshot_date, 90)), 0) AS returned_cents_90d
+    FROM {snapshots} AS s
+    INNER JOIN {returns} AS r
+        ON r.known_at < s.event_time AND coalesce(r.known_until >= s.event_time, true)
+    GROUP BY s.snapshot_date, r.customer_id
+),
+
 totals AS (
     SELECT
         s.snapshot_date,
@@ -63,12 +75,14 @@ totals AS (
         coalesce(n.orders_90d, 0) AS orders_90d,
         coalesce(n.spend_cents_7d, 0) AS spend_cents_7d,
         coalesce(n.spend_cents_30d, 0) AS spend_cents_30d,
-        coalesce(n.spend_cents_90d, 0) AS spend_cents_90d
+        coalesce(n.spend_cents_90d, 0) AS spend_cents_90d,
+        coalesce(k.returned_cents_90d, 0) AS returned_cents_90d
     FROM {snapshots} AS s
     INNER JOIN {customers} AS c
         ON c.known_at < s.event_time AND coalesce(c.known_until >= s.event_time, true)
     LEFT JOIN seen AS n ON n.snapshot_date = s.snapshot_date AND n.customer_id = c.customer_id
     LEFT JOIN {base} AS b ON b.customer_id = c.customer_id
+    LEFT JOIN returned AS k ON k.snapshot_date = s.snapshot_date AND k.customer_id = c.customer_id
 )
 
 SELECT
@@ -90,6 +104,7 @@ SELECT
     CAST(spend_cents_total AS BIGINT) AS spend_cents_total,
     CAST(units_total AS INT) AS units_total,
     CAST((last_order_day - first_order_day) / nullif(greatest(orders_total - 1, 0), 0) AS FLOAT) AS days_between_orders,
+    CAST(returned_cents_90d AS BIGINT) AS returned_cents_90d,
     CAST(first_order_day AS INT) AS first_order_day,
     CAST(last_order_day AS INT) AS last_order_day
 FROM totals

@@ -1,14 +1,14 @@
 """The gate `features_knowable`: a snapshot stays the same when nothing of later days is there.
 
 A definition that joins a relation without its day knows the future, and scores that no model reaches once it serves.
-So, when the definition changed, a few old days are computed again from orders and customers cut at the day's end, and
+So, when the definition changed, a few old days are computed again from all that it reads, cut at the day's end, and
 held against the rows just written. That needs no second statement of a feature: a new one is judged as it is written.
 Cut means: as the history was then, with versions that ended later still standing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -34,9 +34,9 @@ def days_to_judge(days: list[date]) -> list[date]:
 def judge(
     session: SparkSession,
     written: DataFrame,
-    inputs: list[DataFrame],
+    inputs: Mapping[str, DataFrame],
     days: list[date],
-    compute: Callable[[list[DataFrame], list[date]], DataFrame],
+    compute: Callable[[Mapping[str, DataFrame], list[date]], DataFrame],
 ) -> Verdict:
     """The gate's verdict on the snapshots in `written`, which `compute` made of `inputs` (each with `known_at`).
 
@@ -46,7 +46,7 @@ def judge(
     judged = days_to_judge(days)
     if not judged:
         return Verdict(GATE, passed=True, extra={"told": "one day alone: nothing later that it could know"})
-    parts = [compute([cut(frame, clock.end_of(day)) for frame in inputs], [day]) for day in judged]
+    parts = [compute({n: cut(frame, clock.end_of(day)) for n, frame in inputs.items()}, [day]) for day in judged]
     knowable = reduce(lambda one, other: one.unionByName(other), parts)
     result = compared.compare(session, written.where(written["snapshot_date"].isin(judged)), knowable)
     days_named = ", ".join(map(str, judged))

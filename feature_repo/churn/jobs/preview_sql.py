@@ -15,7 +15,7 @@ from plumbline.state.releases import Release
 if TYPE_CHECKING:
     import pandas as pd
 
-READS = (job.ORDERS, job.CUSTOMERS)
+READS = tuple(job.READS.values())
 
 
 class TrialError(PlumblineError):
@@ -36,11 +36,13 @@ def run(release: Release, sample: str, built: dict[str, str]) -> dict[str, Any]:
     """
     session = spark.session()
     relations = {table: built.get(table) or lake.at(table, release.version(table)) for table in READS}
-    orders, customers = (session.sql(f"SELECT * FROM {relations[table]} WHERE {sample}") for table in READS)
+    inputs = {
+        name: session.sql(f"SELECT * FROM {relations[table]} WHERE {sample}") for name, table in job.READS.items()
+    }
     released = session.sql(f"SELECT * FROM {lake.at(job.TABLE, release.version(job.TABLE))} WHERE {sample}")
     days = job.days_of(release.version(job.TABLE))
     try:
-        computed = job.snapshots(session, orders, customers, None, None, days, release.release_id)
+        computed = job.snapshots(session, inputs, None, None, days, release.release_id)
         after = _pandas(computed)
     except Exception as error:
         raise TrialError(_told(error)) from None

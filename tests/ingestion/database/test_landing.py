@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def raw(table: str = "raw.orders") -> pd.DataFrame:
 
 def release(day: date, number: int = 1) -> None:
     """What a whole run would have published."""
-    tables = {name: lake.version(name) or 0 for name in ("raw.orders", "raw.customers")}
+    tables = {name: lake.version(name) or 0 for name in CHURN.raw}
     publish(Release(number, "churn", day, number - 1 or None, tables, {}, "code", "lock", "test", "now"))
 
 
@@ -104,6 +105,27 @@ def test_an_order_that_shows_up_behind_a_landed_window_lands_and_was_not_known_b
     found = land(SECOND).set_index("order_id").loc[900_002]
     assert found["recorded_at"] == datetime(1997, 1, 3, 12, tzinfo=UTC)
     assert found["known_at"] == datetime(1997, 1, 6, tzinfo=UTC)
+
+
+def test_a_table_added_to_a_running_home_lands_whole_each_row_known_from_when_it_was_recorded() -> None:
+    land(FIRST)
+    tables = {name: lake.version(name) or 0 for name in ("raw.orders", "raw.customers")}
+    shutil.rmtree(lake.uri("raw.returns"))
+    publish(Release(1, "churn", FIRST, None, tables, {}, "code", "lock", "test", "now"))
+    orders = land(SECOND)
+    assert set(orders.loc[orders["batch_id"] == "1997-01-06..1997-01-06", "order_date"]) == {SECOND}
+    found = raw("raw.returns")
+    assert len(found) > 0 and max(found["recorded_at"]) < datetime(1997, 1, 5, tzinfo=UTC)
+    assert (found["known_at"] == found["recorded_at"]).all()
+    assert set(found["batch_id"]) == {"1997-01-06..1997-01-06"}
+
+
+def test_a_shop_without_returns_lands_an_empty_table() -> None:
+    with source.connected(source.engine()) as connection:
+        connection.execute(sa.delete(source.schema(CHURN).tables["returns"]))
+    land(FIRST)
+    assert len(raw("raw.returns")) == 0
+    assert {"order_id", "returned_at", "cents", "known_at", "deleted_at"} <= set(raw("raw.returns").columns)
 
 
 def test_a_shop_without_orders_says_what_to_do(home: Path) -> None:

@@ -23,11 +23,11 @@ from products.churn import CHURN
 from tests.ingestion.conftest import PASSWORD, use_shop
 
 DAY = date(1997, 1, 10)
-KEYS = {"orders": "order_id", "customers": "customer_id"}
+KEYS = {"orders": "order_id", "customers": "customer_id", "returns": "order_id"}
 
 
 def land() -> dict[str, pd.DataFrame]:
-    """Both raw tables without what differs from load to load, and with dlt's load id left out."""
+    """The raw tables without what differs from load to load, and with dlt's load id left out."""
     stage.perform(CHURN, "ingest", DAY, landing.land)
     return {
         table: lake.open_table(f"raw.{table}").to_pandas().sort_values(key, ignore_index=True)
@@ -58,7 +58,7 @@ def test_postgres_lands_the_same_rows_as_sqlite(
     settings.cache_clear()
     from_sqlite = land()
     for table in KEYS:
-        assert len(from_sqlite[table]) > 1000
+        assert len(from_sqlite[table]) > (10 if table == "returns" else 1000)
         pd.testing.assert_frame_equal(from_postgres[table], from_sqlite[table])
 
 
@@ -68,6 +68,8 @@ def test_columns_with_a_zone_and_narrow_integers_land_alike(postgres_shop: sa.UR
         "CREATE TABLE customers (customer_id integer PRIMARY KEY, signed_up_at timestamptz, recorded_at timestamptz)",
         "CREATE TABLE orders (order_id integer PRIMARY KEY, customer_id integer, order_date date, units smallint, "
         "total_cents integer, recorded_at timestamptz)",
+        "CREATE TABLE returns (order_id integer PRIMARY KEY, returned_at timestamptz, cents integer, "
+        "recorded_at timestamptz)",
         "INSERT INTO customers VALUES (1, '1997-01-01 12:00+00', '1997-01-01 02:30+00')",
         # 1: late on the day by UTC, 2: the next day by UTC, though the same day in New York, 3: seen from Tokyo
         "INSERT INTO orders VALUES (1, 1, '1997-01-10', 1, 500, '1997-01-10 23:59:59.999999+00'), "

@@ -85,11 +85,11 @@ def test_a_value_that_the_contract_rules_out_stops_the_batch_and_names_the_row(
     event = list(ledger.events("churn"))[-1]
     assert (event["state"], event["gates"]["record_contract"]["verdict"]) == ("GATE_FAILED", "failed")
     assert event["gates"]["schema_contract"]["verdict"] == "passed"
-    assert event["sent"] == event["quarantined"] and event["landed"] == {"orders": 0, "customers": 0}
+    assert event["sent"] == event["quarantined"] and event["landed"] == {"orders": 0, "customers": 0, "returns": 0}
     put()
     event = land()
     assert event["gates"]["record_contract"]["verdict"] == "passed"
-    assert event["landed"] == event["sent"] and event["quarantined"] == {"orders": 0, "customers": 0}
+    assert event["landed"] == event["sent"] and event["quarantined"] == {"orders": 0, "customers": 0, "returns": 0}
 
 
 @pytest.mark.usefixtures("_three_days")
@@ -121,7 +121,7 @@ def test_a_bad_row_that_the_shop_deleted_stays_in_quarantine_and_is_counted() ->
     with pytest.raises(GateFailed, match="orders.total_cents: 1 rows are below 0, such as order_id 900001: -1"):
         replay.replay(CHURN, batch_id)
     assert not quarantine.read(CHURN, batch_id).marked
-    assert replay.shown(CHURN, batch_id)["held"] == {"orders": 1, "customers": 0}
+    assert replay.shown(CHURN, batch_id)["held"] == {"orders": 1, "customers": 0, "returns": 0}
 
 
 @pytest.mark.usefixtures("_three_days")
@@ -133,7 +133,7 @@ def test_what_a_later_gate_set_aside_is_listed_and_comes_back_though_the_shop_de
     (settings().home / "runs" / "churn" / f"{DAY}.json").unlink()
     with source.connected(source.engine()) as connection:
         connection.execute(sa.text(f"DELETE FROM orders WHERE order_id = {BAD}"))
-    assert replay.replay(CHURN, batch)["from_quarantine"] == {"orders": 1, "customers": 0}
+    assert replay.replay(CHURN, batch)["from_quarantine"] == {"orders": 1, "customers": 0, "returns": 0}
     event = land()
     assert event["let_in"] == {"batches": [batch], "rows": {"orders": 1, "customers": 0}}
     landed = lake.open_table("raw.orders").to_pandas().query("batch_id == @event['batch_id']")
@@ -197,4 +197,4 @@ def test_whatever_a_shop_holds_is_kept_row_by_row_and_once(home: Path, rows: lis
 
 @pytest.mark.usefixtures("_three_days")
 def test_the_gate_says_how_many_rules_it_checked() -> None:
-    assert land()["gates"]["record_contract"]["expectations"] == 9 + 5 + 2
+    assert land()["gates"]["record_contract"]["expectations"] == 13 + 7 + 3

@@ -60,7 +60,7 @@ def raw() -> pd.DataFrame:
 
 
 def release(day: date, number: int) -> None:
-    tables = {name: lake.version(name) or 0 for name in ("raw.orders", "raw.customers")}
+    tables = {name: lake.version(name) or 0 for name in CHURN.raw}
     publish(Release(number, "churn", day, number - 1 or None, tables, {}, "code", "lock", "test", "now"))
 
 
@@ -153,14 +153,14 @@ def test_a_mended_shop_lands_all_that_was_kept_out() -> None:
     event = land(SECOND)
     assert event["batch_id"] == f"{SECOND}..{SECOND}#2"
     assert event["sent"]["orders"] == event["landed"]["orders"] == sent_on(SECOND)
-    assert event["quarantined"] == {"orders": 0, "customers": 0}
+    assert event["quarantined"] == {"orders": 0, "customers": 0, "returns": 0}
     assert {gate: verdict["verdict"] for gate, verdict in event["gates"].items()} == {
         "schema_contract": "passed",
         "rows_deleted": "passed",
         "record_contract": "passed",
         "landing_complete": "passed",
     }
-    assert replay.listed(CHURN)[0]["held"] == {"orders": 0, "customers": 0}
+    assert replay.listed(CHURN)[0]["held"] == {"orders": 0, "customers": 0, "returns": 0}
 
 
 def test_rows_that_the_shop_has_no_more_come_back_from_quarantine() -> None:
@@ -189,7 +189,7 @@ def test_an_announced_rename_brings_rows_back_that_only_quarantine_has(
     }
     change(f"DELETE FROM orders WHERE order_id IN ({', '.join(map(str, gone))})")
     announce(own_contracts, date(1998, 6, 30), date(1998, 7, 10))
-    assert replay.replay(CHURN, batch_id)["from_quarantine"] == {"orders": 3, "customers": 0}
+    assert replay.replay(CHURN, batch_id)["from_quarantine"] == {"orders": 3, "customers": 0, "returns": 0}
     event = land(SECOND)
     assert event["landed"]["orders"] == event["sent"]["orders"] == sent_on(SECOND)
     assert event["let_in"]["rows"]["orders"] == 3

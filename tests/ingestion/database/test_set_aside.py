@@ -51,7 +51,10 @@ def test_a_batch_that_a_later_stage_breaks_on_is_set_aside_and_lands_again_mende
         ({"why": " ", "batch_id": BATCH}, "say why"),
         ({"batch_id": "1997-01-09..1997-01-09"}, "no batch 1997-01-09..1997-01-09 is in raw"),
         ({"table": "orders", "key": "99999999"}, "raw.orders has no order_id 99999999 in a batch that counts"),
-        ({"table": "returns", "key": "4"}, r"name a batch, or a row by --table \(orders, customers\) and --key"),
+        (
+            {"table": "visits", "key": "4"},
+            r"a row by --table \(orders, customers, returns\) and --key",
+        ),
         ({"table": "orders", "key": "4,5"}, "expected a value for each key column"),
     ],
 )
@@ -61,7 +64,7 @@ def test_what_cannot_be_set_aside_is_said(wrong: dict[str, str], told: str) -> N
 
 
 def test_a_released_batch_is_taken_back_with_its_release_and_none_is_set_aside_twice() -> None:
-    tables = {name: lake.version(name) or 0 for name in ("raw.orders", "raw.customers")}
+    tables = {name: lake.version(name) or 0 for name in CHURN.raw}
     publish(Release(1, "churn", DAY, None, tables, {}, "code", "lock", "test", "now"))
     with pytest.raises(QuarantineError, match=r"is part of release 1: .* `plumb releases undo`"):
         set_aside.put(CHURN, "too late", BATCH)

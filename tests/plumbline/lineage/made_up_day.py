@@ -20,8 +20,11 @@ from products.churn import CHURN
 DAY, NEXT = date(1998, 6, 28), date(1998, 6, 29)
 ORDERS = pa.table({"order_id": [1, 2], "customer_id": [7, 8], "total_cents": [100, 250]})
 CUSTOMERS = pa.table({"customer_id": [7, 8]})
+RETURNS = pa.table({"order_id": [2], "cents": [250]})
+SHOP = {"orders": ORDERS, "customers": CUSTOMERS, "returns": RETURNS}
 SQL = (
-    "SELECT customer_id, sum(o.total_cents) AS spend FROM {orders} AS o JOIN {customers} USING (customer_id) GROUP BY 1"
+    "SELECT customer_id, sum(o.total_cents) - sum(r.cents) AS spend FROM {orders} AS o JOIN {customers} USING "
+    "(customer_id) LEFT JOIN {returns} AS r USING (order_id) GROUP BY 1"
 )
 
 
@@ -45,26 +48,22 @@ def write(run: StageRun, table: str, rows: pa.Table) -> None:
 
 
 def ingest(run: StageRun) -> str:
-    for table, rows in (("orders", ORDERS), ("customers", CUSTOMERS)):
+    for table, rows in SHOP.items():
         observed.read(f"shop.{table}")
         write(run, f"raw.{table}", rows.append_column("batch_id", pa.array([f"batch {run.as_of}"] * len(rows))))
     return "landed"
 
 
 def dbt_run(run: StageRun) -> str:
-    for table, rows in (("orders", ORDERS), ("customers", CUSTOMERS)):
+    for table, rows in SHOP.items():
         lake.at(f"raw.{table}", run.pin(f"raw.{table}"))
         if run.base:
             lake.at(f"raw.{table}", run.base.tables[f"raw.{table}"])
-        observed.made_by(
-            f"analytics.{table}", f"SELECT * FROM staging.{table}", {f"staging.{table}": f"SELECT * FROM raw.{table}"}
-        )
         observed.asserted(f"analytics.{table}", Assertion("not_null", True, "customer_id"))
-        observed.made_by(
-            f"analytics.{table}_history",
-            f"SELECT * FROM staging.{table}",
-            {f"staging.{table}": f"SELECT * FROM raw.{table}"},
-        )
+        for end in ("", "_history"):
+            more, mart = f", analytics.orders{end}" if table == "returns" else "", f"{table}{end}"
+            views = {f"staging.{table}": f"SELECT * FROM raw.{table}"}
+            observed.made_by(f"analytics.{mart}", f"SELECT * FROM staging.{table}{more}", views)
         write(run, f"analytics.{table}", rows)
         write(run, f"analytics.{table}_history", rows)
     return "built"
@@ -82,7 +81,7 @@ def features(run: StageRun) -> str:
         lake.at(table, run.pin(table))
     if run.base:
         lake.at(churn.FEATURES, run.pin(churn.FEATURES))
-    names = dict(zip(("orders", "customers"), churn.HISTORIES, strict=True))
+    names = dict(zip(SHOP, churn.HISTORIES, strict=True))
     observed.made_by(churn.FEATURES, SQL, names=names)
     write(run, churn.FEATURES, pa.table({"customer_id": [7, 8], "spend": [100, 250]}))
     lake.rows(churn.FEATURES, run.wrote[churn.FEATURES])

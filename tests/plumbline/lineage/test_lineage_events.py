@@ -57,6 +57,7 @@ class TestADay:
         assert ports(ended["inputs"]) == [
             ("analytics.customers_history", "1"),
             ("analytics.orders_history", "1"),
+            ("analytics.returns_history", "1"),
             ("features.customers", "0"),
         ]
         assert ports(ended["outputs"]) == [("features.customers", "1")], "what it read back of its own is no input"
@@ -69,6 +70,7 @@ class TestADay:
         assert ports(emitted("ingest", "COMPLETE")[0]["inputs"]) == [
             ("shop.customers", None),
             ("shop.orders", None),
+            ("shop.returns", None),
         ]
         assert ("raw.orders", "0") in ports(emitted("dbt_run", "COMPLETE")[1]["inputs"]), "the base that it builds on"
         assert ports(emitted("release", "COMPLETE")[1]["outputs"]) == [("releases.churn", "2")]
@@ -86,7 +88,10 @@ class TestADay:
     def test_columns_are_traced_through_the_sql(self) -> None:
         (output,) = emitted("features", "COMPLETE")[0]["outputs"]
         inputs = output["facets"]["columnLineage"]["fields"]["spend"]["inputFields"]
-        assert [(given["name"], given["field"]) for given in inputs] == [("analytics.orders_history", "total_cents")]
+        assert [(given["name"], given["field"]) for given in inputs] == [
+            ("analytics.orders_history", "total_cents"),
+            ("analytics.returns_history", "cents"),
+        ]
         marts = {item["name"]: item for item in emitted("dbt_run", "COMPLETE")[0]["outputs"]}
         given = marts["analytics.orders"]["facets"]["columnLineage"]["fields"]["total_cents"]["inputFields"][0]
         assert (given["name"], given["field"]) == ("raw.orders", "total_cents"), "through the staging view"
@@ -106,7 +111,7 @@ class TestADay:
             for i in emitted("dbt_run", "COMPLETE")[0]["inputs"]
             if "dataQualityAssertions" in i["inputFacets"]
         ]
-        assert tested == ["analytics.customers", "analytics.orders"]
+        assert tested == ["analytics.customers", "analytics.orders", "analytics.returns"]
 
     def test_a_run_is_named_by_its_entry_in_the_ledger(self) -> None:
         entry = next(event for event in ledger.events("churn") if event["stage"] == "features")

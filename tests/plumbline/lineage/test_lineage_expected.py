@@ -17,10 +17,14 @@ def test_the_way_from_the_shop_to_the_features() -> None:
     assert [str(edge) for edge in expected.upstream(CHURN, "features.customers")] == [
         "analytics.customers_history → retail_features.features → features.customers",
         "analytics.orders_history → retail_features.features → features.customers",
+        "analytics.returns_history → retail_features.features → features.customers",
         "raw.customers → retail_features.dbt_run → analytics.customers_history",
         "raw.orders → retail_features.dbt_run → analytics.orders_history",
+        "analytics.orders_history → retail_features.dbt_run → analytics.returns_history",
+        "raw.returns → retail_features.dbt_run → analytics.returns_history",
         "shop.customers → retail_features.ingest → raw.customers",
         "shop.orders → retail_features.ingest → raw.orders",
+        "shop.returns → retail_features.ingest → raw.returns",
     ]
 
 

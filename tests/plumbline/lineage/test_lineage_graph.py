@@ -46,10 +46,13 @@ def test_from_the_champion_to_the_shop_with_versions() -> None:
         "analytics.orders@1",
         "analytics.orders_history@1",
         "analytics.customers_history@1",
+        "analytics.returns_history@1",
         "raw.orders@1",
         "raw.customers@1",
+        "raw.returns@1",
         "shop.orders",
         "shop.customers",
+        "shop.returns",
     }, "neither the model it was compared with nor the base that features are carried on from"
     assert {run.state for run in found.runs.values()} == {"COMPLETE"}
     assert "endpoints.churn-predictor@1" in found.ports
@@ -151,7 +154,10 @@ def test_the_command_tells_it_as_a_tree_as_json_and_as_a_page() -> None:
     found = json.loads(CliRunner().invoke(cli.app, ["lineage", "champion", "--json"]).stdout)
     assert found["start"] == "models.churn_xgb.champion@1"
     features = next(run for run in found["runs"].values() if run["job"] == "retail_features.features")
-    assert features["columns"]["features.customers"]["spend"] == ["analytics.orders_history.total_cents"]
+    assert features["columns"]["features.customers"]["spend"] == [
+        "analytics.orders_history.total_cents",
+        "analytics.returns_history.cents",
+    ]
     path = Path(CliRunner().invoke(cli.app, ["lineage", "raw.orders", "--html"]).stdout.strip())
     text = path.read_text()
     assert "<script" not in text and "http://" not in text and "https://" not in text

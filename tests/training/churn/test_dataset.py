@@ -26,7 +26,7 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loa
     data = datasets.load(1)
     assert data.about["observations"]["test"] == "1998-04-01"
     assert data.about["rows"] == {"train": 360, "test": 120}
-    assert data.about["feature_service"] == "churn_v1"
+    assert data.about["feature_service"] == "churn_v2"
     assert {"orders_total", "days_since_last_order"} <= set(data.features)
     assert not {"release_id", "last_order_day", "customer_id"} & set(data.features)
     assert "orders_total" in data.about["checked_point_in_time"]

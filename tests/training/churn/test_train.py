@@ -116,7 +116,7 @@ def test_constraints_hold_and_name_known_features(shop_home: Path, first: dict[s
     with pytest.raises(TrainingError, match="lack the model inputs colour"):
         model.matrix(rows, ["colour"])
     without = replace(data, about=data.about | {"features": ["orders_90d", "orders_total"]})
-    with pytest.raises(TrainingError, match="recency baseline needs days_since_last_order, which churn_v1 does not"):
+    with pytest.raises(TrainingError, match="recency baseline needs days_since_last_order, which churn_v2 does not"):
         training._scores(booster, without, rows, data.part(test=True))
 
 

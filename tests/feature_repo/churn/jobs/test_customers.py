@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -26,6 +26,7 @@ class Naive:
 
     orders: list[dict[str, Any]]
     day: date
+    returns: list[dict[str, Any]] = field(default_factory=list)
 
     def within(self, days: int) -> list[dict[str, Any]]:
         return [o for o in self.orders if o["order_date"] > self.day - timedelta(days=days)]
@@ -46,6 +47,8 @@ class Naive:
             if len(dates) > 1
             else None,
         }
+        back = [r["cents"] for r in self.returns if r["returned_on"] > self.day - timedelta(days=90)]
+        found["returned_cents_90d"] = sum(back)
         for days in (7, 30, 90):
             found[f"orders_{days}d"] = len(self.within(days))
             found[f"spend_cents_{days}d"] = sum(o["total_cents"] for o in self.within(days))
@@ -74,15 +77,33 @@ def make_orders(seed: int, n: int = 400, customers: int = 25, days: int = 150) -
     )
 
 
-def snapshots(orders: pd.DataFrame, days: list[date], base: Any = None, base_day: date | None = None) -> pd.DataFrame:
+def no_returns() -> pd.DataFrame:
+    """The history of returns of a shop without any."""
+    kinds = {"customer_id": "int64", "cents": "int64", "returned_on": "object"}
+    stamps = dict.fromkeys(("known_at", "known_until"), "datetime64[us, UTC]")
+    return pd.DataFrame({name: pd.Series([], dtype=kind) for name, kind in {**kinds, **stamps}.items()})
+
+
+RETURNS = "customer_id BIGINT, cents BIGINT, returned_on DATE, known_at TIMESTAMP, known_until TIMESTAMP"
+
+
+def snapshots(
+    orders: pd.DataFrame,
+    days: list[date],
+    base: Any = None,
+    base_day: date | None = None,
+    returns: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     session = spark.session()
     customers = pd.DataFrame({"customer_id": sorted(set(orders["customer_id"]))}).astype("int64")
     customers["signed_up_on"] = FIRST
     customers["known_at"] = datetime(1998, 1, 1, tzinfo=UTC)
     customers["known_until"] = pd.Series([None] * len(customers), dtype="datetime64[us, UTC]")
     history, known = session.createDataFrame(orders), session.createDataFrame(customers)
+    back = session.createDataFrame(no_returns() if returns is None else returns[list(no_returns())], RETURNS)
+    inputs = {"orders": history, "customers": known, "returns": back}
     anew = job.anew_since(history, known, base, base_day) if base is not None and base_day else []
-    return job.snapshots(session, history, known, base, base_day, days, 3, anew).toPandas()
+    return job.snapshots(session, inputs, base, base_day, days, 3, anew).toPandas()
 
 
 def as_base(rows: pd.DataFrame, day: date) -> Any:
@@ -126,19 +147,38 @@ def make_history(seed: int, steps: int = 500, orders: int = 120, customers: int 
     return frame.assign(known_until=pd.to_datetime(frame["known_until"], utc=True).astype("datetime64[us, UTC]"))
 
 
-def expect_naive(found: pd.DataFrame, history: pd.DataFrame, customers: list[int]) -> None:
+def make_returns(seed: int, n: int = 150, customers: int = 12, days: int = 130) -> pd.DataFrame:
+    """Versions of returns, of which some end: raised, deleted, or their order went to another customer."""
+    random = np.random.default_rng(seed)
+    known = [datetime(1998, 1, 1, tzinfo=UTC) + timedelta(minutes=int(m)) for m in random.integers(0, days * 1440, n)]
+    ends = [k + timedelta(days=int(random.integers(0, 60))) if random.random() < 0.4 else None for k in known]
+    frame = pd.DataFrame(
+        {
+            "customer_id": random.integers(1, customers + 1, n).astype("int64"),
+            "cents": random.integers(1, 20_000, n).astype("int64"),
+            "returned_on": [k.date() - timedelta(days=int(random.integers(0, 100))) for k in known],
+            "known_at": known,
+        }
+    )
+    return frame.assign(known_until=pd.to_datetime(pd.Series(ends), utc=True).astype("datetime64[us, UTC]"))
+
+
+def expect_naive(found: pd.DataFrame, history: pd.DataFrame, customers: list[int], returns: pd.DataFrame) -> None:
     """Every row of every day is what a loop over the versions that counted at its end comes to."""
     assert len(found) == len(customers) * found["snapshot_date"].nunique()
     for row in found.to_dict("records"):
         end = clock.end_of(row["snapshot_date"])
-        counted = [
-            o
-            for o in history.to_dict("records")
-            if o["customer_id"] == row["customer_id"]
-            and o["known_at"] < end
-            and (pd.isna(o["known_until"]) or o["known_until"] >= end)
-        ]
-        for name, expected in Naive(counted, row["snapshot_date"]).row().items():
+        counted, back = (
+            [
+                version
+                for version in versions.to_dict("records")
+                if version["customer_id"] == row["customer_id"]
+                and version["known_at"] < end
+                and (pd.isna(version["known_until"]) or version["known_until"] >= end)
+            ]
+            for versions in (history, returns)
+        )
+        for name, expected in Naive(counted, row["snapshot_date"], back).row().items():
             where = (row["snapshot_date"], row["customer_id"], name)
             if expected is None:
                 assert row[name] is None or math.isnan(row[name]), where
@@ -176,16 +216,17 @@ class TestDefinition:
         pd.testing.assert_frame_equal(carried, expected)
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_corrected_deleted_and_reused_orders_count_as_known_on_each_day(self, seed: int) -> None:
+    def test_corrected_deleted_and_reused_orders_and_returns_count_as_known_on_each_day(self, seed: int) -> None:
         """Carried on from day to day and from the first order on, both are the naive loop's."""
-        history = make_history(seed)
+        history, back = make_history(seed), make_returns(seed)
         customers = sorted(set(history["customer_id"]))
         days = [FIRST + timedelta(days=d) for d in (40, 41, 48, 120, 129)]
-        whole = snapshots(history, days)
-        expect_naive(whole, history, customers)
+        whole = snapshots(history, days, returns=back)
+        assert whole["returned_cents_90d"].gt(0).mean() > 0.5
+        expect_naive(whole, history, customers, back)
         carried = whole[whole["snapshot_date"] == days[0]]
         for before, day in pairwise(days):
-            rows = snapshots(history, [day], as_base(carried, before), before)
+            rows = snapshots(history, [day], as_base(carried, before), before, back)
             expected = whole[whole["snapshot_date"] == day].reset_index(drop=True)
             pd.testing.assert_frame_equal(rows, expected)
             carried = rows

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_customers import FIRST, make_orders
+from test_customers import FIRST, RETURNS, make_orders, no_returns
 
 from feature_repo.churn.jobs import carried, hindsight, history
 from feature_repo.churn.jobs import customers as job
@@ -43,7 +43,7 @@ RELEASED, NEXT = DAYS[-1], DAYS[-1] + timedelta(days=1)
 
 
 def run_of(day: date, base: Release | None) -> StageRun:
-    tables = dict.fromkeys((job.ORDERS, job.CUSTOMERS, "raw.orders"), 0)
+    tables = dict.fromkeys((*job.READS.values(), "raw.orders", "raw.returns"), 0)
     candidate = Candidate(f"churn-{day}", "churn", day, base.release_id if base else None, tables=tables)
     return StageRun(CHURN, "features", day, candidate, base)
 
@@ -76,6 +76,18 @@ def release_weekly_snapshots() -> None:
     customers["signed_up_on"], customers["known_at"] = FIRST, datetime(1998, 1, 1)
     customers["known_until"] = pd.Series([None] * len(customers), dtype="datetime64[us, UTC]")
     session.createDataFrame(customers).write.format("delta").save(lake.uri(job.CUSTOMERS))
+    back = pd.DataFrame({"order_id": [3, 5], "cents": [700, 90]})
+    back = back.merge(orders[["order_id", "customer_id", "known_at", "known_until"]], on="order_id")
+    back["known_at"] = back["known_at"] + timedelta(hours=1)
+    back["returned_on"] = back["known_at"].dt.date
+    marts = back[["customer_id", "cents", "returned_on", "known_at", "known_until"]]
+    session.createDataFrame(marts[list(no_returns())], RETURNS).write.format("delta").save(
+        lake.uri(job.READS["returns"])
+    )
+    landed = back.drop(columns=["known_until", "returned_on", "customer_id"]).assign(
+        returned_at=back["known_at"], loaded_at=back["known_at"], batch_id="all", deleted_at=raw["deleted_at"].iloc[:2]
+    )
+    session.createDataFrame(landed).write.format("delta").save(lake.uri("raw.returns"))
     tables = compute(RELEASED, None).wrote
     releases.publish(Release(1, "churn", RELEASED, None, tables, {}, "code", "lock", "test", "now"))
 
@@ -116,7 +128,7 @@ def test_a_new_column_gets_its_whole_history_and_the_rest_stays_bit_for_bit(
     assert run.gates[hindsight.GATE].extra["rows"] > 0
     shown = {"verdict", "expectations", "failed", "report"}
     assert all(shown <= set(gate.as_dict()) for gate in run.gates.values()), "what the report's page reads of a gate"
-    assert run.gates["features_history"].extra["told"] == f"16 columns of {len(before)} released rows came out the same"
+    assert run.gates["features_history"].extra["told"] == f"17 columns of {len(before)} released rows came out the same"
     pd.testing.assert_frame_equal(rows(released.version(job.TABLE)), before)  # the released version is as it was
     after = rows(run.wrote[job.TABLE])
     old = after[after["snapshot_date"] <= RELEASED].reset_index(drop=True)
@@ -268,6 +280,16 @@ def test_a_total_that_drifted_is_seen_against_raw_and_against_all_orders(
     assert re.search(
         r"orders_total in 1 of 25 rows, such as customer 7: \d+ carried on, and \d+ by raw.orders", str(error.value)
     )
+
+
+def test_a_return_that_the_marts_have_otherwise_than_raw_is_seen(released: Release) -> None:
+    session = spark.session()
+    session.sql(f"UPDATE delta.`{lake.uri(job.READS['returns'])}` SET cents = 701 WHERE cents = 700")
+    head = {job.READS["returns"]: lake.version(job.READS["returns"])}
+    run = run_of(NEXT, released)
+    run.candidate.tables.update(head)
+    with pytest.raises(GateFailed, match=r"returned_cents_90d in 1 of 25 rows, .*: 701 .*, and 700 by raw.orders and"):
+        job.compute(run)
 
 
 def test_a_feature_of_the_wall_clock_is_refused_before_anything_is_computed(
