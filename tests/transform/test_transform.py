@@ -117,7 +117,7 @@ def test_a_first_run_builds_both_marts_and_reports_them(start) -> None:
 
     land("1", [(1, 7, 1, 1177), (2, 8, 2, 0)], [7, 8])
     run = start()
-    assert transform.build(run) == "9 models built, 28 tests passed"
+    assert transform.build(run) == "9 models built, 30 tests passed"
     assert orders("order_id", "total_cents") == [(1, 1177), (2, 0)]
     none = dict.fromkeys(("analytics.returns", "analytics.returns_history"), 0)
     assert (run.wrote, run.rows) == (dict.fromkeys(CHURN.marts, 0), dict.fromkeys(CHURN.marts, 2) | none)
