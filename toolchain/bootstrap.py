@@ -1,4 +1,4 @@
-"""Makes a machine ready: uv, both environments, Spark's extra jars. Standard library only.
+"""Makes a machine ready: uv, the environments, Spark's extra jars. Standard library only.
 
 `python3 toolchain/bootstrap.py` needs Python 3.11 or newer and a package index; no root, no account. What is there
 already and matches its lock is left alone, so a second run takes a moment.
@@ -23,7 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ.get("PLUMBLINE_HOME") or ROOT / ".plumbline").expanduser().absolute()
 CACHE = Path(os.environ.get("PLUMBLINE_CACHE") or ROOT / ".plumbline" / "cache").expanduser().absolute()
 LOCKS = ROOT / "requirements"
-ENVIRONMENTS = {"pipeline": ["pipeline.txt", "dev.txt"], "orchestration": ["orchestration.txt"]}
+ENVIRONMENTS = {
+    "pipeline": ["pipeline.txt", "dev.txt"],
+    "orchestration": ["orchestration.txt"],
+    "contracts": ["contracts.txt"],
+}
+FOREIGN = ("contracts",)
+"""The environments that hold nothing of this repository."""
 JARS = ("jars", "s3-jars", "compiler-jars")
 """Lists of jars in requirements/, each a folder of the cache."""
 JAVA = sorted((ROOT / "toolchain" / "java").rglob("*.java"))
@@ -76,7 +82,7 @@ def install_uv() -> None:
 
 
 def install(name: str, locks: list[Path]) -> None:
-    """One environment from its hashed locks, with this repository in it as an editable package."""
+    """One environment from its hashed locks, with this repository in it as an editable package unless it is FOREIGN."""
     folder = HOME / "venvs" / name
     python = str(folder / "bin" / "python")
     if not Path(python).exists():
@@ -84,7 +90,8 @@ def install(name: str, locks: list[Path]) -> None:
     # `sync` also removes what the locks no longer name. Bytecode is compiled once here, or every command of every
     # task would compile its imports again.
     uv("pip", "sync", "--quiet", "--python", python, "--compile-bytecode", "--require-hashes", *map(str, locks))
-    uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
+    if name not in FOREIGN:
+        uv("pip", "install", "--quiet", "--python", python, "--no-deps", "--no-build-isolation", "-e", str(ROOT))
 
 
 def interpreter() -> str:
