@@ -82,7 +82,7 @@ def laid_out(graph: Graph) -> dict[str, Box]:
     widest = max(beside.values())
     boxes: dict[str, Box] = {}
     for node in sorted(nodes, key=depth):
-        above = [place[one] for one in graph.above(node)]
+        above = [place[one] for one in graph.above(node) if one in place]  # a run reads a table that it wrote itself
         place[node] = sum(above) / len(above) if above else 0.0
     for node in sorted(nodes, key=lambda node: (depth(node), place[node], node)):
         across = filled[depth(node)] = filled.get(depth(node), -1) + 1

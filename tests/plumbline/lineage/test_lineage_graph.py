@@ -158,7 +158,9 @@ def test_the_command_tells_it_as_a_tree_as_json_and_as_a_page() -> None:
         "analytics.orders_history.total_cents",
         "analytics.returns_history.cents",
     ]
-    path = Path(CliRunner().invoke(cli.app, ["lineage", "raw.orders", "--html"]).stdout.strip())
+    shown = CliRunner().invoke(cli.app, ["lineage", "raw.orders", "--html"])
+    assert shown.exit_code == 0, (shown.output, shown.exception)
+    path = Path(shown.stdout.strip())
     text = path.read_text()
     assert "<script" not in text and "http://" not in text and "https://" not in text
     for node in page.laid_out(of("raw.orders")).values():
