@@ -9,12 +9,12 @@ there; behind them it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import source_checks
+from ingestion.database.keys import as_raw
 from ingestion.database.marks import DIGEST, FETCHED, digests, mark, mark_of
 from plumbline import clock
 from plumbline.contracts import contract as contracts
@@ -64,7 +64,8 @@ class Due:
             return Late(moment, keys, timeless=True)
         late = self.rows.filter(pc.less(self.rows[RECORDED], pa.scalar(moment, pa.timestamp("us", tz="UTC"))))
         if len(late) > MOST_BY_KEY:
-            return Late(pc.min(late[RECORDED]).as_py(), [])
+            first = pc.min(late[RECORDED]).as_py()
+            return Late(first.replace(microsecond=0), [])  # a window's ends are whole seconds
         return Late(moment, list(late.select(list(self.key)).to_pylist()))
 
 
@@ -300,22 +301,10 @@ def _shown(shop: sa.Connection, table: str, names: dict[str, str], schema: pa.Sc
     parts = [pa.Table.from_pydict({field.name: [] for field in fields}, schema=pa.schema(fields))]
     result = shop.execution_options(stream_results=True).execute(query)
     for part in result.partitions(FETCHED):
-        found = list(zip(*_readable(part, fields, mark_of(contract)), strict=True)) or [() for _ in fields]
+        found = list(zip(*as_raw(part, fields, mark_of(contract)), strict=True)) or [() for _ in fields]
         arrays = [pa.array(column, field.type) for column, field in zip(found, fields, strict=True)]
         parts.append(pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
     return pa.concat_tables(parts)
-
-
-def _readable(
-    rows: Iterable[Any], fields: list[pa.Field], marked_by: Callable[[tuple[Any, ...]], Any]
-) -> Iterator[tuple[Any, ...]]:
-    import pyarrow as pa
-
-    whole = [pa.types.is_integer(field.type) for field in fields[:-1]]
-    for row in rows:
-        key = [(value, is_whole) for value, is_whole in zip(row, whole, strict=False)]
-        if all(isinstance(value, int) if is_whole else value is not None for value, is_whole in key):
-            yield (*(value if is_whole else str(value) for value, is_whole in key), marked_by(tuple(row)[len(whole) :]))
 
 
 def _schema(contract: contracts.Contract, names: list[str]) -> pa.Schema:

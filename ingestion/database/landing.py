@@ -32,6 +32,7 @@ from ingestion.database import (
     source_schema,
 )
 from ingestion.database import quarantine_replay as replay
+from ingestion.database.keys import said
 from ingestion.database.source import ShopError, address, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK
 from plumbline import clock, observed, s3
@@ -155,7 +156,7 @@ def _summary(run: StageRun, window: str, batch: str, in_quarantine: int, dropped
     for table, kinds in seen.items():
         for kind, told in (("changed", "recorded again"), ("deleted", "deleted by the shop")):
             if keys := kinds[kind]:
-                key, some = ", ".join(contracts.shop(table).key), ", ".join(map(str, keys[:3]))
+                key, some = ", ".join(contracts.shop(table).key), ", ".join(map(said, keys[:3]))
                 parts.append(f"{len(keys):,} of the {table} {told}, such as {key} {some}")
     counted = " and ".join(
         f"{run.rows[raw]:,} {table}" for table, raw in zip(run.product.sources, run.product.raw, strict=True)

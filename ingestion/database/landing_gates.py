@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.database import changes, quarantine, source_checks, source_schema
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.changes import Due
+from ingestion.database.keys import said
 from ingestion.database.source_checks import LOOKBACK, Window
 from plumbline import clock
 from plumbline.contracts import contract as contracts
@@ -111,7 +112,7 @@ def _believe_deletions(run: StageRun, due: dict[str, Due]) -> None:
     for table, found in due.items():
         most = max(FEW_DELETED, int(found.standing * DELETED_SHARE))
         if len(found.deleted) > most:
-            some = ", ".join(map(str, changes.values(found.deleted.slice(0, 5), found.key)))
+            some = ", ".join(map(said, changes.values(found.deleted.slice(0, 5), found.key)))
             findings.append(
                 f"{table}: {len(found.deleted):,} of {found.standing:,} keys that landed are not in the shop any more, "
                 f"such as {', '.join(found.key)} {some}; up to {most:,} are believed in one run"
@@ -146,7 +147,7 @@ def count(run: StageRun, due: dict[str, Due], missing: dict[str, set[Any]], batc
     run.facts |= facts
     broken = [
         f"{table}: {len(keys):,} of {facts['sent'][table]:,} rows sent are neither in raw.{table} nor in quarantine, "
-        f"such as {', '.join(map(str, keys[:5]))}"
+        f"such as {', '.join(map(said, keys[:5]))}"
         for table, keys in lost.items()
         if keys
     ]

@@ -42,6 +42,12 @@ TYPES = {
 STORED = {"integer": ("integer",), "number": ("integer", "real"), "string": ("text",), "boolean": ("integer",)}
 """What SQLite says of a value of each kind."""
 
+DIGITS = 9
+"""Behind the point: as many as the lake holds of a `numeric` that is declared without a precision (38 in all)."""
+
+NUMERIC = f"NaN, infinite, or longer than a numeric without precision lands ({DIGITS} digits behind the point): "
+NUMERIC += "declare a precision, or cast it in a view"
+
 READABLE = {
     "date": ("DATE '0001-01-01'", "DATE '9999-12-31'"),
     "timestamp": ("TIMESTAMP '0001-01-02'", "TIMESTAMP '9999-12-30'"),
@@ -102,11 +108,14 @@ def breaches(
     if late:
         inside = late.condition(inside, {name: source.c[names[name]] for name in contract.key})
     dialect = connection.dialect.name
+    # A row without a key of its type is not due by key, so it is looked for wherever it lies.
+    sent = recorded_in(contract, types, EARLIEST, window.end)
+    in_key = {names[key] for key in contract.key}
     broken = []
 
     def count(name: str, bad: sa.ColumnElement[bool], told: str) -> None:
         value = source.c[name]
-        where = bad if name == contract.recorded else sa.and_(inside, bad)
+        where = bad if name == contract.recorded else sa.and_(sent if name in in_key else inside, bad)
         rows = connection.scalar(sa.select(sa.func.count()).select_from(source).where(where))
         if rows:
             # Python does not read every value of a Postgres, and it is such values that are shown.
@@ -126,6 +135,9 @@ def breaches(
         if (wrong := unreadable(source.c[name], kind, dialect)) is not None:
             what = f"not {TYPES[kind]}, as the column is declared: mend them, or name it in leftOut of {contract.file}"
             count(name, sa.and_(source.c[name].is_not(None), wrong), what)
+    for name, declared in types.items():
+        if name not in contract.left_out and (long := unheld(source.c[name], declared, dialect)) is not None:
+            count(name, long, NUMERIC)
     given = sa.and_(*(key.is_not(None) for key in keys))
     twice = sa.select(*keys, sa.func.count()).where(inside, given).group_by(*keys)
     repeated = connection.execute(twice.having(sa.func.count() > 1).order_by(*keys)).all()
@@ -303,6 +315,20 @@ def unreadable(value: sa.ColumnElement[Any], kind: str, dialect: str) -> sa.Colu
         return sqlite_stamps.no_instant(value)
     stored = sa.func.typeof(value).not_in(STORED[kind])
     return sa.or_(stored, sa.func.instr(value, sa.func.char(0)) > 0) if kind == "string" else stored
+
+
+def unheld(value: sa.ColumnElement[Any], declared: TypeEngine[Any], dialect: str) -> sa.ColumnElement[bool] | None:
+    """The condition that a Postgres `numeric` is none that a decimal of the lake holds; None where none can be."""
+    import sqlalchemy as sa
+
+    based = base_type(declared)
+    if dialect == "sqlite" or not isinstance(based, sa.Numeric) or isinstance(based, sa.Float):
+        return None
+    endless = sa.cast(value, sa.Text()).in_(["NaN", "Infinity", "-Infinity"])
+    if based.precision is not None:
+        return endless
+    long = sa.or_(value != sa.func.round(value, DIGITS), sa.func.abs(value) >= sa.literal_column(f"1e{38 - DIGITS}"))
+    return sa.or_(endless, sa.and_(sa.not_(endless), long))
 
 
 def _said(value: object) -> str:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).parent / "odcs_schema" / "odcs-json-schema-v3.1.0.json"
 """The standard's schema as published; README.md beside it names source and licence."""
 
+KEY_KINDS = ("integer", "string", "date")
+"""What a column of a shop's key may be: what is the same value in each database, and as text."""
+
 READERS = {
     "completeness": ("",),
     "schemaNotice": ("",),
@@ -148,6 +151,11 @@ def _columns(path: Path, dataset: str, table: SchemaObject) -> tuple[dict[str, C
         raise bad(path, "schema[0].properties", "no column is primaryKey: say what tells one row from another")
     if dataset.startswith("shop.") and (taken := [name for name in columns if name in LANDING]):
         raise bad(path, "schema[0].properties", f"{', '.join(taken)}: landing adds columns of that name to every row")
+    if dataset.startswith("shop.") and (odd := [name for name in key if columns[name].kind not in KEY_KINDS]):
+        kinds = ", ".join(f"{name} is a {columns[name].kind}" for name in odd)
+        raise bad(
+            path, "schema[0].properties", f"a key's columns are {' or '.join(KEY_KINDS)}; {kinds}: cast it in a view"
+        )
     for name, column in columns.items():
         if column.unique and not (dataset.startswith("analytics.") or (dataset.startswith("shop.") and key == (name,))):
             raise bad(

@@ -24,32 +24,52 @@ FUNCTIONS = {
         "input_file_block_start", "input_file_block_length", "is_account_group_member",
     },
     RANDOM: {"rand", "random", "randn", "randstr", "uniform", "uuid", "shuffle"},
-    ORDER: {"monotonically_increasing_id", "spark_partition_id", "any_value", "first", "last", "first_value",
-            "last_value"},
+    ORDER: {
+        "monotonically_increasing_id", "spark_partition_id", "any_value", "first", "last", "first_value", "last_value",
+        "row_number", "rank", "dense_rank", "ntile", "lag", "lead", "nth_value", "max_by", "min_by", "mode",
+        "collect_list", "collect_set", "array_agg", "listagg", "string_agg",
+    },
 }  # fmt: skip
 """Spark's functions that depend on more than their arguments, by what they depend on."""
+
+SORTS = {"sort_array", "array_sort"}
+"""What makes of a list that lies as its rows do one that is always the same."""
 
 WITHOUT_ARGUMENTS = {"unix_timestamp", "to_unix_timestamp"}
 """Functions that read the clock when they are given nothing."""
 
-BARE = {"current_date", "current_timestamp", "current_time", "current_user", "session_user", "localtimestamp"}
+BARE = {"current_date", "current_timestamp", "current_time", "current_user", "session_user", "user", "localtimestamp"}
 """Those that Spark takes without parentheses as well."""
 
-SPECIAL = re.compile(r"\b(?:date|timestamp(?:_ltz|_ntz)?)\s*'\s*(now|today|tomorrow|yesterday)\b[^']*'", re.IGNORECASE)
-WORDS = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|[\w.]+|\S", re.DOTALL)
+CONSTANT = re.compile(r"['\"(]|\d+$|null$|true$|false$")
+"""How an ORDER BY begins that orders nothing: by a literal, or by a subquery that has one row."""
+
+SPECIAL = re.compile(
+    r"\b(?:date|timestamp(?:_ltz|_ntz)?)\s*(['\"])\s*(now|today|tomorrow|yesterday)\b.*?\1", re.IGNORECASE
+)
+WORDS = re.compile(
+    r"--[^\r\n]*|/\*.*?\*/|\b[rR]'[^']*'|\b[rR]\"[^\"]*\"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|[\w.]+|\S",
+    re.DOTALL,
+)
 
 
 def depends_on(sql: str) -> list[str]:
     """What a text reads beside its tables, a phrase each, as in `the wall clock (current_date)`; usually nothing.
 
-    An aggregate or window that takes whichever row comes first counts only without an order of its own.
+    An aggregate or window that takes rows as they come counts only without an order of its own.
     """
     words = [word for word in WORDS.findall(sql) if not word.startswith(("--", "/*"))]
     lowered = [word.lower() for word in words]
-    phrases = [f"{CLOCK} ({match.group(0)})" for match in SPECIAL.finditer(sql)]
+    phrases = [f"{CLOCK} ({match.group(0)})" for match in SPECIAL.finditer(" ".join(words))]
     for at, word in enumerate(lowered):
         behind = lowered[at + 1] if at + 1 < len(lowered) else ""
         name = word.strip("`").rpartition(".")[2]
+        if word == "tablesample":
+            phrases.append(f"{RANDOM} ({word})")
+        elif word == "limit" and not _sorted_before(lowered, at):
+            phrases.append(f"{ORDER} (limit without an order by)")
+        elif word == "rows" and _opens_frame(lowered, at):
+            phrases.append(f"{ORDER} (a window of rows without an order by)")
         if behind != "(" and (word not in BARE or (at and lowered[at - 1] in {"as", "."})):
             continue
         if behind == "(" and name in WITHOUT_ARGUMENTS and lowered[at + 2 : at + 3] == [")"]:
@@ -61,15 +81,53 @@ def depends_on(sql: str) -> list[str]:
 
 
 def _is_ordered(words: list[str], at: int) -> bool:
-    """Whether the call at this word is a window's, with an ORDER BY between its parentheses."""
+    """Whether the call at this word has an order of its own: its window's, or WITHIN GROUP, or its list is sorted."""
+    if at > 1 and words[at - 1] == "(" and words[at - 2] in SORTS:
+        return True
     end = _closing(words, at + 1)
     rest = words[end + 1 :]
+    if rest[:3] == ["within", "group", "("]:
+        return True
     while rest[:1] == ["filter"] or rest[:2] in (["ignore", "nulls"], ["respect", "nulls"]):
         rest = rest[_closing(rest, 1) + 1 :] if rest[0] == "filter" else rest[2:]
-    if rest[:2] != ["over", "("]:
+    if rest[:1] != ["over"]:
         return False
-    window = rest[2 : _closing(rest, 1)]
-    return any(pair == ("order", "by") for pair in pairwise(window))
+    if rest[1:2] == ["("]:
+        return _orders(rest[2 : _closing(rest, 1)])
+    named = next((n for n in range(len(words) - 2) if words[n : n + 3] == [*rest[1:2], "as", "("]), None)
+    return named is not None and _orders(words[named + 3 : _closing(words, named + 2)])
+
+
+def _orders(words: list[str]) -> bool:
+    """Whether there is an ORDER BY among these words, by more than a constant."""
+    by = next((at + 2 for at, pair in enumerate(pairwise(words)) if pair == ("order", "by")), None)
+    return by is not None and not CONSTANT.match("".join(words[by : by + 1]))
+
+
+def _sorted_before(words: list[str], at: int) -> bool:
+    """Whether the query that this LIMIT ends has an ORDER BY of its own."""
+    depth = 0
+    for place in range(at - 1, 0, -1):
+        depth += (words[place] == ")") - (words[place] == "(")
+        if depth < 0:
+            return False
+        if not depth and words[place - 1 : place + 1] == ["order", "by"]:
+            return True
+    return False
+
+
+def _opens_frame(words: list[str], at: int) -> bool:
+    """Whether this ROWS frames a window that has no order, and not all of its rows."""
+    if words[at + 1 : at + 2] not in (["between"], ["unbounded"], ["current"]) and words[at + 2 : at + 3] != [
+        "preceding"
+    ]:
+        return False
+    depth, start = 0, at
+    while start and depth >= 0:
+        start -= 1
+        depth += (words[start] == ")") - (words[start] == "(")
+    whole = words[at + 1 : at + 7] == ["between", "unbounded", "preceding", "and", "unbounded", "following"]
+    return depth < 0 and not whole and not _orders(words[start:at])
 
 
 def _closing(words: list[str], opening: int) -> int:

@@ -101,6 +101,17 @@ def test_an_order_that_turns_up_weeks_late_lands_and_was_not_known_before() -> N
     assert versions(900_001)[0]["known_at"] == datetime(1997, 1, 21, tzinfo=UTC)
 
 
+def test_more_late_orders_than_are_asked_for_by_key_land_whatever_their_fraction_of_a_second() -> None:
+    land(LATER)
+    release(LATER, 2)
+    added = ", ".join(
+        f"({900_000 + n}, 1, '1997-01-02', 1, 500, '1997-01-02 12:00:00.{500_000 + n}')" for n in range(600)
+    )
+    execute(f"INSERT INTO orders VALUES {added}")
+    land(date(1997, 1, 21))
+    assert [len(versions(order)) for order in (900_000, 900_599)] == [1, 1]
+
+
 def test_rows_behind_the_window_are_held_to_the_contract_too() -> None:
     land(LATER)
     release(LATER, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ingestion.database import landing, source, source_checks, source_schema
 from ingestion.database.source_checks import BEGINNING, Window
 from plumbline import clock
 from plumbline.errors import GateFailed
+from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.settings import ROOT, settings
 from products.churn import CHURN
@@ -127,3 +129,23 @@ def test_a_column_that_the_contract_leaves_out_is_neither_read_nor_kept(
     with source.connected(source.engine()) as connection:
         seen = source_schema.seen(connection, CHURN)
     assert "scan" in seen["orders"] and "scan" not in source_schema.landing_columns("orders", seen)
+
+
+@pytest.mark.parametrize("declared", ["numeric", "numeric(10, 2)"])
+def test_a_numeric_that_is_not_a_number_is_named(declared: str) -> None:
+    execute(f"ALTER TABLE orders ADD COLUMN weight {declared} DEFAULT 1.5")
+    execute("UPDATE orders SET weight = 'NaN' WHERE order_id = 1")
+    assert "orders.weight: 1 rows are NaN, infinite, or longer" in stopped()
+
+
+def test_a_numeric_lands_as_it_is_or_its_row_is_named() -> None:
+    """One without a precision has nine digits behind the point in raw; one with a precision has its own."""
+    execute("ALTER TABLE orders ADD COLUMN weight numeric, ADD COLUMN share numeric(30, 15)")
+    execute("UPDATE orders SET weight = 1.123456789012345 WHERE order_id = 1")
+    assert "cast it in a view, such as order_id 1: Decimal('1.123456789012345')" in stopped()
+    execute("UPDATE orders SET weight = 12345678901234567890.123456789, share = 1.123456789012345")
+    stage.perform(CHURN, "ingest", DAY, landing.land)
+    rows = lake.open_table("raw.orders").to_pyarrow_table(columns=["weight", "share"]).to_pylist()
+    assert {tuple(row.values()) for row in rows} == {
+        (Decimal("12345678901234567890.123456789"), Decimal("1.123456789012345"))
+    }

@@ -150,6 +150,16 @@ def test_without_a_time_more_changes_than_are_asked_for_by_key_land_too() -> Non
     assert "landed 600 orders" in land(SECOND)
 
 
+@pytest.mark.usefixtures("_timeless")
+def test_without_a_time_a_row_without_a_key_is_named_and_stops_the_landing() -> None:
+    execute("INSERT INTO orders VALUES (NULL, 1, '1997-01-06', 1, 600)")
+    execute("INSERT INTO orders VALUES (6, 1, '1997-01-06', 1, 600)")
+    with pytest.raises(GateFailed, match="orders.order_id: 1 rows are not integers, such as order_id None: null"):
+        land(SECOND)
+    execute("DELETE FROM orders WHERE order_id IS NULL")
+    assert "landed 1 orders" in land(SECOND)
+
+
 @pytest.mark.parametrize(
     ("zone", "recorded"),
     [("UTC", last_moment(SECOND)), ("Asia/Kathmandu", datetime(1997, 1, 6, 18, 14, 59, 999_999, tzinfo=UTC))],
@@ -194,6 +204,9 @@ def test_another_column_says_when(own_shop: None, tmp_path: Path, monkeypatch: p
     land(SECOND, 2)
     assert versions(1)[1:] == [(150, moment, moment, None)]
     assert lake.open_table("raw.orders").to_pyarrow_table().to_pylist()[0]["updated_at"] is not None
+    execute("INSERT INTO orders VALUES (NULL, 1, '1996-01-05', 1, 100, '1996-01-05 10:00:00')")
+    with pytest.raises(GateFailed, match="orders.order_id: 1 rows are not integers, such as order_id None: null"):
+        land(THIRD)
 
 
 @pytest.mark.parametrize(
@@ -257,3 +270,41 @@ def test_a_composite_key_of_text_without_a_time_keeps_its_zeros_apart(
     message = land(THIRD)
     assert "1 of the orders recorded again, such as order_id, shop (1, '01')" in message
     assert "1 of the orders deleted by the shop, such as order_id, shop (1, '1')" in message
+
+
+def test_a_date_is_part_of_a_key(own_shop: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "contracts"
+    promise(folder, monkeypatch, "none")
+    with_key(folder, "customer_id", "order_date")
+    execute(
+        "CREATE TABLE orders (order_id BIGINT, customer_id BIGINT, order_date DATE, units BIGINT, total_cents BIGINT)"
+    )
+    for day in (1, 2, 3):
+        execute(f"INSERT INTO orders VALUES ({day}, 1, '1997-01-0{day}', 1, {day}00)")
+    assert "landed 3 orders" in land(FIRST, 1)
+    execute("UPDATE orders SET total_cents = 150 WHERE order_date = '1997-01-01'")
+    execute("DELETE FROM orders WHERE order_date = '1997-01-02'")
+    message = land(SECOND, 2)
+    assert "1 of the orders recorded again, such as customer_id, order_date (1, 1997-01-01)" in message
+    assert "1 of the orders deleted by the shop, such as customer_id, order_date (1, 1997-01-02)" in message
+    assert [row[0] for row in versions(1)] == [100, 150]
+
+
+def test_a_key_of_times_is_refused(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "contracts"
+    promise(folder, monkeypatch, "none", entered_at=("timestamp", "timestamp"))
+    with_key(folder, "customer_id", "entered_at")
+    with pytest.raises(ContractError, match="integer or string or date; entered_at is a timestamp: cast it in a view"):
+        contracts.shop("orders")
+
+
+def with_key(folder: Path, *names: str) -> None:
+    """Makes these columns the key of the orders' contract."""
+    file = folder / "shop.orders.odcs.yaml"
+    content = yaml.safe_load(file.read_text())
+    for column in content["schema"][0]["properties"]:
+        for option in ("unique", "primaryKey", "primaryKeyPosition"):
+            column.pop(option, None)
+        if column["name"] in names:
+            column |= {"primaryKey": True, "primaryKeyPosition": names.index(column["name"]) + 1}
+    file.write_text(yaml.safe_dump(content))
