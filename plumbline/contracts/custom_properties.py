@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from plumbline.contracts.contract import NAME, RECORDED, UTC_ZONE, ClosedDays, Column, ContractError, Rename
+from plumbline.contracts.contract import LANDING, NAME, RECORDED, UTC_ZONE, ClosedDays, Column, ContractError, Rename
 
 if TYPE_CHECKING:
     from open_data_contract_standard.model import CustomProperty
@@ -73,6 +73,8 @@ def read(
     if dataset.startswith("shop.") and recorded == RECORDED in columns and columns[RECORDED].kind != "timestamp":
         kind = columns[RECORDED].kind
         raise bad("recordedAt", f"{RECORDED} is a {kind}: offer a {kind} under another name, and name that")
+    if dataset.startswith("shop.") and recorded in columns and not columns[recorded].required:
+        raise bad("recordedAt", f"{recorded} says when a row was recorded: it is required: true")
     if dataset.startswith("shop.") and recorded not in (*columns, None):
         raise bad(
             "recordedAt",
@@ -157,7 +159,7 @@ def _left_out(value: list[Any], columns: Mapping[str, Column]) -> tuple[str, ...
 
 
 def _renames(value: list[Any], columns: Mapping[str, Column], fixed: set[str]) -> tuple[Rename, ...]:
-    renames = []
+    renames: list[Rename] = []
     for position, item in enumerate(value):
         place = f"[{position}]"
         if not isinstance(item, dict) or set(item) != {"from", "to", "announced", "effective"}:
@@ -167,9 +169,13 @@ def _renames(value: list[Any], columns: Mapping[str, Column], fixed: set[str]) -
         except ValueError as error:
             raise _Malformed(f"{error}: expected YYYY-MM-DD", place) from None
         rename = Rename(str(item["from"]), str(item["to"]), *days)
-        if len({rename.old, rename.new} & set(columns)) != 1 or not NAME.match(rename.new):
+        if rename.old == rename.new or len({rename.old, rename.new} & set(columns)) != 1 or not NAME.match(rename.new):
             raise _Malformed(f"{rename.told()}: expected one of both names, and one only, to be a column", place)
         if {rename.old, rename.new} & fixed:
             raise _Malformed(f"{rename.told()}: landing finds rows by it, so it keeps its name", place)
+        if rename.new in LANDING:
+            raise _Malformed(f"{rename.told()}: landing adds a column of that name to every row", place)
+        if any(rename.old == other.old or rename.new == other.new for other in renames):
+            raise _Malformed(f"{rename.told()}: another rename has one of both names", place)
         renames.append(rename)
     return tuple(renames)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from math import isfinite
 from typing import Any
 
 Bound = int | float | date | datetime
+
+MOST = int(sys.float_info.max)
+"""The largest number of a float or double."""
 
 WIDTHS = {"int": 32, "bigint": 64}
 """Bits of the whole numbers that a contract may name."""
@@ -48,9 +53,9 @@ def said(bound: Any) -> str:
 
 def _typed(name: str, physical: str, value: object) -> Bound:
     if physical in (*WIDTHS, "float", "double"):
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, int) and not isinstance(value, bool) and (physical in WIDTHS or abs(value) <= MOST):
             return value
-        if isinstance(value, float) and physical not in WIDTHS:
+        if isinstance(value, float) and physical not in WIDTHS and isfinite(value):
             return value
         raise LimitsError(f"{name}: expected a number that a {physical} can be, found {value!r}")
     try:

@@ -64,7 +64,7 @@ def read(path: Path) -> Contract:
     if not support:
         raise bad(path, "support", "expected a channel, where changes and failures are told")
     numbers = (document.version or "").split(".")
-    if len(numbers) != 3 or not all(number.isdigit() for number in numbers):
+    if len(numbers) != 3 or not all(number.isascii() and number.isdigit() for number in numbers):
         raise bad(path, "version", f"expected numbers as in 1.0.0, found {document.version}")
     about = document.description
     custom = custom_properties.read(path, dataset, document.customProperties or [], columns, key)
@@ -105,6 +105,24 @@ def schema() -> dict[str, Any]:
     return content
 
 
+@cache
+def _loader() -> Any:
+    """YAML's safe loader, which also refuses a name that is stated twice: by itself the last one would count."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """For contracts."""
+
+    def mapping(loader: Any, node: Any) -> Any:
+        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := [name for name in names if isinstance(name, str) and names.count(name) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} is stated twice", node.start_mark)
+        yield from yaml.SafeLoader.construct_yaml_map(loader, node)
+
+    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
+    return Loader
+
+
 def _validated(path: Path) -> OpenDataContractStandard:
     """The file by the standard's own schema, which says more than its classes do, and then as its classes."""
     import jsonschema
@@ -113,9 +131,11 @@ def _validated(path: Path) -> OpenDataContractStandard:
     from pydantic import ValidationError
 
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        content = _loader()(path.read_text("utf-8")).get_single_data()
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path}: not YAML in UTF-8: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ContractError(f"{path}: not YAML of a contract: too many brackets within each other") from None
     validator = jsonschema.Draft201909Validator(schema())
     problems = sorted(validator.iter_errors(content), key=lambda problem: str(problem.json_path))
     if problems:
@@ -156,6 +176,8 @@ def _columns(path: Path, dataset: str, table: SchemaObject) -> tuple[dict[str, C
         raise bad(
             path, "schema[0].properties", f"a key's columns are {' or '.join(KEY_KINDS)}; {kinds}: cast it in a view"
         )
+    if dataset.startswith("shop.") and (absent := [name for name in key if not columns[name].required]):
+        raise bad(path, "schema[0].properties", f"{', '.join(absent)}: a key's columns are required: true")
     for name, column in columns.items():
         if column.unique and not (dataset.startswith("analytics.") or (dataset.startswith("shop.") and key == (name,))):
             raise bad(

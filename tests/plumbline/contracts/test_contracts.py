@@ -77,6 +77,15 @@ def custom(document: Document, name: str, value: object) -> None:
         (lambda d: d.update(ownr="x"), "Additional properties are not allowed"),
         (lambda d: columns(d)[0].update(requird=True), r"schema\[0\].properties\[0\]: Unevaluated properties"),
         (lambda d: d.update(id="orders"), "id: expected shop.orders, the file's name; found orders"),
+        (lambda d: columns(d)[0].update(required=False), "order_id: a key's columns are required: true"),
+        (lambda d: columns(d)[5].update(required=False), "recorded_at says when a row was recorded: it is required"),
+        (
+            lambda d: columns(d)[3].update(
+                physicalType="double", logicalType="number", logicalTypeOptions={"minimum": float("nan")}
+            ),
+            "minimum: expected a number that a double can be, found nan",
+        ),
+        (lambda d: d.update(version="1.\u00b2.0"), "version: expected numbers as in 1.0.0"),
         (lambda d: d.update(version="one"), "version: expected numbers as in 1.0.0, found one"),
         (lambda d: d.pop("team"), "team: expected a name and a member of role owner"),
         (lambda d: d.pop("support"), "support: expected a channel"),
@@ -136,8 +145,22 @@ def test_a_contract_that_is_not_there_or_not_yaml_is_named(folder: Path) -> None
     with pytest.raises(ContractError, match="no contract of shop.returns at .*; there are analytics.customers, "):
         contracts.load("shop.returns")
     (folder / "shop.orders.odcs.yaml").write_text("a: [")
-    with pytest.raises(ContractError, match=r"shop.orders.odcs.yaml: not YAML: "):
+    with pytest.raises(ContractError, match=r"shop.orders.odcs.yaml: not YAML in UTF-8: "):
         contracts.load("shop.orders")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("version: 1.0.0\nversion: 2.0.0\n", "version is stated twice"),
+        ("name: caf\u00e9\n", "not YAML in UTF-8: 'utf-8' codec can't decode byte 0xe9"),
+        ("[" * 5000, "too many brackets within each other"),
+    ],
+)
+def test_a_file_that_could_be_read_in_two_ways_or_in_none_is_named(folder: Path, content: str, told: str) -> None:
+    (folder / "shop.orders.odcs.yaml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(ContractError, match=told):
+        contracts.shop("orders")
 
 
 def announce(folder: Path, **changed: str) -> None:
@@ -174,6 +197,7 @@ def test_a_notice_of_less_than_seven_days_does_not_stand(folder: Path) -> None:
         ({"from": "price"}, "expected one of both names, and one only, to be a column"),
         ({"to": "units"}, "expected one of both names, and one only, to be a column"),
         ({"from": "order_id"}, "landing finds rows by it, so it keeps its name"),
+        ({"to": "known_at"}, "landing adds a column of that name to every row"),
         ({"until": "1998-08-01"}, "expected from, to, announced and effective"),
     ],
 )
