@@ -137,10 +137,10 @@ def test_a_short_notice_and_a_stray_contract_are_named(tree: Path) -> None:
     path = tree / "contracts" / "shop.orders.odcs.yaml"
     rename = "{from: units, to: pieces, announced: '1998-06-01', effective: '1998-06-07'}"
     path.write_text(f"{path.read_text()}customProperties:\n  - {{property: announcedRenames, value: [{rename}]}}\n")
-    (tree / "contracts" / "shop.returns.odcs.yaml").write_text("x: 1\n")
+    (tree / "contracts" / "shop.refunds.odcs.yaml").write_text("x: 1\n")
     found = "\n".join(contract_check.check(ALL))
     assert "announced at least 7 days before it takes effect, not before 1998-06-08" in found
-    assert "shop.returns.odcs.yaml: no dataset of ours has that name" in found
+    assert "shop.refunds.odcs.yaml: no dataset of ours has that name" in found
 
 
 def test_the_page_names_every_dataset_and_column(home: Path) -> None:

@@ -142,8 +142,8 @@ def test_a_malformed_contract_is_named_with_the_place(
 
 
 def test_a_contract_that_is_not_there_or_not_yaml_is_named(folder: Path) -> None:
-    with pytest.raises(ContractError, match="no contract of shop.returns at .*; there are analytics.customers, "):
-        contracts.load("shop.returns")
+    with pytest.raises(ContractError, match="no contract of shop.refunds at .*; there are analytics.customers, "):
+        contracts.load("shop.refunds")
     (folder / "shop.orders.odcs.yaml").write_text("a: [")
     with pytest.raises(ContractError, match=r"shop.orders.odcs.yaml: not YAML in UTF-8: "):
         contracts.load("shop.orders")
