@@ -120,6 +120,8 @@ def manifest(product: str, number: int) -> dict[str, Any] | None:
             raise _altered(product, number, f"it has no {DIGEST}")
     elif digest != _digest(found):
         raise _altered(product, number, f"its {DIGEST} is another")
+    elif (found.get("product"), found.get("release_id")) != (product, number):
+        raise _altered(product, number, f"it is release {found.get('release_id')} of {found.get('product')}")
     return found
 
 

@@ -51,6 +51,16 @@ def test_what_is_no_release_is_named() -> None:
         releases.in_force("toy")
 
 
+def test_a_release_in_the_place_of_another_is_named_and_not_read() -> None:
+    for number in (1, 2):
+        releases.publish(release(number, number - 1 or None))
+    first = objects.read_json(releases.key("toy", 1))
+    assert first is not None
+    objects.replace_json(releases.key("toy", 2), first)
+    with pytest.raises(Unreadable, match=r"toy/000002.json was altered after it was published: it is release 1 of toy"):
+        releases.in_force("toy")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
