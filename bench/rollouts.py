@@ -119,7 +119,7 @@ def population() -> NDArray[Any]:
     customers = np.array([order.customer_id for order in orders])
     day = (labels.last_observable(max(order.order_date for order in orders)) - EPOCH).days
     asked = np.unique(customers[days <= day])
-    recent = set(customers[(days > day - labels.HORIZON_DAYS) & (days <= day)].tolist())
+    recent = set(customers[(days > day - labels.horizon_days()) & (days <= day)].tolist())
     churned = labels.churned(customers, days, asked, np.full(len(asked), day))
     found = []
     for customer, gone in zip(asked.tolist(), churned.tolist(), strict=True):

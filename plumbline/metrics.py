@@ -153,7 +153,7 @@ EXPORTER: tuple[Metric, ...] = (
         "conversion_rate",
         "gauge",
         "ratio",
-        "Share of scored customers who ordered in the 90 days after, contacted or not. Simulated.",
+        "Share of scored customers who ordered within the label's window, contacted or not. Simulated.",
         TRACK,
     ),
     Metric("call_center_load", "gauge", "1", "Calls to support per scored customer. Simulated.", TRACK),

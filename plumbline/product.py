@@ -64,7 +64,7 @@ class Product:
     that land, `histories` the marts that keep every version of their rows. `feature_project`, `view` and `entity` are
     Feast's names, `model` is MLflow's, `service` KServe's and `host` the one that callers ask through Istio. From
     `releases` on, the names of datasets as lineage has them. `acceptable` names the gates whose findings may be real,
-    each with what it compares.
+    each with what it compares; `acceptable_in_training` those of a release's dataset.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Product:
     endpoint: str = ""
     log: str = ""
     acceptable: Mapping[str, str] = field(default_factory=dict)
+    acceptable_in_training: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def by_name(self) -> dict[str, Stage]:

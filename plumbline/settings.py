@@ -49,6 +49,7 @@ class Settings(BaseSettings):
         30, ge=3, le=3600, description="How long a lease lasts that is not renewed; it is renewed every third of it."
     )
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
+    shop_folder: Path = Field(ROOT / "shops" / "cdnow", description="The folder of the shop's page (shop.yaml).")
     contracts: Path = Field(ROOT / "contracts", description="The folder of data contracts (*.odcs.yaml).")
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(
@@ -141,7 +142,7 @@ class Settings(BaseSettings):
             raise ValueError("holds an @ behind its host: percent-encode the password's odd characters (/ is %2F)")
         return value
 
-    @field_validator("home", "cache", "contracts")
+    @field_validator("home", "cache", "contracts", "shop_folder")
     @classmethod
     def _folder(cls, value: Path) -> Path:
         if value.expanduser().exists() and not value.expanduser().is_dir():

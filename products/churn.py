@@ -1,4 +1,4 @@
-"""Churn: who of the shop's customers will not order again in 90 days, by the day. CDNOW's real orders in the demo."""
+"""Churn: who of the shop's customers will not order again soon, by the day. How soon is said by the shop's page."""
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ CHURN = Product(
         "null_ratio": "missing values in new orders and in features, against before",
         "orders_shift": "amounts and units of new orders, against the 28 days before",
         "features_shift": "each feature's newest snapshot, against the released ones of the last 7 days",
+    },
+    acceptable_in_training={
+        "target_leakage": "how well one feature alone ranks in a release's dataset, and how pure its groups are",
     },
     stages=(
         Stage(

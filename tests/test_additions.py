@@ -170,13 +170,13 @@ FEATURE = {
     ),
     "feature_repo/churn/definitions.py": (
         '        Field(name="days_between_orders"',
-        '        Field(name="units_an_order", dtype=Float32, description="CDs per order, over all orders."),\n'
+        '        Field(name="units_an_order", dtype=Float32, description="Units per order, over all orders."),\n'
         '        Field(name="days_between_orders"',
     ),
     "contracts/features.customers.odcs.yaml": (
         "      - name: days_between_orders\n",
         "      - name: units_an_order\n        logicalType: number\n        physicalType: float\n"
-        "        description: CDs per order, over all orders.\n      - name: days_between_orders\n",
+        "        description: Units per order, over all orders.\n      - name: days_between_orders\n",
     ),
 }
 GENERATED = (

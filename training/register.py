@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, observed
+from plumbline import files, observed, shop
 from plumbline.pipeline import stage
 from plumbline.registry import signing, trusted_models
 from plumbline.registry.signing import Untrusted
@@ -169,7 +169,9 @@ def _create(mlflow_client: MlflowClient, run: dict[str, Any], signature: dict[st
     from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
 
     try:
-        mlflow_client.create_registered_model(tracking.NAME, description="P(no order in the next 90 days).")
+        mlflow_client.create_registered_model(
+            tracking.NAME, description=f"P(no order in the next {shop.page().horizon_days} days)."
+        )
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise

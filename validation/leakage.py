@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, observed, provenance
+from plumbline import files, observed, provenance, shop
 from plumbline import verdict as verdicts
 from plumbline.errors import GateFailed
 from plumbline.pipeline import gates, leases, stage
 from plumbline.progress import say
-from plumbline.state import objects, releases, trainings
+from plumbline.state import acceptances, objects, releases, trainings
 from plumbline.verdict import Verdict
 from products.churn import CHURN
 from validation import split_contamination
@@ -108,9 +108,9 @@ def _judge(place: Place, content: bytes, audit: gates.Audit) -> dict[str, Any]:
     observed.read(CHURN.dataset, about["dataset_id"])
     audited = Audited(about, _rows(content))
     say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
-    limits = yaml.safe_load(LIMITS.read_text())
+    limits = yaml.safe_load(shop.own(LIMITS.name, LIMITS).read_text())
     found = {name: gate(audited, limits[name]) for name, gate in GATES.items()}
-    said = [_verdict(name, findings) for name, findings in found.items()]
+    said = [_verdict(place, name, findings) for name, findings in found.items()]
     failed = [one.gate for one in said if not one.passed]
     verdict = {
         "verdict": verdicts.FAILED if failed else verdicts.PASSED,
@@ -126,19 +126,35 @@ def _judge(place: Place, content: bytes, audit: gates.Audit) -> dict[str, Any]:
     if failed:
         lines = "\n  ".join(f"{name}: {told}" for name in failed for told in _first(reported[name].failed))
         raise GateFailed(
-            f"{', '.join(failed)} failed on {about['dataset_id']}, nothing is trained on it:\n  {lines}\n"
-            f"  Evidence: {reported[failed[0]].report}; limits and reasons: validation/{LIMITS.name}. If the feature "
-            "is honest, change the limit there and say why. Mend the split, the service or the on-demand function, "
-            f"then `{place.command}` again. A stored feature is in the release: mend customers.sql, let the next daily "
-            "run publish, and take that release's dataset."
+            _refusal(place, failed, f"{about['dataset_id']}, nothing is trained on it:\n  {lines}", reported)
         )
     looked = sum(len(findings) for findings in found.values())
     return {"message": f"{about['dataset_id']}: {looked} checks of {len(found)} leakage gates hold", **verdict}
 
 
-def _verdict(gate: str, findings: list[Finding]) -> Verdict:
+def _verdict(place: Place, gate: str, findings: list[Finding]) -> Verdict:
+    """A gate's verdict: with findings it passes where somebody accepted them for that day; never the twin's."""
     told = tuple(finding.told for finding in findings if finding.failed)
-    return Verdict(gate, not told, len(findings), told)
+    accepted = None
+    if told and not place.leaky:
+        accepted = acceptances.accepted(PRODUCT, gate, releases.required(PRODUCT, place.release_id).as_of)
+    return Verdict(gate, not told or accepted is not None, len(findings), told, accepted=accepted)
+
+
+def _refusal(place: Place, failed: list[str], told: str, reported: dict[str, Verdict]) -> str:
+    day = releases.required(PRODUCT, place.release_id).as_of
+    honest = [gate for gate in failed if gate in CHURN.acceptable_in_training and not place.leaky]
+    accept = "".join(
+        f" If these features are honest, accept them for this release: `plumb gate accept {gate} --as-of {day} --why "
+        f"…`, then `plumb leakage_check --release {place.release_id}`. If they always will be, change the limit."
+        for gate in honest
+    )
+    return (
+        f"{', '.join(failed)} failed on {told}\n"
+        f"  Evidence: {reported[failed[0]].report}; limits and reasons: {shop.own_name(LIMITS.name, LIMITS)}.{accept} "
+        f"Else mend the split, the service or the on-demand function, then `{place.command}` again. A stored feature "
+        "is in the release: mend customers.sql, let the next daily run publish, and take that release's dataset."
+    )
 
 
 def _first(told: tuple[str, ...]) -> list[str]:

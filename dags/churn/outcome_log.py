@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 
 from airflow.sdk import DAG
 
+from plumbline import shop
 from plumbline.orchestration.tasks import daily, plumb_task
 from products.churn import CHURN
 
@@ -13,7 +14,7 @@ with DAG(
     "outcome_log",
     description="Compaction of serving.predictions; its rows stay as they are.",
     schedule=daily(),
-    start_date=datetime(1997, 1, 1, tzinfo=UTC),
+    start_date=datetime.combine(shop.page().first_day, time(), UTC),
     catchup=False,
     max_active_runs=1,
     tags=[CHURN.name],

@@ -5,11 +5,12 @@ A run covers each day since the release in force. Instead of a backfill, trigger
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 
 from airflow.sdk import DAG
 
 from dags.churn.assets import FEATURES
+from plumbline import shop
 from plumbline.orchestration.tasks import as_of_param, daily, stages_in_order
 from products.churn import CHURN
 
@@ -18,7 +19,7 @@ with DAG(
     description="Orders to online features: land, transform, check, compute, publish, materialize, compare.",
     schedule=daily(),
     allowed_run_types=["scheduled", "manual"],  # a backfill runs ten days at once; one run covers them, each in turn
-    start_date=datetime(1997, 1, 1, tzinfo=UTC),
+    start_date=datetime.combine(shop.page().first_day, time(), UTC),
     catchup=False,
     max_active_runs=1,
     params={"as_of": as_of_param()},

@@ -60,7 +60,7 @@ customer_features = FeatureView(
         Field(name="spend_cents_90d", dtype=Int64, description="Cents spent in the last 90 days."),
         Field(name="orders_total", dtype=Int32, description="Orders known so far."),
         Field(name="spend_cents_total", dtype=Int64, description="Cents spent in all."),
-        Field(name="units_total", dtype=Int32, description="CDs bought in all."),
+        Field(name="units_total", dtype=Int32, description="Units bought in all."),
         Field(name="days_between_orders", dtype=Float32, description="Mean gap in days; null below two orders."),
         Field(name="returned_cents_90d", dtype=Int64, description="Cents paid back for returns of the last 90 days."),
         Field(name="first_order_day", dtype=Int32, description="Date of the first order, in days since 1970-01-01."),

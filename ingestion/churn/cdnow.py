@@ -37,13 +37,14 @@ class Order:
     total_cents: int
 
 
-def load(path: Path | None = None, until: date | None = None) -> dict[str, object]:
+def load(path: Path | None = None, until: date | None = None, one_in: int = 1) -> dict[str, object]:
     """Loads the orders (those dated up to `until`), their customers and their simulated returns; what is there already
-    stays as it is.
+    stays as it is. Of every `one_in`-th customer only.
     """
     import sqlalchemy as sa
 
     orders = [order for order in read(path or packaged()) if until is None or order.order_date <= until]
+    orders = [order for order in orders if order.customer_id % one_in == 0]
     first: dict[int, date] = {}
     for order in orders:
         first[order.customer_id] = min(order.order_date, first.get(order.customer_id, order.order_date))

@@ -72,15 +72,15 @@ def column_type(column: Column) -> TypeEngine[Any]:
     return kinds[column.kind]
 
 
-def engine() -> Engine:
-    """An engine for the shop's URL. The URL may hold a password: it appears in no message."""
+def engine(named: str | None = None) -> Engine:
+    """An engine for the shop's URL, or another. The URL may hold a password: it appears in no message."""
     import sqlalchemy as sa
 
     try:
-        url = sa.make_url(settings().shop)
+        url = sa.make_url(named or settings().shop)
     except sa.exc.ArgumentError:
         raise SettingsError(
-            "PLUMBLINE_SHOP_URL: expected a SQLAlchemy URL, as in postgresql+psycopg://user@host/shop"
+            f"{'the URL' if named else 'PLUMBLINE_SHOP_URL'}: expected a SQLAlchemy URL, as in postgresql+psycopg://user@host/shop"
         ) from None
     if url.drivername.startswith("sqlite") and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,8 @@ def engine() -> Engine:
         return sa.create_engine(url)
     except (ImportError, sa.exc.NoSuchModuleError) as error:
         raise SettingsError(
-            f"PLUMBLINE_SHOP_URL: there is no driver for {url.drivername} in the pipeline environment ({error})"
+            f"{'the URL' if named else 'PLUMBLINE_SHOP_URL'}: there is no driver for {url.drivername} in the pipeline "
+            f"environment ({error})"
         ) from None
 
 
@@ -103,11 +104,12 @@ def connected(database: Engine) -> Iterator[Connection]:
         with database.begin() as connection:
             yield connection
     except sa.exc.OperationalError as error:
-        raise ServiceUnavailable(f"the shop database {address()}: {error.orig}") from None
+        where = address(database.url.render_as_string(hide_password=False))
+        raise ServiceUnavailable(f"the shop database {where}: {error.orig}") from None
 
 
-def address() -> str:
+def address(named: str | None = None) -> str:
     """The shop's URL for messages: without its query, where drivers take a password too, and without the password."""
     import sqlalchemy as sa
 
-    return sa.make_url(settings().shop).set(query={}).render_as_string(hide_password=True)
+    return sa.make_url(named or settings().shop).set(query={}).render_as_string(hide_password=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -50,6 +51,22 @@ def contract_diff(json: Json = False) -> None:
         counted = module.summary(found)
         print(f"{counted['breaking']} breaking, {counted['additive']} additive differences")
     module.refuse_breaking(found)
+
+
+@contract_app.command("draft")
+def contract_draft(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The shop's database, as PLUMBLINE_SHOP_URL names it.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write to; it must have none of the files.")],
+    json: Json = False,
+) -> None:
+    """Write the first contracts and the page of a shop, from the tables that its database shows. Guesses are marked.
+
+    Example: plumb contract draft postgresql+psycopg://reader@host/shop --to my-shop
+    """
+
+    from ingestion.database import draft
+
+    show(draft.draft(url, to.expanduser().absolute()), json)
 
 
 @contract_app.command("docs")

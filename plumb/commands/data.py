@@ -17,15 +17,18 @@ app.add_typer(releases_app, name="releases", rich_help_panel=DATA)
 
 
 @shop.command("load")
-def shop_load(json: Json = False) -> None:
-    """Load CDNOW's 69,659 real orders into the shop database. Loading twice changes nothing.
+def shop_load(
+    one_in: Annotated[int, typer.Option("--one-in", min=1, help="Every so many-th customer only.")] = 1,
+    json: Json = False,
+) -> None:
+    """Load the orders that come with the shop's page into its database. Loading twice changes nothing.
 
     Example: plumb shop load
     """
 
-    from ingestion.churn import cdnow
+    from plumb.demo import demo
 
-    show(cdnow.load(), json)
+    show(demo.load_packaged(one_in=one_in), json)
 
 
 @releases_app.command("list")

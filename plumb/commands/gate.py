@@ -10,7 +10,7 @@ import typer
 from plumb.commands.base import DAILY, AsOf, Json, app, day, show
 from products.churn import CHURN
 
-gate_app = typer.Typer(help="Accept what a distribution gate found, when it is real.", no_args_is_help=True)
+gate_app = typer.Typer(help="Accept what a gate found, when it is real.", no_args_is_help=True)
 app.add_typer(gate_app, name="gate", rich_help_panel=DAILY)
 
 Why = Annotated[str, typer.Option("--why", help="The reason, as its release will name it.")]
@@ -18,13 +18,13 @@ Why = Annotated[str, typer.Option("--why", help="The reason, as its release will
 
 @gate_app.command("accept")
 def accept(
-    gate: Annotated[str, typer.Argument(help="A distribution gate: see `plumb gate list`.")],
+    gate: Annotated[str, typer.Argument(help="A gate that `plumb gate list` names.")],
     why: Why,
     as_of: AsOf = None,
     by: Annotated[str | None, typer.Option("--by", help="Who says so; default: the user who runs this.")] = None,
     json: Json = False,
 ) -> None:
-    """Let a day through that a distribution gate stops, because it really is so. Structural gates cannot be accepted.
+    """Let a day through that a gate stops, because it really is so. Structural gates cannot be accepted.
 
     It holds for the next run of that day, and its release names it. The limits stay as they are.
 
@@ -37,7 +37,10 @@ def accept(
         show(asdict(made), True)
     else:
         print(f"accepted by {made.by}: {made.gate} of {made.as_of}: {made.why}")
-        print(f"now run that day: plumb ingest --as-of {made.as_of}, and the stages after it")
+        if gate in CHURN.acceptable_in_training:
+            print("now run plumb leakage_check, and the stages after it")
+        else:
+            print(f"now run that day: plumb ingest --as-of {made.as_of}, and the stages after it")
 
 
 @gate_app.command("list")
@@ -49,10 +52,11 @@ def list_(json: Json = False) -> None:
     from plumbline.state import acceptances
 
     found = acceptances.listed(CHURN.name)
+    gates = {**dict(CHURN.acceptable), **dict(CHURN.acceptable_in_training)}
     if json:
-        show({"gates": CHURN.acceptable, "accepted": [asdict(item) for item in found]}, True)
+        show({"gates": gates, "accepted": [asdict(item) for item in found]}, True)
         return
-    for name, what in CHURN.acceptable.items():
+    for name, what in gates.items():
         print(f"{name:16} {what}")
     print("accepted so far:" if found else "nothing was accepted so far")
     for item in found:

@@ -84,15 +84,20 @@ def demo(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], metavar="DATE", help="Only orders up to this day; default: all of them."),
     ] = None,
+    shop: Annotated[
+        str | None, typer.Option("--shop", help="A folder of shops/; default: what the home serves.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running, as `plumb up` would.")] = False,
 ) -> None:
-    """The whole path through Airflow: real orders in, live churn predictions out.
+    """The whole path through Airflow: orders in, live churn predictions out.
 
     Example: plumb demo
     """
 
     from plumb.demo import demo
 
+    if shop is not None:
+        demo.choose_shop(shop)
     demo.demo(until=until.date() if until else None, keep=keep)
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import threading
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from ingestion.churn import cdnow
 from plumb.demo import up
 from plumb.reports import report
-from plumbline import clock, files
+from plumbline import clock, files, shop
 from plumbline.errors import GateFailed
 from plumbline.orchestration import airflow
 from plumbline.progress import say
 from plumbline.servers import services
-from plumbline.settings import settings, settings_file
+from plumbline.settings import ROOT, settings, settings_file
 from plumbline.state import ledger, releases
 from products.churn import CHURN
 from serving.client import DemoError, ask
@@ -32,10 +32,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
     of a later day than `until` is refused with DemoError, and so is a day before which the history is too short for a
     model; where a replay went on, a demo of all orders stays there.
     """
-    if settings().shop_url is not None:
-        raise DemoError(
-            "PLUMBLINE_SHOP_URL is set: the demo loads CDNOW into a shop of its own, not into yours; unset it"
-        )
+    require_packaged()
     held = releases.in_force(PRODUCT)
     if until is not None and held is not None and held.as_of > until:
         raise DemoError(
@@ -48,7 +45,8 @@ def demo(until: date | None = None, keep: bool = False) -> None:
     seen = len(list(ledger.events(PRODUCT)))
     try:
         last = load_shop(until)
-        say(f"CDNOW's real orders up to {last}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
+        orders = f"{'simulated' if shop.page().simulated else 'real'} orders of {shop.page().name} up to {last}"
+        say(f"{orders}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
         seconds = _through_airflow(last)
         say("starting the predictor and asking it")
         seconds["serving: start"] = _timed(lambda: up.start(["predictor"]))
@@ -65,7 +63,7 @@ def _refuse_too_short(until: date) -> None:
     from training.churn import split
     from training.errors import TrainingError
 
-    first = min(order.order_date for order in cdnow.read(cdnow.packaged()))
+    first = shop.page().first_day
     try:
         split.choose(snapshot_days(None, first, max(first, until)), until)
     except TrainingError as error:
@@ -74,7 +72,7 @@ def _refuse_too_short(until: date) -> None:
 
 def load_shop(until: date | None) -> date:
     """Loads the orders and sets the clock. The day it ends: the last order's, or the one that a replay has come to."""
-    loaded = cdnow.load(until=until)
+    loaded = load_packaged(until)
     last = date.fromisoformat(str(loaded["last_order_date"]))
     if (held := releases.in_force(PRODUCT)) is not None:
         last = max(last, held.as_of)
@@ -83,16 +81,55 @@ def load_shop(until: date | None) -> date:
     return last
 
 
+def choose_shop(name: str) -> None:
+    """Makes a home serve one of the repository's shops, now and in later commands. Raises DemoError."""
+    folder, known = ROOT / "shops" / name, sorted(path.parent.name for path in ROOT.glob("shops/*/shop.yaml"))
+    if name not in known:
+        raise DemoError(f"there is no shop {name}: expected one of {', '.join(known)}")
+    if folder != settings().shop_folder and releases.in_force(PRODUCT) is not None:
+        raise DemoError(
+            f"this home serves {shop.page().name}: give {name} a home of its own, as in `PLUMBLINE_HOME="
+            f"{settings().home}/{name} plumb demo --shop {name}`"
+        )
+    keep_setting("PLUMBLINE_SHOP_FOLDER", str(folder))
+    os.environ["PLUMBLINE_SHOP_FOLDER"] = str(folder)
+    settings.cache_clear()
+
+
+def require_packaged() -> None:
+    """Raises DemoError for a shop without packaged data, or without the database that they go into."""
+    page = shop.page()
+    if not page.loader:
+        raise DemoError(f"{page.name} brings no data for a demo: run the stages on your own (docs/your-own.md)")
+    if page.database == "home" and settings().shop_url is not None:
+        raise DemoError(
+            f"PLUMBLINE_SHOP_URL is set: the demo loads {page.name} into a shop of its own, not into yours; unset it"
+        )
+    if page.database == "url" and settings().shop_url is None:
+        raise DemoError(
+            f"{page.name} is loaded into Postgres: name an empty database in PLUMBLINE_SHOP_URL, as in "
+            "postgresql+psycopg://user:password@host/shop"
+        )
+
+
+def load_packaged(until: date | None = None, one_in: int = 1) -> dict[str, object]:
+    """Loads the data that the shop's page names, by its own loader."""
+    loaded: dict[str, object] = pkgutil.resolve_name(shop.page().loader)(until=until, one_in=one_in)
+    return loaded
+
+
 def set_clock(now: datetime) -> None:
     """Sets the replay's now for this home: later commands (`plumb serve`, `make up`) must agree on it."""
-    file = settings_file()
-    kept = (
-        [line for line in file.read_text().splitlines() if not line.startswith("PLUMBLINE_NOW=")]
-        if file.exists()
-        else []
-    )
-    files.write_whole(file, "\n".join([*kept, f"PLUMBLINE_NOW={now:%Y-%m-%dT%H:%M:%SZ}"]) + "\n", mode=0o600)
+    keep_setting("PLUMBLINE_NOW", f"{now:%Y-%m-%dT%H:%M:%SZ}")
     settings.cache_clear()
+
+
+def keep_setting(name: str, value: str) -> None:
+    """Writes a setting that later commands in this home must share, in place of what it was."""
+    file = settings_file()
+    lines = file.read_text().splitlines() if file.exists() else []
+    kept = [line for line in lines if not line.startswith(f"{name}=")]
+    files.write_whole(file, "\n".join([*kept, f"{name}={value}"]) + "\n", mode=0o600)
 
 
 def _through_airflow(last: date) -> dict[str, float]:

@@ -1,8 +1,8 @@
-"""More days after the release in force: each through Airflow, with the real orders that CDNOW has for it, if any.
+"""More days after the release in force: each through Airflow, with the orders that the shop's data has for it, if any.
 
-CDNOW ends on 1998-06-30. A day behind that is a day without orders, and a legitimate one: customers grow quieter, and
-features, release and materialization go on. The clock in settings.env moves on with each day, so that a replay that
-was interrupted goes on with the day it was at.
+CDNOW ends on 1998-06-30. A day behind the data's end is a day without orders, and a legitimate one: customers grow
+quieter, and features, release and materialization go on. The clock in settings.env moves on with each day, so that a
+replay that was interrupted goes on with the day it was at.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import os
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from ingestion.churn import cdnow
-from plumb.demo.demo import PRODUCT, following_ledger, raise_what_failed, set_clock
-from plumbline import clock
+from plumb.demo.demo import (
+    PRODUCT,
+    following_ledger,
+    load_packaged,
+    raise_what_failed,
+    require_packaged,
+    set_clock,
+)
+from plumbline import clock, shop
 from plumbline.display import terminal
 from plumbline.errors import PlumblineError
 from plumbline.orchestration import airflow
 from plumbline.progress import say
 from plumbline.servers import services
-from plumbline.settings import settings, settings_file
+from plumbline.settings import settings_file
 from plumbline.state import acceptances, ledger, releases
 from products.churn import CHURN
 
@@ -45,8 +51,7 @@ def replay(days: int) -> list[Day]:
     Raises ReplayError for a shop that is not the demo's and a clock that cannot move; GateFailed or DemoError with
     what the failed stage said. The days before it stay released.
     """
-    if settings().shop_url is not None:
-        raise ReplayError("PLUMBLINE_SHOP_URL is set: a replay loads CDNOW's days into the demo's shop, not into yours")
+    require_packaged()
     if "PLUMBLINE_NOW" in os.environ:
         raise ReplayError(f"PLUMBLINE_NOW is set in the environment: unset it, the replay moves {settings_file()}'s on")
     if releases.in_force(PRODUCT) is None:
@@ -65,11 +70,9 @@ def replay(days: int) -> list[Day]:
 
 def _run(day: date) -> Day:
     begun = clock.monotonic()
-    last = cdnow.load(until=day)["last_order_date"]
+    last, name = load_packaged(until=day)["last_order_date"], shop.page().name
     real = last == day.isoformat()
-    say(
-        f"{day}: " + ("CDNOW's real orders of that day" if real else f"a day without orders, CDNOW's last is of {last}")
-    )
+    say(f"{day}: " + (f"{name}'s orders of that day" if real else f"a day without orders, {name}'s last is of {last}"))
     set_clock(clock.end_of(day))
     if not real:
         _accept_no_orders(day, str(last))
@@ -92,7 +95,7 @@ def _run(day: date) -> Day:
 def _accept_no_orders(day: date, last: str) -> None:
     """A day that lacks orders because the data set is over is not a gap: said in the day's release."""
     if acceptances.accepted(PRODUCT, "orders_volume", day) is None:
-        why = f"CDNOW ends on {last}: the shop has no later records at all"
+        why = f"{shop.page().name} ends on {last}: the shop has no later records at all"
         acceptances.accept(CHURN, "orders_volume", day, why, by="plumb replay")
 
 

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
-from ingestion.churn import cdnow as shop
+from ingestion.churn import cdnow
 from plumb.demo import demo
 from plumb.demo.simulated_responses import SEED, respond
-from plumbline import clock, observed
+from plumbline import clock, observed, shop
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
@@ -164,7 +164,9 @@ def really_ordered(asked: list[dict[str, Any]]) -> list[tuple[bool, date, date]]
     """For each asked `customer_id` and `day`: whether they ordered in the window, and its first and last day."""
     import numpy as np
 
-    orders = list(shop.read(shop.packaged()))
+    if shop.page().loader != "ingestion.churn.cdnow:load":
+        raise SimulationError(f"outcomes cannot be made up for {shop.page().name}: no file says what came after")
+    orders = list(cdnow.read(cdnow.packaged()))
     newest = labels.last_observable(max(order.order_date for order in orders))
     days = [min(row["day"], newest) for row in asked]
     churned = labels.churned(
@@ -173,7 +175,7 @@ def really_ordered(asked: list[dict[str, Any]]) -> list[tuple[bool, date, date]]
         np.array([row["customer_id"] for row in asked], dtype=np.int64),
         np.array([(day - EPOCH).days for day in days], dtype=np.int64),
     )
-    horizon = timedelta(days=labels.HORIZON_DAYS)
+    horizon = timedelta(days=labels.horizon_days())
     return [
         (not gone, day + timedelta(days=1), day + horizon) for gone, day in zip(churned.tolist(), days, strict=True)
     ]

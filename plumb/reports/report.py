@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumb.reports import report_page
 from plumb.reports.report_page import METRICS, MODELS
-from plumbline import clock, files, verdict
+from plumbline import clock, files, shop, verdict
 from plumbline.display import terminal
 from plumbline.product import Product
 from plumbline.settings import settings
@@ -103,7 +103,7 @@ def _gate_table(gates: dict[str, Verdict]) -> Table:
 
 def _metric_table(metrics: dict[str, float]) -> Table:
     table = terminal.table(
-        "Churn within 90 days, observed later than all training",
+        f"Churn within {shop.page().horizon_days} days, observed later than all training",
         "",
         *METRICS.values(),
     )

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from plumbline import clock
 from plumbline.contracts.limits import Limits
 from plumbline.errors import PlumblineError
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 
 SUFFIX = ".odcs.yaml"
 RECORDED = "recorded_at"
@@ -156,7 +156,9 @@ class Contract:
     @property
     def file(self) -> str:
         """The file's name for messages."""
-        return f"contracts/{self.path.name}"
+        if self.path.parent == folder():
+            return f"contracts/{self.path.name}"
+        return str(self.path.relative_to(ROOT) if self.path.is_relative_to(ROOT) else self.path)
 
     def standing(self) -> list[Rename]:
         """The renames that were announced in time: both names are known, before and after they take effect."""
@@ -191,11 +193,18 @@ def folder() -> Path:
 
 def load(dataset: str) -> Contract:
     """The contract of a dataset. Raises ContractError that names the file and the place in it."""
-    path = folder() / f"{dataset}{SUFFIX}"
+    path = _path(dataset)
     if not path.exists():
         known = sorted(file.name.removesuffix(SUFFIX) for file in folder().glob(f"*{SUFFIX}"))
         raise ContractError(f"there is no contract of {dataset} at {path}; there are {', '.join(known) or 'none'}")
     return _load(path, path.stat().st_mtime_ns)
+
+
+def _path(dataset: str) -> Path:
+    """The file of a dataset's contract: the shop's own, or the one that all shops share."""
+    name = f"{dataset}{SUFFIX}"
+    own = settings().shop_folder / "contracts" / name
+    return own if own.exists() else folder() / name
 
 
 def shop(table: str) -> Contract:
@@ -210,9 +219,9 @@ def of_table(table: str) -> Contract:
 
 
 def calendar(dataset: str) -> Contract:
-    """The contract whose calendar a dataset's dates follow: that of the shop's table it comes from, or its own."""
-    source = folder() / f"shop.{dataset.partition('.')[2]}{SUFFIX}"
-    return load(f"shop.{dataset.partition('.')[2]}" if source.exists() else dataset)
+    """The contract whose calendar and ranges a mart's columns follow: that of the shop's table, or its own."""
+    source = f"shop.{dataset.partition('.')[2].removesuffix('_history')}"
+    return load(source if _path(source).exists() else dataset)
 
 
 @cache

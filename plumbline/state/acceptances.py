@@ -1,4 +1,4 @@
-"""What somebody accepted: a distribution gate's findings on one day that are odd, and real.
+"""What somebody accepted: findings of a distribution gate, or of a leakage gate, on one day that are odd, and real.
 
 An acceptance is one immutable object, `accepted/<product>/<day>-<gate>.json`. It changes no data and no
 threshold: the next run of that day is let through, and its release records who said so and why.
@@ -27,9 +27,10 @@ def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = 
     Raises AcceptanceError for a structural gate, no reason, or a day that no run will look at any more or yet, Conflict
     when it was done before.
     """
-    if gate not in product.acceptable:
+    known = {**product.acceptable, **product.acceptable_in_training}
+    if gate not in known:
         raise AcceptanceError(
-            f"{gate} cannot be accepted: only distribution gates can ({', '.join(product.acceptable)}). What any other "
+            f"{gate} cannot be accepted: only these can ({', '.join(known)}). What any other "
             "gate finds is wrong whatever the season: mend the data at its source, or the code, and start over with "
             f"`plumb ingest --as-of {as_of}`"
         )
@@ -39,7 +40,12 @@ def accept(product: Product, gate: str, as_of: date, why: str, by: str | None = 
             "gate found of a day that has run"
         )
     release = releases.in_force(product.name)
-    if release is not None and release.as_of >= as_of:
+    if gate in product.acceptable_in_training:
+        if as_of not in {releases.read(product.name, number).as_of for number in releases.numbers(product.name)}:
+            raise AcceptanceError(
+                f"{gate} of {as_of}: no release covers up to that day, so it has no dataset: nothing was recorded"
+            )
+    elif release is not None and release.as_of >= as_of:
         raise AcceptanceError(
             f"{gate} of {as_of}: release {release.release_id} covers {release.as_of} already, so no run of that day "
             "would read this: nothing was recorded"

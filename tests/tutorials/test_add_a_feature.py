@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +11,9 @@ import pytest
 from plumbline.settings import ROOT
 from tests.tree import copy
 from tests.tree import environment as of_tree
+from tests.tutorials import tutorial
 
 TUTORIAL = ROOT / "docs" / "tutorials" / "add-a-feature.md"
-BLOCK = re.compile(r"^```(sh|diff|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def shown(line: str) -> re.Pattern[str]:
-    """A line of the tutorial as a pattern: `…` stands for anything, blanks for any blanks."""
-    parts = [re.escape(" ".join(part.split())) for part in line.split("…")]
-    return re.compile(".*".join(part.replace(r"\ ", r"\s+") for part in parts))
 
 
 @pytest.fixture
@@ -40,22 +33,4 @@ def environment(tree: Path) -> Iterator[dict[str, str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_command_and_diff_does_what_the_tutorial_says(tree: Path, environment: dict[str, str]) -> None:
-    said, ran = "", 0
-    for kind, text in BLOCK.findall(TUTORIAL.read_text()):
-        if kind == "diff":
-            applied = ["git", "apply", "-"]
-            subprocess.run(applied, cwd=tree, input=text, text=True, check=True)
-        elif kind == "sh":
-            command = ["bash", "-e", "-c", text]
-            done = subprocess.run(
-                command, cwd=tree, env=environment, text=True, timeout=1800, check=False,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            said, ran = done.stdout, ran + 1
-            assert done.returncode == 0, f"{text}\n{said[-4000:]}"
-        else:
-            for line in filter(str.strip, text.splitlines()):
-                assert any(shown(line).search(" ".join(got.split())) for got in said.splitlines()), (
-                    f"the tutorial shows {line!r}; found:\n{said[-4000:]}"
-                )
-    assert ran >= 10
+    assert tutorial.run(TUTORIAL.read_text(), tree, environment) >= 10

@@ -82,7 +82,7 @@ def _build(release: Release) -> dict[str, Any]:
         "release_id": release.release_id,
         "cutoff": str(clock.end_of(observed.test)),
         "labels_until": str(release.as_of),
-        "horizon_days": labels.HORIZON_DAYS,
+        "horizon_days": labels.horizon_days(),
         "observations": {"train": [str(day) for day in observed.train], "test": str(observed.test)},
         "rows": counts,
         "churn_rate": _counts(answer, "churned"),

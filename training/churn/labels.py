@@ -1,7 +1,8 @@
 """The label: who churned.
 
-A customer observed at the end of day t has *churned* when no order of theirs is dated in the 90 days after it, the
-window (t, t+90]: an order on t itself is history, one on t+90 keeps the customer, one on t+91 comes too late.
+A customer observed at the end of day t has *churned* when no order of theirs is dated in the days after it. With a
+horizon of 90 days the window is (t, t+90]: an order on t itself is history, one on t+90 keeps the customer, one on t+91
+comes too late.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
+from plumbline import shop
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-HORIZON_DAYS = 90
-"""Length of the label window. 90 days is about two and a half times CDNOW's mean gap between orders."""
+
+def horizon_days() -> int:
+    """Length of the label window, by the shop's page."""
+    return shop.page().horizon_days
 
 
 def last_observable(as_of: date) -> date:
-    """The last day t whose whole label window lies in data that reaches `as_of`: t + 90 <= as_of."""
-    return as_of - timedelta(days=HORIZON_DAYS)
+    """The last day t whose whole label window lies in data that reaches `as_of`: t + horizon <= as_of."""
+    return as_of - timedelta(days=horizon_days())
 
 
 def churned(
@@ -26,15 +31,16 @@ def churned(
     order_day: NDArray[Any],
     customer: NDArray[Any],
     observed_day: NDArray[Any],
-    horizon: int = HORIZON_DAYS,
+    horizon: int | None = None,
 ) -> NDArray[Any]:
-    """Whether each observed customer placed no order in (observed_day, observed_day + horizon].
+    """Whether each observed customer placed no order in (observed_day, observed_day + horizon], by default the shop's.
 
     `order_customer` and `order_day` are the orders, one element each, in any order; `customer` and `observed_day` the
     observations, n of each. Customers are any int64, or any text; days are int64 since 1970-01-01. Gives n booleans.
     """
     import numpy as np
 
+    horizon = horizon_days() if horizon is None else horizon
     order_day, observed_day = (np.asarray(days, dtype=np.int64) for days in (order_day, observed_day))
     if not len(order_day) or not len(observed_day):
         return np.ones(len(observed_day), dtype=bool)

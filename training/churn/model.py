@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from plumbline import shop
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -13,28 +14,34 @@ if TYPE_CHECKING:
     import xgboost
     from numpy.typing import NDArray
 
-MONOTONE = {"days_since_last_order": 1, "orders_total": -1, "orders_90d": -1}
-"""What cannot honestly go the other way, all else equal: a longer silence does not make a customer safer, more orders
-do not make them likelier to leave. The mean gap has no sign: a slow buyer's silence says less."""
+
+def _stated(name: str) -> Any:
+    """A field whose default is what the shop's page states."""
+    return field(default_factory=lambda: getattr(shop.page().model, name))
+
+
+def monotone() -> Mapping[str, int]:
+    """What cannot honestly go the other way, all else equal, by the shop's page."""
+    return shop.page().model.monotone
 
 
 @dataclass(frozen=True)
 class Params:
-    """Hyperparameters, chosen once on the last training day of CDNOW as validation, never on the test day."""
+    """Hyperparameters, by default those of the shop's page."""
 
-    rounds: int = 150
-    max_depth: int = 4
-    learning_rate: float = 0.05
-    min_child_weight: float = 100.0
-    subsample: float = 0.8
-    colsample_bytree: float = 0.8
-    reg_lambda: float = 5.0
-    seed: int = 1997
+    rounds: int = _stated("rounds")
+    max_depth: int = _stated("max_depth")
+    learning_rate: float = _stated("learning_rate")
+    min_child_weight: float = _stated("min_child_weight")
+    subsample: float = _stated("subsample")
+    colsample_bytree: float = _stated("colsample_bytree")
+    reg_lambda: float = _stated("reg_lambda")
+    seed: int = _stated("seed")
 
     def booster(self, features: Sequence[str]) -> dict[str, Any]:
         """xgboost's own parameters. One thread: it retrains byte for byte, and two on busy cores were slower."""
         given = {name: value for name, value in asdict(self).items() if name != "rounds"}
-        signs = ",".join(str(MONOTONE.get(name, 0)) for name in features)
+        signs = ",".join(str(monotone().get(name, 0)) for name in features)
         return {
             **given,
             "objective": "binary:logistic",
@@ -67,11 +74,11 @@ def fit(rows: pd.DataFrame, features: Sequence[str], params: Params) -> xgboost.
     """
     import xgboost
 
-    unknown = sorted(set(MONOTONE) - set(features))
+    unknown = sorted(set(monotone()) - set(features))
     if unknown:
         raise TrainingError(
             f"monotone constraints on {', '.join(unknown)}, which the feature service does not give; take "
-            "what is missing out of MONOTONE in training/churn/model.py, or keep it in the service"
+            "what is missing out of model.monotone in the shop's page (shop.yaml), or keep it in the service"
         )
     data = xgboost.DMatrix(matrix(rows, features), label=rows["churned"].to_numpy(), nthread=1)
     return xgboost.train(params.booster(features), data, num_boost_round=params.rounds)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from training.churn.labels import HORIZON_DAYS, last_observable
+from training.churn.labels import horizon_days, last_observable
 from training.errors import TrainingError
 
 EVERY = timedelta(weeks=4)
@@ -43,7 +43,7 @@ def choose(snapshots: Iterable[date], as_of: date) -> Observations:
     usable = [day for day in weekly if day <= last]
     if not usable:
         raise TrainingError(
-            f"no weekly snapshot up to {last} among {len(weekly)}: a label needs {HORIZON_DAYS} days of orders after "
+            f"no weekly snapshot up to {last} among {len(weekly)}: a label needs {horizon_days()} days of orders after "
             f"its observation and the data reaches {as_of}"
         )
     test = usable[-1]
@@ -54,6 +54,6 @@ def choose(snapshots: Iterable[date], as_of: date) -> Observations:
         raise TrainingError(
             f"no training observation: weekly snapshots begin {usable[0]}, feature windows are whole {WARM_UP.days} "
             f"days later, and labels must end by the test observation {test}, so {embargoed} is the last day; "
-            f"the data (as of {as_of}) needs about {WARM_UP.days + 2 * HORIZON_DAYS} days of history"
+            f"the data (as of {as_of}) needs about {WARM_UP.days + 2 * horizon_days()} days of history"
         )
     return Observations(train, test)

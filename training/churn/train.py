@@ -130,7 +130,7 @@ def _scores(
             f"the recency baseline needs {days}, which {data.about['feature_service']} does not give: keep it in the "
             "service, the model is judged beside it"
         )
-    bgnbd, fitted = baselines.bgnbd(orders, observed, test["customer_id"].to_numpy(), labels.HORIZON_DAYS)
+    bgnbd, fitted = baselines.bgnbd(orders, observed, test["customer_id"].to_numpy(), labels.horizon_days())
     recency = baselines.recency(training[days].to_numpy(), training["churned"].to_numpy(), test[days].to_numpy())
     return {"model": model.probability(booster, test), "BG/NBD": bgnbd, "recency": recency}, fitted
 

@@ -276,6 +276,8 @@ def _features(
         return
     if (as_of - orders["known_on"].min()).days < limits.features_shift.youngest_shop_days.value:
         return
+    if len(newest) < limits.features_shift.fewest_customers.value:
+        return
     mine, nulls = limits.features_shift, limits.null_ratio
     compared = [(earlier[0], mine.psi_week, nulls.features_increase_week)]
     if earlier[-1] == as_of - timedelta(days=1):
@@ -329,9 +331,9 @@ def _refusal(broken: list[Finding], as_of: date, evidence: str) -> str:
     return (
         f"{len(broken)} limits of {', '.join(gates)} are broken, nothing is published:\n  "
         + "\n  ".join(finding.told for finding in broken)
-        + f"\n  Evidence: {evidence}; limits and reasons: validation/churn/{thresholds.FILE.name}.\n  What was landed "
+        + f"\n  Evidence: {evidence}; limits and reasons: {thresholds.place()}.\n  What was landed "
         f"is set aside. If it is an error, mend it at its source; if it is real, accept it: {accept}. Name a day on "
-        f"which the shop is closed in closedDays of contracts/shop.orders.odcs.yaml. Either way start over "
+        f"which the shop is closed in closedDays of {contracts.shop('orders').file}. Either way start over "
         f"with `plumb ingest --as-of {as_of}`."
     )
 

@@ -1,18 +1,20 @@
 """What is expected of `analytics.orders`: the structure from its contract, statistics with the reason for each.
 
-Columns, types, what is always given or unique, and ranges are the contract's (contracts/analytics.orders.odcs.yaml).
-Ranges were read off CDNOW, the real data: over the first day, the first 7, 30, 60 and 180 days and all 18 months the
-mean order costs 33.12 to 35.89 USD, its standard deviation is 31.30 to 39.15 USD, and 0 to 0.62 % of orders cost
-nothing (80 of 69,659 in all). So they hold for a shop of a few days as well as for a full one.
+Columns, types, what is always given or unique, and ranges are the contracts'. Means and deviations are the shop's own:
+as its page states them, or learned from the base release.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
+from functools import partial
 
+from plumbline import shop
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column
+from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
 from validation.audit import Suite, audit
 from validation.expectations import Check
@@ -28,37 +30,42 @@ SPARK_TYPES = {
     "string": "StringType",
     "boolean": "BooleanType",
 }
-MEAN_CENTS = (2_500, 5_000)
-STDEV_CENTS = (2_000, 6_000)
-NEW_MEAN_CENTS = (1_000, 10_000)
-"""Days average 24.34 to 54.58 USD: dollars taken for cents, or cents for dollars, fall far outside."""
+LEARNED = 3
+"""A day's mean may be so many times the released mean, or the released mean that of a day: CDNOW's days reach 1.6.
+Dollars taken for cents are at 100."""
 NEW_MIN_ORDERS = 30
-"""Of fewer new orders, one expensive one moves the mean out of any useful range. The least real day has 44."""
-PAID_SHARE = 0.98
+"""Of fewer new orders, one expensive one moves the mean out of any useful range."""
+EXPECTED = "as the shop's page (shop.yaml, expected) states with its reason"
 NEW_CENTS = "new_total_cents"
 """Audit column: `total_cents` of the orders that this run brought, null for those of the base release."""
 
 
-def orders(as_of: date, distinct_orders: int, new_orders: int | None) -> list[Check]:
+def orders(
+    as_of: date, distinct_orders: int, new_orders: int | None, released_mean: float | None = None
+) -> list[Check]:
     """The suite of `analytics.orders` as of a day.
 
     `distinct_orders` is how many order ids have landed; `new_orders` how many rows this run merged into a base
-    release, None when it built on nothing. Offending rows are SQL conditions on the relation `audited`.
+    release, None when it built on nothing; `released_mean` the mean of `total_cents` there. Offending rows are SQL
+    conditions on the relation `audited`.
     """
-    checks = [
-        *promised(TABLE, as_of, distinct_orders),
-        Check(
-            "ExpectColumnValuesToBeBetween",
-            "few orders are free: 0.62 % in the worst real week",
-            {"column": "total_cents", "min_value": 1, "mostly": PAID_SHARE},
-            "total_cents < 1",
-        ),
-        _statistic("ExpectColumnMeanToBeBetween", "total_cents", MEAN_CENTS, "33 to 36 USD in the real data"),
-        _statistic("ExpectColumnStdevToBeBetween", "total_cents", STDEV_CENTS, "31 to 39 USD in the real data"),
-    ]
+    expected = shop.page().expected
+    checks = promised(TABLE, as_of, distinct_orders)
+    if expected:
+        paid = {"column": "total_cents", "min_value": 1, "mostly": expected.paid_share}
+        checks += [
+            Check("ExpectColumnValuesToBeBetween", "few orders are free", paid, "total_cents < 1"),
+            _statistic("ExpectColumnMeanToBeBetween", "total_cents", expected.mean_cents, EXPECTED),
+            _statistic("ExpectColumnStdevToBeBetween", "total_cents", expected.stdev_cents, EXPECTED),
+        ]
     if new_orders is not None and new_orders >= NEW_MIN_ORDERS:
-        why = "what this run brought looks like orders did before: 24 to 55 USD on real days"
-        checks.append(_statistic("ExpectColumnMeanToBeBetween", NEW_CENTS, NEW_MEAN_CENTS, why))
+        if expected:
+            why, bounds = f"what this run brought looks like orders did before; {EXPECTED}", expected.new_mean_cents
+            checks.append(_statistic("ExpectColumnMeanToBeBetween", NEW_CENTS, bounds, why))
+        elif released_mean:
+            why = f"what this run brought costs at most {LEARNED} times as much or as little as released orders"
+            bounds = (int(released_mean / LEARNED), int(released_mean * LEARNED))
+            checks.append(_statistic("ExpectColumnMeanToBeBetween", NEW_CENTS, bounds, why))
     return checks
 
 
@@ -101,9 +108,13 @@ def _promises(table: str, column: Column, as_of: date) -> Iterator[Check]:
             {"column": name},
             f"{name} IN (SELECT {name} FROM audited GROUP BY {name} HAVING count(*) > 1)",
         )
-    low, high = column.minimum, column.maximum
+    source = contracts.calendar(table)
+    of_shop = source.columns.get(name)
+    stated = [column] if of_shop is None or of_shop.kind != column.kind else [column, of_shop]
+    low = max((one.minimum for one in stated if one.minimum is not None), default=None)
+    high = min((one.maximum for one in stated if one.maximum is not None), default=None)
     if column.not_after_run:
-        last = contracts.calendar(table).last_date(as_of).isoformat()
+        last = source.last_date(as_of).isoformat()
         high = last if high is None else min(str(high), last)
     if low is not None or high is not None:
         offending = [f"{name} {sign} {_literal(end)}" for sign, end in (("<", low), (">", high)) if end is not None]
@@ -130,4 +141,16 @@ SUITES: dict[str, Suite] = {
 
 def check(run: StageRun) -> str:
     """The gate `ge_check`. Raises GateFailed."""
-    return audit(run, SUITES)
+    learned = partial(orders, released_mean=None if shop.page().expected else _released_mean(run))
+    return audit(run, {**SUITES, TABLE: replace(SUITES[TABLE], checks=learned)})
+
+
+def _released_mean(run: StageRun) -> float | None:
+    """The mean of `total_cents` in the base release; None where there is none."""
+    import pyarrow.compute as pc
+
+    if run.base is None or TABLE not in run.base.tables:
+        return None
+    cents = lake.open_table(TABLE, run.base.tables[TABLE]).to_pyarrow_table(columns=["total_cents"])["total_cents"]
+    mean: float | None = pc.mean(cents).as_py()
+    return mean

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from plumbline import shop
 from plumbline.errors import SettingsError
 
 FILE = Path(__file__).with_suffix(".yaml")
@@ -56,6 +57,7 @@ class FeaturesShift(_Strict):
     psi_day: Threshold
     psi_week: Threshold
     youngest_shop_days: Threshold
+    fewest_customers: Threshold
 
 
 class Thresholds(_Strict):
@@ -68,8 +70,18 @@ class Thresholds(_Strict):
     features_shift: FeaturesShift
 
 
+def load(path: Path | None = None) -> Thresholds:
+    """The limits in a file, by default the shop's. Raises SettingsError that names each entry that is wrong."""
+    return _read(path or shop.own(FILE.name, FILE))
+
+
+def place() -> str:
+    """The file of the shop's limits, for messages."""
+    return shop.own_name(FILE.name, FILE)
+
+
 @cache
-def load(path: Path = FILE) -> Thresholds:
+def _read(path: Path) -> Thresholds:
     """The limits in a file. Raises SettingsError that names each entry that is not as it must be."""
     import yaml
 

@@ -30,9 +30,7 @@ SINCE = (
     f'label_join(1000 * ALERTS_FOR_STATE and ignoring (alertstate) {TROUBLE}, "about", " ", "dataset", "gate", "stage")'
 )
 ANSWERED = 'sum(rate(predictions_total{status!~"5.."}[5m])) / sum(rate(predictions_total[5m]))'
-SIMULATED = (
-    "SIMULATED: requests and outcomes are made up from what CDNOW's customers really did; see docs/dashboards.md. "
-)
+SIMULATED = "SIMULATED: requests and outcomes are made up from what the shop's customers did; see docs/dashboards.md. "
 SEVERITIES = {"page": {"text": "page", "color": BAD}, "ticket": {"text": "ticket", "color": WARN}}
 VERSION = "v{{model_version}} {{track}}"
 
@@ -295,7 +293,7 @@ def _model() -> list[Panel]:
         ),
         number(
             "The champion on held-out customers",
-            "How good was it when it was trained? It says nothing of today: outcomes take 90 days.",
+            "How good was it when it was trained? It says nothing of today: outcomes take the label's window.",
             [Query('champion_metric{metric=~"roc_auc|log_loss|brier"}', "{{metric}}")],
             unit="none",
             limits=steps(below=NEUTRAL),
@@ -311,7 +309,7 @@ def _business() -> list[Panel]:
     panels: tuple[tuple[str, str, str, str], ...] = (
         (
             "Conversion rate (simulated)",
-            "Do scored customers order? Share that ordered in the 90 days after, contacted or not.",
+            "Do scored customers order? Share that ordered within the label's window, contacted or not.",
             "conversion_rate",
             "percentunit",
         ),

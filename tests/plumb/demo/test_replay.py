@@ -17,6 +17,7 @@ from plumbline.servers import online_store
 from plumbline.settings import settings
 from plumbline.state import releases
 from products.churn import CHURN
+from serving.client import DemoError
 from tests.e2e.test_scheduler import some_orders
 
 FIRST = date(1997, 2, 1)
@@ -70,6 +71,6 @@ def test_a_replay_says_what_it_cannot_go_on_from(home: Path, monkeypatch: pytest
         replay.replay(1)
     monkeypatch.setenv("PLUMBLINE_SHOP_URL", "postgresql+psycopg://shop:hunter2@db/shop")
     settings.cache_clear()
-    with pytest.raises(ReplayError, match="PLUMBLINE_SHOP_URL is set") as error:
+    with pytest.raises(DemoError, match="PLUMBLINE_SHOP_URL is set") as error:
         replay.replay(1)
     assert "hunter2" not in str(error.value)

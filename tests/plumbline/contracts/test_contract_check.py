@@ -55,7 +55,7 @@ def test_the_tree_as_it_is_says_what_the_contracts_say(tree: Path) -> None:
         ("dbt/models/marts/orders.yml", '">= 0"', '">= 1"', "total_cents: tests '>= 1', contract analytics.orders has"),
         (
             "dbt/models/marts/orders.yml",
-            "How many CDs were bought.",
+            "How many units were bought.",
             "How many.",
             "orders.yml: units: description 'How many.'",
         ),

@@ -144,7 +144,7 @@ def write_dataset(release_id: int, orders: pd.DataFrame) -> dict[str, Any]:
         "release_id": release_id,
         "cutoff": str(clock.end_of(observed.test)),
         "labels_until": str(AS_OF),
-        "horizon_days": labels.HORIZON_DAYS,
+        "horizon_days": labels.horizon_days(),
         "observations": {"train": [str(d) for d in observed.train], "test": str(observed.test)},
         "feature_service": "churn_v1",
         "features": list(names),

@@ -253,7 +253,7 @@ def test_an_acceptance_lets_one_gate_of_one_day_through(base: releases.Release) 
 
 def test_structural_gates_and_empty_reasons_are_not_accepted(base: releases.Release) -> None:
     for gate in ("orders_expectations", "parity", "orders_volumes"):
-        with pytest.raises(AcceptanceError, match=rf"{gate} cannot be accepted: only distribution gates can"):
+        with pytest.raises(AcceptanceError, match=rf"{gate} cannot be accepted: only these can"):
             accept(CHURN, gate, DAY, "please")
     with pytest.raises(AcceptanceError, match=r"orders_volume of 2099-01-01: that day is not over, the clock says"):
         accept(CHURN, "orders_volume", date(2099, 1, 1), "the future")
