@@ -43,7 +43,7 @@ def own_shop(request: pytest.FixtureRequest, home: Path) -> None:
 def source_table(table: str) -> str:
     from sqlalchemy.schema import CreateTable
 
-    return str(CreateTable(source.schema(CHURN).tables[table]))
+    return str(CreateTable(source.schema(CHURN).tables[table]).compile(dialect=source.engine().dialect))
 
 
 def promise(folder: Path, monkeypatch: pytest.MonkeyPatch, recorded: str, **orders: Any) -> None:
