@@ -194,6 +194,7 @@ _FACTS: dict[tuple[str, str], Callable[[dict[str, Any], datetime], dict[str, Any
     ("ingest", "gate_failed"): _quarantined,
     ("release", "complete"): _released,
     ("undo", "complete"): _released,
+    ("erase", "complete"): lambda event, at: _released(event, at) if "release_id" in event else {},
     ("materialize", "complete"): lambda event, at: {"online": int(event["release_id"])},
     ("parity_check", "complete"): _compared,
     ("parity_check", "gate_failed"): _compared,

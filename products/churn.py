@@ -129,5 +129,6 @@ CHURN = Product(
         Stage("variant_register", BY_HAND, {MODELS: (RUNS,)}),
         Stage("reproduce", BY_HAND, also=(RUNS, MODELS, *RELEASED, DATASET)),
         Stage("undo", BY_HAND, {RELEASES: RELEASED}),
+        Stage("erase", BY_HAND, {RELEASES: RELEASED}),
     ),
 )

@@ -60,6 +60,7 @@ SERVER_PLACES = (
     "plumb/reports/preview",
     "plumbline/lake/test_spark.py",
     "plumbline/orchestration",
+    "plumbline/pipeline/test_erase.py",
     "plumbline/pipeline/test_retention.py",
     "plumbline/pipeline/test_two_products.py",
     "plumbline/servers",

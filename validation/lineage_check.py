@@ -17,7 +17,7 @@ from plumbline.lineage.runs import EventFile, Events, Port, Run
 from plumbline.pipeline import gates, leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.state import objects, releases, trainings
+from plumbline.state import erasures, objects, releases, trainings
 from plumbline.state.releases import Release
 from plumbline.verdict import FAILED, PASSED, Verdict
 
@@ -80,20 +80,27 @@ def _missing(edge: Edge, release: Release, runs: list[Run]) -> str | None:
     """Why a step does not hold, None when it does."""
     if edge.target not in release.tables:
         return f"release {release.release_id} names no version of {edge.target}"
-    target = Port(edge.target, str(release.tables[edge.target]))
-    version = release.tables.get(edge.source)
-    source = Port(edge.source, None if version is None else str(version))
-    writers = [run for run in runs if target in run.outputs and run.job == edge.job]
+    target, *earlier = _ports(edge.target, release)
+    writers = [run for run in runs if {target, *earlier} & {*run.outputs} and run.job == edge.job]
     if not writers:
         return f"no event of {edge.job} says that it wrote {target}"
     ended = [run for run in writers if run.state == "COMPLETE"]
     if not ended:
         return f"{target} was written by a run that is not complete: {writers[-1].run_id} is {writers[-1].state}"
-    if any(source in run.inputs for run in ended):
+    source, *before = _ports(edge.source, release)
+    if any({source, *before} & {*run.inputs} for run in ended):
         return None
     opened = [str(port) for port in ended[-1].inputs if port.dataset == edge.source]
     told = f"opened {', '.join(opened)}" if opened else f"was not seen to open {edge.source}"
     return f"{target} was written by run {ended[-1].run_id}, which {told}, not {source} as the release names it"
+
+
+def _ports(dataset: str, release: Release) -> list[Port]:
+    """The dataset as the release names it, and the versions that an erasure made that one from."""
+    version = release.tables.get(dataset)
+    if version is None:
+        return [Port(dataset)]
+    return [Port(dataset, str(each)) for each in (version, *erasures.origins(dataset, version))]
 
 
 def _about(release: Release, edges: list[Edge], holes: list[Hole]) -> dict[str, Any]:

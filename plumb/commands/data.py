@@ -37,7 +37,7 @@ def releases_list(json: Json = False) -> None:
 
     Example: plumb releases list --json
     """
-    from plumbline.state import releases
+    from plumbline.state import erasures, releases
 
     found: list[releases.Release | dict[str, Any]] = []
     for number in releases.numbers(CHURN.name):
@@ -55,8 +55,12 @@ def releases_list(json: Json = False) -> None:
             f"{name} {'accepted' if gate.accepted else gate.verdict}" for name, gate in item.gates.items()
         )
         tables = " ".join(f"{name}@v{version}" for name, version in item.tables.items())
-        undone = f"undoes {', '.join(map(str, item.undoes))}: {item.why}  " if item.undoes else ""
-        print(f"{item.release_id:>4}  as of {item.as_of}  {undone}{gates}  code {item.code_sha[:12]}  {tables}")
+        undone = f"undoes {', '.join(map(str, item.undoes))}: " if item.undoes else ""
+        reason = f"{undone}{item.why}  " if item.why else ""
+        gone = max((erasures.unreadable(table).get(version, "") for table, version in item.tables.items()), default="")
+        if gone:
+            reason += f"not reproducible since {gone}: a customer was erased  "
+        print(f"{item.release_id:>4}  as of {item.as_of}  {reason}{gates}  code {item.code_sha[:12]}  {tables}")
     if any(isinstance(item, dict) for item in found):
         raise typer.Exit(1)
 

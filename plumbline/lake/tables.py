@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from plumbline import causes, observed, s3
 from plumbline.errors import PlumblineError
 from plumbline.settings import settings
+from plumbline.state import erasures
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -52,8 +53,10 @@ def storage_options() -> dict[str, str] | None:
 def open_table(table: str, version: int | None = None) -> DeltaTable:
     """The table as delta-rs sees it, at `version` or at its head; the stage at work is seen to read it.
 
-    Raises LakeError when there is no such version, UndeclaredRead when the stage does not declare it.
+    Raises LakeError when there is no such version or an erasure took its files, UndeclaredRead when the stage does not
+    declare it.
     """
+    _refuse_erased(table, version)
     found = opened(table, version)
     observed.read(table, found.version())
     return found
@@ -105,12 +108,21 @@ def _unreadable(table: str, version: int | None, told: str) -> str:
 def at(table: str, pinned: int, without: Iterable[str] = ()) -> str:
     """The table at a version, as a relation that Spark SQL reads; `without` names batches to leave out.
 
-    Who asks for it is seen to read it.
+    Who asks for it is seen to read it. Raises LakeError when an erasure took its files.
     """
+    _refuse_erased(table, pinned)
     observed.read(table, pinned)
     relation = f"delta.`{uri(table)}` VERSION AS OF {pinned}"
     listed = ", ".join("'" + batch.replace("'", "''") + "'" for batch in without)
     return f"(SELECT * FROM {relation} WHERE batch_id NOT IN ({listed}))" if listed else relation
+
+
+def _refuse_erased(table: str, version: int | None) -> None:
+    if version is not None and (since := erasures.unreadable(table).get(version)):
+        raise LakeError(
+            f"{table}: version {version} cannot be read since {since}: a customer was erased, and the files that held "
+            "them are gone. What was made from it is not reproducible any more; the release in force holds the rest"
+        )
 
 
 def rows(table: str, pinned: int | None = None) -> int:

@@ -17,7 +17,7 @@ from plumbline.pipeline import leases
 from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.registry import registered_models
-from plumbline.state import candidates, ledger, releases, trainings
+from plumbline.state import candidates, erasures, ledger, releases, trainings
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -44,6 +44,7 @@ class Vacuumed:
 def named(product: Product) -> dict[str, dict[int, list[str]]]:
     """Table → version → who names it: releases, runs under way, datasets, registered models.
 
+    Versions that an erasure made unreadable are left out: nothing can be kept of them.
     Raises ServiceUnavailable when the model registry does not answer: what it names must be known.
     """
     found: dict[str, dict[int, list[str]]] = {}
@@ -61,6 +62,9 @@ def named(product: Product) -> dict[str, dict[int, list[str]]]:
         _add_named_in(about, f"dataset of release {release}", add)
     for model in registered_models.versions(product.model) if product.model else []:
         _add_named_in(model.tags, f"model version {model.version}", add)
+    for table, versions in found.items():
+        for version in erasures.unreadable(table):
+            versions.pop(version, None)
     return found
 
 

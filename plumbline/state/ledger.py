@@ -15,7 +15,7 @@ from plumbline import clock, verdict
 from plumbline.errors import Unreadable
 from plumbline.product import Product
 from plumbline.progress import warn
-from plumbline.state import objects
+from plumbline.state import erasures, objects
 
 
 def record(product: str, event: dict[str, Any]) -> str:
@@ -66,14 +66,16 @@ def events(product: str, unreadable: list[str] | None = None) -> Iterator[dict[s
 def written_by(product: Product, table: str, version: int) -> dict[str, Any] | None:
     """The event of the stage that wrote this version of a table, None when the ledger has none.
 
-    Only events of the stages that write the table by the product's page are read, the newest first.
+    Only events of the stages that write the table by the product's page are read, the newest first. Of a version that
+    an erasure wrote, the stage that wrote its rows counts.
     """
     writers = [stage.name for stage in product.stages if table in stage.flows] or ["*"]
     keys = _keys(product.name, *(f"*-{writer}-COMPLETE-*.json" for writer in writers))
     for event in _readable(reversed(keys)):
         if (event.get("wrote") or {}).get(table) == version:
             return event
-    return None
+    before = next(iter(erasures.origins(table, version)), None)
+    return None if before is None else written_by(product, table, before)
 
 
 def newest(product: str, stage: str, state: str) -> dict[str, Any] | None:
