@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from drills import code_faults, process_faults, shop_faults
+from drills import code_faults, process_faults, shop_faults, store_faults
 from drills.drill import Drill, Drilling
 
-SHOP, TREE, PROCESS, STORE, DISK, CLOCK = (
+SHOP, TREE, PROCESS, STORE, LAKE, DISK, CLOCK = (
     "the shop's database",
     "a file of the tree",
     "a process",
     "Redis",
+    "the lake",
     "the disk",
     "the clock",
 )
@@ -29,9 +30,15 @@ def _in_shop(fault: Callable[[], shop_faults.Mend]) -> Callable[[Drilling], None
     return inject
 
 
-def _shop(name: str, fault: Callable[[], shop_faults.Mend], stopped_by: str, recovery: str = AGAIN) -> Drill:
+def _shop(
+    name: str,
+    fault: Callable[[], shop_faults.Mend],
+    stopped_by: str,
+    recovery: str = AGAIN,
+    holds: Callable[[Drilling], list[str]] = lambda drilling: [],
+) -> Drill:
     told = (fault.__doc__ or name).partition("\n")[0].rstrip(".")
-    return Drill(name, told, SHOP, stopped_by, recovery, _in_shop(fault))
+    return Drill(name, told, SHOP, stopped_by, recovery, _in_shop(fault), holds=holds)
 
 
 DRILLS = [
@@ -47,6 +54,29 @@ DRILLS = [
     _shop("half-a-batch", shop_faults.half, "distribution_check: orders_volume"),
     _shop(
         "late-day", shop_faults.nothing, "distribution_check: orders_volume", "wait for the orders; run the day again"
+    ),
+    _shop("too-many-units", shop_faults.too_many_units, "ingest: record_contract"),
+    _shop("reserved-column", shop_faults.reserved_column, "ingest: schema_contract"),
+    _shop("deleted-orders", shop_faults.deleted, "ingest: rows_deleted"),
+    _shop("corrected-orders", shop_faults.corrected, "", "–", shop_faults.totals_are_the_shops),
+    Drill(
+        "corrected-twice",
+        "A change of the code keeps old totals of customers whose orders get corrected: they would count twice",
+        TREE,
+        "features: features_carried",
+        "take the change back; run the day again",
+        code_faults.corrected_twice,
+        code_faults.the_day_with_it,
+        holds=shop_faults.totals_are_the_shops,
+    ),
+    Drill(
+        "wall-clock",
+        "A new feature `age_days` reads the wall clock",
+        TREE,
+        "features: features_knowable",
+        "take the change back; run the day again",
+        code_faults.wall_clock,
+        code_faults.the_day_with_it,
     ),
     Drill(
         "leaky-column",
@@ -88,6 +118,53 @@ DRILLS = [
         process_faults.weeks_pass,
         process_faults.catches_up,
         refuses=True,
+    ),
+    Drill(
+        "evicted-row",
+        "Redis throws a customer's row away, as `allkeys-lru` does when memory is short",
+        STORE,
+        "predictor: answers 503",
+        "`plumb materialize`",
+        store_faults.evicted,
+        store_faults.asked,
+        store_faults.written_again_then_the_day,
+        refuses=True,
+    ),
+    Drill(
+        "half-a-row",
+        "All features of a customer's row in Redis are gone; its time and release are there",
+        STORE,
+        "predictor: answers 503",
+        "`plumb materialize`",
+        store_faults.half_a_row,
+        store_faults.asked,
+        store_faults.written_again_then_the_day,
+        refuses=True,
+    ),
+    Drill(
+        "strangers-in-redis",
+        "Another project keeps rows of the same entity and view in the same Redis",
+        STORE,
+        "",
+        "–",
+        store_faults.strangers_in_redis,
+        holds=store_faults.strangers_are_as_they_were,
+    ),
+    Drill(
+        "stray-rows",
+        "Somebody appends rows to `raw.orders` with a library of their own",
+        LAKE,
+        "ingest: gate_failed",
+        "restore the version before; run the day again",
+        store_faults.stray_rows,
+    ),
+    Drill(
+        "lost-data-file",
+        "A data file of `raw.orders` is gone: a clean-up that knew no Delta",
+        LAKE,
+        "ingest: fail",
+        "bring it back from a copy; run the day again",
+        store_faults.lost_data_file,
     ),
     Drill(
         "altered-model",

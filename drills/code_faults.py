@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from drills import ground
+from drills import ground, shop_faults
 from drills.drill import Drilling
 from plumbline.errors import PlumblineError
 
@@ -35,6 +35,16 @@ LEAKY_FEATURE = Edit(
     "LEFT JOIN (SELECT customer_id, max(order_date) AS newest FROM {orders} GROUP BY customer_id) AS later\n"
     "    USING (customer_id)",
 )
+WALL_CLOCK = Edit(
+    "feature_repo/churn/jobs/customers.sql",
+    "AS last_order_day\nFROM totals",
+    "AS last_order_day,\n    CAST(datediff(current_date(), signed_up_on) AS INT) AS age_days\nFROM totals",
+)
+CORRECTED_TWICE = Edit(
+    "feature_repo/churn/jobs/customers.py",
+    '        base = base.where(~base["customer_id"].isin(list(anew)))\n',
+    "        pass\n",
+)
 LEAKY_ENCODING = Edit(
     "training/churn/dataset.py",
     '    answer["churned"] = churned(orders_version, answer)\n',
@@ -58,6 +68,17 @@ OTHER_ROUNDING = Edit(
 def leaky_feature(drilling: Drilling) -> None:
     """Somebody adds a feature that joins all orders, those behind the snapshot too."""
     ground.another_tree(drilling.folder, LEAKY_FEATURE.apply)
+
+
+def wall_clock(drilling: Drilling) -> None:
+    """Somebody adds a feature that reads the wall clock."""
+    ground.another_tree(drilling.folder, WALL_CLOCK.apply)
+
+
+def corrected_twice(drilling: Drilling) -> None:
+    """Somebody's tidying leaves the old totals of customers whose orders were corrected in the base; two orders are."""
+    shop_faults.corrected()
+    ground.another_tree(drilling.folder, CORRECTED_TWICE.apply)
 
 
 def leaky_encoding(drilling: Drilling) -> None:

@@ -80,6 +80,9 @@ class Drill:
     refuses: bool = False
     """What is online is wrong or too old: the predictor must refuse rather than answer from it."""
 
+    holds: Callable[[Drilling], list[str]] = lambda drilling: []
+    """What else must be so when all is over; what is not, in words."""
+
 
 @dataclass
 class Outcome:
@@ -134,7 +137,7 @@ def _performed(drill: Drill, drilling: Drilling, started: float) -> Outcome:
             f"the run after the mend failed: {_stop(list(ledger.events(ground.PRODUCT))[known + len(events) :])}"
         )
     lost = orders_lost()
-    wrong += _over(drilling, lost)
+    wrong += _over(drilling, lost) + drill.holds(drilling)
     evidence = drilling.folder / "evidence" / f"{drill.name}.json"
     evidence.parent.mkdir(exist_ok=True)
     evidence.write_text(json.dumps(list(ledger.events(ground.PRODUCT))[known:], indent=1, default=str))

@@ -67,7 +67,7 @@ def two_runs(drilling: Drilling) -> bool:
     """The day's run, and while its dbt is at work somebody starts the same stage in a shell."""
 
     def strike() -> None:
-        done = _plumb("dbt_run", "--as-of", str(ground.DAY))
+        done = plumb("dbt_run", "--as-of", str(ground.DAY))
         drilling.seen = (clock.wall(), f"the second dbt_run: exit code {done.returncode} | {_last(done)}")
 
     with at_the_moment(started("dbt_run"), strike):
@@ -84,7 +84,7 @@ def altered_model(drilling: Drilling) -> None:
 
 def deployed(drilling: Drilling) -> bool:
     """Somebody deploys the challenger; True when that was done."""
-    done = _plumb("deploy", "--model", "challenger")
+    done = plumb("deploy", "--model", "challenger")
     if done.returncode:
         drilling.seen = (clock.wall(), f"deploy: exit code {done.returncode} | {_last(done)}")
     return done.returncode == 0
@@ -94,12 +94,12 @@ def trained_anew(drilling: Drilling) -> bool:
     """The day's run; then the altered model's release is trained and registered again. True when what came serves."""
     release = str(drilling.release)
     again = (("train", "--release", release), ("register", "--release", release), ("deploy", "--model", "challenger"))
-    return drilling.run() and all(_plumb(*command).returncode == 0 for command in again)
+    return drilling.run() and all(plumb(*command).returncode == 0 for command in again)
 
 
 def materialized_anew(drilling: Drilling) -> bool:
     """Somebody writes every row online again and compares both sides; True when they are equal."""
-    return all(_plumb(command).returncode == 0 for command in ("materialize", "parity_check"))
+    return all(plumb(command).returncode == 0 for command in ("materialize", "parity_check"))
 
 
 def weeks_pass(drilling: Drilling) -> bool:
@@ -153,7 +153,8 @@ def _unmount(folder: Path) -> None:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def _plumb(*arguments: str) -> subprocess.CompletedProcess[str]:
+def plumb(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in the drill's home."""
     return subprocess.run([PLUMB, *arguments], capture_output=True, text=True, timeout=300, check=False)
 
 

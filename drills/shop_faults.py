@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from drills.ground import DAY
+from drills.ground import DAY, PRODUCT
 from ingestion.churn import cdnow
 from ingestion.database import source
+from plumbline.lake import tables as lake
+from plumbline.state import releases
+
+if TYPE_CHECKING:
+    from drills.drill import Drilling
 
 Mend = Callable[[], None]
 FEW = 3
@@ -25,6 +30,56 @@ def sql(*statements: str) -> list[Any]:
             done = connection.execute(sa.text(statement))
             found = list(done.all()) if done.returns_rows else []
     return found
+
+
+CORRECTED = "SELECT order_id FROM orders WHERE order_date = '1997-01-15' ORDER BY order_id LIMIT 5"
+"""Orders of nine months ago, of which the first two get deleted."""
+
+
+def corrected() -> Mend:
+    """Three orders of January are corrected, recorded anew today; two more are deleted: a dispute was settled."""
+    ids = [row[0] for row in sql(CORRECTED)]
+    sql(
+        f"DELETE FROM orders WHERE order_id IN ({ids[0]}, {ids[1]})",
+        f"UPDATE orders SET total_cents = total_cents + 5000, recorded_at = '{DAY} 12:00:00.000000' "
+        f"WHERE order_id IN ({', '.join(map(str, ids[2:]))})",
+    )
+    return lambda: None
+
+
+def totals_are_the_shops(drilling: Drilling) -> list[str]:
+    """Customers whose totals in the release in force are not what the shop shows now."""
+    release = releases.required(PRODUCT)
+    table = lake.open_table("features.customers", release.version("features.customers"))
+    rows = table.to_pyarrow_table(
+        partitions=[("snapshot_date", "=", str(release.as_of))],
+        columns=["customer_id", "orders_total", "spend_cents_total"],
+    )
+    features = {row["customer_id"]: (row["orders_total"], row["spend_cents_total"]) for row in rows.to_pylist()}
+    shown = sql("SELECT customer_id, count(*), sum(total_cents) FROM orders GROUP BY customer_id")
+    wrong = [
+        f"{row[0]}: {features.get(row[0])}, the shop {row[1:]}"
+        for row in shown
+        if features.get(row[0]) != (row[1], row[2])
+    ]
+    return [f"{len(wrong)} customers' totals are not the shop's, such as {wrong[0]}"] if wrong else []
+
+
+def deleted() -> Mend:
+    """One order in twenty is gone: the shop was restored from an old copy."""
+    sql("DELETE FROM orders WHERE order_id % 20 = 0")
+    return _load
+
+
+def too_many_units() -> Mend:
+    """An order of 3,000,000,000 units, which no feature's type can hold."""
+    return _changed("units", "3000000000", 1)
+
+
+def reserved_column() -> Mend:
+    """The shop's new release brings a column `known_at`, a name that the platform gives to its own."""
+    sql("ALTER TABLE orders ADD COLUMN known_at TEXT", "UPDATE orders SET known_at = '1996-05-05 00:00:00'")
+    return _mending("ALTER TABLE orders DROP COLUMN known_at")
 
 
 def renamed_column() -> Mend:

@@ -14,7 +14,7 @@ ALL = [one for group in cases.read().values() for one in group]
 
 @pytest.mark.parametrize("one", ALL, ids=lambda one: one.case)
 def test_each_case_names_tests_that_are_there(one: cases.Case) -> None:
-    assert one.tests
+    assert bool(one.tests) != one.now.startswith("open: ")
     for test in one.tests:
         file, _, name = test.partition("::")
         function = name.rpartition("::")[2]

@@ -33,7 +33,7 @@ def test_the_page_tells_of_every_drill_that_it_went_as_it_must() -> None:
     assert {cells[-2] for cells in found.values()} == {"0"}, "orders lost"
 
 
-@pytest.mark.parametrize("name", ["LEAKY_FEATURE", "LEAKY_ENCODING", "OTHER_ROUNDING"])
+@pytest.mark.parametrize("name", ["LEAKY_FEATURE", "LEAKY_ENCODING", "OTHER_ROUNDING", "WALL_CLOCK", "CORRECTED_TWICE"])
 def test_a_change_of_the_code_still_has_its_place_in_the_tree(name: str, tmp_path: Path) -> None:
     edit: code_faults.Edit = getattr(code_faults, name)
     changed = tmp_path / edit.file
