@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import causes, files, observed
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.lake import repeatable
 from plumbline.lake import tables as lake
 from plumbline.lake.spark import session
 from plumbline.lineage import column_lineage, expected
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 PROJECT = ROOT / "dbt"
 PACKAGES = {"dbt_utils"}
 GATE = "dbt_tests"
+REPEATABLE = "models_repeatable"
 SAMPLES, SHOWN = 3, 5
 """Of a failed test: how many rows a message shows, and how many columns of each."""
 
@@ -70,6 +72,7 @@ def build(run: StageRun) -> str:
     run.facts["dbt"] = nodes
     _tell_lineage(result, marts)
     _raise_if_broken(result)
+    _judge_models(run, result)
     _judge_tests(run, result)
     for table in marts:
         version = lake.version(table)
@@ -255,6 +258,24 @@ def _raise_if_broken(result: dbtRunnerResult) -> None:
     if errors or (not result.success and not items):
         known = causes.said("\n".join([*(str(item.message) for item in errors), str(result.exception)]))
         raise known or TransformError("\n  ".join([_told(result) or "dbt failed", f"dbt's log: {_log()}"]))
+
+
+def _judge_models(run: StageRun, result: dbtRunnerResult) -> None:
+    """The gate `models_repeatable`: what dbt ran, macros and all, gives the same rows whenever it is run."""
+    models = [item.node for item in results(result) if str(item.node.resource_type) == "model"]
+    lines = [
+        f"{PROJECT.name}/{node.original_file_path} reads {', '.join(reads)}"
+        for node in models
+        if (reads := repeatable.depends_on(node.compiled_code or ""))
+    ]
+    gates.record(run, Verdict(REPEATABLE, not lines, len(models), tuple(lines)), {})
+    if lines:
+        raise GateFailed(
+            "\n  ".join(["a model says something else each time it is built, nothing is published:", *lines])
+            + "\n  Use what the rows themselves say (known_at, order_date); rows taken by their order need one. "
+            f"Then run `plumb dbt_run --as-of {run.as_of}` again.",
+            sets_aside=False,
+        )
 
 
 def _judge_tests(run: StageRun, result: dbtRunnerResult) -> None:

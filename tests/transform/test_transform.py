@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -210,6 +211,21 @@ def test_a_failing_test_is_a_gate_that_says_what_where_and_how_many(start) -> No
     verdict = run.gates["dbt_tests"]
     assert (verdict.passed, len(verdict.failed)) == (False, 2) and verdict.expectations > 2
     assert Path(str(verdict.report)).exists()
+
+
+def test_a_model_of_the_wall_clock_is_stopped_also_through_a_macro(
+    start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project = shutil.copytree(transform.PROJECT, tmp_path / "dbt", ignore=shutil.ignore_patterns("target", "logs"))
+    (project / "macros" / "today.sql").write_text("{% macro today() %}current_{{ 'date' }}{% endmacro %}")
+    model = project / "models" / "marts" / "customers.sql"
+    model.write_text(model.read_text() + "and signed_up_at <= {{ today() }}\n")
+    monkeypatch.setattr(transform, "PROJECT", project)
+    land("1", [(1, 7, 2, 5)], [7])
+    run = start()
+    with pytest.raises(GateFailed, match=r"dbt/models/marts/customers.sql reads the wall clock \(current_date\)"):
+        transform.build(run)
+    assert not run.gates[transform.REPEATABLE].passed
 
 
 def test_a_return_is_of_a_known_order_and_of_no_more_than_was_paid(start) -> None:
