@@ -197,4 +197,4 @@ def test_whatever_a_shop_holds_is_kept_row_by_row_and_once(home: Path, rows: lis
 
 @pytest.mark.usefixtures("_three_days")
 def test_the_gate_says_how_many_rules_it_checked() -> None:
-    assert land()["gates"]["record_contract"]["expectations"] == 13 + 7 + 3
+    assert land()["gates"]["record_contract"]["expectations"] == 13 + 8 + 3

@@ -89,5 +89,5 @@ def test_the_first_record_is_the_earliest_instant_and_not_the_first_text(shop: s
             connection.execute(
                 sa.text("INSERT INTO customers VALUES (:number, NULL, :stamp)"), {"number": number, "stamp": stamp}
             )
-        first = source_checks.first_recorded(connection, "customers", sa.DateTime())
+        first = source_checks.first_recorded(connection, "customers", {"recorded_at": sa.DateTime()})
     assert first == datetime(1997, 1, 1, 22, tzinfo=UTC)

@@ -116,7 +116,7 @@ def test_constraints_hold_and_name_known_features(shop_home: Path, first: dict[s
     with pytest.raises(TrainingError, match="lack the model inputs colour"):
         model.matrix(rows, ["colour"])
     without = replace(data, about=data.about | {"features": ["orders_90d", "orders_total"]})
-    with pytest.raises(TrainingError, match="recency baseline needs days_since_last_order, which churn_v2 does not"):
+    with pytest.raises(TrainingError, match="recency baseline needs days_since_last_order, which churn_v1 does not"):
         training._scores(booster, without, rows, data.part(test=True))
 
 
@@ -267,7 +267,7 @@ def test_a_model_made_for_a_rollout_leads_back_to_its_dataset(
     shop_home: Path, first: dict[str, Any], kind: str
 ) -> None:
     register.register()
-    made, dataset = variants.register(kind), datasets.load(1).about["dataset_id"]
+    made, dataset = variants.register(kind, 1), datasets.load(1).about["dataset_id"]
     version = tracking.client().get_model_version(tracking.NAME, made["version"])
     known = graph.of(made["version"], EventFile(), CHURN)
     run = f"runs.churn_xgb@{version.run_id}"
