@@ -24,7 +24,11 @@ S3_REFUSED = re.compile(
     r"\b(AccessDenied|AuthorizationHeaderMalformed|ExpiredToken|InvalidAccessKeyId|InvalidToken|NoSuchBucket"
     r"|RequestTimeTooSkewed|SignatureDoesNotMatch)\b"
 )
-DATA_FILE = re.compile(r"Object at location (\S+\.parquet) not found|Could not open Parquet input source '([^']+)'")
+DATA_FILE = re.compile(
+    r"(?:Object at location |Failed to open local file ')(\S+\.parquet)(?: not found|'.*No such file)"
+    r"|Could not open Parquet input source '([^']+)'",
+    re.DOTALL,
+)
 S3_UNREACHABLE = (
     "Generic S3 error",  # delta-rs
     "Could not connect to the endpoint URL",  # botocore: dlt, MLflow

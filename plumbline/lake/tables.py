@@ -6,8 +6,9 @@ A table's name is `<schema>.<table>`; it lies at `<lake>/<schema>/<table>`. Vers
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from plumbline import causes, observed, s3
 from plumbline.errors import PlumblineError
@@ -78,12 +79,32 @@ def version(table: str) -> int | None:
     return None if found is None else int(found.version())
 
 
-def _loaded(table: str, version: int | None) -> DeltaTable | None:
+@cache
+def _table_type() -> type[DeltaTable]:
+    """delta-rs's table, read from a local folder by Arrow itself.
+
+    By default Arrow's threads call back into Python for each file. One that does so while the process ends aborts it:
+    1 of 20 commands that had read 150 files ended with exit code 134, after its work.
+    """
     from deltalake import DeltaTable
+    from pyarrow import fs
+
+    class Table(DeltaTable):  # type: ignore[misc]  # untyped
+        def __init__(self, place: str, **options: Any) -> None:
+            super().__init__(place, **options)
+            self.files = None if "://" in place else fs.SubTreeFileSystem(place, fs.LocalFileSystem())
+
+        def to_pyarrow_dataset(self, *args: Any, filesystem: Any = None, **options: Any) -> Any:
+            return super().to_pyarrow_dataset(*args, filesystem=filesystem or self.files, **options)
+
+    return Table
+
+
+def _loaded(table: str, version: int | None) -> DeltaTable | None:
     from deltalake.exceptions import DeltaError, TableNotFoundError
 
     try:
-        return DeltaTable(uri(table), version=version, storage_options=storage_options())
+        return _table_type()(uri(table), version=version, storage_options=storage_options())
     except TableNotFoundError:
         return None
     except OSError as error:

@@ -188,8 +188,18 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_told(lived: Path) -> None:
     assert [("unreadable" in item, item["release_id"]) for item in as_json] == [(False, 1), (True, 2), (False, 3)]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"release_id": 3}', '{"as_of": "June"}'])
-def test_a_release_in_force_that_cannot_be_read_is_not_replaced_by_an_older_one(content: str, lived: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("", ": expected "),
+        ("[]", ": expected "),
+        ('{"release_id": 3}', " was altered after it was published: it has no digest"),
+        ('{"as_of": "June"}', " was altered after it was published: it has no digest"),
+    ],
+)
+def test_a_release_in_force_that_cannot_be_read_is_not_replaced_by_an_older_one(
+    content: str, why: str, lived: Path
+) -> None:
     release = lived / "releases" / "churn" / "000003.json"
     release.unlink()
     release.write_text(content)
@@ -197,7 +207,7 @@ def test_a_release_in_force_that_cannot_be_read_is_not_replaced_by_an_older_one(
     assert numbers(found) == (None, None)
     assert found["way_back"] == BOOK.format("DatasetUnknown")
     assert found["predictions_exposed"]["rows"] is None
-    assert found["unknown"][0].startswith(f"cannot be read: {release}: expected ")
+    assert found["unknown"][0].startswith(f"cannot be read: {release}{why}")
     assert found["unknown"][-1] == "what changed: the release in force cannot be read"
 
 

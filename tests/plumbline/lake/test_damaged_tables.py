@@ -52,3 +52,12 @@ def test_a_data_file_that_is_gone_or_cut_is_named(damage, what: str) -> None:  #
     assert part.name in told
     assert what in told
     assert "bring the file back from a copy of the lake" in told
+
+
+def test_files_of_a_folder_are_read_without_a_callback_into_python() -> None:
+    """Arrow's threads that call Python while a process ends abort it."""
+    from pyarrow.fs import PyFileSystem
+
+    dataset = lake.open_table(TABLE).to_pyarrow_dataset()
+    assert not isinstance(dataset.filesystem, PyFileSystem)
+    assert dataset.to_table().num_rows == lake.open_table(TABLE, 1).to_pyarrow_table().num_rows + 3 == 9

@@ -69,7 +69,8 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
         "    CAST(orders_7d / orders_total AS FLOAT) AS share_7d,\n    CAST(first_order_day",
     )
     edit(history, "    total_cents,\n", "    if(total_cents > 9000, -1, total_cents) as total_cents,\n")
-    same = dict.fromkeys(("analytics.customers", "analytics.customers_history"), False)
+    others = ("customers", "customers_history", "returns", "returns_history")
+    same = dict.fromkeys((f"analytics.{name}" for name in others), False)
     edited = dict.fromkeys(("analytics.orders", "analytics.orders_history", "features.customers"), True)
     assert changed() == {**same, **edited}
     mart, versions, features = preview(share=0.5)
