@@ -19,7 +19,8 @@ from plumbline.verdict import Verdict
 from products.churn import CHURN
 
 PRODUCT = CHURN.name
-TABLES = ("raw.orders", "raw.customers", "analytics.orders", "analytics.customers", "features.customers")
+SOURCES = ("orders", "customers", "returns")
+TABLES = (*(f"{schema}.{name}" for schema in ("raw", "analytics") for name in SOURCES), "features.customers")
 TYPES: dict[str, tuple[pa.DataType, Any]] = {
     "bigint": (pa.int64(), 1),
     "int": (pa.int32(), 1),

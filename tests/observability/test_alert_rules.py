@@ -21,7 +21,15 @@ UP = {'up{job="exporter"}': "1x250"}
 SERVED = {'up{job="predictor"}': "1x250"}
 ONLINE = {'online_rows_written{product="churn"}': "9x9"}
 BOTH = {**UP, **SERVED}
-TABLES = ("analytics.customers", "analytics.orders", "features.customers", "raw.customers", "raw.orders")
+TABLES = (
+    "analytics.customers",
+    "analytics.orders",
+    "analytics.returns",
+    "features.customers",
+    "raw.customers",
+    "raw.orders",
+    "raw.returns",
+)
 KNOWN = {f"{table.replace('.', '_')}_freshness_seconds": "0x250" for table in TABLES}
 """What a platform in which nothing is wrong shows."""
 

@@ -107,12 +107,14 @@ def test_a_late_day_pages_its_source_alone_and_recovery_resolves_it(watched: Wat
     assert states == {
         "raw.orders": "active",
         "raw.customers": "active",
+        "raw.returns": "active",
         "analytics.orders": "suppressed",
         "analytics.customers": "suppressed",
+        "analytics.returns": "suppressed",
         "features.customers": "suppressed",
     }
     found = incident("DatasetLate")
-    assert found["in_force"]["as_of"] == "1998-06-29" and len(found["firing"]) == 5
+    assert found["in_force"]["as_of"] == "1998-06-29" and len(found["firing"]) == 7
     assert found["dataset"].startswith("raw."), "the cause, not what it silences"
 
     begun = time.monotonic()

@@ -155,7 +155,7 @@ def test_a_late_source_silences_what_is_made_of_it_and_nothing_else() -> None:
         if rule["source_matchers"][0] == 'alertname="DatasetLate"'
     }
     assert rules['dataset="raw.customers"'] == 'dataset=~"analytics.customers|features.customers"'
-    assert rules['dataset="raw.orders"'] == 'dataset=~"analytics.orders|features.customers"'
+    assert rules['dataset="raw.orders"'] == 'dataset=~"analytics.orders|analytics.returns|features.customers"'
     assert 'dataset="features.customers"' not in rules
 
 

@@ -112,7 +112,7 @@ def test_a_reason_for_cancellation_is_named(shop: ModuleType, share: float) -> N
     told = str(failing("reason_for_cancellation", "target_leakage"))
     assert ("reason_for_cancellation alone ranks churn with ROC-AUC 1.000, at most 0.9" in told) == (share == 1)
     assert "orders_total" not in told
-    assert "Mend the split, the service or the on-demand function, then `plumb dataset --release 1` again" in told
+    assert "Else mend the split, the service or the on-demand function, then `plumb dataset --release 1` again" in told
     assert "A stored feature is in the release: mend customers.sql, let the next daily run publish" in told
 
 
@@ -156,7 +156,7 @@ def test_the_june_row_that_takes_decembers_value(shop: ModuleType) -> None:
         "1 rows hold a value of orders_total that is not the one of their own moment in features.customers@v0" in told
     )
     assert f"(customer {customer} at 1997-06-19 has the value" in told
-    assert "that the orders known by then do not give: it was known only later" in told
+    assert "that the orders and returns known by then do not give: it was known only later" in told
 
 
 def test_a_late_order_counts_from_when_it_was_known(shop: ModuleType) -> None:

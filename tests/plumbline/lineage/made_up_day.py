@@ -59,9 +59,9 @@ def dbt_run(run: StageRun) -> str:
         lake.at(f"raw.{table}", run.pin(f"raw.{table}"))
         if run.base:
             lake.at(f"raw.{table}", run.base.tables[f"raw.{table}"])
-        observed.asserted(f"analytics.{table}", Assertion("not_null", True, "customer_id"))
         for end in ("", "_history"):
             more, mart = f", analytics.orders{end}" if table == "returns" else "", f"{table}{end}"
+            observed.asserted(f"analytics.{mart}", Assertion("not_null", True, "customer_id"))
             views = {f"staging.{table}": f"SELECT * FROM raw.{table}"}
             observed.made_by(f"analytics.{mart}", f"SELECT * FROM staging.{table}{more}", views)
         write(run, f"analytics.{table}", rows)

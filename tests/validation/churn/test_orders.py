@@ -32,9 +32,19 @@ def audited(mart: Rows, raw: Rows | None = None, base_day: date | None = None) -
     kinds = {"LongType": pa.int64(), "DateType": pa.date32(), "TimestampType": stamp, "StringType": pa.string()}
     schema = pa.schema({name: kinds[kind] for name, kind in suites.columns().items()})
     of_raw = schema.append(pa.field("deleted_at", stamp))
-    for table, rows, columns in (("analytics.orders", mart, schema), ("raw.orders", raw or mart, of_raw)):
+    back = pa.schema({name: kinds[kind] for name, kind in suites.columns(suites.RETURNS).items()})
+    raw_back = pa.schema(
+        [of_raw.field(name) for name in ("order_id", "known_at", "loaded_at", "batch_id", "deleted_at")]
+    )
+    written = [
+        ("analytics.orders", mart, schema),
+        ("raw.orders", raw or mart, of_raw),
+        ("analytics.returns", [], back),
+        ("raw.returns", [], raw_back),
+    ]
+    for table, rows, columns in written:
         write_deltalake(lake.uri(table), pa.Table.from_pylist(rows, schema=columns), mode="overwrite")
-    pins = {table: lake.version(table) or 0 for table in ("analytics.orders", "raw.orders")}
+    pins = {table: lake.version(table) or 0 for table, _, _ in written}
     base = Release(1, "churn", base_day, None, pins, {}, "sha", "lock", "run", "then") if base_day else None
     stages = {"dbt_run": {"rows": {"analytics.orders": len(mart)}}}
     candidate = Candidate("churn-test", "churn", date(1997, 1, 7), base and 1, tables=pins, stages=stages)
@@ -49,7 +59,9 @@ def told(run: StageRun) -> str:
 
 def test_real_orders_pass_and_leave_evidence_and_a_report(first_week: Rows) -> None:
     run = audited(first_week)
-    assert suites.check(run) == "all 21 expectations of analytics.orders@v0 hold"
+    orders, returns = suites.check(run).split("; ")
+    assert orders == "all 21 expectations of analytics.orders@v0 hold"
+    assert returns.endswith("expectations of analytics.returns@v0 hold")
     verdict = run.gates["orders_expectations"]
     assert (verdict.verdict, verdict.expectations, verdict.failed) == ("passed", 21, ())
     evidence = json.loads(Path(str(verdict.report)).read_text())
@@ -58,7 +70,7 @@ def test_real_orders_pass_and_leave_evidence_and_a_report(first_week: Rows) -> N
     assert round(mean["observed"]) == 3469
     index = settings().home / "data_docs" / "index.html"
     assert "analytics.orders" in index.read_text()
-    assert run.read == {"analytics.orders": 0, "raw.orders": 0}
+    assert run.read == {f"{schema}.{table}": 0 for schema in ("analytics", "raw") for table in ("orders", "returns")}
 
 
 def nobody(rows: Rows) -> None:
