@@ -109,6 +109,11 @@ def weeks_pass(drilling: Drilling) -> bool:
     services.stop("predictor")
     with suppress(PlumblineError):
         serve()
+    return asked(drilling)
+
+
+def asked(drilling: Drilling) -> bool:
+    """The predictor is asked for the drill's customer; True when it answered with a score."""
     answer = answered(drilling.customer)
     if answer["status"] != 200:
         drilling.seen = (clock.wall(), f"predictor: answers {answer['status']} | {answer['told']}")

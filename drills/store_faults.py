@@ -7,7 +7,6 @@ from typing import Any
 
 from drills.drill import Drilling, answered
 from drills.process_faults import plumb
-from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from products.churn import CHURN
@@ -76,14 +75,6 @@ def half_a_row(drilling: Drilling) -> None:
     kept = {b"_ts:customer_features", *feast_internals.row_fields(view, ["release_id"])}
     client, key = _client(), _key(drilling.customer, CHURN.name)
     client.hdel(key, *(name for name in client.hkeys(key) if name not in kept))
-
-
-def asked(drilling: Drilling) -> bool:
-    """The predictor is asked for that customer; True when it answered with a score."""
-    answer = answered(drilling.customer)
-    if answer["status"] != 200:
-        drilling.seen = (clock.wall(), f"predictor: answers {answer['status']} | {answer['told']}")
-    return bool(answer["status"] == 200)
 
 
 def written_again_then_the_day(drilling: Drilling) -> bool:

@@ -39,6 +39,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC; one without a zone is UTC's already."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def end_of(day: date) -> datetime:
     """The instant at which everything dated up to `day` is knowable: the next day's 00:00 UTC."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)

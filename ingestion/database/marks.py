@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import RECORDED
 
@@ -94,7 +95,6 @@ def _plain(value: Any, kind: str) -> str:
 def _instant(value: Any) -> datetime | None:
     """A time as the shop gives it, in UTC; None when it is none."""
     try:
-        stamp = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        return clock.in_utc(value if isinstance(value, datetime) else datetime.fromisoformat(str(value)))
     except ValueError:
         return None
-    return stamp.astimezone(UTC) if stamp.tzinfo else stamp.replace(tzinfo=UTC)

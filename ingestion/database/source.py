@@ -76,12 +76,11 @@ def engine(named: str | None = None) -> Engine:
     """An engine for the shop's URL, or another. The URL may hold a password: it appears in no message."""
     import sqlalchemy as sa
 
+    given = "the URL" if named else "PLUMBLINE_SHOP_URL"
     try:
         url = sa.make_url(named or settings().shop)
     except sa.exc.ArgumentError:
-        raise SettingsError(
-            f"{'the URL' if named else 'PLUMBLINE_SHOP_URL'}: expected a SQLAlchemy URL, as in postgresql+psycopg://user@host/shop"
-        ) from None
+        raise SettingsError(f"{given}: expected a SQLAlchemy URL, as in postgresql+psycopg://user@host/shop") from None
     if url.drivername.startswith("sqlite") and url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     if url.get_backend_name() == "postgresql" and "connect_timeout" not in url.query:
@@ -90,8 +89,7 @@ def engine(named: str | None = None) -> Engine:
         return sa.create_engine(url)
     except (ImportError, sa.exc.NoSuchModuleError) as error:
         raise SettingsError(
-            f"{'the URL' if named else 'PLUMBLINE_SHOP_URL'}: there is no driver for {url.drivername} in the pipeline "
-            f"environment ({error})"
+            f"{given}: there is no driver for {url.drivername} in the pipeline environment ({error})"
         ) from None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database.source import as_stored
+from plumbline import clock
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column, Contract
 from plumbline.contracts.limits import said
@@ -244,8 +245,7 @@ def first_recorded(connection: sa.Connection, table: str, types: Mapping[str, Ty
         return None
     if kind == "date":
         return contract.end_of_date(date.fromisoformat(str(first)))
-    found = datetime.fromisoformat(str(first))
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    return clock.in_utc(datetime.fromisoformat(str(first)))
 
 
 def _rules(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from math import isfinite
 from typing import Any
+
+from plumbline import clock
 
 Bound = int | float | date | datetime
 
@@ -63,7 +65,7 @@ def _typed(name: str, physical: str, value: object) -> Bound:
             return value if isinstance(value, date) else date.fromisoformat(str(value))
         if physical == "timestamp":
             instant = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-            return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+            return clock.in_utc(instant)
     except ValueError:
         example = "1997-01-31" if physical == "date" else "1997-01-31T12:00:00Z"
         raise LimitsError(f'{name}: expected a {physical} as in "{example}", found {value!r}') from None

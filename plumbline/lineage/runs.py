@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
+from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.lineage import sending
 from plumbline.product import NAMESPACE
@@ -124,7 +125,7 @@ def _moment(event: dict[str, Any]) -> datetime | None:
         moment = datetime.fromisoformat(str(event.get("eventTime")))
     except ValueError:
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return clock.in_utc(moment)
 
 
 def _datasets(run: Run, event: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ numbered as (
     select
         *,
         row_number() over (
-            partition by order_id order by known_at desc, loaded_at desc, batch_id desc
+            partition by order_id order by {{ newest_first() }}
         ) as landing
     from landed
 
