@@ -95,9 +95,10 @@ def test_a_release_keeps_its_verdicts_and_a_foreign_one_is_unreadable(home: Path
     path = home / "releases" / "toy" / "000001.json"
     assert (files.read_json(path) or {})["gates"] == WRITTEN
     assert releases.read("toy", 1) == made
-    (home / "releases" / "toy" / "000002.json").write_text(files.dumps({**made.as_dict(), "gates": {"orders": 1}}))
-    with pytest.raises(Unreadable, match=r"000002.json: expected a release's manifest, .*: gate orders: expected"):
-        releases.read("toy", 2)
+    (home / "releases" / "old").mkdir()
+    (home / "releases" / "old" / "000001.json").write_text(files.dumps({**made.as_dict(), "gates": {"orders": 1}}))
+    with pytest.raises(Unreadable, match=r"000001.json: expected a release's manifest, .*: gate orders: expected"):
+        releases.read("old", 1)
 
 
 def test_evidence_lies_under_the_run_and_the_verdict_names_it(home: Path) -> None:

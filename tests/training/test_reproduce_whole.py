@@ -81,7 +81,7 @@ def test_last_weeks_run_is_made_again_byte_for_byte(tree: Tree, home: Path) -> N
     write_deltalake(lake.uri("features.customers"), features, mode="overwrite", partition_by=["snapshot_date"])
     made.publish(2)
     path = tree.folder / "training" / "churn" / "model.py"
-    path.write_text(path.read_text().replace("rounds: int = 150", "rounds: int = 7"))
+    path.write_text(path.read_text().replace('rounds: int = _stated("rounds")', "rounds: int = 7"))
     assert tree.commit("Another model") != trained
     # What is stored is not what the rebuild starts from.
     (home / "training" / "churn" / "1" / "dataset.parquet").unlink()

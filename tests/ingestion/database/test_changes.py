@@ -48,7 +48,7 @@ def release(day: date, number: int) -> None:
 
 def execute(statement: str, **values: Any) -> None:
     with source.connected(source.engine()) as connection:
-        connection.execute(sa.text(statement), values)
+        connection.execute(sa.text(statement).bindparams(**values))
 
 
 def versions(order: int) -> list[dict[str, Any]]:

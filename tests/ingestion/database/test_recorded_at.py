@@ -73,7 +73,7 @@ def land(day: date, number: int | None = None) -> str:
 
 def execute(statement: str, **values: Any) -> None:
     with source.connected(source.engine()) as connection:
-        connection.execute(sa.text(statement), values)
+        connection.execute(sa.text(statement).bindparams(**values))
 
 
 def versions(order: int) -> list[tuple[int, datetime, datetime, datetime | None]]:
