@@ -13,7 +13,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbline import s3
+from plumbline import files, s3
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import java
 from plumbline.lake.tables import KEEP_FILES
@@ -28,6 +28,13 @@ SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 CONF = {
     "spark.master": "local[2]",
     "spark.ui.enabled": "false",
+    # Kept for a UI that nobody opens: by default a thousand of each, for weeks.
+    "spark.ui.retainedJobs": "50",
+    "spark.ui.retainedStages": "50",
+    "spark.ui.retainedTasks": "1000",
+    "spark.sql.ui.retainedExecutions": "50",
+    "spark.connect.ui.retainedSessions": "10",
+    "spark.connect.ui.retainedStatements": "50",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     # Tables are external at fixed places, so the catalog is rebuilt from the lake at any start: no metastore to break.
@@ -44,7 +51,8 @@ CONF = {
     "spark.databricks.delta.properties.defaults.enableExpiredLogCleanup": "false",
     "spark.databricks.delta.properties.defaults.deletedFileRetentionDuration": KEEP_FILES,
     # A session that a killed command left is found again by whoever takes up its work, and cleared: see `session`.
-    "spark.connect.session.manager.defaultSessionTimeout": "-1",
+    # Nobody comes back for a killed reader's: it goes after this time without a word from its client.
+    "spark.connect.session.manager.defaultSessionTimeout": "2h",
 }
 
 
@@ -75,14 +83,16 @@ def session(writer: str | None = None) -> SparkSession:
         except SparkConnectGrpcException:  # a server that went away, or came back as another one
             active.release_session_on_close = False
             active.stop()
-    kept = _session_id(writer, remote)
-    os.environ["SPARK_CONNECT_RELEASE_SESSION_ON_EXIT"] = "false" if kept else "true"  # a released id is used up
+    ours = writer if _own == (settings().home, remote) else None
+    os.environ["SPARK_CONNECT_RELEASE_SESSION_ON_EXIT"] = "false" if ours else "true"  # a released id is used up
     try:
-        spark = SparkSession.builder.remote(remote + kept).getOrCreate()
-        _retry_briefly(spark)
-        if writer:
-            spark.interruptAll()
-        spark.sql("SELECT 1").collect()
+        try:
+            spark = _opened(remote + _session_id(ours), writer)
+        except SparkConnectGrpcException as error:
+            if ours is None or "SESSION_CLOSED" not in str(error):
+                raise
+            _session_path(ours).unlink(missing_ok=True)  # it was idle for too long, and nothing runs in it any more
+            spark = _opened(remote + _session_id(ours), writer)
     except SparkConnectGrpcException as error:
         told = [line.strip() for line in str(error).splitlines()]
         why = next((line for line in told if line.startswith("details")), told[0])
@@ -113,10 +123,34 @@ def _remote() -> str:
     return _own[1]
 
 
-def _session_id(writer: str | None, remote: str) -> str:
-    return (
-        f";session_id={uuid.uuid5(uuid.NAMESPACE_OID, writer)}" if writer and _own == (settings().home, remote) else ""
-    )
+def _opened(remote: str, writer: str | None) -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.builder.remote(remote).getOrCreate()
+    _retry_briefly(spark)
+    try:
+        if writer:
+            spark.interruptAll()
+        spark.sql("SELECT 1").collect()
+    except BaseException:
+        spark.release_session_on_close = False
+        spark.stop()  # or the next one would be this one again
+        raise
+    return spark
+
+
+def _session_id(writer: str | None) -> str:
+    """The part of an address that names the session in which all commands of a writer work, one after the other."""
+    if writer is None:
+        return ""
+    path = _session_path(writer)
+    if not path.exists():
+        files.write_whole(path, str(uuid.uuid4()))
+    return f";session_id={path.read_text()}"
+
+
+def _session_path(writer: str) -> Path:
+    return settings().home / "spark" / f"session-{writer}"
 
 
 def server_url() -> str:

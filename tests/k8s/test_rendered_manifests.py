@@ -217,6 +217,7 @@ def test_nothing_is_open_but_what_is_listed(environment: str) -> None:
 def test_the_rollout_alone_runs_the_pods(environment: str) -> None:
     service = one(of(environment), "InferenceService", "churn")
     assert service["spec"]["predictor"]["minReplicas"] == 0
+    assert "batcher" not in service["spec"]["predictor"], "callers who share a batch would refuse each other"
     assert service["metadata"]["annotations"]["serving.kserve.io/autoscalerClass"] == "none"
     rollout = one(of(environment), "Rollout", "churn")["spec"]
     assert rollout["workloadRef"]["scaleDown"] == "never" and rollout["selector"]["matchLabels"]

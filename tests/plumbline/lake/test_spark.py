@@ -75,3 +75,27 @@ def test_what_a_killed_writer_left_at_work_is_stopped_before_its_successor_works
     writer.wait()
     assert spark.session(writer="features").interruptAll() == [], "nothing is left to be stopped"
     assert not list(data.glob("_delta_log/*.json"))
+
+
+def test_sessions_end_that_nobody_comes_back_for_and_a_writer_gets_another(
+    alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = "spark.connect.session.manager"
+    monkeypatch.setitem(spark.CONF, f"{manager}.defaultSessionTimeout", "2s")
+    monkeypatch.setitem(spark.CONF, f"{manager}.maintenanceInterval", "1s")
+    first = spark.session(writer="features").session_id
+    assert spark.session(writer="features").session_id == first, "while it is there it is the same"
+    deadline = time.monotonic() + 60
+    while (now := _left_for(6)) == first and time.monotonic() < deadline:
+        pass
+    assert now != first
+    assert spark.session(writer="features").sql("SELECT 1 AS n").collect()[0].n == 1
+
+
+def _left_for(seconds: float) -> str:
+    """Goes away without a word, as a killed writer does; the session that its successor gets."""
+    active = spark.session(writer="features")
+    active.release_session_on_close = False
+    active.stop()
+    time.sleep(seconds)
+    return str(spark.session(writer="features").session_id)
