@@ -13,15 +13,14 @@ together must be as many.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ingestion.database import (
     changes,
+    dlt_runs,
     dual_write,
     landing_gates,
     marks,
@@ -30,19 +29,19 @@ from ingestion.database import (
     set_aside,
     source_checks,
     source_schema,
+    table_rules,
 )
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.keys import said
-from ingestion.database.source import ShopError, address, connected, engine
+from ingestion.database.source import ShopError, connected, engine
 from ingestion.database.source_checks import BEGINNING, LOOKBACK
-from plumbline import clock, observed, s3
+from plumbline import clock, observed
 from plumbline.contracts import contract as contracts
-from plumbline.errors import GateFailed, ServiceUnavailable
+from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.settings import settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +54,7 @@ def land(run: StageRun) -> str:
     Raises GateFailed when the shop breaks its contract (the batch is in quarantine then) or rows got lost on the way,
     ShopError, ServiceUnavailable.
     """
-    _settle_dlt()
+    dlt_runs.settle()
     _refuse_strangers(run)
     tables, rejected = run.product.sources, run.candidate.rejected
     database = engine()
@@ -85,12 +84,12 @@ def land(run: StageRun) -> str:
         Landing(run, found[table], source_schema.landing_columns(table, shown.seen), starts[table], end, batch)
         for table in tables
     ]
-    with _shop_at_hand():
-        _pipeline_run([landing.resource() for landing in landings])
+    with dlt_runs.shop_at_hand():
+        dlt_runs.write([landing.resource() for landing in landings])
     if let_in is not None:
         say("landing what is let in from quarantine")
         try:
-            _pipeline_run([landing.resource(let_in) for landing in landings])
+            dlt_runs.write([landing.resource(let_in) for landing in landings])
         finally:
             replay.dispose(let_in)
     for landing in landings:
@@ -103,6 +102,7 @@ def land(run: StageRun) -> str:
     run.facts |= {"batch_id": batch, "landed_until": end.isoformat()}
     run.facts["schema_changes"] = [*run.facts.get("schema_changes", []), *dropped, *renamed]
     in_quarantine = landing_gates.count(run, found, _still_due(run, tables, found), batch, start)
+    table_rules.hold(run)
     return _summary(run, window, batch, in_quarantine, dropped)
 
 
@@ -145,7 +145,7 @@ def _land_deletions(landing: Landing) -> None:
     import dlt
 
     rows = changes.deletions(landing.due, landing.start, landing.batch, landing.run.candidate.rejected)
-    _pipeline_run([dlt.resource([rows], name=landing.due.table)])
+    dlt_runs.write([dlt.resource([rows], name=landing.due.table)])
 
 
 def _summary(run: StageRun, window: str, batch: str, in_quarantine: int, dropped: list[dict[str, Any]]) -> str:
@@ -212,67 +212,6 @@ def _first_record(shop: Connection, product: Product, found: landing_gates.Shown
 
 def _window_name(start: datetime, run: StageRun) -> str:
     return f"{start.date()} to {run.as_of}" if start.date() < run.as_of else str(run.as_of)
-
-
-def _settle_dlt() -> None:
-    """dlt's own settings, read when it is imported: quiet (it raises what it logs), no telemetry, nothing in ~.
-
-    Its memory of columns is left aside: it would write a column that was dropped again, as nulls.
-    """
-    os.environ |= {
-        "RUNTIME__LOG_LEVEL": "CRITICAL",
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "DLT_DATA_DIR": str(settings().home / "dlt"),
-        "RESTORE_FROM_DESTINATION": "false",
-    }
-
-
-def _pipeline_run(resources: list[Any]) -> None:
-    import dlt
-
-    home = settings().home
-    pipeline = dlt.pipeline(
-        pipeline_name="shop",
-        pipelines_dir=str(home / "dlt"),
-        destination=_destination(),
-        dataset_name="raw",
-    )
-    pipeline.drop()  # windows are stated by the run, so nothing of a run that was killed may be picked up
-    pipeline.run(resources, table_format="delta", write_disposition="append")
-
-
-def _destination() -> Any:
-    """The lake as dlt writes to it. In S3 dlt finds the keys by itself, in the environment."""
-    import dlt
-
-    more: dict[str, Any] = {}
-    if s3.holds(settings().lake_uri):
-        from dlt.common.configuration.specs import AwsCredentials
-
-        more = {
-            "credentials": AwsCredentials(endpoint_url=s3.endpoint(), region_name=s3.region()),
-            "deltalake_storage_options": lake.storage_options(),
-        }
-    return dlt.destinations.filesystem(settings().lake_uri, deltalake_configuration=lake.KEEP_LOG, **more)
-
-
-@contextmanager
-def _shop_at_hand() -> Iterator[None]:
-    """Turns what dlt makes of a shop that went away into ServiceUnavailable, of a gate into what the gate said; any
-    other error passes."""
-    from sqlalchemy.exc import OperationalError
-
-    try:
-        yield
-    except Exception as error:
-        below: BaseException | None = error
-        while below is not None and not isinstance(below, OperationalError | GateFailed):
-            below = below.__cause__ or below.__context__
-        if below is None:
-            raise
-        if isinstance(below, GateFailed):
-            raise below from None
-        raise ServiceUnavailable(f"the shop database {address()} went away while it was read: {below.orig}") from None
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,8 @@ def count(run: StageRun, due: dict[str, Due], missing: dict[str, set[Any]], batc
         raise GateFailed(
             f"landing {batch} lost rows on the way:\n  "
             + "\n  ".join(broken)
-            + f"\n  What landed stays. Run `plumb ingest --as-of {run.as_of}` again: it lands the rest."
+            + f"\n  What landed stays. Run `plumb ingest --as-of {run.as_of}` again: it lands the rest.",
+            sets_aside=False,
         )
     return sum(facts["quarantined"].values())
 

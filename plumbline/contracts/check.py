@@ -13,6 +13,7 @@ from typing import Any
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts import docs as contract_docs
+from plumbline.contracts import quality
 from plumbline.contracts.contract import LANDING, RECORDED, SUFFIX, Column, ContractError
 from plumbline.lineage import column_lineage
 from plumbline.product import Product
@@ -56,6 +57,7 @@ def _strays(products: Sequence[Product]) -> Iterator[str]:
 def _files(product: Product) -> Iterator[str]:
     for dataset in product.contracted:
         contract = contracts.load(dataset)
+        yield from (f"{contract.file}: {told}" for told in quality.unfit(contract))
         for rename in contract.renames:
             if rename.effective - rename.announced < contracts.NOTICE:
                 yield (

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from plumbline import clock
 from plumbline.contracts.limits import Limits
+from plumbline.contracts.quality import Rule
 from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT, settings
 
@@ -125,7 +126,8 @@ class ClosedDays:
 
 @dataclass(frozen=True)
 class Contract:
-    """What one dataset promises. `key` names the columns that together tell one row from another.
+    """What one dataset promises. `key` names the columns that together tell one row from another, `rules` are those of
+    the whole table.
 
     Of a shop's table: `zone` is the time zone of its calendar, `left_out` names columns that do not land, `recorded`
     the column that says when a row was recorded. None: no column does, and landing compares keys and values.
@@ -152,6 +154,7 @@ class Contract:
     closed_days: ClosedDays = ClosedDays()
     left_out: tuple[str, ...] = ()
     recorded: str | None = RECORDED
+    rules: tuple[Rule, ...] = ()
 
     @property
     def file(self) -> str:

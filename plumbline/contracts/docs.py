@@ -43,6 +43,7 @@ def _section(contract: Contract) -> str:
         *(f"| `{c.name}` | {c.type} | {_promises(c) or '–'} | {c.description} |" for c in contract.columns.values()),
         "",
         *(f"- **{level.property}** {level.value} {level.unit}: {level.description}" for level in contract.levels),
+        *(f"- **{rule.name}**: {rule.told}. {rule.description}".rstrip() for rule in contract.rules),
         *(f"- **announced**: {rename.told()}." for rename in contract.renames),
         "",
     ]

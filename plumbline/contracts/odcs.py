@@ -7,12 +7,12 @@ a service level or a custom property that nothing reads is refused with its plac
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plumbline.contracts import custom_properties
+from plumbline.contracts import custom_properties, quality
 from plumbline.contracts.contract import (
     KINDS,
     LANDING,
@@ -27,13 +27,17 @@ from plumbline.contracts.contract import (
 from plumbline.contracts.limits import Limits, LimitsError
 
 if TYPE_CHECKING:
-    from open_data_contract_standard.model import OpenDataContractStandard, SchemaObject, SchemaProperty
+    import jsonschema
+    from open_data_contract_standard.model import DataQuality, OpenDataContractStandard, SchemaObject, SchemaProperty
 
 SCHEMA = Path(__file__).parent / "odcs_schema" / "odcs-json-schema-v3.1.0.json"
 """The standard's schema as published; README.md beside it names source and licence."""
 
 KEY_KINDS = ("integer", "string", "date")
 """What a column of a shop's key may be: what is the same value in each database, and as text."""
+
+RULED = ("shop.", "analytics.", "features.")
+"""How the datasets begin whose rules of a whole table are run: at landing, or by the stage that writes the table."""
 
 READERS = {
     "completeness": ("",),
@@ -90,6 +94,7 @@ def read(path: Path) -> Contract:
         closed_days=custom.closed_days,
         left_out=custom.left_out,
         recorded=custom.recorded,
+        rules=_rules(path, dataset, table.quality or [], columns),
     )
 
 
@@ -141,9 +146,7 @@ def _validated(path: Path) -> OpenDataContractStandard:
     if problems:
         raise ContractError(
             f"{path} is no Open Data Contract of v3:\n  "
-            + "\n  ".join(
-                f"{problem.json_path.lstrip('$.') or 'file'}: {problem.message[:300]}" for problem in problems
-            )
+            + "\n  ".join(f"{problem.json_path.lstrip('$.') or 'file'}: {_told(problem)}" for problem in problems)
         )
     try:
         return OpenDataContractStandard(**content)
@@ -152,15 +155,17 @@ def _validated(path: Path) -> OpenDataContractStandard:
         raise ContractError(f"{path} is no Open Data Contract of v3:\n  " + "\n  ".join(lines)) from None
 
 
+def _told(problem: jsonschema.ValidationError) -> str:
+    """What the standard's schema says, in short; of names of which one is to be stated, which they are."""
+    if problem.validator == "oneOf" and all(set(one) >= {"required"} for one in problem.validator_value):
+        names = [name for one in problem.validator_value for name in one["required"]]
+        stated = [name for name in names if name in problem.instance]
+        return f"expected one of {', '.join(names)}; found {', '.join(stated) or 'none'}"
+    return str(problem.message[:300])
+
+
 def _columns(path: Path, dataset: str, table: SchemaObject) -> tuple[dict[str, Column], tuple[str, ...]]:
     """The table's columns by name, and its key."""
-    if table.quality:
-        rules = ", ".join(str(rule.name or rule.metric or rule.type) for rule in table.quality)
-        raise bad(
-            path,
-            "schema[0].quality",
-            f"nothing here would check a rule of the whole table ({rules}): state it of a column, or as a dbt test",
-        )
     properties = table.properties or []
     keys = sorted((p for p in properties if p.primaryKey), key=lambda p: p.primaryKeyPosition or 0)
     key = tuple(str(p.name) for p in keys)
@@ -186,6 +191,25 @@ def _columns(path: Path, dataset: str, table: SchemaObject) -> tuple[dict[str, C
                 "unique: nothing here would check it. A shop's key, and any column of a mart, may be unique",
             )
     return columns, key
+
+
+def _rules(
+    path: Path, dataset: str, given: Sequence[DataQuality], columns: Mapping[str, Column]
+) -> tuple[quality.Rule, ...]:
+    """The rules of the whole table."""
+    if given and not dataset.startswith(RULED):
+        raise bad(path, "schema[0].quality", f"nothing here would run a rule of {dataset}: state it of a table")
+    rules: list[quality.Rule] = []
+    for position, item in enumerate(given):
+        place = f"schema[0].quality[{position}]"
+        try:
+            rule = quality.read(item, position, columns)
+        except quality.RuleError as error:
+            raise bad(path, f"{place} ({item.name})" if item.name else place, str(error)) from None
+        if any(rule.name == other.name for other in rules):
+            raise bad(path, place, f"{rule.name}: two rules of that name: messages could not tell them apart")
+        rules.append(rule)
+    return tuple(rules)
 
 
 def _column(path: Path, dataset: str, position: int, given: SchemaProperty) -> Column:

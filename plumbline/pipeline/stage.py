@@ -134,7 +134,7 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
         entry = recorded(run.product, head, body, on_failure=lambda: {**judged(), **run.facts})
     except GateFailed as failure:
         if failure.sets_aside:
-            _reject(candidate, str(failure), run.lease)
+            _reject(candidate, str(failure), run.lease, landed=run.facts.get("batch_id"))
         raise
     candidate.tables.update(run.wrote)
     candidate.gates.update(run.gates)
@@ -224,12 +224,15 @@ def _open(product: Product, name: str, as_of: date, release: Release | None) -> 
     return candidate
 
 
-def _reject(candidate: Candidate, why: str, lease: Lease | None) -> None:
-    """Sets aside what the run landed and forgets the rest: after a failed gate it starts over, from the source."""
+def _reject(candidate: Candidate, why: str, lease: Lease | None, landed: str | None) -> None:
+    """Sets aside what the run landed and forgets the rest: after a failed gate it starts over, from the source.
+
+    `landed` is the batch of a stage whose own gate failed behind its landing.
+    """
     if lease is not None:
         lease.check()  # a batch that a newer holder goes on with is not set aside
-    for entry in candidate.stages.values():
-        if batch := entry.get("batch_id"):
+    for batch in (*(entry.get("batch_id") for entry in candidate.stages.values()), landed):
+        if batch:
             candidates.reject(candidate.product, batch, candidate.run_id, why)
     candidate.stages.clear()
     candidate.tables.clear()

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from ingestion.churn import cdnow as shop
-from ingestion.database import landing, source
+from ingestion.database import dlt_runs, landing, source
 from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
@@ -146,7 +146,7 @@ def test_a_server_that_never_answers_is_given_up_on(postgres_shop: sa.URL, monke
             land()
 
 
-@pytest.mark.parametrize(("owner", "before"), [(landing.Landing, "resource"), (landing, "_pipeline_run")])
+@pytest.mark.parametrize(("owner", "before"), [(landing.Landing, "resource"), (dlt_runs, "write")])
 def test_a_shop_that_goes_away_while_it_is_read_is_unavailable(
     postgres: sa.URL, postgres_shop: sa.URL, monkeypatch: pytest.MonkeyPatch, owner: Any, before: str
 ) -> None:

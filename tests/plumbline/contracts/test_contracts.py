@@ -101,14 +101,6 @@ def custom(document: Document, name: str, value: object) -> None:
             r"quality \(order_date\): expected engine plumbline",
         ),
         (lambda d: columns(d)[1].update(unique=True), r"properties \(customer_id\): unique: nothing here would check"),
-        (
-            lambda d: d["schema"][0].update(quality=[{"name": "few", "metric": "rowCount", "mustBeGreaterThan": 9}]),
-            r"schema\[0\].quality: nothing here would check a rule of the whole table \(few\)",
-        ),
-        (
-            lambda d: d["schema"][0].update(quality=[{"type": "sql", "query": "SELECT 1", "mustBe": 1}]),
-            r"schema\[0\].quality: nothing here would check a rule of the whole table \(sql\)",
-        ),
         (lambda d: level(d, "latency", 50, "ms"), r"\(latency\): nothing here reads it of shop.orders; read are comp"),
         (lambda d: level(d, "retention", 3, "y"), r"\(retention\): nothing here reads it of shop.orders"),
         (lambda d: level(d, "completeness", 90, "percent"), r"\(completeness\): stated twice"),

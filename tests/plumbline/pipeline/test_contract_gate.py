@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import yaml
 from deltalake import write_deltalake
 
 from plumbline.contracts import contract as contracts
@@ -17,6 +19,7 @@ from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline import contract_gate
 from plumbline.pipeline.stage import StageRun
+from plumbline.settings import ROOT, settings
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release, publish
 from products.churn import CHURN
@@ -81,6 +84,34 @@ def test_a_break_stops_the_line_and_leaves_evidence(
     assert (error.value.exit_code, error.value.sets_aside) == (3, False)
     evidence = json.loads((home / "evidence" / "churn-test" / f"contract-{TABLE}.json").read_text())
     assert evidence["verdict"] == "failed" and len(evidence["failed"]) == 1
+
+
+def test_a_rule_of_the_whole_table_is_run_over_exactly_that_version(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "contracts", tmp_path / "contracts")
+    path = tmp_path / "contracts" / f"{TABLE}.odcs.yaml"
+    document = yaml.safe_load(path.read_text())
+    key = {"metric": "duplicateValues", "arguments": {"properties": ["customer_id"]}, "mustBe": 0}
+    few = {"name": "few", "type": "sql", "query": "SELECT count(*) FROM ${object}", "mustBeLessThan": 3}
+    document["schema"][0]["quality"] = [key, few]
+    path.write_text(yaml.safe_dump(document))
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(path.parent))
+    settings.cache_clear()
+    verdict = audited(customers()).gates[f"contract:{TABLE}"]
+    assert (verdict.verdict, verdict.expectations) == ("passed", 4 + 2)
+    write_deltalake(lake.uri(TABLE), customers(), mode="append")
+    run = StageRun(CHURN, "dbt_run", DAY, Candidate("churn-test", "churn", DAY, None), None)
+    contract_gate.audit(run, TABLE, 0)
+    with pytest.raises(GateFailed) as error:
+        contract_gate.audit(run, TABLE, 1)
+    assert (
+        f"{TABLE}@v1: rule duplicateValues: duplicateValues of customer_id gave 2, expected 0\n  "
+        f"{TABLE}@v1: rule few: SELECT count(*) FROM ${{object}} gave 4, expected less than 3" in str(error.value)
+    )
+    assert error.value.sets_aside and "start over with `plumb ingest --as-of 1997-01-02`" in str(error.value)
+    rules = json.loads((home / "evidence" / "churn-test" / f"contract-{TABLE}.json").read_text())["rules"]
+    assert [(rule["found"], rule["holds"]) for rule in rules] == [(2, False), (4, False)]
 
 
 def test_the_lake_in_force_is_compared_and_landing_s_own_columns_are_no_difference(home: Path) -> None:
