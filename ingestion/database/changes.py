@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 DELETED = "deleted_at"
+PLACE, STANDS, KNOWN, WAS_RECORDED, WAS_DELETED = "#place", "#stands", "#known", "#was recorded", "#was deleted"
+"""Columns for joining rows of the shop with rows of raw. No column that lands has such a name."""
+
 MOST_BY_KEY = 500
 """Rows recorded before the window are asked for by key; of more, the window is opened as far back as they reach."""
 
@@ -115,16 +118,16 @@ def due(
     key, version = list(contract.key), mark(contract)
     before = standing(table, rejected)
     shown = _shown(shop, table, names, before.schema)
-    held = before.rename_columns([*key, "was_recorded", "was_deleted"]).append_column("stands", _true(len(before)))
+    held = before.rename_columns([*key, WAS_RECORDED, WAS_DELETED]).append_column(STANDS, _true(len(before)))
     here = shown
     if contract.recorded:
         here = shown.filter(pc.less(pc.fill_null(shown[RECORDED], source_checks.BEGINNING), end))
     joined = here.join(held, key, join_type="left outer")
     lands = pc.or_(
-        pc.invert(pc.fill_null(joined["stands"], False)),
+        pc.invert(pc.fill_null(joined[STANDS], False)),
         pc.or_(
-            pc.is_valid(joined["was_deleted"]),
-            pc.fill_null(pc.not_equal(joined[version], joined["was_recorded"]), True),
+            pc.is_valid(joined[WAS_DELETED]),
+            pc.fill_null(pc.not_equal(joined[version], joined[WAS_RECORDED]), True),
         ),
     )
     rows = joined.filter(lands).select([*key, version])
@@ -175,8 +178,8 @@ def deletions(found: Due, start: datetime, batch: str, rejected: list[str]) -> p
     key, name = list(found.key), f"raw.{found.table}"
     columns = [c for c in lake.open_table(name).to_pyarrow_dataset().schema.names if not c.startswith("_dlt_")]
     rows = _accepted(found.table, rejected, list(dict.fromkeys([*columns, *VERSION_ORDER])))
-    placed = rows.select(key).append_column("place", pa.array(range(len(rows)), pa.int64()))
-    rows = rows.take(placed.join(found.deleted, key, join_type="left semi").sort_by("place")["place"])
+    placed = rows.select(key).append_column(PLACE, pa.array(range(len(rows)), pa.int64()))
+    rows = rows.take(placed.join(found.deleted, key, join_type="left semi").sort_by(PLACE)[PLACE])
     rows = _newest(rows, key, [name for name in columns if name not in {*key, *LANDING}])
     stamp = pa.timestamp("us", tz="UTC")
     added = {"known_at": start, "loaded_at": clock.now(), DELETED: start}
@@ -194,20 +197,20 @@ def unlanded(rows: pa.Table, before: pa.Table, known: pa.Table) -> pa.Table:
     key = before.schema.names[:-2]
     compared = [name for name in known.column_names if name in rows.column_names and name not in key]
     place = pa.array(range(len(rows)), pa.int64())
-    asked = rows.select(key).append_column("place", place)
-    asked = asked.cast(pa.schema([*(before.schema.field(name) for name in key), asked.schema.field("place")]))
-    held = before.rename_columns([*key, "was_recorded", "was_deleted"]).append_column("stands", _true(len(before)))
-    found = asked.join(held, key, join_type="left outer").sort_by("place")
-    stands = pc.fill_null(found["stands"], False)
-    same_time = pc.fill_null(pc.equal(rows[before.schema.names[-2]], found["was_recorded"]), False)
-    landed = pc.and_(pc.and_(stands, pc.is_null(found["was_deleted"])), same_time)
+    asked = rows.select(key).append_column(PLACE, place)
+    asked = asked.cast(pa.schema([*(before.schema.field(name) for name in key), asked.schema.field(PLACE)]))
+    held = before.rename_columns([*key, WAS_RECORDED, WAS_DELETED]).append_column(STANDS, _true(len(before)))
+    found = asked.join(held, key, join_type="left outer").sort_by(PLACE)
+    stands = pc.fill_null(found[STANDS], False)
+    same_time = pc.fill_null(pc.equal(rows[before.schema.names[-2]], found[WAS_RECORDED]), False)
+    landed = pc.and_(pc.and_(stands, pc.is_null(found[WAS_DELETED])), same_time)
     if compared:
-        old = known.rename_columns([*key, *(f"was_{name}" for name in known.column_names[len(key) :])])
-        old = asked.join(old.append_column("known", _true(len(old))), key, join_type="left outer").sort_by("place")
+        old = known.rename_columns([*key, *(_was(name) for name in known.column_names[len(key) :])])
+        old = asked.join(old.append_column(KNOWN, _true(len(old))), key, join_type="left outer").sort_by(PLACE)
         differs = pa.chunked_array([pa.repeat(False, len(rows))])
         for name in compared:
-            differs = pc.or_(differs, _differ(rows[name], old[f"was_{name}"]))
-        landed = pc.and_(landed, pc.invert(pc.and_(pc.fill_null(old["known"], False), differs)))
+            differs = pc.or_(differs, _differ(rows[name], old[_was(name)]))
+        landed = pc.and_(landed, pc.invert(pc.and_(pc.fill_null(old[KNOWN], False), differs)))
     return rows.filter(pc.invert(landed))
 
 
@@ -216,9 +219,9 @@ def without(rows: pa.Table, before: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     key = before.schema.names[:-2]
-    asked = rows.select(key).append_column("place", pa.array(range(len(rows)), pa.int64()))
-    asked = asked.cast(pa.schema([*(before.schema.field(name) for name in key), asked.schema.field("place")]))
-    return rows.take(asked.join(before.select(key), key, join_type="left anti").sort_by("place")["place"])
+    asked = rows.select(key).append_column(PLACE, pa.array(range(len(rows)), pa.int64()))
+    asked = asked.cast(pa.schema([*(before.schema.field(name) for name in key), asked.schema.field(PLACE)]))
+    return rows.take(asked.join(before.select(key), key, join_type="left anti").sort_by(PLACE)[PLACE])
 
 
 def counted(table: str, batch: str, rejected: list[str]) -> dict[str, list[Any]]:
@@ -237,6 +240,11 @@ def counted(table: str, batch: str, rejected: list[str]) -> dict[str, list[Any]]
         "changed": values(again.sort_by(order), tuple(key)),
         "deleted": values(gone.select(key).sort_by(order), tuple(key)),
     }
+
+
+def _was(name: str) -> str:
+    """What a promised column of raw is called beside the one that was read."""
+    return f"#was {name}"
 
 
 def _differ(new: Any, old: Any) -> Any:
@@ -274,8 +282,8 @@ def _newest(rows: pa.Table, key: list[str], names: list[str]) -> pa.Table:
     import pyarrow as pa
 
     ordered = rows.sort_by([(name, "ascending") for name in VERSION_ORDER])
-    placed = ordered.select(key).append_column("place", pa.array(range(len(rows)), pa.int64()))
-    newest = placed.group_by(key, use_threads=False).aggregate([("place", "max")])["place_max"]
+    placed = ordered.select(key).append_column(PLACE, pa.array(range(len(rows)), pa.int64()))
+    newest = placed.group_by(key, use_threads=False).aggregate([(PLACE, "max")])[f"{PLACE}_max"]
     return ordered.select([*key, *names]).take(newest)
 
 

@@ -19,8 +19,9 @@ from plumbline.contracts.contract import RECORDED
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DIGEST = "plumbline_digest"
-"""What tells two versions of a key apart where no column says when they were recorded: a hash of a row's values."""
+DIGEST = "#digest"
+"""What tells two versions of a key apart where no column says when they were recorded: a hash of a row's values.
+It does not land, and no column that lands has such a name."""
 
 FETCHED = 50_000
 """Rows at a time from the shop's driver."""

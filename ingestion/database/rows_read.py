@@ -89,7 +89,8 @@ def _broken(rows: pa.Table, table: str, as_of: date) -> Iterator[str]:
             if len(wrong):
                 yield f"{place}: {len(wrong):,} rows are {told}, such as {_samples(wrong, contract.key, keys, name)}"
     if None not in keys:
-        repeated = rows.group_by(keys).aggregate([([], "count_all")]).filter(pc.field("count_all") > 1)
+        counted = rows.group_by(keys).aggregate([([], "count_all")])  # the count comes last, whatever the keys' names
+        repeated = counted.filter(pc.greater(counted.column(len(keys)), 1)).select(range(len(keys)))
         if len(repeated):
             told = "; ".join(named(contract.key, [row[key] for key in keys]) for row in repeated[:SHOWN].to_pylist())
             yield f"{table}.{'+'.join(map(str, keys))}: {len(repeated):,} keys were read more than once, such as {told}"
