@@ -49,9 +49,9 @@ def explained(error: BaseException) -> PlumblineError | None:
     """The error to show instead of this one; None when it is one of ours, or not of a kind known here."""
     if isinstance(error, PlumblineError) or not isinstance(error, Exception):
         return None
-    chain = list(_chain(error))
-    told = "\n".join(str(each) for each in chain)
-    for each in chain:
+    errors = list(chain(error))
+    told = "\n".join(str(each) for each in errors)
+    for each in errors:
         if isinstance(each, OSError) and each.errno in FULL:
             return _full(str(each.filename or settings().home))
         if isinstance(each, OSError) and each.errno in UNWRITABLE and _in_home(each.filename):
@@ -83,7 +83,8 @@ def said(told: str) -> PlumblineError | None:
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was made of, the first cause last."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -148,9 +148,7 @@ def _pins(pins: Mapping[str, int], before: Mapping[str, int], without: list[str]
 
 def _deletes(table: str, pinned: int) -> bool:
     """Whether a raw table holds deletions at all, by the statistics of its files. Most days none of them does."""
-    actions = lake.open_table(table, pinned).get_add_actions(flatten=True)
-    rows, nulls = _column(actions, "num_records"), _column(actions, "null_count.deleted_at")
-    return any(null is not None and null != count for count, null in zip(rows, nulls, strict=True))
+    return lake.nulls(table, pinned, ["deleted_at"])["deleted_at"] < lake.rows(table, pinned)
 
 
 def _merge_only(before: Mapping[str, int], pins: Mapping[str, int]) -> str:
@@ -266,7 +264,7 @@ def _judge_models(run: StageRun, result: dbtRunnerResult) -> None:
     lines = [
         f"{PROJECT.name}/{node.original_file_path} reads {', '.join(reads)}"
         for node in models
-        if (reads := repeatable.depends_on(node.compiled_code or ""))
+        if (reads := [*repeatable.depends_on(node.compiled_code or ""), *_of_the_run(node)])
     ]
     gates.record(run, Verdict(REPEATABLE, not lines, len(models), tuple(lines)), {})
     if lines:
@@ -276,6 +274,14 @@ def _judge_models(run: StageRun, result: dbtRunnerResult) -> None:
             f"Then run `plumb dbt_run --as-of {run.as_of}` again.",
             sets_aside=False,
         )
+
+
+def _of_the_run(node: Any) -> list[str]:
+    """What a model's template, or a macro of this project that it calls, reads of the run that compiles it."""
+    macros = (files.read_json(_target() / "manifest.json") or {}).get("macros", {})
+    called = [macros[name] for name in node.depends_on.macros if name in macros]
+    texts = [node.raw_code or "", *(each["macro_sql"] for each in called if each["package_name"] != "dbt_spark")]
+    return list(dict.fromkeys(phrase for text in texts for phrase in repeatable.templated(text)))
 
 
 def _judge_tests(run: StageRun, result: dbtRunnerResult) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from typing import Any
 
 from ingestion.database.source import address
-from plumbline import s3
+from plumbline import causes, s3
+from plumbline.contracts import contract as contracts
 from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from plumbline.settings import settings
 
 
@@ -58,19 +61,30 @@ def _destination() -> Any:
 
 
 @contextmanager
-def shop_at_hand() -> Iterator[None]:
-    """Turns what dlt makes of a shop that went away into ServiceUnavailable, of a gate into what the gate said; any
-    other error passes."""
-    from sqlalchemy.exc import OperationalError
+def shop_at_hand(product: Product, as_of: date) -> Iterator[None]:
+    """Turns what dlt makes of a shop that went away into ServiceUnavailable, of a gate into what the gate said, of a
+    value that its driver or dlt cannot read into GateFailed; any other error passes."""
+    from dlt.extract.exceptions import ResourceExtractionError
+    from sqlalchemy.exc import DBAPIError, OperationalError
 
     try:
         yield
     except Exception as error:
-        below: BaseException | None = error
-        while below is not None and not isinstance(below, OperationalError | GateFailed):
-            below = below.__cause__ or below.__context__
-        if below is None:
+        chain = list(causes.chain(error))
+        for below in chain:
+            if isinstance(below, GateFailed):
+                raise below from None
+            if isinstance(below, OperationalError):
+                raise ServiceUnavailable(
+                    f"the shop database {address()} went away while it was read: {below.orig}"
+                ) from None
+        table = next((below.pipe_name for below in chain if isinstance(below, ResourceExtractionError)), None)
+        if table not in product.sources or causes.explained(error):
             raise
-        if isinstance(below, GateFailed):
-            raise below from None
-        raise ServiceUnavailable(f"the shop database {address()} went away while it was read: {below.orig}") from None
+        cause = next((below.orig for below in chain if isinstance(below, DBAPIError)), chain[-1])
+        raise GateFailed(
+            f"the shop's {table} has a value that cannot be read as it is declared: {str(cause).strip()[:300]}\n  "
+            "Nothing of it was landed. Mend the value, cast its column to text in a view, or name the column in "
+            f"leftOut of {contracts.shop(table).file}; then run `plumb ingest --as-of {as_of}` again.",
+            sets_aside=False,
+        ) from None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.types import TypeEngine
 
+MOST_DIGITS = 38
+"""Of a decimal in Delta; dlt writes a longer one as text."""
+
 
 def landed_name(name: str) -> str:
     """A column's name in raw."""
@@ -34,14 +37,21 @@ def reserved(name: str) -> bool:
 
 
 def landed_type(declared: TypeEngine[Any]) -> str | None:
-    """A declared type as raw (Delta) has it, None where raw cannot hold it: intervals, ranges, addresses, …"""
+    """A declared type as raw (Delta) has it, None where raw cannot hold it: intervals, ranges, addresses, a time of day
+    with a zone, which would lose it, …"""
     from sqlalchemy import types as sql
 
     kind = base_type(declared)
     if isinstance(kind, sql.Numeric):
         if not kind.asdecimal:
             return "double"
-        return "decimal(38,9)" if kind.precision is None else f"decimal({kind.precision},{kind.scale or 0})"
+        if kind.precision is None:
+            return f"decimal({MOST_DIGITS},9)"
+        if not 0 <= (kind.scale or 0) <= kind.precision:
+            return None
+        return f"decimal({kind.precision},{kind.scale or 0})" if kind.precision <= MOST_DIGITS else "string"
+    if isinstance(kind, sql.Time) and kind.timezone:
+        return None
     delta: dict[str, tuple[type[TypeEngine[Any]], ...]] = {
         "string": (sql.Uuid, sql.String, sql.Time, sql.JSON, sql.ARRAY),
         "long": (sql.Integer,),

@@ -84,7 +84,7 @@ def land(run: StageRun) -> str:
         Landing(run, found[table], source_schema.landing_columns(table, shown.seen), starts[table], end, batch)
         for table in tables
     ]
-    with dlt_runs.shop_at_hand():
+    with dlt_runs.shop_at_hand(run.product, run.as_of):
         dlt_runs.write([landing.resource() for landing in landings])
     if let_in is not None:
         say("landing what is let in from quarantine")

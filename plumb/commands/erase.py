@@ -12,7 +12,7 @@ from products.churn import CHURN
 
 @app.command("erase", rich_help_panel=DATA)
 def erase(
-    customer: Annotated[int, typer.Argument(help="The customer's number.")],
+    customer: Annotated[int, typer.Argument(help="The customer's number.", min=-(2**63), max=2**63 - 1)],
     why: Annotated[str, typer.Option("--why", help="The reason, for the ledger; without the customer's number.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what holds the customer.")] = False,
     json: Json = False,

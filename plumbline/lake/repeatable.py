@@ -21,7 +21,7 @@ FUNCTIONS = {
     SESSION: {
         "current_user", "session_user", "user", "current_catalog", "current_database", "current_schema",
         "current_timezone", "version", "reflect", "java_method", "try_reflect", "input_file_name",
-        "input_file_block_start", "input_file_block_length", "is_account_group_member",
+        "input_file_block_start", "input_file_block_length", "is_account_group_member", "current_path", "identifier",
     },
     RANDOM: {"rand", "random", "randn", "randstr", "uniform", "uuid", "shuffle"},
     ORDER: {
@@ -41,12 +41,19 @@ WITHOUT_ARGUMENTS = {"unix_timestamp", "to_unix_timestamp"}
 BARE = {"current_date", "current_timestamp", "current_time", "current_user", "session_user", "user", "localtimestamp"}
 """Those that Spark takes without parentheses as well."""
 
-CONSTANT = re.compile(r"['\"(]|\d+$|null$|true$|false$")
+CONSTANT = re.compile(r"['\"]|(?:\(select|[-+]?(?:\d[\d.]*|null|true|false))$")
 """How an ORDER BY begins that orders nothing: by a literal, or by a subquery that has one row."""
 
-SPECIAL = re.compile(
-    r"\b(?:date|timestamp(?:_ltz|_ntz)?)\s*(['\"])\s*(now|today|tomorrow|yesterday)\b.*?\1", re.IGNORECASE
-)
+SPECIAL = re.compile(r"[rR]?(['\"])\s*(?i:now|today|tomorrow|yesterday)(?:\s+[A-Z+-]\S*)?\s*\1")
+"""A text that Spark reads as a moment wherever a day or a time is expected, in a comparison too; a zone may follow."""
+
+GIVEN = "given_"
+"""What a placeholder's name begins with while a query is parsed."""
+
+JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+RUNS = re.compile(r"\b(run_started_at|invocation_id|modules\.datetime|modules\.pytz|thread_id)\b")
+"""What dbt hands a template that is another at each run."""
+
 WORDS = re.compile(
     r"--[^\r\n]*|/\*.*?\*/|\b[rR]'[^']*'|\b[rR]\"[^\"]*\"|'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|`[^`]*`|[\w.]+|\S",
     re.DOTALL,
@@ -60,14 +67,16 @@ def depends_on(sql: str) -> list[str]:
     """
     words = [word for word in WORDS.findall(sql) if not word.startswith(("--", "/*"))]
     lowered = [word.lower() for word in words]
-    phrases = [f"{CLOCK} ({match.group(0)})" for match in SPECIAL.finditer(" ".join(words))]
+    phrases = [f"{CLOCK} ({word})" for word in words if SPECIAL.fullmatch(word)]
     for at, word in enumerate(lowered):
         behind = lowered[at + 1] if at + 1 < len(lowered) else ""
         name = word.strip("`").rpartition(".")[2]
         if word == "tablesample":
             phrases.append(f"{RANDOM} ({word})")
-        elif word == "limit" and not _sorted_before(lowered, at):
-            phrases.append(f"{ORDER} (limit without an order by)")
+        elif (word == "limit" or (word == "offset" and behind.isdecimal())) and not _sorted_before(lowered, at):
+            phrases.append(f"{ORDER} ({word} without an order by)")
+        elif "_metadata" in word.replace("`", "").split("."):
+            phrases.append(f"{ORDER} ({word})")
         elif word == "rows" and _opens_frame(lowered, at):
             phrases.append(f"{ORDER} (a window of rows without an order by)")
         if behind != "(" and (word not in BARE or (at and lowered[at - 1] in {"as", "."})):
@@ -78,6 +87,29 @@ def depends_on(sql: str) -> list[str]:
             if name in names and not (source == ORDER and _is_ordered(lowered, at)):
                 phrases.append(f"{source} ({name})")
     return list(dict.fromkeys(phrases))
+
+
+def tables(sql: str) -> list[str]:
+    """The relations that a query with `{placeholders}` names beside them and its own CTEs, sorted; usually none.
+
+    Nothing for a text that only Spark can parse.
+    """
+    from sqlglot import errors, exp, parse_one
+
+    try:
+        tree = parse_one(re.sub(r"\{(\w+)\}", rf"{GIVEN}\1", sql), dialect="spark")
+    except errors.SqlglotError:
+        return []
+    own = {each.alias.lower() for each in tree.find_all(exp.CTE)}
+    named = {each for each in tree.find_all(exp.Table) if each.db or each.name.lower() not in own}
+    return sorted({exp.table_name(each) for each in named if not each.name.startswith(GIVEN)})
+
+
+def templated(jinja: str) -> list[str]:
+    """What a dbt template reads of the run that compiles it, as `depends_on` tells it: the text that comes of it does
+    not show that any more."""
+    inside = " ".join(match.group(0) for match in JINJA.finditer(re.sub(r"\{#.*?#\}", "", jinja, flags=re.DOTALL)))
+    return [f"{CLOCK} ({word})" for word in dict.fromkeys(RUNS.findall(inside))]
 
 
 def _is_ordered(words: list[str], at: int) -> bool:
@@ -101,7 +133,10 @@ def _is_ordered(words: list[str], at: int) -> bool:
 def _orders(words: list[str]) -> bool:
     """Whether there is an ORDER BY among these words, by more than a constant."""
     by = next((at + 2 for at, pair in enumerate(pairwise(words)) if pair == ("order", "by")), None)
-    return by is not None and not CONSTANT.match("".join(words[by : by + 1]))
+    if by is None:
+        return False
+    signed = words[by : by + 1] in (["-"], ["+"], ["("])
+    return not CONSTANT.match("".join(words[by : by + 1 + signed]))
 
 
 def _sorted_before(words: list[str], at: int) -> bool:

@@ -11,6 +11,7 @@ from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.lineage import sending
 from plumbline.product import NAMESPACE
+from plumbline.progress import warn
 from plumbline.state import objects
 
 
@@ -93,23 +94,33 @@ class EventFile:
 def of_events(events: Iterable[dict[str, Any]]) -> list[Run]:
     """Runs from OpenLineage events in any order, also twice; oldest first, times in UTC as ISO 8601.
 
-    Left out are Airflow's own, which move no data, and events without a run or a time.
+    Left out are Airflow's own, which move no data, and events without a run or a time. One whose parts are not what
+    OpenLineage says is left out whole, with a warning.
     """
-    timed = [(moment, event) for event in events if _is_ours(event) and (moment := _moment(event)) is not None]
+    told: list[tuple[datetime, Run]] = []
+    strange = 0
+    for event in events:
+        try:
+            if _is_ours(event) and (moment := _moment(event)) is not None:
+                told.append((moment, _told(event, moment)))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            strange += 1
+    if strange:
+        warn(f"lineage: {strange} event{'s' if strange > 1 else ''} left out that are not as OpenLineage has them")
     known: dict[str, Run] = {}
-    for moment, event in sorted(timed, key=lambda pair: (pair[0], pair[1]["eventType"] != "START")):
-        at, of_run = moment.isoformat(), event["run"]
-        run = known.setdefault(of_run["runId"], Run(of_run["runId"], event["job"]["name"], began=at))
-        facets = of_run.get("facets") or {}
-        if event["eventType"] in ENDS:
-            run.ended, run.state = at, event["eventType"]
+    for moment, said in sorted(told, key=lambda pair: (pair[0], pair[1].state != "START")):
+        run = known.setdefault(said.run_id, Run(said.run_id, said.job, began=said.began))
+        if said.state in ENDS:
+            run.ended, run.state = moment.isoformat(), said.state
         else:
             run.state = run.state or "START"
-        if parent := facets.get("parent"):  # Marquez gives null for an event without one
-            run.parent = "{}/{}".format(parent["job"]["name"], parent["run"]["runId"])
-        run.error = (facets.get("errorMessage") or {}).get("message", run.error)
-        run.tags |= {tag["key"]: tag["value"] for tag in (facets.get("tags") or {}).get("tags") or []}
-        _datasets(run, event)
+        run.parent, run.error = said.parent or run.parent, said.error or run.error
+        run.tags |= said.tags
+        if said.inputs:  # the last event that names any says which; a START may name none yet
+            run.inputs, run.asserted, run.failed = said.inputs, said.asserted, said.failed
+        run.outputs = said.outputs or run.outputs
+        run.rows |= said.rows
+        run.columns |= said.columns
     return sorted(known.values(), key=lambda run: run.began)
 
 
@@ -128,27 +139,32 @@ def _moment(event: dict[str, Any]) -> datetime | None:
     return clock.in_utc(moment)
 
 
-def _datasets(run: Run, event: dict[str, Any]) -> None:
-    """The last event that names any says which; a START may name none yet."""
+def _told(event: dict[str, Any], moment: datetime) -> Run:
+    """What one event says of its run. Raises KeyError, TypeError, ValueError or AttributeError for what is none."""
+    of_run = event["run"]
+    facets = of_run.get("facets") or {}
+    run = Run(str(of_run["runId"]), str(event["job"]["name"]), str(event["eventType"]), moment.isoformat())
+    if parent := facets.get("parent"):  # Marquez gives null for an event without one
+        run.parent = "{}/{}".format(parent["job"]["name"], parent["run"]["runId"])
+    run.error = (facets.get("errorMessage") or {}).get("message")
+    run.tags = {tag["key"]: tag["value"] for tag in (facets.get("tags") or {}).get("tags") or []}
     inputs = [item for item in event.get("inputs") or [] if item.get("namespace") == NAMESPACE]
     outputs = [item for item in event.get("outputs") or [] if item.get("namespace") == NAMESPACE]
-    if inputs:
-        run.inputs = [_port(item) for item in inputs]
-        verdicts = [
-            (item["name"], verdict)
-            for item in inputs
-            for verdict in ((item.get("inputFacets") or {}).get("dataQualityAssertions") or {}).get("assertions") or []
-        ]
-        run.asserted = len(verdicts)
-        run.failed = [in_words(name, verdict) for name, verdict in verdicts if not verdict["success"]]
-    if outputs:
-        run.outputs = [_port(item) for item in outputs]
+    run.inputs, run.outputs = [_port(item) for item in inputs], [_port(item) for item in outputs]
+    verdicts = [
+        (item["name"], verdict)
+        for item in inputs
+        for verdict in ((item.get("inputFacets") or {}).get("dataQualityAssertions") or {}).get("assertions") or []
+    ]
+    run.asserted = len(verdicts)
+    run.failed = [in_words(name, verdict) for name, verdict in verdicts if not verdict["success"]]
     for item in outputs:
         statistics = (item.get("outputFacets") or {}).get("outputStatistics") or {}
         if statistics.get("rowCount") is not None:
             run.rows[item["name"]] = int(statistics["rowCount"])
         if lineage := (item.get("facets") or {}).get("columnLineage"):
             run.columns[item["name"]] = columns_of(lineage)
+    return run
 
 
 def in_words(dataset: str, verdict: dict[str, Any]) -> str:

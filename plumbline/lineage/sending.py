@@ -102,7 +102,7 @@ def lines(file: Path) -> Iterator[dict[str, Any]]:
             for line in handle:
                 try:
                     found = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     found = None
                 if isinstance(found, dict):
                     yield found

@@ -1,7 +1,8 @@
 """The gate on a table that a stage wrote: exactly that version against the dataset's contract, before it is published.
 
-Columns, types, and the nulls of required columns, all from the Delta log; rows are read for the contract's rules of the
-whole table alone. A column more than the contract names is told and passes; lint asks for it to be written down.
+Columns, types, and the nulls of required columns, from the Delta log; rows are read where it does not say, and for the
+contract's rules of the whole table. A column more than the contract names is told and passes; lint asks for it to be
+written down.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def audit(run: StageRun, table: str, version: int) -> None:
         if not difference.breaking:
             say(difference.told)
     if not broken:
-        for name, rows in _nulls(table, version, [c.name for c in contract.columns.values() if c.required]).items():
-            broken.append(f"{table}@v{version}.{name} is null in {rows:,} rows, {contract.file}: always given")
+        required = [c.name for c in contract.columns.values() if c.required]
+        for name, rows in lake.nulls(table, version, required).items():
+            if rows:
+                broken.append(f"{table}@v{version}.{name} is null in {rows:,} rows, {contract.file}: always given")
     by_rules = not broken
     given = quality.run(contract.rules, lake.open_table(table, version)) if contract.rules and by_rules else []
     broken += [f"{table}@v{version}: {told}" for _, _, told in given if told]
@@ -65,17 +68,3 @@ def audit(run: StageRun, table: str, version: int) -> None:
             ),
             sets_aside=by_rules,
         )
-
-
-def _nulls(table: str, version: int, names: list[str]) -> dict[str, int]:
-    """Of these columns, those that have nulls, with how many rows; from the statistics of each file."""
-    import pyarrow as pa
-
-    actions = pa.table(lake.open_table(table, version).get_add_actions(flatten=True))
-    found = {}
-    for name in names:
-        column = f"null_count.{name}"
-        nulls = sum(count or 0 for count in actions[column].to_pylist()) if column in actions.column_names else 0
-        if nulls:
-            found[name] = nulls
-    return found

@@ -225,7 +225,9 @@ def _compare(session: SparkSession, run: StageRun, until: date, version: int, ad
 
 def _refuse_unrepeatable(run: StageRun) -> None:
     """The gate `features_knowable`, before anything is computed: a snapshot is made of its inputs alone."""
-    reads = repeatable.depends_on(SQL.read_text())
+    sql = SQL.read_text()
+    reads = repeatable.depends_on(sql)
+    reads += [f"{table}, which no placeholder gives at a version and a day" for table in repeatable.tables(sql)]
     if not reads:
         return
     told = f"{SQL.name} reads {', '.join(reads)}"

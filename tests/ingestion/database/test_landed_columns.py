@@ -81,6 +81,23 @@ def test_a_type_lands_as_dlt_maps_it(kind: sa.types.TypeEngine[object]) -> None:
     assert landed_type(kind) == (DELTA.get(wanted, wanted) if wanted else None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        (sa.Numeric(50, 20), "string"),  # dlt writes what is longer than a decimal of Delta as text
+        (sa.Numeric(38, 0), "decimal(38,0)"),
+        (sa.Numeric(3, -2), None),
+        (sa.Numeric(3, 5), None),
+        (sa.Time(timezone=True), None),
+    ],
+    ids=repr,
+)
+def test_a_type_that_dlt_would_cut_or_break_on_is_left_out_or_text(
+    kind: sa.types.TypeEngine[object], held: str | None
+) -> None:
+    assert landed_type(kind) == held
+
+
 def test_a_domain_lands_as_what_it_is_based_on() -> None:
     cents = postgresql.DOMAIN("cents", postgresql.DOMAIN("amount", sa.BigInteger()))
     assert landed_type(cents) == "long"

@@ -98,13 +98,39 @@ def test_another_type_of_a_promised_column_is_refused_with_a_view_as_the_way_on(
     assert "The release in force stays" not in message, "there is none yet"
 
 
-@pytest.mark.parametrize("declared", ["interval", "inet", "money", "int4range", "bit(3)", "tsvector", "point", "oid"])
+@pytest.mark.parametrize(
+    "declared",
+    ["interval", "inet", "money", "int4range", "bit(3)", "tsvector", "point", "oid", "timetz", "numeric(3,-2)"],
+)
 def test_an_added_column_that_raw_cannot_hold_is_left_out_and_named(declared: str) -> None:
     execute(f"ALTER TABLE orders ADD COLUMN extra {declared}")
     assert differences()["extra"].startswith("omitted: left out: orders.extra (")
     with source.connected(source.engine()) as connection:
         seen = source_schema.seen(connection, CHURN)
     assert "extra" not in source_schema.landing_columns("orders", seen)
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "cause"),
+    [("time", "24:00", "can't parse time '24:00:00'"), ("json", r'"\ud83d"', "surrogates not allowed")],
+)
+def test_a_value_that_no_reader_reads_is_told_with_its_table_and_the_way_on(
+    declared: str, value: str, cause: str
+) -> None:
+    execute(f"ALTER TABLE orders ADD COLUMN extra {declared} DEFAULT '{value}'")
+    message = stopped()
+    assert message.startswith("the shop's orders has a value that cannot be read as it is declared: ")
+    assert cause in message and "name the column in leftOut of contracts/shop.orders" in message
+    execute("ALTER TABLE orders ALTER COLUMN extra TYPE text")
+    stage.perform(CHURN, "ingest", DAY, landing.land)
+
+
+def test_a_numeric_longer_than_the_lake_s_lands_as_text_on_every_day() -> None:
+    execute("ALTER TABLE orders ADD COLUMN weight numeric(50, 20) DEFAULT 12345678901234567890123456789.5")
+    stage.perform(CHURN, "ingest", DAY, landing.land)
+    assert differences()["weight"].startswith("added: "), "it is no change of type"
+    values = lake.open_table("raw.orders").to_pyarrow_table(columns=["weight"])["weight"].unique().to_pylist()
+    assert [Decimal(value) for value in values] == [Decimal("12345678901234567890123456789.5")]
 
 
 @pytest.mark.parametrize("declared", ["text[]", "jsonb", "uuid", "mood", "numeric(10,2)", "bytea", "time"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plumbline.lake.repeatable import depends_on
+from plumbline.lake.repeatable import depends_on, tables, templated
 from plumbline.settings import ROOT
 
 NOT_REPEATABLE = {
@@ -24,6 +24,10 @@ NOT_REPEATABLE = {
         r"SELECT r'\' AS slash, now(), 'x' FROM c",
         "SELECT a -- a comment ends here\r, now() FROM c",
         "SELECT a /* now() is read below */, current_timestamp FROM c",
+        "SELECT CAST('now' AS TIMESTAMP) FROM c",
+        "SELECT ' Today '::date FROM c",
+        "SELECT a FROM c WHERE order_date < 'yesterday'",
+        'SELECT to_timestamp("now UTC") FROM c',
     ],
     "a random number": [
         "SELECT rand(7) FROM c",
@@ -36,6 +40,8 @@ NOT_REPEATABLE = {
         "SELECT USER FROM c",
         "SELECT current_timezone() FROM c",
         "SELECT reflect('java.lang.System', 'currentTimeMillis') FROM c",
+        "SELECT identifier('no' || 'w')() FROM c",
+        "SELECT current_path() FROM c",
     ],
     "how the rows happen to lie": [
         "SELECT first(units) FROM c GROUP BY a",
@@ -52,6 +58,9 @@ NOT_REPEATABLE = {
         "SELECT first_value(a) OVER w FROM c WINDOW w AS (PARTITION BY b)",
         "SELECT sum(a) OVER (PARTITION BY b ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) FROM c",
         "SELECT * FROM (SELECT a FROM c LIMIT 5) ORDER BY a",
+        "SELECT a FROM c OFFSET 5",
+        "SELECT o._metadata.row_index FROM o",
+        "SELECT row_number() OVER (PARTITION BY b ORDER BY -1) FROM c",
     ],
 }
 REPEATABLE = [
@@ -68,6 +77,9 @@ REPEATABLE = [
     "SELECT sort_array(collect_list(a)), listagg(a) WITHIN GROUP (ORDER BY a) FROM c GROUP BY b",
     "SELECT a FROM c WHERE b IN (SELECT b FROM d ORDER BY b LIMIT 5) ORDER BY a LIMIT 5",
     "SELECT o.user, user_id FROM o",
+    "SELECT 'now and then' AS said, 'today only' FROM o",
+    "SELECT offset, o.offset FROM o ORDER BY a LIMIT 5 OFFSET 5",
+    "SELECT row_number() OVER (ORDER BY (known_at), -units), lag(a) OVER (ORDER BY null_count) FROM c",
     "SELECT first(units) IGNORE NULLS OVER (ORDER BY known_at) FROM c",
 ]
 
@@ -88,3 +100,20 @@ def test_every_definition_of_this_repository_passes() -> None:
     paths = [*ROOT.glob("dbt/models/**/*.sql"), *ROOT.glob("feature_repo/**/*.sql")]
     assert len(paths) > 5
     assert {path.name: depends_on(path.read_text()) for path in paths} == {path.name: [] for path in paths}
+
+
+def test_a_table_that_no_placeholder_gives_is_named() -> None:
+    ctes = "WITH seen AS (SELECT * FROM {orders} AS o JOIN analytics.orders AS b USING (order_id))"
+    assert tables(f"{ctes} SELECT * FROM seen, {{base}} JOIN orders JOIN delta.`/lake/raw/orders` VERSION AS OF 3") == [
+        "analytics.orders",
+        'delta."/lake/raw/orders"',
+        "orders",
+    ]
+    assert not any(tables(path.read_text()) for path in ROOT.glob("feature_repo/**/*.sql"))
+
+
+def test_a_template_that_reads_the_run_that_compiles_it_is_named() -> None:
+    assert templated("{# run_started_at #} SELECT '{{ modules.datetime.datetime.now() }}' AS invocation_id") == [
+        "the wall clock (modules.datetime)"
+    ]
+    assert templated("{% set day = run_started_at.date() %} SELECT '{{ day }}'") == ["the wall clock (run_started_at)"]

@@ -166,3 +166,26 @@ def test_the_command_tells_it_as_a_tree_as_json_and_as_a_page() -> None:
     for node in page.laid_out(of("raw.orders")).values():
         assert f'href="#{node.anchor}"' in text and f'id="{node.anchor}"' in text
     assert lake.uri("raw.orders") not in text
+
+
+def test_an_event_of_another_form_is_left_out_and_told_and_all_others_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever writes into the same file or Marquez: the answer is of what can be read, never a traceback."""
+    before, file = of("champion").as_dict(), EventFile().where
+    events = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    whole = events[-1]
+    strange = [
+        {**whole, "job": "churn"},
+        {key: value for key, value in whole.items() if key != "eventType"},
+        {**whole, "run": {**whole["run"], "facets": {"parent": {"run": {"runId": "1"}}}}},
+        {**whole, "inputs": [{"namespace": "plumbline"}]},
+        {**whole, "outputs": ["features.customers"]},
+    ]
+    unknown = {**whole, "run": {**whole["run"], "facets": {**whole["run"]["facets"], "spark_jobDetails": [None]}}}
+    deep = "[" * 100_000
+    lines = [json.dumps(event) for event in [*reversed(events), *strange, unknown, *events]]
+    Path(file).write_text("\n".join([*lines, deep, lines[0][: len(lines[0]) // 2]]))
+    assert of("champion").as_dict() == before, "twice, turned round, with unknown facets, torn at its end"
+    told = capsys.readouterr().err
+    assert "5 events left out that are not as OpenLineage has them" in told and "2 torn lines left out" in told

@@ -114,6 +114,20 @@ def test_a_rule_of_the_whole_table_is_run_over_exactly_that_version(
     assert [(rule["found"], rule["holds"]) for rule in rules] == [(2, False), (4, False)]
 
 
+def test_nulls_are_counted_where_the_log_s_statistics_do_not_say(home: Path) -> None:
+    uncounted = {"delta.dataSkippingNumIndexedCols": "0"}  # as for any column behind the 32nd
+    write_deltalake(lake.uri(TABLE), nulls(customers()).slice(0, 0), configuration=uncounted)
+    write_deltalake(lake.uri(TABLE), nulls(customers()), mode="append")
+    run = StageRun(CHURN, "dbt_run", DAY, Candidate("churn-test", "churn", DAY, None), None)
+    with pytest.raises(GateFailed, match=r"analytics.customers@v1.customer_id is null in 1 rows"):
+        contract_gate.audit(run, TABLE, 1)
+    assert lake.nulls(TABLE, 1, ["cohort_month", "customer_id", "nowhere"]) == {
+        "cohort_month": 0,
+        "customer_id": 1,
+        "nowhere": 0,
+    }
+
+
 def test_the_lake_in_force_is_compared_and_landing_s_own_columns_are_no_difference(home: Path) -> None:
     write_deltalake(lake.uri(TABLE), lacking(customers()))
     stamp, raw = ARROW["timestamp"], contracts.shop("customers").columns.values()

@@ -294,11 +294,13 @@ def test_a_return_that_the_marts_have_otherwise_than_raw_is_seen(released: Relea
         job.compute(run)
 
 
-def test_a_feature_of_the_wall_clock_is_refused_before_anything_is_computed(
+def test_a_feature_of_the_wall_clock_or_of_a_table_without_a_day_is_refused_before_anything_is_computed(
     released: Release, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    sql = SQL.replace("FROM totals", ",\n CAST(datediff(current_date(), signed_up_on) AS INT) AS age_days\nFROM totals")
-    change(monkeypatch, tmp_path, sql.replace("AS last_order_day\n,", "AS last_order_day,"))
-    with pytest.raises(GateFailed, match=r"reads the wall clock \(current_date\): a snapshot would say something else"):
+    told = r"reads the wall clock \('today'\), analytics.orders, which no placeholder gives at a version and a day"
+    age = "    CAST(datediff('today', signed_up_on) AS INT) AS age_days,\n"
+    every = "    CAST((SELECT count(*) FROM analytics.orders) AS INT) AS all_orders,\n"
+    change(monkeypatch, tmp_path, SQL.replace(LAST_COLUMN, age + every + LAST_COLUMN))
+    with pytest.raises(GateFailed, match=rf"{told}: a snapshot would say something else"):
         compute(NEXT, released)
     assert lake.version(job.TABLE) == released.version(job.TABLE)
