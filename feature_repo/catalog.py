@@ -112,7 +112,10 @@ def history(name: str, last: int = 10) -> dict[str, Any]:
     before: NDArray[Any] | None = None
     for number in releases.numbers(PRODUCT)[-last:]:
         release = releases.read(PRODUCT, number)
-        values = _newest(release, [name]).get(name)
+        try:
+            values = _newest(release, [name]).get(name)
+        except lake.LakeError:  # retention or an erasure took it
+            values = None
         about = {"release_id": number, "as_of": str(release.as_of), "version": release.version(TABLE)}
         if values is None or not len(values):
             points.append({**about, "rows": 0, "psi": None})
@@ -160,7 +163,7 @@ def _newest(release: Release, names: list[str]) -> dict[str, NDArray[Any]]:
     import numpy as np
     import pyarrow.compute as pc
 
-    table = lake.open_table(TABLE, release.version(TABLE)).to_pyarrow_dataset()
+    table = lake.remaining(TABLE, release.version(TABLE)).to_pyarrow_dataset()
     held = [name for name in names if name in table.schema.names]
     found = table.to_table(columns=held, filter=pc.field("snapshot_date") == release.as_of).to_pandas()
     return {name: found[name].to_numpy(dtype="float64", na_value=np.nan) for name in held}

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from plumbline.lake import tables as lake
+from plumbline.state import erasures
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,6 +64,7 @@ def _read(table: str, version: int, base: int | None, newest: str) -> Facts:
 
     files = _files(table, version)
     came = files
+    base = None if base is None else erasures.remaining(table, base)
     if base is not None and base != version:
         added = pc.invert(pc.is_in(files["path"], value_set=_files(table, base)["path"].combine_chunks()))
         came = files.filter(added) if pc.any(added).as_py() else files

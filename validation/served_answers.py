@@ -136,7 +136,7 @@ class _Joins:
         of_it = (row for row in self._rows if number in _then(self._online, row))
         asked = list(dict.fromkeys((row["customer_id"], row["at"]) for row in of_it))
         try:
-            version = releases.read(self._product.name, number).version(TABLE)
+            version = lake.remaining(TABLE, releases.read(self._product.name, number).version(TABLE)).version()
             found = point_in_time.joined(version, asked, self._ttl, self._names)
         except (PlumblineError, FileNotFoundError):  # retention has been here
             return None

@@ -60,7 +60,9 @@ def features_show(name: Annotated[str, typer.Argument()], json: Json = False) ->
 @features_app.command("history")
 def features_history(
     name: Annotated[str, typer.Argument()],
-    customer: Annotated[int | None, typer.Option(help="This customer's values by snapshot instead.")] = None,
+    customer: Annotated[
+        int | None, typer.Option(min=-(2**63), max=2**63 - 1, help="This customer's values by snapshot instead.")
+    ] = None,
     last: Annotated[int, typer.Option(help="How many releases back.")] = 10,
     json: Json = False,
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from plumbline import clock, verdict
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
+from plumbline.lake.tables import LakeError
 from plumbline.registry import registered_models
 from plumbline.registry.registered_models import CHAMPION
 from plumbline.state import ledger, releases
@@ -78,16 +79,18 @@ def of_customer(customer: int) -> dict[str, Any]:
 
 def _behind(row: Row) -> dict[str, Any]:
     """The answer and what it came from; a part that is gone by now holds `gone`, which says why."""
-    try:
-        release: Release | None = releases.read(PRODUCT, row["release_id"])
-    except ReleaseError as error:
-        release, gone = None, {"gone": str(error)}
     values: dict[str, Any] = row["features"]
-    orders = _orders(release, row["customer_id"], row["event_time"]) if release else []
+    orders: list[dict[str, Any]] = []
+    try:
+        release = releases.read(PRODUCT, row["release_id"])
+        released, features = _released(release), _features(row, release)
+        orders = _orders(release, row["customer_id"], row["event_time"])
+    except (ReleaseError, LakeError) as error:  # retention or an erasure took it
+        released, features = {"release": {"gone": str(error)}}, _features(row, None)
     return {
         "answer": {name: value for name, value in row.items() if name != "features"},
-        "features": _features(row, release),
-        **(_released(release) if release else {"release": gone}),
+        "features": features,
+        **released,
         "orders": orders,
         "orders_add_up": _add_up(orders, values) if orders else None,
         "model": _model(row["model_version"]),
@@ -98,7 +101,7 @@ def _features(row: Row, release: Release | None) -> list[dict[str, Any]]:
     """Name, value and age in seconds when it was asked for; an age of 0 for what was computed then."""
     stored: set[str] = set(row["features"])
     if release is not None:
-        table = lake.open_table(FEATURES, release.version(FEATURES))
+        table = lake.remaining(FEATURES, release.version(FEATURES))
         stored = {column.name for column in table.schema().fields}
     age = row["features_age_seconds"]
     return [
@@ -125,7 +128,7 @@ def _orders(release: Release, customer: int, event_time: datetime) -> list[dict[
 
     if ORDERS not in release.tables:
         return []
-    table = lake.open_table(ORDERS, release.version(ORDERS)).to_pyarrow_dataset()
+    table = lake.remaining(ORDERS, release.version(ORDERS)).to_pyarrow_dataset()
     known = (pc.field("customer_id") == customer) & (pc.field("known_at") < event_time)
     found = table.to_table(columns=list(ORDER_COLUMNS), filter=known).to_pylist()
     batches = {

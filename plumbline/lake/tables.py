@@ -146,6 +146,13 @@ def _refuse_erased(table: str, version: int | None) -> None:
         )
 
 
+def remaining(table: str, pinned: int) -> DeltaTable:
+    """The table at a version, or, where an erasure took its files, at the version that holds its other rows: for who
+    asks what was, and must not build on it. Raises LakeError when neither can be read."""
+    left = erasures.remaining(table, pinned)
+    return open_table(table, pinned if left is None else left)
+
+
 def rows(table: str, pinned: int | None = None) -> int:
     """The number of rows, from the Delta log's statistics alone."""
     return int(open_table(table, pinned).count())

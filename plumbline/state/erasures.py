@@ -26,6 +26,17 @@ def origins(table: str, version: int) -> list[int]:
     return found
 
 
+def remaining(table: str, version: int) -> int | None:
+    """The version that holds what an erasure left of this one: itself while it can be read, None where none does."""
+    gone, made_from = unreadable(table), _of(table, "made_from")
+    left = {int(before): int(after) for after, before in made_from.items()}
+    while version in gone:
+        if version not in left:
+            return None
+        version = left[version]
+    return version
+
+
 def record(table: str, unreadable: Mapping[int, str] | None = None, made_from: Mapping[int, int] | None = None) -> None:
     """Adds to what is known of a table; the first day that a version went stays."""
     given = {"unreadable": unreadable or {}, "made_from": made_from or {}}

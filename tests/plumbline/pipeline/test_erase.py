@@ -17,10 +17,12 @@ import pytest
 import sqlalchemy as sa
 from deltalake import DeltaTable, write_deltalake
 
-from feature_repo import forget
+from feature_repo import catalog, forget
 from feature_repo import store as feature_store
 from ingestion.database import changes, still_shown
 from ingestion.database.source import engine, schema
+from observability.lake_facts import LakeFacts
+from plumb.reports import why
 from plumbline import files
 from plumbline.errors import Conflict
 from plumbline.lake import tables as lake
@@ -127,7 +129,9 @@ def build(home: Path) -> None:
     objects.create_json("evidence/churn-1998-06-30/rows_deleted.json", {"keys": list(THEIRS)})
     objects.create_json("evidence/churn-1998-06-30/other.json", {"keys": list(OTHERS)})
     text = f"raw.orders: 2 keys are gone, such as order_id {OTHERS[0]}, {THEIRS[0]}, {OTHERS[1]}"
-    ledger.record("churn", {"stage": "ingest", "state": "GATE_FAILED", "error": text, "as_of": "1998-06-30"})
+    ledger.record(
+        "churn", {"stage": "ingest", "run_id": "r", "state": "GATE_FAILED", "error": text, "as_of": "1998-06-30"}
+    )
     (home / "lineage.ndjson").write_text(json.dumps({"eventType": "FAIL", "why": f"customer {WHO}"}) + "\n")
     for path in ("data_docs/page.html", "report/churn/index.html", "dbt/target/run_results.json", "tmp/left.csv"):
         files.write_whole(home / path, f"<td>{WHO}</td>")
@@ -245,6 +249,28 @@ def test_the_release_in_force_goes_on_and_an_older_one_says_what_became_of_it(pe
     assert "plumb: features.customers: version 0 cannot be read" in told.stderr
 
 
+def test_who_asks_what_was_is_still_answered_of_everybody_else(person: Path) -> None:
+    """The rows of the others are the same in the version that the erasure left; only what it did not leave is gone."""
+    before = catalog.history("orders_90d")["releases"]
+    erased()
+    told = why.of_request(f"request of {OTHER}")
+    assert told["release"]["release_id"] == 2 and told["features"]
+    orders = [order["order_id"] for order in why.of_customer(OTHER)["orders"]]
+    assert orders == [], "release 2, which wrote the online row, names no orders"
+    points = {point["release_id"]: point["rows"] for point in catalog.history("orders_90d")["releases"]}
+    assert points == {1: 0, **dict.fromkeys((2, 3, 4), before[-1]["rows"] - 1)}
+    current = releases.required("churn")
+    versions = current.tables["features.customers"], releases.read("churn", 3).tables["features.customers"]
+    assert LakeFacts().at("features.customers", *versions).rows == len(others("features.customers", versions[0]))
+    assert LakeFacts().at("features.customers", versions[0], 0).rows, "nor does a base that is gone take the rest"
+    assert (
+        lake.remaining("analytics.orders", releases.read("churn", 3).tables["analytics.orders"]).version()
+        == (current.tables["analytics.orders"])
+    )
+    with pytest.raises(lake.LakeError, match="version 0 cannot be read since"):
+        lake.remaining("features.customers", 0)
+
+
 def test_online_the_customer_is_unknown_and_parity_holds_for_the_rest(person: Path) -> None:
     assert any(WHO.to_bytes(8, "little") in path.read_bytes() for path in (person / "redis").iterdir())
     erased()
@@ -269,6 +295,12 @@ def test_the_next_ingest_neither_brings_the_keys_back_nor_takes_them_for_deleted
             due = changes.due(connection, source, names, NOON + timedelta(days=9), [], None)
             assert (len(due.rows), len(due.deleted)) == (0, 0), source
     database.dispose()
+
+
+@pytest.mark.parametrize("number", ["99999999999999999999", "-9223372036854775809"])
+def test_a_number_that_no_customer_can_have_is_refused_without_a_traceback(home: Path, number: str) -> None:
+    told = plumb("erase", "--why", "a request", "--", number)
+    assert told.returncode == 2 and "Invalid value for 'customer'" in told.stderr and "Traceback" not in told.stderr
 
 
 def test_while_the_shop_shows_the_customer_nothing_is_changed(person: Path) -> None:
