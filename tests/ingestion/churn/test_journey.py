@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from ingestion.churn import journey
+from ingestion.churn import journey, returns
+from ingestion.churn.cdnow import Order
 from ingestion.database import landing, source
 from ingestion.database.source import ShopError
 from plumbline.lake import tables as lake
@@ -42,10 +43,13 @@ def test_baskets_land_at_their_moment_under_the_shop_day(
     settings.cache_clear()
     loaded = journey.load(one_in=100)
     assert (loaded["customers"], loaded["last_order_date"]) == (25, "2017-12-31")
-    assert journey.load(one_in=100)["lines_loaded"] == 0, "once"
+    again = journey.load(one_in=100)
+    assert (again["lines_loaded"], again["simulated_refunds_loaded"]) == (0, 0), "once"
     message = stage.perform(CHURN, "ingest", DAY, landing.land).message
     rows = lake.open_table("raw.orders").to_pyarrow_table().to_pylist()
     with source.connected(source.engine()) as connection:
+        came_back = {r.order_id: r for r in connection.execute(sa.text("SELECT * FROM returns"))}
+        all_orders = connection.execute(sa.text("SELECT * FROM orders")).all()
         plain = connection.execute(
             sa.text(
                 "SELECT basket_id, max(transaction_timestamp), sum(quantity), sum(sales_value) FROM lines "
@@ -54,6 +58,15 @@ def test_baskets_land_at_their_moment_under_the_shop_day(
         ).all()
     assert {(r["order_id"], r["recorded_at"], r["units"], r["total_cents"]) for r in rows} == {
         (basket, moment.astimezone(UTC), units, round(dollars * 100)) for basket, moment, units, dollars in plain
+    }
+    by_rule = {
+        order.order_id: made
+        for order in all_orders
+        if (made := returns.of_order(Order(*order[:5]))) is not None and made.returned_at.date() <= date(2017, 12, 31)
+    }
+    assert len(came_back) == len(by_rule) == loaded["simulated_refunds_loaded"] > 20
+    assert {number: (back.returned_at, back.cents) for number, back in came_back.items()} == {
+        number: (made.returned_at.replace(tzinfo=UTC), made.cents) for number, made in by_rule.items()
     }
     nights = [row for row in rows if row["recorded_at"].date() > row["order_date"]]
     assert nights, "an evening in New York is the next day by UTC"
