@@ -1,4 +1,4 @@
-"""`plumb contract draft`: the first contracts and the page of a shop, from the tables that its database shows.
+"""`plumb contract draft`: the first contracts and the page of a shop, from the tables of its database that land.
 
 What a database does not say is guessed from its rows, and each guess is marked with a comment `CONFIRM`: a person reads
 them before the first landing. Nothing is landed, and nothing that is there is written over.
@@ -7,6 +7,7 @@ them before the first landing. Nothing is landed, and nothing that is there is w
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -17,12 +18,17 @@ from typing import TYPE_CHECKING, Any
 from ingestion.database.landed_columns import reserved
 from ingestion.database.source import ShopError, address, connected, engine
 from ingestion.database.source_checks import kind_of, refuse_absent
+from ingestion.database.source_schema import declared_type
 from plumbline import clock, files
-from plumbline.contracts.contract import NAME, RECORDED, SUFFIX
+from plumbline.contracts import contract as contracts
+from plumbline.contracts import odcs
+from plumbline.contracts.contract import NAME, RECORDED, SUFFIX, Contract
+from plumbline.product import Product
 from plumbline.shop import FILE
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from sqlalchemy.types import TypeEngine
 
 PHYSICAL = {
     "integer": "bigint",
@@ -34,6 +40,8 @@ PHYSICAL = {
 }
 TIMES = (RECORDED, "updated_at", "modified_at", "created_at", "inserted_at")
 """How columns are called that say when a row was recorded, the likeliest first."""
+
+DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 
 
 @dataclass
@@ -70,10 +78,10 @@ class Table:
         return next(iter([*named, *others]), "none")
 
 
-def draft(url: str, folder: Path) -> dict[str, Any]:
-    """Writes a contract for each table that has a key, and the shop's page; what was written and what was not.
+def draft(product: Product, url: str, folder: Path) -> dict[str, Any]:
+    """Writes a contract for each table that the product lands, and the shop's page; what was written.
 
-    Raises ShopError for no database, no table or no key, and when a file of that name is there.
+    Raises ShopError that lists every table and column that lacks, for no key, and when a file of that name is there.
     """
     import sqlalchemy as sa
 
@@ -82,21 +90,24 @@ def draft(url: str, folder: Path) -> dict[str, Any]:
     try:
         with connected(database) as connection:
             inspector = sa.inspect(connection)
-            names = sorted({*inspector.get_table_names(), *inspector.get_view_names()})
-            if not names:
-                raise ShopError(f"{address(url)} shows no table and no view to this user: nothing was written")
-            tables = [_table(connection, inspector, name) for name in names]
+            expected = {name: odcs.read(contracts.folder() / f"shop.{name}{SUFFIX}") for name in product.sources}
+            if lacks := [told for contract in expected.values() for told in _lacking(inspector, contract)]:
+                names = sorted({*inspector.get_table_names(), *inspector.get_view_names()})
+                raise ShopError(
+                    f"{address(url)} does not offer what landing reads: {'; '.join(lacks)}. It shows "
+                    f"{', '.join(names) or 'no table and no view to this user'}. Offer views with these names and "
+                    "columns (docs/your-own.md). Nothing was written"
+                )
+            tables = [_table(connection, inspector, contract) for contract in expected.values()]
     finally:
         database.dispose()
-    keyed = [table for table in tables if table.key]
-    keyless = [table.name for table in tables if not table.key]
-    if not keyed:
+    if keyless := [table.name for table in tables if not table.key]:
         raise ShopError(
             f"no column of {', '.join(keyless)} tells one row from another, alone or with a second one: declare a "
             "primary key, or offer a view whose key is unique and never null. Nothing was written"
         )
-    texts = {folder / "contracts" / f"shop.{table.name}{SUFFIX}": _contract(table) for table in keyed}
-    texts[folder / FILE] = _page(keyed)
+    texts = {folder / "contracts" / f"shop.{table.name}{SUFFIX}": _contract(table) for table in tables}
+    texts[folder / FILE] = _page(tables)
     if there := [str(path) for path in texts if path.exists()]:
         raise ShopError(f"{', '.join(there)}: there already, and a draft writes over nothing: name another folder")
     for path, text in texts.items():
@@ -104,17 +115,36 @@ def draft(url: str, folder: Path) -> dict[str, Any]:
         files.write_whole(path, text)
     return {
         "written": [str(path) for path in texts],
-        "without a key": keyless,
         "to confirm": sum(text.count("CONFIRM") for text in texts.values()),
         "next": f"read each CONFIRM in {folder}, then set PLUMBLINE_SHOP_FOLDER={folder} and run `plumb contract diff`",
     }
 
 
-def _table(connection: sa.Connection, inspector: sa.Inspector, name: str) -> Table:
+def _lacking(inspector: sa.Inspector, expected: Contract) -> Iterator[str]:
+    """What a table lacks of the columns that every shop's have, in words; a shop may do without `recorded_at`."""
+    wanted = {name: column.kind for name, column in expected.columns.items() if name != RECORDED}
+    if not inspector.has_table(expected.physical):
+        yield f"there is no {expected.physical} ({', '.join(f'{name} {kind}' for name, kind in wanted.items())})"
+        return
+    declared = _declared(inspector, expected)
+    for name, kind in wanted.items():
+        if name not in declared:
+            yield f"{expected.physical} lacks {name} ({kind})"
+        elif kind_of(declared[name]) != kind:
+            yield f"{expected.physical}.{name} is declared {declared[name]}: expected {kind}"
+
+
+def _declared(inspector: sa.Inspector, expected: Contract) -> dict[str, TypeEngine[Any]]:
+    columns, dialect = inspector.get_columns(expected.physical), inspector.dialect.name
+    return {c["name"]: declared_type(expected, c["name"], c["type"], dialect) for c in columns}
+
+
+def _table(connection: sa.Connection, inspector: sa.Inspector, expected: Contract) -> Table:
     import sqlalchemy as sa
 
-    declared = inspector.get_columns(name)
-    columns = [Seen(c["name"], kind_of(c["type"]), str(c["type"]), bool(c["nullable"])) for c in declared]
+    name, types = expected.physical, _declared(inspector, expected)
+    nullable = {column["name"]: bool(column["nullable"]) for column in inspector.get_columns(name)}
+    columns = [Seen(c, kind_of(kind), str(kind), nullable[c]) for c, kind in types.items()]
     fit = [c for c in columns if c.kind and NAME.match(c.name) and not reserved(c.name)]
     asked: list[Any] = [sa.func.count()]
     for c in fit:
@@ -131,24 +161,26 @@ def _table(connection: sa.Connection, inspector: sa.Inspector, name: str) -> Tab
         name,
         rows,
         fit,
-        named or _guessed_key(connection, name, rows, fit),
+        named or _guessed_key(connection, name, rows, fit, expected.key),
         bool(named),
         [c for c in columns if c not in fit],
     )
 
 
-def _guessed_key(connection: sa.Connection, name: str, rows: int, columns: list[Seen]) -> list[str]:
-    """The first column, or pair of columns, whose values are given and different in every row; none of no rows."""
+def _guessed_key(
+    connection: sa.Connection, name: str, rows: int, columns: list[Seen], usual: tuple[str, ...]
+) -> list[str]:
+    """The first column, or pair of columns, that tells all rows apart and is never null; the `usual` one is first."""
     import sqlalchemy as sa
 
     whole = [c for c in columns if c.kind in ("integer", "string") and not c.nulls]
-    whole.sort(key=lambda c: not c.name.endswith(("id", "key", "number", "code")))
+    whole.sort(key=lambda c: (c.name not in usual, not c.name.endswith(("id", "key", "number", "code"))))
     for c in whole:
-        if rows and c.different == rows:
+        if c.different == rows:
             return [c.name]
     for pair in combinations([c.name for c in whole], 2):
         different = sa.select(*map(sa.column, pair)).select_from(sa.table(name)).distinct().subquery()
-        if rows and connection.scalar(sa.select(sa.func.count()).select_from(different)) == rows:
+        if connection.scalar(sa.select(sa.func.count()).select_from(different)) == rows:
             return list(pair)
     return []
 
@@ -218,7 +250,7 @@ def _column(table: Table, column: Seen) -> Iterator[str]:
         yield f"        primaryKeyPosition: {table.key.index(column.name) + 1}"
         if len(table.key) == 1:
             yield "        unique: true"
-    required = column.name in table.key or (not column.nulls and table.rows > 0)
+    required = column.name in (*table.key, table.recorded) or (not column.nulls and table.rows > 0)
     if required:
         yield "        required: true" + ("  # CONFIRM: no row lacks it now" if column.nullable else "")
     if column.name not in table.key and (limits := _limits(column)):
@@ -253,8 +285,8 @@ def _said(value: Any) -> str:
 
 
 def _page(tables: list[Table]) -> str:
-    stamps = [str(c.least)[:10] for t in tables for c in t.columns if c.name == t.recorded and c.least is not None]
-    first = min(stamps, default="2000-01-01")
+    stamps = [str(c.least)[:10] for t in tables for c in t.columns if c.name == t.recorded]
+    first = min((stamp for stamp in stamps if DAY.match(stamp)), default="2000-01-01")
     return "\n".join(
         [
             "# The page of the shop, drafted by `plumb contract draft`. Each CONFIRM is a guess: correct it.",

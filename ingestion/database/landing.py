@@ -231,20 +231,27 @@ class Landing:
 
         table, key = self.due.table, self.due.key
         late = self.due.late(self.start - LOOKBACK)
+        contract, database = contracts.shop(table), engine() if let_in is None else let_in
+        dialect = database.dialect.name
 
         def window(query: Any, shown: Any) -> Any:
             types = {column.name: column.type for column in shown.c}
             start = late.start if let_in is None else source_checks.EARLIEST
-            inside = source_checks.recorded_in(contracts.shop(table), types, start, self.end)
+            inside = source_checks.recorded_in(contract, types, start, self.end)
             if let_in is not None:
                 return query.where(inside).order_by(*(shown.c[name] for name in key))
             return query.where(late.condition(inside, shown.c)).order_by(*(shown.c[name] for name in key))
 
+        def typed(shown: Any) -> None:
+            for column in shown.c:
+                column.type = source_schema.declared_type(contract, column.name, column.type, dialect)
+
         resource = sql_table(
-            credentials=engine() if let_in is None else let_in,
+            credentials=database,
             table=table,
             backend="pyarrow",
             reflection_level="full",
+            table_adapter_callback=typed,
             query_adapter_callback=window,
             type_adapter_callback=source_checks.base_type,
             included_columns=self.columns if let_in is None else None,

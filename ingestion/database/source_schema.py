@@ -24,6 +24,7 @@ from plumbline.state import ledger
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from sqlalchemy.types import TypeEngine
 
 Seen = dict[str, dict[str, list[Any]]]
 """By table and column: the declared type, and whether it may be null (None where nothing is declared, as in a view)."""
@@ -42,11 +43,25 @@ def seen(connection: sa.Connection, product: Product) -> Seen:
         raise ShopError(f"the shop database lacks {wanted}; it has {names}. `plumb shop load` loads the real orders.")
     return {
         name: {
-            column["name"]: [column["type"], None if name in views else bool(column["nullable"])]
+            column["name"]: [
+                declared_type(contracts.shop(name), column["name"], column["type"], inspector.dialect.name),
+                None if name in views else bool(column["nullable"]),
+            ]
             for column in inspector.get_columns(name)
         }
         for name in there
     }
+
+
+def declared_type(contract: contracts.Contract, name: str, declared: TypeEngine[Any], dialect: str) -> TypeEngine[Any]:
+    """A column's type. An expression in a view of SQLite has none, even a cast: there the contract's type counts,
+    and the record gate holds each value against it.
+    """
+    from sqlalchemy.types import NullType
+
+    promised = next((c for c in contract.columns.values() if name in contract.accepted(c.name)), None)
+    untyped = dialect == "sqlite" and isinstance(declared, NullType)
+    return column_type(promised) if untyped and promised is not None else declared
 
 
 def stated(seen: Seen) -> Seen:

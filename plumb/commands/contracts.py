@@ -59,14 +59,14 @@ def contract_draft(
     to: Annotated[Path, typer.Option("--to", help="The folder to write to; it must have none of the files.")],
     json: Json = False,
 ) -> None:
-    """Write the first contracts and the page of a shop, from the tables that its database shows. Guesses are marked.
+    """Write the first contracts and the page of a shop, from the tables that landing reads. Guesses are marked.
 
     Example: plumb contract draft postgresql+psycopg://reader@host/shop --to my-shop
     """
 
     from ingestion.database import draft
 
-    show(draft.draft(url, to.expanduser().absolute()), json)
+    show(draft.draft(CHURN, url, to.expanduser().absolute()), json)
 
 
 @contract_app.command("docs")

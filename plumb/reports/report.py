@@ -108,7 +108,8 @@ def _metric_table(metrics: dict[str, float]) -> Table:
         *METRICS.values(),
     )
     for prefix, model in MODELS.items():
-        table.add_row(model, *(f"{metrics[prefix + name]:.4f}" for name in METRICS))
+        if f"{prefix}log_loss" in metrics:  # a baseline may have no best fit
+            table.add_row(model, *(f"{metrics[prefix + name]:.4f}" for name in METRICS))
     return table
 
 

@@ -98,18 +98,26 @@ def fit_bgnbd(summary: pd.DataFrame) -> BgNbd:
     return BgNbd(**{name: float(fitter.params_[name]) for name in ("r", "alpha", "a", "b")})
 
 
-def bgnbd(orders: pd.DataFrame, observed: date, customers: NDArray[Any], days: int) -> tuple[NDArray[Any], BgNbd]:
-    """P(no order in the `days` after `observed`) for these customers, and the fitted model.
+def bgnbd(
+    orders: pd.DataFrame, observed: date, customers: NDArray[Any], days: int
+) -> tuple[NDArray[Any], BgNbd] | None:
+    """P(no order in the `days` after `observed`) for these customers, and the fitted model; None where no parameters
+    fit best, as where hardly anybody of few customers leaves.
 
     `orders` are those known on that day. Raises TrainingError when a customer has none among them.
     """
+    from lifetimes.utils import ConvergenceError
+
     summary = history(orders, observed)
     strangers = sorted(set(customers.tolist()) - set(summary.index.tolist()))
     if strangers:
         raise TrainingError(
             f"{len(strangers)} test customers have no order dated up to {observed}, the first is {strangers[0]}"
         )
-    fitted = fit_bgnbd(summary)
+    try:
+        fitted = fit_bgnbd(summary)
+    except ConvergenceError:
+        return None
     asked = summary.loc[customers]
     frequency, last, age = (asked[name].to_numpy(dtype="float64") for name in ("frequency", "recency", "age"))
     return fitted.no_purchase(frequency, last, age, days), fitted

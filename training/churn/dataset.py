@@ -65,6 +65,7 @@ def _build(release: Release) -> dict[str, Any]:
     compared = point_in_time.check_nothing_newer(answer, stored, features_version)
     answer["churned"] = churned(orders_version, answer)
     answer["is_test"] = answer["event_timestamp"] == point_in_time.end_of(observed.test)
+    labels.refuse_one_outcome(answer["churned"].to_numpy(), answer["is_test"].to_numpy(), observed.test)
     inputs = point_in_time.model_inputs(store, service)
     rows = canonical.table(answer, canonical.schema(inputs))
     objects.replace_bytes(key(release.release_id, trainings.ROWS), canonical.to_parquet(rows))

@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from plumbline import shop
+from training.errors import TrainingError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,3 +57,15 @@ def churned(
     guarded = np.append(ordered, np.iinfo(np.int64).max)
     no_order: NDArray[Any] = guarded[next_order] > observed + horizon
     return no_order
+
+
+def refuse_one_outcome(churned: NDArray[Any], is_test: NDArray[Any], test: date) -> None:
+    """Raises TrainingError when all training rows, or all of the `test` day, have one outcome, or there are none."""
+    for told, rows in (("training rows", churned[~is_test]), (f"customers observed on {test}", churned[is_test])):
+        if rows.all() or not rows.any():
+            outcome = ("did churn" if rows.all() else "did not churn") if len(rows) else "are there"
+            raise TrainingError(
+                f"{len(rows):,} of {len(rows):,} {told} {outcome} (no order in the {horizon_days()} days after): a "
+                "model has nothing to tell apart. Choose another horizon_days in the shop's shop.yaml, or wait for "
+                "more orders"
+            )

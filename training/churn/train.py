@@ -37,6 +37,9 @@ SERVED_WITH = ("mlflow", "numpy", "pandas", "scipy", "xgboost-cpu")
 
 EXAMPLE_ROWS = 3
 
+PREFIXES = {"model": "", "BG/NBD": "baseline_bgnbd_", "recency": "baseline_recency_"}
+"""How the names of their metrics begin."""
+
 
 def train(release: int | None = None) -> dict[str, Any]:
     """Trains on the dataset of a release (default: the one in force), or finds it trained by the same code already.
@@ -84,19 +87,16 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
     booster = model.fit(training, data.features, params)
     say("baselines: days since the last order, BG/NBD")
     scores, fitted = _scores(booster, data, training, test)
-    metrics = {
-        **evaluate.metrics(churned, scores["model"]),
-        **evaluate.metrics(churned, scores["recency"], "baseline_recency_"),
-        **evaluate.metrics(churned, scores["BG/NBD"], "baseline_bgnbd_"),
-        "base_rate": round(float(churned.mean()), 6),
-    }
+    metrics = {"base_rate": round(float(churned.mean()), 6)}
+    for name, probability in scores.items():
+        metrics |= evaluate.metrics(churned, probability, PREFIXES[name])
     named = names(data.about)
     say("logging model, metrics and plots to MLflow")
     experiment = tracking.experiment_id(mlflow_client)
     run_name = f"{tracking.NAME}-r{data.about['release_id']}"
     tracking.end_killed(mlflow_client, experiment, run_name)
     with mlflow.start_run(experiment_id=experiment, run_name=run_name, tags=named) as run:
-        mlflow.log_params({**named, **asdict(params), **{f"bgnbd_{k}": round(v, 6) for k, v in asdict(fitted).items()}})
+        mlflow.log_params({**named, **asdict(params), **fitted})
         mlflow.log_metrics(metrics)
         mlflow.log_dict(data.about, "dataset.json")
         gain = booster.get_score(importance_type="total_gain")
@@ -121,7 +121,8 @@ def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
 
 def _scores(
     booster: xgboost.Booster, data: Dataset, training: pd.DataFrame, test: pd.DataFrame
-) -> tuple[dict[str, NDArray[Any]], baselines.BgNbd]:
+) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+    """P(churn) of the test rows by the model and the baselines, and BG/NBD's parameters, if it has a best fit."""
     observed = date.fromisoformat(data.about["observations"]["test"])
     orders = _orders_known(data.about["orders_version"], observed)
     days = "days_since_last_order"
@@ -130,9 +131,16 @@ def _scores(
             f"the recency baseline needs {days}, which {data.about['feature_service']} does not give: keep it in the "
             "service, the model is judged beside it"
         )
-    bgnbd, fitted = baselines.bgnbd(orders, observed, test["customer_id"].to_numpy(), labels.horizon_days())
-    recency = baselines.recency(training[days].to_numpy(), training["churned"].to_numpy(), test[days].to_numpy())
-    return {"model": model.probability(booster, test), "BG/NBD": bgnbd, "recency": recency}, fitted
+    scores = {
+        "model": model.probability(booster, test),
+        "recency": baselines.recency(training[days].to_numpy(), training["churned"].to_numpy(), test[days].to_numpy()),
+    }
+    bgnbd = baselines.bgnbd(orders, observed, test["customer_id"].to_numpy(), labels.horizon_days())
+    if bgnbd is None:
+        say("BG/NBD has no best fit to these orders: the model is judged beside the other baseline alone")
+        return scores, {}
+    scores["BG/NBD"], fitted = bgnbd
+    return scores, {f"bgnbd_{name}": round(value, 6) for name, value in asdict(fitted).items()}
 
 
 def _orders_known(pinned: str, observed: date) -> pd.DataFrame:
@@ -211,11 +219,12 @@ def _number(value: float | list[float]) -> float:
 
 
 def _message(m: dict[str, float]) -> str:
-    return (
-        f"log loss {m['log_loss']:.4f}, against BG/NBD {m['baseline_bgnbd_log_loss']:.4f} and recency "
-        f"{m['baseline_recency_log_loss']:.4f}; ROC-AUC {m['roc_auc']:.4f}, against "
-        f"{m['baseline_bgnbd_roc_auc']:.4f} and {m['baseline_recency_roc_auc']:.4f}"
+    others = {name: prefix for name, prefix in PREFIXES.items() if prefix and f"{prefix}log_loss" in m}
+    loss, area = (
+        " and ".join(f"{name} {m[prefix + of]:.4f}" for name, prefix in others.items())
+        for of in ("log_loss", "roc_auc")
     )
+    return f"log loss {m['log_loss']:.4f}, against {loss}; ROC-AUC {m['roc_auc']:.4f}, against {area}"
 
 
 def _told(state: str, run: dict[str, Any]) -> dict[str, Any]:

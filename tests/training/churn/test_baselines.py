@@ -71,9 +71,20 @@ def test_bgnbd_is_fitted_on_the_purchases_that_are_given() -> None:
     observed = date(1997, 12, 31)
     known = orders[orders["order_date"] <= "1997-12-31"]
     customers = np.array([5, 3, 1])
-    probability, fitted = baselines.bgnbd(known, observed, customers, 90)
+    answer = baselines.bgnbd(known, observed, customers, 90)
+    assert answer is not None
+    probability, fitted = answer
     assert probability.shape == (3,)
     assert ((probability > 0) & (probability < 1)).all()
     assert min(fitted.r, fitted.alpha, fitted.a, fitted.b) > 0
     with pytest.raises(TrainingError, match=r"1 test customers have no order .* the first is 9999"):
         baselines.bgnbd(known, observed, np.array([1, 9999]), 90)
+
+
+def test_bgnbd_without_a_best_fit_is_no_baseline() -> None:
+    import numpy as np
+    import pandas as pd
+
+    weekly = pd.date_range("1997-01-01", "1997-12-31", freq="7D")
+    nobody_leaves = pd.DataFrame({"customer_id": np.repeat(range(8), len(weekly)), "order_date": np.tile(weekly, 8)})
+    assert baselines.bgnbd(nobody_leaves, date(1997, 12, 31), np.array([1, 2]), 30) is None

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.churn import labels
+from training.errors import TrainingError
 
 T = 10_000
 
@@ -78,3 +79,24 @@ def test_it_agrees_with_a_naive_loop(
 
     naive = [not any(c == customer and t < day <= t + horizon for c, day in orders) for customer, t in observed]
     assert labels.churned(*columns(orders), *columns(observed), horizon).tolist() == naive
+
+
+@pytest.mark.parametrize(
+    ("churned", "is_test", "told"),
+    [
+        ([True, False, True, True], [False, False, True, True], "2 of 2 customers observed on 1998-04-01 did churn"),
+        ([False, False, True, False], [False, False, True, True], "2 of 2 training rows did not churn"),
+        ([True, False], [True, True], "0 of 0 training rows are there"),
+    ],
+)
+def test_rows_of_one_outcome_train_and_judge_nothing(churned: list[bool], is_test: list[bool], told: str) -> None:
+    import numpy as np
+
+    with pytest.raises(TrainingError, match=rf"^{told} \(no order in the 90 days after\).* horizon_days"):
+        labels.refuse_one_outcome(np.array(churned), np.array(is_test), date(1998, 4, 1))
+
+
+def test_both_outcomes_on_both_sides_are_enough() -> None:
+    import numpy as np
+
+    labels.refuse_one_outcome(np.array([True, False] * 2), np.array([True, True, False, False]), date(1998, 4, 1))
