@@ -24,6 +24,7 @@ FEATURES, ORDERS, HISTORY = "features.customers", "analytics.orders", "analytics
 RETURNS = "analytics.returns_history"
 KEY = ["customer_id", "day"]
 EPOCH = date(1970, 1, 1)
+AS_KNOWABLE = ": as knowable"
 CLOSE = 1e-6
 """Relative difference between a float32 and what it was rounded from."""
 
@@ -38,6 +39,11 @@ def findings(audited: Audited, limits: dict[str, float]) -> list[Finding]:
         *_as_stored(audited, stored, limits),
         *_as_knowable(audited, _history(audited, orders), _returns(audited), limits),
     ]
+
+
+def proven(found: list[Finding]) -> set[str]:
+    """The features of which every row is what the orders and returns known at its moment give."""
+    return {f.what.removesuffix(AS_KNOWABLE) for f in found if f.what.endswith(AS_KNOWABLE) and not f.value}
 
 
 def _asked_at(audited: Audited, limits: dict[str, float]) -> Finding:
@@ -110,10 +116,10 @@ def _as_knowable(
         wrong = rows[~_same(rows[name], known[name])]
         if len(wrong) > (1 - limits["known_definition_from"]) * len(rows):
             told = f"{name} has another definition than the plain one (it differs in {len(wrong):,} rows): not judged"
-            found.append(Finding(f"{name}: as knowable", False, told, float(len(wrong)), limits["rows"]))
+            found.append(Finding(f"{name}{AS_KNOWABLE}", False, told, float(len(wrong)), limits["rows"]))
             continue
         told = f"hold a value of {name} that the orders and returns known by then do not give: it was known only later"
-        found.append(counted(f"{name}: as knowable", wrong, limits["rows"], told))
+        found.append(counted(f"{name}{AS_KNOWABLE}", wrong, limits["rows"], told))
     return found
 
 
