@@ -103,6 +103,13 @@ class BoundedConnection(HttpToolsProtocol):
         self._arrived()
         super().on_message_complete()
 
+    def _should_upgrade(self) -> bool:
+        """Never: a WebSocket would leave with the connection, past every bound here. The request counts as plain."""
+        return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: a line a request would fill the disk."""
+
     def send_400_response(self, msg: str) -> None:
         """What the parser refuses, in the one shape of errors."""
         if not self._refused:

@@ -238,6 +238,15 @@ def test_idle_connections_keep_nobody_out(predictor: Asker) -> None:
             connection.close()
 
 
+def test_a_connection_that_would_be_a_websocket_stays_within_the_bounds(predictor: Asker) -> None:
+    """uvicorn gave it away, uncounted and without an end: a thousand of them would have taken all files."""
+    upgrade = "Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    status, body = raw(predictor, f"POST {V1} HTTP/1.1\r\n{upgrade}{key}Content-Length: 2\r\n\r\n{{}}".encode())
+    assert status == 400 and in_one_shape(body)
+    assert raw(predictor, f"GET {launch.READY} HTTP/1.1\r\n{upgrade}{key}\r\n".encode())[0] == 200
+
+
 def test_a_request_that_does_not_arrive_ends(predictor: Asker) -> None:
     gone = counted(predictor, "499")
     with connect(predictor) as head, connect(predictor) as body:
