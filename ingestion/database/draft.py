@@ -106,6 +106,13 @@ def draft(product: Product, url: str, folder: Path) -> dict[str, Any]:
             f"no column of {', '.join(keyless)} tells one row from another, alone or with a second one: declare a "
             "primary key, or offer a view whose key is unique and never null. Nothing was written"
         )
+    for table in tables:
+        if tuple(table.key) != (usual := expected[table.name].key):
+            raise ShopError(
+                f"{table.name} is told apart by {', '.join(table.key)}, but marts and features count its rows by "
+                f"{', '.join(usual)}: rows that share it would be one. Offer a view that has another whole number "
+                "there in each row. Nothing was written"
+            )
     texts = {folder / "contracts" / f"shop.{table.name}{SUFFIX}": _contract(table) for table in tables}
     texts[folder / FILE] = _page(tables)
     if there := [str(path) for path in texts if path.exists()]:
@@ -156,13 +163,13 @@ def _table(connection: sa.Connection, inspector: sa.Inspector, expected: Contrac
         given, c.different, c.least, c.greatest = found[4 * position : 4 * position + 4]
         c.nulls = rows - given
     key = list(inspector.get_pk_constraint(name)["constrained_columns"] or [])
-    named = key if key and set(key) <= {c.name for c in fit} else []
+    usual = tuple(key) == expected.key
     return Table(
         name,
         rows,
         fit,
-        named or _guessed_key(connection, name, rows, fit, expected.key),
-        bool(named),
+        key if usual else _guessed_key(connection, name, rows, fit, expected.key),
+        usual,
         [c for c in columns if c not in fit],
     )
 

@@ -37,13 +37,12 @@ def test_a_draft_can_be_served_and_says_what_the_database_says(
 ) -> None:
     url = database(
         tmp_path,
-        "CREATE TABLE orders (region VARCHAR(8) NOT NULL, order_id BIGINT, customer_id BIGINT, order_date DATE, "
-        'units BIGINT, total_cents BIGINT NOT NULL, note TEXT, updated_at TIMESTAMP NOT NULL, "Gift note" TEXT, '
-        "PRIMARY KEY (region, order_id))",
-        "INSERT INTO orders VALUES ('de', 7, 1, '2021-03-04', 1, 0, NULL, '2021-03-04 10:00:00', NULL)",
-        "INSERT INTO orders VALUES ('fr', 7, 1, '2021-03-05', 2, 961, 'x', '2021-03-05 10:00:00', NULL)",
-        "CREATE TABLE customers (customer_id BIGINT, signed_up_at DATETIME, since DATE)",
-        "INSERT INTO customers VALUES (1, '2021-03-04 09:00:00', '2021-03-04')",
+        "CREATE TABLE orders (order_id BIGINT PRIMARY KEY, customer_id BIGINT, order_date DATE, units BIGINT, "
+        'total_cents BIGINT NOT NULL, note TEXT, updated_at TIMESTAMP NOT NULL, "Gift note" TEXT)',
+        "INSERT INTO orders VALUES (7, 1, '2021-03-04', 1, 0, NULL, '2021-03-04 10:00:00', NULL)",
+        "INSERT INTO orders VALUES (8, 1, '2021-03-05', 2, 961, 'x', '2021-03-05 10:00:00', NULL)",
+        "CREATE TABLE customers (id BIGINT PRIMARY KEY, customer_id BIGINT, signed_up_at DATETIME, since DATE)",
+        "INSERT INTO customers VALUES (90, 1, '2021-03-04 09:00:00', '2021-03-04')",
         RETURNS,
         "CREATE TABLE words (word TEXT)",
     )
@@ -57,9 +56,9 @@ def test_a_draft_can_be_served_and_says_what_the_database_says(
     monkeypatch.setenv("PLUMBLINE_SHOP_FOLDER", str(folder))
     settings.cache_clear()
     orders, customers, returns = map(contracts.shop, names)
-    assert (orders.key, orders.recorded, orders.left_out) == (("region", "order_id"), "updated_at", ("Gift note",))
+    assert (orders.key, orders.recorded, orders.left_out) == (("order_id",), "updated_at", ("Gift note",))
     assert {name: column.required for name, column in orders.columns.items()} == {
-        **dict.fromkeys(("region", "order_id", "customer_id", "order_date", "units", "total_cents"), True),
+        **dict.fromkeys(("order_id", "customer_id", "order_date", "units", "total_cents"), True),
         "note": False,
         "updated_at": True,
     }
@@ -72,6 +71,22 @@ def test_a_draft_can_be_served_and_says_what_the_database_says(
     assert "primaryKey: true\n" in text, "declared, so no guess"
     assert "primaryKey: true  # CONFIRM" in customers.path.read_text(), "guessed from the rows"
     assert "maximum: 10000}  # CONFIRM: 0 to 961 seen" in text
+
+
+def test_orders_that_share_their_number_are_refused_for_they_would_count_once(home: Path, tmp_path: Path) -> None:
+    by_region = ORDERS.replace("(order_id BIGINT", "(region VARCHAR(8) NOT NULL, order_id BIGINT")
+    url = database(
+        tmp_path,
+        by_region.replace("total_cents BIGINT)", "total_cents BIGINT, PRIMARY KEY (region, order_id))"),
+        *[f"INSERT INTO orders VALUES ('{key}, 1, '2021-03-04', 1, 961)" for key in ("de', 7", "fr', 7", "fr', 8")],
+        CUSTOMERS,
+        RETURNS,
+    )
+    with pytest.raises(
+        ShopError, match="orders is told apart by order_id, region, but .* count its rows by order_id: "
+    ):
+        draft.draft(CHURN, url, tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_draft_writes_over_nothing(home: Path, tmp_path: Path) -> None:
