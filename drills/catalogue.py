@@ -52,9 +52,7 @@ DRILLS = [
     _shop("drifted-units", shop_faults.drifted, "distribution_check: orders_shift"),
     _shop("duplicated-batch", shop_faults.twice, "distribution_check: orders_repeated"),
     _shop("half-a-batch", shop_faults.half, "distribution_check: orders_volume"),
-    _shop(
-        "late-day", shop_faults.nothing, "distribution_check: orders_volume", "wait for the orders; run the day again"
-    ),
+    _shop("late-day", shop_faults.nothing, "ingest: daily_rows", "wait for the orders; run the day again"),
     _shop("too-many-units", shop_faults.too_many_units, "ingest: record_contract"),
     _shop("reserved-column", shop_faults.reserved_column, "ingest: schema_contract"),
     _shop("deleted-orders", shop_faults.deleted, "ingest: rows_deleted"),

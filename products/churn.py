@@ -46,6 +46,7 @@ CHURN = Product(
     log=LOG,
     acceptable={
         "rows_deleted": "keys that landed and that the shop does not show any more",
+        "daily_rows": "how many rows the shop recorded on each day on which it is open, against its contract",
         "orders_volume": "how many orders a day brought, against the days before",
         "orders_repeated": "new orders that repeat another one of theirs in customer, day, units and amount",
         "null_ratio": "missing values in new orders and in features, against before",

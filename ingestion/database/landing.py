@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.database import (
     changes,
+    daily_rows,
     dlt_runs,
     dual_write,
     landing_gates,
@@ -72,6 +73,7 @@ def land(run: StageRun) -> str:
             let_in, found = landing_gates.hold_to_contract(run, connection, shown, start, end, due)
             start = opened or first_record(connection, run.product, shown, end)
             starts = {t: _opens(connection, run, t, shown, start) for t in tables}
+            daily_rows.hold(run, found, starts, let_in=let_in is not None)
     finally:
         database.dispose()
     if start >= end:

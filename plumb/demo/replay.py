@@ -94,9 +94,10 @@ def _run(day: date) -> Day:
 
 def _accept_no_orders(day: date, last: str) -> None:
     """A day that lacks orders because the data set is over is not a gap: said in the day's release."""
-    if acceptances.accepted(PRODUCT, "orders_volume", day) is None:
-        why = f"{shop.page().name} ends on {last}: the shop has no later records at all"
-        acceptances.accept(CHURN, "orders_volume", day, why, by="plumb replay")
+    for gate in ("daily_rows", "orders_volume"):
+        if acceptances.accepted(PRODUCT, gate, day) is None:
+            why = f"{shop.page().name} ends on {last}: the shop has no later records at all"
+            acceptances.accept(CHURN, gate, day, why, by="plumb replay")
 
 
 def _print(days: list[Day]) -> None:

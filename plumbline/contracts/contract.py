@@ -131,6 +131,7 @@ class Contract:
 
     Of a shop's table: `zone` is the time zone of its calendar, `left_out` names columns that do not land, `recorded`
     the column that says when a row was recorded. None: no column does, and landing compares keys and values.
+    `daily_rows` is how many rows it records at least on each open day.
     """
 
     dataset: str
@@ -155,6 +156,7 @@ class Contract:
     left_out: tuple[str, ...] = ()
     recorded: str | None = RECORDED
     rules: tuple[Rule, ...] = ()
+    daily_rows: int = 0
 
     @property
     def file(self) -> str:
@@ -180,6 +182,15 @@ class Contract:
     def last_ended(self, moment: datetime) -> date:
         """The newest day of the shop's calendar that is over by a moment."""
         return moment.astimezone(self.zone).date() - timedelta(days=1)
+
+    def closed_on(self, day: date) -> bool:
+        """Whether the shop is closed on what a day by UTC brings: the date that ends in it where rows have a date, else
+        the date of its noon by the shop's calendar."""
+        recorded = self.columns.get(self.recorded or "")
+        if recorded is not None and recorded.kind == "date":
+            return self.last_ended(clock.end_of(day)) in self.closed_days
+        noon = clock.end_of(day) - timedelta(hours=12)
+        return noon.astimezone(self.zone).date() in self.closed_days
 
     def accepted(self, column: str) -> tuple[str, ...]:
         """The names under which a column may be delivered today: during a notice either, after it the new one."""

@@ -1,9 +1,10 @@
-"""What a contract says in the standard's `customProperties`: announced renames, the shop's calendar, columns left out,
-which column says when a row was recorded.
+"""What a contract says in the standard's `customProperties`: announced renames, the shop's calendar, how many rows a
+day has, columns left out, which column says when a row was recorded.
 
 customProperties:
   - {property: timeZone, value: Asia/Kathmandu}
   - {property: closedDays, value: ["12-25", "2026-01-02"]}
+  - {property: dailyRows, value: 1}              # each open day records so many rows at least
   - {property: leftOut, value: [photo]}
   - {property: recordedAt, value: updated_at}    # a timestamp or a date; none: keys and values are compared
   - {property: objectives, value: [{level: timeOfAvailability, percent: 99.5}]}
@@ -33,6 +34,7 @@ class Custom:
     closed_days: ClosedDays = field(default_factory=ClosedDays)
     left_out: tuple[str, ...] = ()
     recorded: str | None = RECORDED
+    daily_rows: int = 0
     objectives: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -59,6 +61,7 @@ def read(
             ),
             "timeZone": _zone,
             "closedDays": _closed_days,
+            "dailyRows": lambda value: _daily_rows(value, values.get("recordedAt")),
             "leftOut": lambda value: _left_out(value, columns),
         }
     if unknown := sorted(set(values) - set(readers)):
@@ -87,6 +90,7 @@ def read(
         read_values.get("closedDays", ClosedDays()),
         read_values.get("leftOut", ()),
         recorded,
+        read_values.get("dailyRows", 0),
         read_values.get("objectives", {}),
     )
 
@@ -127,6 +131,14 @@ def _closed_days(value: list[Any]) -> ClosedDays:
         except ValueError:
             raise _Malformed(f'expected "12-25" (each year) or "2026-01-02", found {item!r}', f"[{position}]") from None
     return ClosedDays(frozenset((month, day) for month, day in yearly), frozenset(once))
+
+
+def _daily_rows(value: list[Any], recorded: list[Any] | None) -> int:
+    if len(value) != 1 or type(value[0]) is not int or value[0] < 1:
+        raise _Malformed(f"expected how many rows each open day has at least, as in 1; found {value}")
+    if recorded == ["none"]:
+        raise _Malformed("no column says on which day a row was recorded (recordedAt: none)")
+    return int(value[0])
 
 
 def _recorded(value: list[Any], columns: Mapping[str, Column]) -> str | None:

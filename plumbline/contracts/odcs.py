@@ -94,6 +94,7 @@ def read(path: Path) -> Contract:
         closed_days=custom.closed_days,
         left_out=custom.left_out,
         recorded=custom.recorded,
+        daily_rows=custom.daily_rows,
         rules=_rules(path, dataset, table.quality or [], columns),
     )
 

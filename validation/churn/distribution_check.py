@@ -175,7 +175,7 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
     """Each day of the run against the days before it, in a run of many days also against those after."""
     import numpy as np
 
-    mine, closed_days = limits.orders_volume, contracts.shop("orders").closed_days
+    mine, contract = limits.orders_volume, contracts.shop("orders")
     if not len(orders):
         return
     first = orders["known_on"].min()
@@ -191,7 +191,7 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
             limit = mine.lowest_share if kind == "lowest" else mine.highest_share
             if wanted < mine.fewest_expected.value:
                 continue
-            if kind == "lowest" and day in closed_days:
+            if kind == "lowest" and contract.closed_on(day):
                 continue
             share = came / wanted
             if share >= limit.value if kind == "lowest" else share <= limit.value:

@@ -136,7 +136,8 @@ def test_what_says_other_than_its_contract_is_named(tree: Path, file: str, old: 
 def test_a_short_notice_and_a_stray_contract_are_named(tree: Path) -> None:
     path = tree / "contracts" / "shop.orders.odcs.yaml"
     rename = "{from: units, to: pieces, announced: '1998-06-01', effective: '1998-06-07'}"
-    path.write_text(f"{path.read_text()}customProperties:\n  - {{property: announcedRenames, value: [{rename}]}}\n")
+    said = f"customProperties:\n  - {{property: announcedRenames, value: [{rename}]}}\n"
+    path.write_text(path.read_text().replace("customProperties:\n", said))
     (tree / "contracts" / "shop.refunds.odcs.yaml").write_text("x: 1\n")
     found = "\n".join(contract_check.check(ALL))
     assert "announced at least 7 days before it takes effect, not before 1998-06-08" in found

@@ -70,6 +70,10 @@ def custom(document: Document, name: str, value: object) -> None:
     document.setdefault("customProperties", []).append({"property": name, "value": value})
 
 
+def only(document: Document, **said: object) -> None:
+    document["customProperties"] = [{"property": name, "value": value} for name, value in said.items()]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -116,6 +120,12 @@ def custom(document: Document, name: str, value: object) -> None:
         (lambda d: columns(d)[3].update(name="known_at"), "known_at: landing adds columns of that name to every row"),
         (lambda d: custom(d, "timeZone", "Mars/Olympus"), "timeZone: expected a time zone as in Asia/Tokyo"),
         (lambda d: custom(d, "closedDays", ["12-32"]), r'closedDays\[0\]: expected "12-25" \(each year\)'),
+        (lambda d: only(d, dailyRows=0), r"dailyRows: expected how many rows each open day has at least, as in 1"),
+        (lambda d: only(d, dailyRows="many"), r"dailyRows: expected how many rows .*; found \['many'\]"),
+        (
+            lambda d: (columns(d).pop(), only(d, recordedAt="none", dailyRows=1)),
+            r"dailyRows: no column says on which day a row was recorded \(recordedAt: none\)",
+        ),
         (lambda d: custom(d, "leftOut", ["units"]), "leftOut: units: the contract promises it, so it lands"),
         (lambda d: custom(d, "timezone", "UTC"), "customProperties.timezone: nothing here reads it of shop.orders"),
         (

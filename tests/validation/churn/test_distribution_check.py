@@ -285,7 +285,8 @@ def test_a_day_that_the_contract_says_is_closed_is_no_gap(
     shutil.copytree(ROOT / "contracts", tmp_path / "contracts")
     path = tmp_path / "contracts" / "shop.orders.odcs.yaml"
     closed = f"{DAY:%m-%d}"
-    path.write_text(f'{path.read_text()}customProperties:\n  - {{property: closedDays, value: ["{closed}"]}}\n')
+    said = f'customProperties:\n  - {{property: closedDays, value: ["{closed}"]}}\n'
+    path.write_text(path.read_text().replace("customProperties:\n", said))
     run_to_the_gate(DAY, [BASE, DAY], lambda orders: orders[orders["known_on"] != DAY])
     with pytest.raises(GateFailed, match=f"{DAY} brought 0 orders"):
         check(DAY)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from plumbline.contracts import contract as contracts
 from plumbline.errors import SettingsError
 from plumbline.lake.distributions import psi
 from tests.validation.churn import real_shop
@@ -41,6 +42,7 @@ def test_of_all_real_days_one_breaks_the_volume_in_a_daily_run() -> None:
     assert (round(high, 2), highest) == (limits.highest_share.worst_real, limits.highest_share.seen)
     counts = real_shop.daily_counts()
     assert counts.min() == limits.fewest_expected.worst_real == LIMITS.orders_shift.fewest_orders.worst_real
+    assert counts.min() >= contracts.shop("orders").daily_rows == 1, "what CDNOW's contract promises of each day"
 
 
 def test_in_a_backfill_no_real_day_breaks_the_volume_since_it_sees_the_days_after() -> None:
