@@ -66,9 +66,10 @@ def land(run: StageRun) -> str:
             opened, end = landed_until(run), clock.end_of(run.as_of)
             start = opened or _first_record(connection, run.product, shown, end)
 
-            def due() -> dict[str, changes.Due]:
-                exempt = quarantine.let_in_keys(run.product)
-                return {t: changes.due(connection, t, shown.names[t], end, rejected, exempt.get(t)) for t in tables}
+            exempt = quarantine.let_in_keys(run.product)
+
+            def due(table: str) -> changes.Due:
+                return changes.due(connection, table, shown.names[table], end, rejected, exempt.get(table))
 
             let_in, found = landing_gates.hold_to_contract(run, connection, shown, start, end, due)
             start = opened or first_record(connection, run.product, shown, end)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ingestion.database import changes, quarantine, source_checks, source_schema
+from ingestion.database import changes, kept_out, quarantine, source_checks, source_schema
 from ingestion.database import quarantine_replay as replay
 from ingestion.database.changes import Due
 from ingestion.database.keys import said
@@ -65,10 +65,10 @@ def hold_to_contract(
     shown: Shown,
     start: datetime,
     end: datetime,
-    look_for_due: Callable[[], dict[str, Due]],
+    look_for_due: Callable[[str], Due],
 ) -> tuple[sa.Engine | None, dict[str, Due]]:
     """The gates before anything is read. Gives a database with the rows that are let in from quarantine, if any are,
-    and what is due, as `look_for_due` says it of a shop whose schema keeps the contract.
+    and what is due by table, as `look_for_due` says it of a table whose schema keeps the contract.
 
     Raises GateFailed when the schema or a row breaks a contract; the batch is in quarantine then. So it does when the
     shop deleted more rows than is believed.
@@ -84,9 +84,10 @@ def hold_to_contract(
             "(docs/contracts-and-quarantine.md), and run "
             f"`plumb ingest --as-of {run.as_of}`."
         )
-        raise GateFailed(_kept_out(run, connection, shown, start, end, "schema", broken, told, mend))
+        kept = kept_out.rows(run, connection, shown.names, shown.types, start, end, look_for_due)
+        raise GateFailed(kept_out.put(run, kept, "schema", broken, told, mend, start, end))
     run.facts["schema_changes"] = _announce(run, differences)
-    due = look_for_due()
+    due = {table: look_for_due(table) for table in run.product.sources}
     _believe_deletions(run, due)
     window = Window(start - LOOKBACK, end, run.as_of, {t: due[t].late(start - LOOKBACK) for t in due})
     found = [
@@ -98,7 +99,8 @@ def hold_to_contract(
     if found:
         told = "the shop holds rows that cannot be read as what they should be:"
         mend = "Nothing was landed. Mend them in the shop and run the same again."
-        raise GateFailed(_kept_out(run, connection, shown, start, end, "records", [b.told for b in found], told, mend))
+        kept = kept_out.rows(run, connection, shown.names, shown.types, start, end, due.__getitem__)
+        raise GateFailed(kept_out.put(run, kept, "records", [b.told for b in found], told, mend, start, end))
     run.facts["shop_schema"] = source_schema.stated(shown.seen)
     return _let_in(run, connection, shown, window), due
 
@@ -160,78 +162,6 @@ def count(run: StageRun, due: dict[str, Due], missing: dict[str, set[Any]], batc
             sets_aside=False,
         )
     return sum(facts["quarantined"].values())
-
-
-def rows_to_keep(
-    connection: sa.Connection, product: Product, table: str, shown: Shown, start: datetime, end: datetime
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """All columns of the rows that a landing would take, as the driver gives them.
-
-    Without the columns that a contract leaves out. Where the shop shows no time to choose by, all rows that have not
-    landed; where it shows no key, landed ones too.
-    """
-    import sqlalchemy as sa
-
-    columns = [name for name in shown.types[table] if name not in contracts.shop(table).left_out]
-    # What Python cannot read, as text: a stamp of SQLite that is none, infinity in Postgres.
-    as_text = source_checks.unreadable_columns(connection, table, shown.types[table])
-    chosen: list[sa.ColumnElement[Any]] = []
-    for name in columns:
-        value: sa.ColumnElement[Any] = sa.literal_column(connection.dialect.identifier_preparer.quote(name))
-        chosen.append((sa.cast(value, sa.Text()) if name in as_text else value).label(name))
-    query = sa.select(*chosen).select_from(sa.table(table))
-    contract, types = contracts.shop(table), shown.types[table]
-    recorded = contract.recorded
-    kind = source_checks.kind_of(types[recorded]) if recorded in types else None
-    if recorded is not None and kind is not None and kind == contract.columns[recorded].kind:
-        absent = sa.column(recorded).is_(None)
-        timeless = source_checks.unreadable(sa.column(recorded), kind, connection.dialect.name)
-        inside = source_checks.recorded_in(contract, types, start - LOOKBACK, end)
-        query = query.where(sa.or_(inside, absent, timeless if timeless is not None else sa.false()))
-    rows = [tuple(row) for row in connection.execute(query)]
-    key = contracts.shop(table).key
-    if set(key) <= set(columns):
-        landed, positions = quarantine.landed_keys(product, table), [columns.index(name) for name in key]
-        rows = [row for row in rows if tuple(str(row[position]) for position in positions) not in landed]
-    return columns, rows
-
-
-def _kept_out(
-    run: StageRun,
-    connection: sa.Connection,
-    shown: Shown,
-    start: datetime,
-    end: datetime,
-    kind: str,
-    broken: list[str],
-    told: str,
-    mend: str,
-) -> str:
-    """Puts the batch into quarantine and says so."""
-    tables = {table: rows_to_keep(connection, run.product, table, shown, start, end) for table in shown.seen}
-    reason = {
-        "kind": kind,
-        "broke": broken,
-        "run_id": run.candidate.run_id,
-        "as_of": run.as_of.isoformat(),
-        "start": start.isoformat(),
-        "end": end.isoformat(),
-        "contracts": {c.dataset: c.version for c in map(contracts.shop, run.product.sources)},
-    }
-    window = f"{start.date()}..{run.as_of}"
-    batch_id, kept = quarantine.put(run.product, window, run.candidate.rejected, tables, reason)
-    sent = {table: len(rows) for table, (_, rows) in tables.items()}
-    run.facts |= {"sent": sent, "landed": dict.fromkeys(sent, 0), "quarantined": kept["rows"], "quarantine": batch_id}
-    counted = " and ".join(f"{rows:,} {table}" for table, rows in kept["rows"].items())
-    return "\n  ".join(
-        [
-            told,
-            *broken,
-            f"The batch is in quarantine, whole: {counted}, all that was sent. See `plumb quarantine show {batch_id}`; "
-            f"the rows are in {quarantine.where(run.product, batch_id)}.",
-            f"The release in force stays. {mend}" if kind == "schema" and run.base else mend,
-        ]
-    )
 
 
 def _judge(run: StageRun, gate: str, checked: int, broken: list[str], findings: list[dict[str, Any]]) -> None:

@@ -75,11 +75,11 @@ def digests(contract: contracts.Contract, rows: pa.Table) -> pa.Array:
 
 
 def _digest(row: Iterable[Any], kinds: Iterable[str]) -> bytes:
-    parts = (None if value is None else _plain(value, kind) for value, kind in zip(row, kinds, strict=True))
+    parts = (None if value is None else plain(value, kind) for value, kind in zip(row, kinds, strict=True))
     return hashlib.blake2b(repr(tuple(parts)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _plain(value: Any, kind: str) -> str:
+def plain(value: Any, kind: str) -> str:
     """A value as text: of one number or moment the same, whatever type a database or raw gives it."""
     if kind == "timestamp":
         return str(_instant(value) or value)

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from ingestion.churn import cdnow as shop
-from ingestion.database import changes, landing, source
+from ingestion.database import changes, landing, quarantine, source
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
@@ -118,6 +118,54 @@ def test_rows_behind_the_window_are_held_to_the_contract_too() -> None:
     execute("INSERT INTO orders VALUES (900001, 1, '1997-01-02', 1, -500, :at)", at=datetime(1997, 1, 2, 12))
     with pytest.raises(GateFailed, match=r"orders.total_cents: 1 rows are below 0, such as order_id 900001: -500"):
         land(date(1997, 1, 21))
+
+
+def held_out(day: date) -> tuple[set[int], str]:
+    """The orders that quarantine has of a day that stops at landing, and what was said."""
+    with pytest.raises(GateFailed) as error:
+        land(day)
+    (batch,) = quarantine.batches(CHURN)
+    return set(batch.table("orders").to_pandas()["order_id"]), str(error.value)
+
+
+def shown(day: str) -> set[int]:
+    with source.connected(source.engine()) as connection:
+        return set(connection.scalars(sa.text(f"SELECT order_id FROM orders WHERE order_date = '{day}'")))
+
+
+@pytest.fixture
+def changed() -> set[int]:
+    """After 20 January: the orders of the 21st, and what else a landing of that day takes."""
+    land(LATER)
+    release(LATER, 2)
+    noon = datetime(1997, 1, 21, 12)
+    mine, near = shown("1997-01-21"), min(shown("1997-01-18"))
+    execute("INSERT INTO orders VALUES (900001, 1, '1997-01-02', 1, 500, :at)", at=datetime(1997, 1, 2, 12))
+    execute("UPDATE orders SET total_cents = total_cents + 1, recorded_at = :at WHERE order_id = 4", at=noon)
+    execute("UPDATE orders SET units = units + 1 WHERE order_id = :key", key=near)
+    return mine | {900_001, 4, near}
+
+
+def test_late_rows_and_new_versions_of_landed_rows_go_into_quarantine_with_the_batch(changed: set[int]) -> None:
+    """One far behind the window, one that was recorded again, one whose value changed under its old time."""
+    execute("INSERT INTO orders VALUES (900002, 1, '1997-01-21', 1, -500, :at)", at=datetime(1997, 1, 21, 12))
+    orders, told = held_out(date(1997, 1, 21))
+    assert orders == changed | {900_002}
+    assert f"The batch is in quarantine, whole: {len(orders):,} orders and " in told and "all that was sent" in told
+
+
+def test_so_they_do_when_the_schema_is_broken_as_long_as_key_and_time_can_be_read(changed: set[int]) -> None:
+    execute("ALTER TABLE orders RENAME COLUMN total_cents TO price")
+    orders, told = held_out(date(1997, 1, 21))
+    assert orders == changed and "is in quarantine, whole" in told
+
+
+def test_where_the_time_cannot_be_read_the_message_says_which_rows_are_kept(changed: set[int]) -> None:
+    execute("ALTER TABLE orders RENAME COLUMN recorded_at TO written_at")
+    orders, told = held_out(date(1997, 1, 21))
+    assert orders == changed - {4}, "which was recorded weeks before it was again"
+    assert "of orders all rows whose key has not landed, for what else was sent late or again cannot be told" in told
+    assert "whole" not in told
 
 
 def test_a_deleted_order_lands_as_deleted_and_can_come_back_under_its_number() -> None:
