@@ -158,6 +158,7 @@ def test_a_mended_shop_lands_all_that_was_kept_out() -> None:
         "schema_contract": "passed",
         "rows_deleted": "passed",
         "record_contract": "passed",
+        "daily_rows": "passed",
         "landing_complete": "passed",
     }
     assert replay.listed(CHURN)[0]["held"] == {"orders": 0, "customers": 0, "returns": 0}
