@@ -103,9 +103,22 @@ def differences(product: Product, seen: Seen, before: Seen) -> list[Difference]:
                 )
             )
         else:
+            different += _counted(product, table)
             different += _promised(table, seen, before.get(table, {}))
             different += _added(table, seen)
     return different
+
+
+def _counted(product: Product, table: str) -> Iterator[Difference]:
+    """A table whose key is not that of the mart made of it: there, rows that share the mart's key would be one."""
+    contract, mart = contracts.shop(table), f"analytics.{table}"
+    if mart in product.marts and (counted := contracts.load(mart).key) != contract.key:
+        one = ", ".join(counted)
+        told = (
+            f"{contract.file} tells rows of {table} apart by {', '.join(contract.key)}, but {mart} counts them by {one}: "
+            f"rows that share it would be one. Offer a view that has another {one} in each row"
+        )
+        yield Difference(contract.dataset, "", "key", told)
 
 
 def _promised(table: str, seen: Seen, before: dict[str, list[Any]]) -> Iterator[Difference]:

@@ -23,7 +23,7 @@ DELTA = {"long": "bigint", "integer": "int"}
 
 @dataclass(frozen=True)
 class Difference:
-    """`change` is missing, dropped, renamed, retyped, nullable, reserved, added or omitted; `told` is a sentence."""
+    """`change` is missing, key, dropped, renamed, retyped, nullable, reserved, added or omitted; `told` says it."""
 
     dataset: str
     column: str

@@ -251,12 +251,7 @@ def test_a_composite_key_of_text_without_a_time_keeps_its_zeros_apart(
     promise(
         folder, monkeypatch, "none", shop=("string", "string"), gift=("boolean", "boolean"), price=("double", "number")
     )
-    file = folder / "shop.orders.odcs.yaml"
-    content = yaml.safe_load(file.read_text())
-    columns = {column["name"]: column for column in content["schema"][0]["properties"]}
-    columns["order_id"].pop("unique")
-    columns["shop"] |= {"primaryKey": True, "primaryKeyPosition": 2}
-    file.write_text(yaml.safe_dump(content))
+    with_key(folder, "order_id", "shop")
     execute(
         "CREATE TABLE orders (order_id BIGINT, customer_id BIGINT, order_date DATE, units BIGINT, total_cents BIGINT, "
         "shop VARCHAR(8), gift BOOLEAN, price NUMERIC(10, 2))"
@@ -298,13 +293,39 @@ def test_a_key_of_times_is_refused(home: Path, tmp_path: Path, monkeypatch: pyte
         contracts.shop("orders")
 
 
-def with_key(folder: Path, *names: str) -> None:
-    """Makes these columns the key of the orders' contract."""
-    file = folder / "shop.orders.odcs.yaml"
-    content = yaml.safe_load(file.read_text())
-    for column in content["schema"][0]["properties"]:
-        for option in ("unique", "primaryKey", "primaryKeyPosition"):
-            column.pop(option, None)
-        if column["name"] in names:
-            column |= {"primaryKey": True, "primaryKeyPosition": names.index(column["name"]) + 1}
-    file.write_text(yaml.safe_dump(content))
+def test_a_key_that_the_marts_do_not_count_by_is_refused(
+    own_shop: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orders numbered branch by branch would land whole, and half of them would be lost in analytics.orders."""
+    folder = tmp_path / "contracts"
+    promise(folder, monkeypatch, "none", branch=("bigint", "integer"))
+    with_key(folder, "order_id", "branch", marts=False)
+    execute(
+        "CREATE TABLE orders (order_id BIGINT, customer_id BIGINT, order_date DATE, units BIGINT, total_cents BIGINT, "
+        "branch BIGINT)"
+    )
+    for branch in (1, 2):
+        execute(f"INSERT INTO orders VALUES (1, 1, '1997-01-05', 1, 100, {branch})")
+    with pytest.raises(GateFailed, match="apart by order_id, branch, but analytics.orders counts them by order_id: "):
+        land(FIRST)
+    assert lake.version("raw.orders") is None
+
+
+def with_key(folder: Path, *names: str, marts: bool = True) -> None:
+    """Makes these columns the key of the orders' contract, and that by which the mart made of them counts."""
+    for dataset in ("shop.orders", "analytics.orders") if marts else ("shop.orders",):
+        file = folder / f"{dataset}.odcs.yaml"
+        content = yaml.safe_load(file.read_text())
+        columns = content["schema"][0]["properties"]
+        there = {column["name"] for column in columns}
+        columns += [
+            {"name": name, "physicalType": "string", "logicalType": "string", "required": True, "description": "."}
+            for name in names
+            if name not in there
+        ]
+        for column in columns:
+            for option in ("unique", "primaryKey", "primaryKeyPosition"):
+                column.pop(option, None)
+            if column["name"] in names:
+                column |= {"primaryKey": True, "primaryKeyPosition": names.index(column["name"]) + 1}
+        file.write_text(yaml.safe_dump(content))
