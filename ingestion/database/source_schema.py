@@ -115,8 +115,8 @@ def _counted(product: Product, table: str) -> Iterator[Difference]:
     if mart in product.marts and (counted := contracts.load(mart).key) != contract.key:
         one = ", ".join(counted)
         told = (
-            f"{contract.file} tells rows of {table} apart by {', '.join(contract.key)}, but {mart} counts them by {one}: "
-            f"rows that share it would be one. Offer a view that has another {one} in each row"
+            f"{contract.file} tells rows of {table} apart by {', '.join(contract.key)}, but {mart} counts them by "
+            f"{one}: rows that share it would be one. Offer a view that has another {one} in each row"
         )
         yield Difference(contract.dataset, "", "key", told)
 
