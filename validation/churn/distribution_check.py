@@ -207,22 +207,32 @@ def _volume(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thre
 
 
 def _repeated(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thresholds) -> Iterator[Judged]:
-    """Orders of the run that are another one of it over again, under a number of their own."""
-    mine = limits.orders_repeated
-    new = orders if opened is None else orders[orders["known_on"] >= opened]
+    """Orders of the run that are another one of it over again, under a number of their own.
+
+    What repeats honestly in the 28 days before is expected; the limit is a share of what else there is.
+    """
+    mine, start = limits.orders_repeated, opened or date.min
+    new = orders[orders["known_on"] >= start]
     if len(new) < mine.fewest_orders.value:
         return
-    again = new[new.duplicated([column for column in ORDER_COLUMNS if column != "order_id"])]
-    share = len(again) / len(new)
-    if share <= mine.share.value:
+    before = orders[(orders["known_on"] < start) & (orders["known_on"] >= (opened or as_of) - REFERENCE)]
+    again = _again(new)
+    share, was = len(again) / len(new), len(_again(before)) / max(len(before), 1)
+    most = was + mine.share.value * (1 - was)
+    if share <= most:
         yield "orders_repeated", None
         return
     told = (
         f"{len(again):,} of {len(new):,} new orders up to {as_of} repeat another one in customer, day, units and "
-        f"amount, {share:.0%}; at most {mine.share.value:.0%}"
+        f"amount, {share:.0%}; {was:.0%} did in the 28 days before: at most {most:.0%}"
     )
     keys = [int(key) for key in again["order_id"].dropna().head(SAMPLES)]
-    yield "orders_repeated", _finding("orders_repeated", ORDERS, "order_id", share, mine.share, len(again), keys, told)
+    limit = mine.share.model_copy(update={"value": most})
+    yield "orders_repeated", _finding("orders_repeated", ORDERS, "order_id", share, limit, len(again), keys, told)
+
+
+def _again(orders: pd.DataFrame) -> pd.DataFrame:
+    return orders[orders.duplicated([column for column in ORDER_COLUMNS if column != "order_id"])]
 
 
 def _orders(orders: pd.DataFrame, opened: date | None, as_of: date, limits: Thresholds) -> Iterator[Judged]:

@@ -25,7 +25,7 @@ from plumbline.verdict import Verdict
 from products.churn import CHURN
 from tests.conftest import use_home
 from tests.validation.churn import real_shop
-from validation.churn import distribution_check
+from validation.churn import distribution_check, thresholds
 from validation.churn.distribution_check import FEATURES, GATES, ORDERS
 
 DAY = date(1998, 6, 24)
@@ -221,6 +221,19 @@ def test_each_fault_stops_the_line_and_is_named(
     assert releases.numbers(CHURN.name) == [1]
     if orders is not none:
         assert "such as order_id " in message or "such as customer_id " in message
+
+
+def test_a_shop_whose_orders_repeat_is_held_to_its_own_past() -> None:
+    """Each order three times, as in a shop that sells one thing at one price: two in three repeat, on every day."""
+    day, limits = date(1997, 10, 7), thresholds.load()
+    once = real_shop.orders(day, day - timedelta(days=80))
+    orders = pd.concat([once.assign(order_id=once["order_id"] + n * 10**6) for n in range(3)], ignore_index=True)
+    _, findings = distribution_check.judge(orders, {}, day, day, limits)
+    assert findings == []
+    again = orders[orders["known_on"] == day].assign(order_id=lambda rows: rows["order_id"] + 5 * 10**6)
+    _, findings = distribution_check.judge(pd.concat([orders, again], ignore_index=True), {}, day, day, limits)
+    assert [item.gate for item in findings] == ["orders_repeated"]
+    assert "67% did in the 28 days before: at most 75%" in findings[0].told
 
 
 def test_what_is_real_is_accepted_with_a_reason_that_the_release_names(base: releases.Release) -> None:
