@@ -72,6 +72,11 @@ def page() -> Shop:
     return _read(settings().shop_folder / FILE)
 
 
+def loading() -> str:
+    """How orders get into an empty shop, for messages; "" for a shop that brings its own."""
+    return f": `plumb shop load` loads those of {page().name}" if page().loader else ""
+
+
 def own(name: str, default: Path) -> Path:
     """A file of the shop's folder, or the repository's where the shop has none of that name."""
     path = settings().shop_folder / name

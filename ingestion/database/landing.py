@@ -43,6 +43,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline.stage import StageRun
 from plumbline.product import Product
 from plumbline.progress import say
+from plumbline.shop import loading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -198,7 +199,7 @@ def first_record(shop: Connection, product: Product, shown: landing_gates.Shown,
         firsts.append(end - timedelta(days=1))
     stamps = [first for first in firsts if first is not None]
     if not stamps:
-        raise ShopError("the shop has no orders and no customers: `plumb shop load` loads the real ones")
+        raise ShopError(f"the shop has no rows in {', '.join(product.sources)}{loading()}")
     return min(stamps).replace(hour=0, minute=0, second=0, microsecond=0)
 
 

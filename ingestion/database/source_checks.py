@@ -16,6 +16,7 @@ from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column, Contract
 from plumbline.contracts.limits import said
 from plumbline.errors import ServiceUnavailable
+from plumbline.shop import loading
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -81,8 +82,7 @@ def refuse_absent(url: sa.URL) -> None:
     """Raises ServiceUnavailable when a SQLite shop has no file; to connect would make an empty one."""
     if url.drivername.startswith("sqlite") and url.database and not Path(url.database).exists():
         raise ServiceUnavailable(
-            f"there is no shop database at {url.database}: name yours in PLUMBLINE_SHOP_URL, "
-            "or let `plumb shop load` load the real orders"
+            f"there is no shop database at {url.database}: name yours in PLUMBLINE_SHOP_URL{loading()}"
         )
 
 

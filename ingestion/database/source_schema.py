@@ -20,6 +20,7 @@ from plumbline.contracts.contract import RECORDED
 from plumbline.contracts.diff import Difference
 from plumbline.lake import tables as lake
 from plumbline.product import Product
+from plumbline.shop import loading, page
 from plumbline.state import ledger
 
 if TYPE_CHECKING:
@@ -31,16 +32,19 @@ Seen = dict[str, dict[str, list[Any]]]
 
 
 def seen(connection: sa.Connection, product: Product) -> Seen:
-    """What the shop declares today of the tables that land. Raises ShopError when it has none of them."""
+    """What the shop declares today of the tables that land. Raises ShopError when it has none of them, and
+    SettingsError, before anything lands, when the shop's page cannot be read.
+    """
     import sqlalchemy as sa
 
+    page()
     inspector = sa.inspect(connection)
     views = {*inspector.get_view_names()}
     there = [name for name in product.sources if inspector.has_table(name)]
     if not there:
         names = sorted([*inspector.get_table_names(), *views])
         wanted = sorted(product.sources)
-        raise ShopError(f"the shop database lacks {wanted}; it has {names}. `plumb shop load` loads the real orders.")
+        raise ShopError(f"the shop database lacks {wanted}; it has {names}{loading()}")
     return {
         name: {
             column["name"]: [

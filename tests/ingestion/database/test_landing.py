@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from ingestion.churn import cdnow as shop
 from ingestion.database import landing, source
 from ingestion.database.source import ShopError
+from plumbline.errors import SettingsError
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.pipeline.stage import StageRun
+from plumbline.settings import ROOT, settings
 from plumbline.state.candidates import Candidate
 from plumbline.state.releases import Release, publish
 from products.churn import CHURN
@@ -136,8 +138,35 @@ def test_a_shop_without_orders_says_what_to_do(home: Path) -> None:
         landing.land(run)
     with source.connected(source.engine()) as connection:
         source.schema(CHURN).create_all(connection)
-    with pytest.raises(ShopError, match="no orders and no customers"):
+    with pytest.raises(
+        ShopError, match="no rows in orders, customers, returns: `plumb shop load` loads"
+    ):
         landing.land(run)
+
+
+def test_the_page_of_a_shop_is_read_before_anything_lands(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "shops" / "cdnow" / "shop.yaml").read_text()
+    (tmp_path / "shop.yaml").write_text(page.replace("horizon_days: 90", "horizon_days: 0"))
+    monkeypatch.setenv("PLUMBLINE_SHOP_FOLDER", str(tmp_path))
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match=r"shop\.yaml: horizon_days: .*greater than or equal to 1"):
+        land(FIRST)
+    assert lake.version("raw.orders") is None
+
+
+def test_a_shop_that_brings_its_own_orders_is_not_told_to_load_some(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "shops" / "cdnow" / "shop.yaml").read_text()
+    (tmp_path / "shop.yaml").write_text(page.replace("loader:", "# loader:"))
+    monkeypatch.setenv("PLUMBLINE_SHOP_FOLDER", str(tmp_path))
+    settings.cache_clear()
+    with source.connected(source.engine()) as connection:
+        source.schema(CHURN).drop_all(connection)
+    with pytest.raises(ShopError, match=r"lacks \['customers', 'orders', 'returns'\]; it has \[\]$"):
+        land(FIRST)
 
 
 def test_a_day_before_the_first_order_is_refused() -> None:
