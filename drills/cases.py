@@ -69,7 +69,7 @@ def run() -> None:
     groups = read()
     tests = sorted({f"tests/{test}" for cases in groups.values() for one in cases for test in one.tests})
     folder = settings().home / "tmp" / "faults"
-    command = [sys.executable, "-m", "pytest", "-q", f"--basetemp={folder}", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", f"--basetemp={folder}", *tests]
     folder.parent.mkdir(parents=True, exist_ok=True)
     if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise PlumblineError(f"pytest ended with exit code {code}: {PAGE.relative_to(ROOT)} stays as it is")
@@ -85,6 +85,8 @@ def _links(one: Case) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.exit(f"{run.__doc__}\nIt takes no arguments. Example: python -m drills.cases")
     try:
         run()
     except PlumblineError as error:
