@@ -138,9 +138,7 @@ def test_a_shop_without_orders_says_what_to_do(home: Path) -> None:
         landing.land(run)
     with source.connected(source.engine()) as connection:
         source.schema(CHURN).create_all(connection)
-    with pytest.raises(
-        ShopError, match="no rows in orders, customers, returns: `plumb shop load` loads"
-    ):
+    with pytest.raises(ShopError, match="no rows in orders, customers, returns: `plumb shop load` loads"):
         landing.land(run)
 
 
