@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import yaml
 
 from plumbline.servers import services
 from plumbline.settings import settings
@@ -88,3 +89,18 @@ def use_shop(url: sa.URL, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes this database the shop."""
     monkeypatch.setenv("PLUMBLINE_SHOP_URL", url.render_as_string(hide_password=False))
     settings.cache_clear()
+
+
+def key_of(contracts: Path, dataset: str, *names: str) -> None:
+    """Makes these columns the key of a contract in a folder of the test's own; those it lacks are added as text."""
+    file = contracts / f"{dataset}.odcs.yaml"
+    content = yaml.safe_load(file.read_text())
+    columns = content["schema"][0]["properties"]
+    there, text = {column["name"] for column in columns}, {"physicalType": "string", "logicalType": "string"}
+    columns += [{"name": n, **text, "required": True, "description": "."} for n in names if n not in there]
+    for column in columns:
+        for option in ("unique", "primaryKey", "primaryKeyPosition"):
+            column.pop(option, None)
+        if column["name"] in names:
+            column |= {"primaryKey": True, "primaryKeyPosition": names.index(column["name"]) + 1}
+    file.write_text(yaml.safe_dump(content))

@@ -16,8 +16,10 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger
+from plumbline.state.acceptances import accept
 from plumbline.state.releases import Release, publish
 from products.churn import CHURN
+from tests.ingestion.conftest import key_of
 
 FIRST, SECOND = date(1997, 1, 5), date(1997, 1, 6)
 KEY = ("place", "known", "count_all", "was_units")
@@ -36,6 +38,7 @@ def _shop(request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatc
     document["schema"][0]["properties"] = [*key, *({"name": n, **plain} for n in OTHERS), *([] if timeless else [when])]
     document["customProperties"] = [{"property": "recordedAt", "value": request.param}]
     path.write_text(yaml.safe_dump(document, sort_keys=False))
+    key_of(path.parent, "analytics.returns", *KEY)
     monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(path.parent))
     settings.cache_clear()
     tables = source.schema(CHURN)
@@ -50,6 +53,7 @@ def _shop(request: pytest.FixtureRequest, home: Path, tmp_path: Path, monkeypatc
 
 
 def land(day: date, number: int) -> dict[str, Any]:
+    accept(CHURN, "daily_rows", day, "this shop has no orders", "a test")
     stage.perform(CHURN, "ingest", day, landing.land)
     tables = {name: lake.version(name) or 0 for name in CHURN.raw}
     publish(Release(number, "churn", day, number - 1 or None, tables, {}, "code", "lock", "test", "now"))

@@ -19,6 +19,7 @@ from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.servers import services
 from plumbline.settings import settings
+from plumbline.state.acceptances import accept
 from products.churn import CHURN
 from tests.ingestion.conftest import PASSWORD, use_shop
 
@@ -75,6 +76,7 @@ def test_columns_with_a_zone_and_narrow_integers_land_alike(postgres_shop: sa.UR
         "INSERT INTO orders VALUES (1, 1, '1997-01-10', 1, 500, '1997-01-10 23:59:59.999999+00'), "
         "(2, 1, '1997-01-10', 1, 500, '1997-01-11 00:00+00'), (3, 1, '1997-01-10', 1, 500, '1997-01-10 17:00+09')",
     )
+    accept(CHURN, "daily_rows", DAY, "nine days without an order", "a test")
     found = land()
     assert found["orders"]["order_id"].tolist() == [1, 3]
     assert found["orders"]["recorded_at"].tolist() == [

@@ -21,6 +21,7 @@ from plumbline.settings import ROOT, settings
 from plumbline.state import ledger
 from plumbline.state.releases import Release, publish
 from products.churn import CHURN
+from tests.ingestion.conftest import key_of
 
 FIRST, SECOND, THIRD = date(1997, 1, 5), date(1997, 1, 6), date(1997, 1, 7)
 
@@ -299,7 +300,7 @@ def test_a_key_that_the_marts_do_not_count_by_is_refused(
     """Orders numbered branch by branch would land whole, and half of them would be lost in analytics.orders."""
     folder = tmp_path / "contracts"
     promise(folder, monkeypatch, "none", branch=("bigint", "integer"))
-    with_key(folder, "order_id", "branch", marts=False)
+    key_of(folder, "shop.orders", "order_id", "branch")
     execute(
         "CREATE TABLE orders (order_id BIGINT, customer_id BIGINT, order_date DATE, units BIGINT, total_cents BIGINT, "
         "branch BIGINT)"
@@ -311,21 +312,7 @@ def test_a_key_that_the_marts_do_not_count_by_is_refused(
     assert lake.version("raw.orders") is None
 
 
-def with_key(folder: Path, *names: str, marts: bool = True) -> None:
-    """Makes these columns the key of the orders' contract, and that by which the mart made of them counts."""
-    for dataset in ("shop.orders", "analytics.orders") if marts else ("shop.orders",):
-        file = folder / f"{dataset}.odcs.yaml"
-        content = yaml.safe_load(file.read_text())
-        columns = content["schema"][0]["properties"]
-        there = {column["name"] for column in columns}
-        columns += [
-            {"name": name, "physicalType": "string", "logicalType": "string", "required": True, "description": "."}
-            for name in names
-            if name not in there
-        ]
-        for column in columns:
-            for option in ("unique", "primaryKey", "primaryKeyPosition"):
-                column.pop(option, None)
-            if column["name"] in names:
-                column |= {"primaryKey": True, "primaryKeyPosition": names.index(column["name"]) + 1}
-        file.write_text(yaml.safe_dump(content))
+def with_key(folder: Path, *names: str) -> None:
+    """Makes these columns the key of the orders, and that by which the mart made of them counts."""
+    for dataset in ("shop.orders", "analytics.orders"):
+        key_of(folder, dataset, *names)

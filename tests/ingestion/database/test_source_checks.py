@@ -20,6 +20,7 @@ from plumbline.pipeline import stage
 from plumbline.settings import ROOT, settings
 from products.churn import CHURN
 from tests.conftest import HomeAs
+from tests.ingestion.conftest import key_of
 
 DAY = date(1997, 1, 3)
 TABLES = {
@@ -222,12 +223,9 @@ def test_an_order_is_dated_by_the_calendar_of_the_shops_zone(
 def test_a_key_of_several_columns_names_its_rows_whole(
     lax: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def of_two_columns(document: dict[str, Any]) -> None:
-        number, customer = document["schema"][0]["properties"][:2]
-        number.pop("unique")
-        customer.update(primaryKey=True, primaryKeyPosition=2)
-
-    own_contract(tmp_path, monkeypatch, of_two_columns)
+    own_contract(tmp_path, monkeypatch, lambda document: None)
+    for dataset in ("shop.orders", "analytics.orders"):
+        key_of(tmp_path / "contracts", dataset, "order_id", "customer_id")
     insert(lax, order_id=4, customer_id=77)
     insert(lax, order_id=5, customer_id=77)
     insert(lax, order_id=5, customer_id=77, units=0)

@@ -48,6 +48,7 @@ def tree(folder: Path, dag: str) -> Path:
 def test_ended_in_mid_task_nothing_goes_on(how: signal.Signals, home: Path, tmp_path: Path) -> None:
     tree(tmp_path, DAG)
     ends = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); "
+    ends += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background job ignores it
     running = subprocess.Popen([sys.executable, "-c", ends + RUN], cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
