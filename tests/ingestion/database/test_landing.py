@@ -145,10 +145,7 @@ def test_a_shop_without_orders_says_what_to_do(home: Path) -> None:
 def test_the_page_of_a_shop_is_read_before_anything_lands(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "shops" / "cdnow" / "shop.yaml").read_text()
-    (tmp_path / "shop.yaml").write_text(page.replace("horizon_days: 90", "horizon_days: 0"))
-    monkeypatch.setenv("PLUMBLINE_SHOP_FOLDER", str(tmp_path))
-    settings.cache_clear()
+    with_page(tmp_path, monkeypatch, "horizon_days: 90", "horizon_days: 0")
     with pytest.raises(SettingsError, match=r"shop\.yaml: horizon_days: .*greater than or equal to 1"):
         land(FIRST)
     assert lake.version("raw.orders") is None
@@ -157,10 +154,7 @@ def test_the_page_of_a_shop_is_read_before_anything_lands(
 def test_a_shop_that_brings_its_own_orders_is_not_told_to_load_some(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (ROOT / "shops" / "cdnow" / "shop.yaml").read_text()
-    (tmp_path / "shop.yaml").write_text(page.replace("loader:", "# loader:"))
-    monkeypatch.setenv("PLUMBLINE_SHOP_FOLDER", str(tmp_path))
-    settings.cache_clear()
+    with_page(tmp_path, monkeypatch, "loader:", "# loader:")
     with source.connected(source.engine()) as connection:
         source.schema(CHURN).drop_all(connection)
     with pytest.raises(ShopError, match=r"lacks \['customers', 'orders', 'returns'\]; it has \[\]$"):
@@ -178,3 +172,11 @@ def test_nothing_is_written_outside_home(home: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOME", str(elsewhere))
     land(FIRST)
     assert list(elsewhere.iterdir()) == []
+
+
+def with_page(folder: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
+    """Makes the demo shop's page, with one text in place of another, that of this home."""
+    page = (ROOT / "shops" / "cdnow" / "shop.yaml").read_text()
+    (folder / "shop.yaml").write_text(page.replace(old, new))
+    monkeypatch.setenv("PLUMBLINE_SHOP_FOLDER", str(folder))
+    settings.cache_clear()
