@@ -161,6 +161,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _stop_all(tmp_path / "home")
 
 
+@pytest.fixture
+def own_contracts(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the contracts that a test may change, in force in its home."""
+    folder = tmp_path / "contracts"
+    shutil.copytree(ROOT / "contracts", folder)
+    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder))
+    settings.cache_clear()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def _homes(tmp_path_factory: pytest.TempPathFactory) -> _Homes:
     """The home that `fill` leaves, made when it is first asked for by that name. Nobody works in it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from plumbline.contracts.contract import NOTICE
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
 from plumbline.state import ledger
 from plumbline.state.releases import Release, publish
 from products.churn import CHURN
@@ -78,16 +77,6 @@ def stopped(day: date = SECOND) -> str:
 
 def sent_on(day: date) -> int:
     return sum(order.order_date == day for order in shop.read(shop.packaged()))
-
-
-@pytest.fixture
-def own_contracts(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the contracts that a test may change."""
-    folder = tmp_path / "contracts"
-    shutil.copytree(ROOT / "contracts", folder)
-    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(folder))
-    settings.cache_clear()
-    return folder
 
 
 def announce(folder: Path, announced: date, effective: date) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -16,19 +15,15 @@ from plumbline.contracts import contract as contracts
 from plumbline.contracts import odcs
 from plumbline.contracts.contract import ContractError
 from plumbline.contracts.limits import Limits
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
 from products.churn import CHURN
 
 Document = dict[str, Any]
 
 
 @pytest.fixture
-def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copied = tmp_path / "contracts"
-    shutil.copytree(ROOT / "contracts", copied)
-    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(copied))
-    settings.cache_clear()
-    return copied
+def folder(own_contracts: Path) -> Path:
+    return own_contracts
 
 
 def spoil(folder: Path, change: Callable[[Document], object], dataset: str = "shop.orders") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,19 +15,14 @@ from deltalake import DeltaTable, write_deltalake
 from plumbline.contracts import check, quality
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import ContractError
-from plumbline.settings import ROOT, settings
 from products.churn import CHURN
 
 ORDERS = "analytics.orders"
 
 
 @pytest.fixture
-def folder(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    copied = tmp_path / "contracts"
-    shutil.copytree(ROOT / "contracts", copied)
-    monkeypatch.setenv("PLUMBLINE_CONTRACTS", str(copied))
-    settings.cache_clear()
-    return copied
+def folder(own_contracts: Path) -> Path:
+    return own_contracts
 
 
 def state(folder: Path, *rules: dict[str, Any], dataset: str = ORDERS) -> None:
