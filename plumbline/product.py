@@ -35,6 +35,7 @@ class Stage:
     `also` names what the stage opens beside that: to judge it, or to compare with. What a stage writes it may read.
     `work` names the function (`module:function`) of a stage that works on one day of the product's run; with `about`,
     its help, the stage is a command without further code. `tool` is what does the work, for the picture of the flow.
+    `of_release` marks a training stage where one DAG runs daily and training stages alike.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Stage:
     tool: str = ""
     work: str = ""
     about: str = ""
+    of_release: bool = False
 
     @property
     def reads(self) -> frozenset[str]:
@@ -62,9 +64,11 @@ class Product:
 
     `daily` and `training` are its DAGs; a stage of neither is run by hand or serves. `sources` are the shop's tables
     that land, `histories` the marts that keep every version of their rows. `feature_project`, `view` and `entity` are
-    Feast's names, `model` is MLflow's, `service` KServe's and `host` the one that callers ask through Istio. From
-    `releases` on, the names of datasets as lineage has them. `acceptable` names the gates whose findings may be real,
-    each with what it compares; `acceptable_in_training` those of a release's dataset.
+    Feast's names, `more_views` further views with the table of each, `entity_type` Feast's name of the key's type.
+    `command` goes before a stage's name on the command line. `model` is MLflow's, `service` KServe's and `host` the
+    one that callers ask through Istio. From `releases` on, the names of datasets as lineage has them. `acceptable`
+    names the gates whose findings may be real, each with what it compares; `acceptable_in_training` those of a
+    release's dataset.
     """
 
     name: str
@@ -74,9 +78,12 @@ class Product:
     by_hand: str = "operations"
     sources: tuple[str, ...] = ()
     histories: tuple[str, ...] = ()
+    command: str = ""
     entity: str = ""
+    entity_type: str = "INT64"
     feature_project: str = ""
     view: str = ""
+    more_views: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     service: str = ""
     host: str = ""
@@ -100,20 +107,31 @@ class Product:
     @cached_property
     def daily_stages(self) -> tuple[str, ...]:
         """The names of the daily run's stages in their order; the same list is the order of the Airflow tasks."""
-        return tuple(stage.name for stage in self.stages if stage.dag == self.daily)
+        return tuple(stage.name for stage in self.stages if stage.dag == self.daily and not stage.of_release)
 
     @cached_property
     def training_stages(self) -> tuple[str, ...]:
         """The same for the training run."""
-        return tuple(stage.name for stage in self.stages if self.training and stage.dag == self.training)
+        one_dag = self.training == self.daily
+        of_training = (stage for stage in self.stages if self.training and stage.dag == self.training)
+        return tuple(stage.name for stage in of_training if stage.of_release or not one_dag)
 
     def stage(self, name: str) -> Stage:
         """A stage by its name; one that is not declared may open nothing."""
         return self.by_name.get(name) or Stage(name, self.by_hand)
 
+    def command_of(self, stage: str) -> str:
+        """What a person types to run a stage, as in `plumb images clean`."""
+        return " ".join(part for part in ("plumb", self.command, stage) if part)
+
     def job(self, stage: str) -> str:
         """`<dag>.<stage>`, as in `retail_features.ingest`: Marquez would prefix a job with its parent's name anyway."""
         return f"{self.stage(stage).dag}.{stage}"
+
+    @property
+    def views(self) -> dict[str, str]:
+        """Every Feast view with the table that it reads, the one that new models are trained on first."""
+        return {self.view: self.features, **self.more_views}
 
     @property
     def raw(self) -> tuple[str, ...]:

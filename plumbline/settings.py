@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     shop_url: SecretStr | None = Field(None, description="SQLAlchemy URL of the shop; default: SQLite in home.")
     shop_folder: Path = Field(ROOT / "shops" / "cdnow", description="The folder of the shop's page (shop.yaml).")
     contracts: Path = Field(ROOT / "contracts", description="The folder of data contracts (*.odcs.yaml).")
+    raw_images: str | None = Field(
+        None,
+        description="Bucket of raw images: a folder or s3://bucket/prefix; default: buckets/raw-images in home.",
+    )
+    clean_images: str | None = Field(
+        None, description="The same for cleaned images and the versions of datasets; default: buckets/clean-images."
+    )
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(
         None, description="MLflow tracking server, or its database (postgresql+psycopg://…); default: SQLite in home."
@@ -124,7 +131,7 @@ class Settings(BaseSettings):
             raise ValueError("needs a time zone, as in 1998-07-01T00:00:00Z")
         return value.astimezone(UTC) if value else None
 
-    @field_validator("lake", "artifacts")
+    @field_validator("lake", "artifacts", "raw_images", "clean_images")
     @classmethod
     def _place(cls, value: str | None) -> str | None:
         scheme, separator, rest = (value or "").partition("://")
@@ -188,6 +195,11 @@ class Settings(BaseSettings):
     def lake_uri(self) -> str:
         """Root of the lake, without a slash at the end."""
         return (self.lake or str(self.home / "lake")).rstrip("/")
+
+    def bucket(self, name: Literal["raw-images", "clean-images"]) -> str:
+        """The place of a product's bucket: a folder's path or s3://bucket/prefix, without a slash at the end."""
+        given = self.raw_images if name == "raw-images" else self.clean_images
+        return (given or str(self.home / "buckets" / name)).rstrip("/")
 
     @property
     def shop(self) -> str:

@@ -27,8 +27,9 @@ ENVIRONMENTS = {
     "pipeline": ["pipeline.txt", "dev.txt"],
     "orchestration": ["orchestration.txt"],
     "contracts": ["contracts.txt"],
+    "dvc": ["dvc.txt"],
 }
-FOREIGN = ("contracts",)
+FOREIGN = ("contracts", "dvc")
 """The environments that hold nothing of this repository."""
 JARS = ("jars", "s3-jars", "compiler-jars")
 """Lists of jars in requirements/, each a folder of the cache."""

@@ -21,6 +21,7 @@ DAILY = "The daily run, stage by stage"
 MODEL = "The model"
 DATA = "Data"
 HOUSE = "The house"
+IMAGES = "The image product"
 
 app = typer.Typer(
     help="Plumbline: training and serving read the same tested truth.",
@@ -50,7 +51,7 @@ def stage_command(product: Product, stage: Stage) -> Callable[..., None]:
     def command(as_of: AsOf = None, json: Json = False) -> None:
         perform(product, stage, as_of, json)
 
-    command.__doc__ = f"{stage.about}\n\nExample: plumb {stage.name} --as-of 1998-06-30"
+    command.__doc__ = f"{stage.about}\n\nExample: {product.command_of(stage.name)} --as-of 1998-06-30"
     return command
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-SCHEMAS = ("raw", "staging", "analytics", "features", "serving")
+SCHEMAS = ("raw", "clean", "staging", "analytics", "features", "serving")
 """What the lake's folders are called; datasets of other names lie elsewhere."""
 
 KEEP_FILES = "interval 36500 days"

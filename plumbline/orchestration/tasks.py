@@ -53,7 +53,8 @@ def stages_in_order(product: Product, stages: Sequence[str], **of_last: Any) -> 
 
 def stage_task(product: Product, name: str, **operator: Any) -> BaseOperator:
     """The task of a stage, named after it: its `plumb` command, for a day where the stage works on one."""
-    return plumb_task(name, f"{name} --as-of {AS_OF}" if product.stage(name).work else name, **operator)
+    command = product.command_of(name).removeprefix("plumb ")
+    return plumb_task(name, f"{command} --as-of {AS_OF}" if product.stage(name).work else command, **operator)
 
 
 def plumb_task(task_id: str, command: str, **operator: Any) -> BaseOperator:

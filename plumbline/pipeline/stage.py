@@ -217,10 +217,14 @@ def _open(product: Product, name: str, as_of: date, release: Release | None) -> 
             etag=found.etag if found else None,
         )
     else:
-        raise StageError(f"no run for {as_of} on top of release {base}: start with `plumb {first} --as-of {as_of}`")
+        raise StageError(
+            f"no run for {as_of} on top of release {base}: start with `{product.command_of(first)} --as-of {as_of}`"
+        )
     for earlier in product.daily_stages[: product.daily_stages.index(name)]:
         if earlier not in candidate.stages:
-            raise StageError(f"{candidate.run_id}: {earlier} comes first: `plumb {earlier} --as-of {as_of}`")
+            raise StageError(
+                f"{candidate.run_id}: {earlier} comes first: `{product.command_of(earlier)} --as-of {as_of}`"
+            )
     return candidate
 
 
