@@ -65,7 +65,8 @@ class Product:
     `daily` and `training` are its DAGs; a stage of neither is run by hand or serves. `sources` are the shop's tables
     that land, `histories` the marts that keep every version of their rows. `feature_project`, `view` and `entity` are
     Feast's names, `more_views` further views with the table of each, `entity_type` Feast's name of the key's type.
-    `command` goes before a stage's name on the command line. `model` is MLflow's, `service` KServe's and `host` the
+    `tables` are further tables of the lake that have a contract. `command` goes before a stage's name on the command
+    line. `model` is MLflow's, `service` KServe's and `host` the
     one that callers ask through Istio. From `releases` on, the names of datasets as lineage has them. `acceptable`
     names the gates whose findings may be real, each with what it compares; `acceptable_in_training` those of a
     release's dataset.
@@ -78,6 +79,7 @@ class Product:
     by_hand: str = "operations"
     sources: tuple[str, ...] = ()
     histories: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
     command: str = ""
     entity: str = ""
     entity_type: str = "INT64"
@@ -146,7 +148,7 @@ class Product:
     @property
     def contracted(self) -> tuple[str, ...]:
         """Every dataset that has to have a contract."""
-        named = (*(f"shop.{source}" for source in self.sources), *self.marts, self.features, self.log)
+        named = (*(f"shop.{source}" for source in self.sources), *self.tables, *self.marts, self.features, self.log)
         return tuple(name for name in named if name)
 
     @property

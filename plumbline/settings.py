@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     clean_images: str | None = Field(
         None, description="The same for cleaned images and the versions of datasets; default: buckets/clean-images."
     )
+    images_source: str = Field(
+        "mnist",
+        description="Where images come from: mnist, emoji (with :N for the first N), a folder, an archive or "
+        "s3://bucket/prefix with a labels.csv.",
+    )
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(
         None, description="MLflow tracking server, or its database (postgresql+psycopg://…); default: SQLite in home."

@@ -25,6 +25,7 @@ RELEASED = (RAW, LABELS, CLEAN, *EMBEDDINGS.values())
 
 IMAGES = Product(
     name="images",
+    tables=(RAW, LABELS, CLEAN),
     daily=DAG,
     training=DAG,
     by_hand=BY_HAND,

@@ -10,7 +10,7 @@ from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
 
 FEATURES = "features.customers"
-ORDER = ("raw", "analytics", "features", "serving")
+ORDER = ("raw", "clean", "analytics", "features", "serving")
 """The lake's schemas, in the order in which data moves."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pkgutil
 from collections.abc import Callable
@@ -55,11 +56,12 @@ def stage_command(product: Product, stage: Stage) -> Callable[..., None]:
     return command
 
 
-def perform(product: Product, stage: Stage, as_of: datetime | None, as_json: bool) -> None:
-    """Runs a stage's work for a day and says what came of it."""
+def perform(product: Product, stage: Stage, as_of: datetime | None, as_json: bool, **options: object) -> None:
+    """Runs a stage's work for a day and says what came of it. What is given of `options` goes to the work by name."""
     from plumbline.pipeline import stage as pipeline
 
-    work: Callable[[StageRun], str] = pkgutil.resolve_name(stage.work)
+    given = {name: value for name, value in options.items() if value is not None}
+    work: Callable[[StageRun], str] = functools.partial(pkgutil.resolve_name(stage.work), **given)
     _tell(pipeline.perform(product, stage.name, day(as_of), work), as_json)
 
 

@@ -205,6 +205,22 @@ def restore(spark: SparkSession, released: Mapping[str, int]) -> list[str]:
     return moved
 
 
+def reset(table: str, schema: Any, released: int | None) -> DeltaTable:
+    """A table whose head shows its released rows and no others; without a release none: made, empty, if it is not
+    there. `schema` is Arrow's. By delta-rs, for tables that no Spark writes.
+
+    What a failed or killed run wrote stays in the table's history, but nothing is built on it.
+    """
+    from deltalake import write_deltalake
+
+    if version(table) is None:
+        configuration, storage = dict(KEEP_LOG), storage_options()
+        write_deltalake(uri(table), schema.empty_table(), configuration=configuration, storage_options=storage)
+    if content_version(table) != (wanted := released or 0):  # version 0 is the empty one, made above
+        opened(table).restore(wanted)
+    return opened(table)
+
+
 def content_version(table: str) -> int | None:
     """The version whose rows the head shows: behind the notes of a vacuum, the one that a RESTORE named or itself."""
     for entry in opened(table).history(20):

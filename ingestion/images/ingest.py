@@ -1,0 +1,184 @@
+"""Stage 01: pictures and their labels land, once, in the raw bucket and in two append-only tables.
+
+A picture's id is given by its bytes, and its object is created only if it is absent: the same bytes again are nothing
+new. The batch's manifest is written when all its objects are there, and never changes. The rows of both tables are
+made from it. So a run that was killed before it reads its source again, and one that was killed later does not need
+to: either way the same rows come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from ingestion.images import landing, landing_gate, sources, tables
+from plumbline import clock, files, observed
+from plumbline.lake import tables as lake
+from plumbline.pictures import formats
+from plumbline.pipeline import contract_gate
+from plumbline.pipeline.stage import StageRun
+from plumbline.progress import say
+from plumbline.settings import settings
+from plumbline.state import objects
+from plumbline.state.objects import Store
+from products.images import LABELS, RAW, SOURCE
+
+BY_INGESTION = "ingestion"
+"""Who labelled, where the label came with the picture."""
+
+
+def ingest(run: StageRun, source: str | None = None) -> str:
+    """Lands what a source has and raw has not. Raises SourceError, BucketError, GateFailed."""
+    chosen = source or settings().images_source
+    batch = batch_id(run, chosen)
+    run.facts |= {"batch_id": batch, "source": chosen}
+    released = run.released(RAW, LABELS)
+    for table in (RAW, LABELS):
+        lake.reset(table, tables.schema(table), released.get(table))
+    store = objects.store_at(settings().bucket("raw-images"))
+    before = landing_gate.listed(store)
+    observed.read(SOURCE, chosen)
+    manifest = _manifest(store, batch) or _land(run, store, batch, chosen)
+    for table, rows in ((RAW, manifest["images"]), (LABELS, manifest["labels"])):
+        run.write(table, tables.append(table, [_typed(row) for row in rows]), len(rows))
+    landing_gate.hold(run, store, manifest, before)
+    for table in (RAW, LABELS):
+        contract_gate.audit(run, table, run.wrote[table])
+    new, known = len(manifest["images"]), manifest["known"]
+    return f"landed {new:,} images of {chosen}; {known:,} were there already"
+
+
+def batch_id(run: StageRun, source: str) -> str:
+    """The day, and a digest of what else tells batches apart: base, source, and how often the day was set aside."""
+    earlier = sum(batch.startswith(f"{run.as_of}-") for batch in run.candidate.rejected)
+    told = f"{run.candidate.base}\0{source}\0{earlier}"
+    return f"{run.as_of}-{files.sha256(told.encode())[:8]}"
+
+
+def manifest_key(batch: str) -> str:
+    """Where a batch's manifest lies in the raw bucket."""
+    return f"manifests/raw_manifest-{batch}.json"
+
+
+def _manifest(store: Store, batch: str) -> dict[str, Any] | None:
+    there = store.read(manifest_key(batch))
+    if there is None:
+        return None
+    say(f"this batch's manifest is there: an earlier try of this run landed its objects ({there.where})")
+    return there.json()
+
+
+def _land(run: StageRun, store: Store, batch: str, source: str) -> dict[str, Any]:
+    """Puts the new pictures into the bucket, then the manifest."""
+    say(f"landing images from {source}")
+    landed = _Landing(run, store, batch, source)
+    landing.put_all(store, landed.new_objects())
+    manifest = landed.manifest()
+    landing.put_once(store, manifest_key(batch), files.dumps(manifest).encode())
+    return manifest
+
+
+class _Landing:
+    """One reading of a source: what of it is new, and the rows that come of it."""
+
+    def __init__(self, run: StageRun, store: Store, batch: str, source: str) -> None:
+        self.store, self.batch, self.source = store, batch, source
+        self.event_time, self.now = clock.end_of(run.as_of), clock.now()
+        self.before = _labels_before(run)
+        self.seen = dict[str, tuple[str | None, str]]()
+        self.images, self.labels = list[dict[str, Any]](), list[dict[str, Any]]()
+        self.known = self.repeats = 0
+
+    def new_objects(self) -> Iterator[tuple[str, bytes]]:
+        """Key and bytes of each picture that raw does not have yet."""
+        for item in sources.opened(self.source):
+            sha256 = files.sha256(item.content)
+            image = landing.image_id(sha256)
+            if image in self.seen:
+                self._repeated(item, image)
+                continue
+            self.seen[image] = (item.label, item.where)
+            if image in self.before:
+                self.known += 1
+                if item.label is not None and item.label != self.before[image]:
+                    self._state(image, item.label)
+                continue
+            kind = formats.of(item.content)
+            key = landing.raw_key(image, kind)
+            self.images.append(
+                {
+                    "image_id": image,
+                    "minio_uri": self.store.where(key),
+                    "label_at_ingestion": item.label,
+                    "ingestion_timestamp": self.now,
+                    "event_time": self.event_time,
+                    "sha256": sha256,
+                    "size_bytes": len(item.content),
+                    "format": kind,
+                    "exif": None,
+                    "source": self.source,
+                    "source_name": item.name,
+                    "batch_id": self.batch,
+                }
+            )
+            if item.label is not None:
+                self._state(image, item.label)
+            yield key, item.content
+
+    def manifest(self) -> dict[str, Any]:
+        """What is to land, for the bucket."""
+        return {
+            "batch_id": self.batch,
+            "source": self.source,
+            "images": self.images,
+            "labels": self.labels,
+            "known": self.known,
+            "repeated_in_source": self.repeats,
+        }
+
+    def _repeated(self, item: sources.Item, image: str) -> None:
+        label, where = self.seen[image]
+        if item.label != label:
+            raise sources.SourceError(
+                f"{self.source}: {item.name} has the same bytes as another picture and another label: {where} says "
+                f"{label!r}, {item.where} says {item.label!r}. Nothing was landed: correct one of both rows"
+            )
+        self.repeats += 1
+
+    def _state(self, image: str, label: str) -> None:
+        self.labels.append(
+            {
+                "image_id": image,
+                "label": label,
+                "event_time": self.event_time,
+                "labelled_at": self.now,
+                "labelled_by": BY_INGESTION,
+                "batch_id": self.batch,
+            }
+        )
+
+
+def _labels_before(run: StageRun) -> dict[str, str | None]:
+    """Each image of the base release with the last label that a source gave it."""
+    import pyarrow.compute as pc
+
+    released = run.released(RAW, LABELS)
+    if RAW not in released:
+        return {}
+    ids = lake.open_table(RAW, released[RAW]).to_pyarrow_dataset().to_table(columns=["image_id"])
+    stated = lake.open_table(LABELS, released[LABELS]).to_pyarrow_dataset()
+    given = stated.to_table(
+        columns=["image_id", "label", "event_time", "labelled_at"], filter=pc.field("labelled_by") == BY_INGESTION
+    ).sort_by([("event_time", "ascending"), ("labelled_at", "ascending")])
+    labels = dict(zip(given["image_id"].to_pylist(), given["label"].to_pylist(), strict=True))
+    return {image: labels.get(image) for image in ids["image_id"].to_pylist()}
+
+
+def _typed(row: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's row with its times as times."""
+    times = ("ingestion_timestamp", "event_time", "labelled_at")
+    return {
+        name: datetime.fromisoformat(value) if name in times and isinstance(value, str) else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,63 @@
+"""Putting pictures into a bucket, each under a key that its own bytes give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+from plumbline import files
+from plumbline.errors import PlumblineError
+from plumbline.pictures import formats
+from plumbline.state import objects
+from plumbline.state.objects import Store
+
+ID_DIGITS = 32
+WRITERS = 8
+"""Objects that are written at once: a bucket answers each in milliseconds."""
+
+
+class BucketError(PlumblineError):
+    """An object of a bucket is not there, or is not what it was written as."""
+
+
+def image_id(sha256: str) -> str:
+    """The stable name of a picture: the first 32 hex digits of its bytes' sha256."""
+    return sha256[:ID_DIGITS]
+
+
+def raw_key(image: str, kind: str) -> str:
+    """Where the raw bytes lie: below the first two digits, with the ending of their format."""
+    return f"{image[:2]}/{image}{formats.EXTENSIONS.get(kind, ('',))[0]}"
+
+
+def put_once(store: Store, key: str, content: bytes) -> bool:
+    """Creates the object; False when it is there with the same bytes. Raises BucketError when it holds others."""
+    try:
+        store.create(key, content)
+    except objects.Exists:
+        there = read(store, key)
+        if there != content:
+            raise BucketError(
+                f"{store.where(key)} holds other bytes ({files.sha256(there)[:12]}…) than those to be written "
+                f"({files.sha256(content)[:12]}…): objects never change, so something else wrote there. Nothing was "
+                "overwritten; look who writes to this bucket, and move that object away"
+            ) from None
+        return False
+    return True
+
+
+def read(store: Store, key: str) -> bytes:
+    """The object's bytes. Raises BucketError when it is gone."""
+    found = store.read(key)
+    if found is None:
+        raise BucketError(f"{store.where(key)} is gone: a table names it, and nothing of ours deletes it")
+    return found.content
+
+
+def put_all(store: Store, pairs: Iterator[tuple[str, bytes]], at_once: int = 256) -> None:
+    """Creates objects, several at a time; no more than `at_once` are in memory."""
+    with ThreadPoolExecutor(WRITERS) as writers:
+        while chunk := list(islice(pairs, at_once)):
+            for written in [writers.submit(put_once, store, key, content) for key, content in chunk]:
+                written.result()

@@ -1,0 +1,1 @@
+"""Pictures: from bytes that anyone may have written to pixels, the same for cleaning and for serving."""
