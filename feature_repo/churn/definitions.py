@@ -14,13 +14,6 @@ from feast.infra.offline_stores.contrib.spark_offline_store.spark_source import 
 from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float32, Int32, Int64
 
-from plumbline.errors import PlumblineError
-
-
-class DefinitionError(PlumblineError):
-    """A definition is not named as it must be."""
-
-
 customer = Entity(
     name="customer",
     join_keys=["customer_id"],
@@ -29,11 +22,11 @@ customer = Entity(
 )
 
 
-def source(relation: str = "features.customers") -> SparkSource:
-    """Where `customer_features` is read offline: by name in the registry, at one Delta version in a release's store."""
+def source(table: str, relation: str = "") -> SparkSource:
+    """Where a view is read offline: its table, or in a release's store the `relation` at one Delta version of it."""
     return SparkSource(
-        name="features_customers",
-        query=f"SELECT * FROM {relation}",
+        name=table.replace(".", "_"),
+        query=f"SELECT * FROM {relation or table}",
         timestamp_field="event_time",
         created_timestamp_column="created_at",
         description="One row per customer and snapshot day; event_time is when it was knowable.",
@@ -44,7 +37,7 @@ customer_features = FeatureView(
     name="customer_features",
     entities=[customer],
     ttl=timedelta(days=14),
-    source=source(),
+    source=source("features.customers"),
     online=True,
     schema=[
         Field(name="tenure_months", dtype=Int32, description="Whole months since the customer signed up."),
@@ -127,22 +120,3 @@ churn_v2 = FeatureService(
 )
 
 DEFINITIONS = [customer, customer_features, churn_recency, churn_v1, churn_v2]
-
-
-def newest_service() -> FeatureService:
-    """The service with the highest number: what new models are trained on.
-
-    Raises DefinitionError for a service whose name does not end in `_vN`.
-    """
-    services = [made for made in DEFINITIONS if isinstance(made, FeatureService)]
-    return max(services, key=_number)
-
-
-def _number(service: FeatureService) -> int:
-    name, _, number = service.name.rpartition("_v")
-    if not (name and number.isdecimal()):
-        raise DefinitionError(
-            f"feature_repo/churn/definitions.py: the service {service.name!r} has no number to tell the newest by: "
-            "its name must end in _vN, as churn_v2 does"
-        )
-    return int(number)

@@ -249,7 +249,7 @@ def test_the_newest_service_is_told_by_its_number(home: Path, monkeypatch: pytes
     assert feature_store.service_name(CHURN) == "churn_v10"
     for name in ("churn_two", "_v3", "churn_v2b"):
         defined("churn_v1", name)
-        with pytest.raises(definitions.DefinitionError, match=f"the service '{name}' has no number.* in _vN"):
+        with pytest.raises(feature_store.DefinitionError, match=f"the service '{name}' has no number.* in _vN"):
             feature_store.service_name(CHURN)
 
 
