@@ -62,7 +62,7 @@ def _reader(path: str) -> Callable[[list[int]], object]:
     if path == "predictor":
         from serving.features import OnlineFeatures
 
-        return OnlineFeatures(feature_store.service_name(CHURN)).read
+        return OnlineFeatures(CHURN, feature_store.service_name(CHURN)).read
     store = feature_store.open_store(CHURN)
     service = store.get_feature_service(feature_store.service_name(CHURN))
     if path == "feast":

@@ -20,8 +20,9 @@ from bench.measured import took
 from plumbline.lake import tables as lake
 from plumbline.progress import say
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving import compaction
-from serving.outcome_log import TABLE, append
+from serving.churn.log import TABLE, append
 
 COMMITS, SHARE = int(os.environ.get("BENCH_COMMITS", "20000")), 2_000
 FIRST = datetime(1998, 7, 1, tzinfo=UTC)
@@ -32,10 +33,11 @@ JUDGE = (
     "from datetime import datetime; from serving.judge.log import Tail; "
     f"rows = Tail('{TABLE}', ['customer_id', 'score'], 'logged_at', datetime.fromisoformat('{{since}}')).read()"
 )
-APPEND = "from serving.outcome_log import append; rows = [append([{'request_id': 'x', 'customer_id': -1}])]"
+APPEND = "from serving.churn.log import append; rows = [append([{'request_id': 'x', 'customer_id': -1}])]"
 TIMED = """
 import json, os, time
 from plumbline.lake import tables as lake
+from products.churn import CHURN
 {imports}
 begun = time.perf_counter()
 {read}
@@ -51,7 +53,7 @@ def main() -> None:
         settings.cache_clear()
         found: dict[str, Any] = {"commits": COMMITS}
         _write(range(100))
-        compaction.compact()
+        compaction.compact(CHURN)
         found["after 100 commits, compacted"] = _read(100)
         seconds, spent = 0.0, []
         for begun in range(100, COMMITS, SHARE):
@@ -59,7 +61,7 @@ def main() -> None:
             seconds += took(lambda begun=begun, end=end: _write(range(begun, end)))  # type: ignore[misc]
             if end == COMMITS:
                 found[f"after {COMMITS:,}, before the last compaction"] = _read(COMMITS)
-            spent.append(round(took(compaction.compact), 2))
+            spent.append(round(took(lambda: compaction.compact(CHURN)), 2))
             say(f"{end:,} commits, compacted in {spent[-1]} s")
         found[f"after {COMMITS:,}, compacted"] = _read(COMMITS)
         found |= {"seconds a commit": round(seconds / COMMITS, 4), "seconds of each compaction": spent}

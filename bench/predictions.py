@@ -15,8 +15,10 @@ from datetime import datetime
 from typing import Any
 
 from bench import measured, stages
+from plumbline.product import Product
 from plumbline.servers import services
 from plumbline.settings import ROOT
+from products.churn import CHURN
 
 CONNECTIONS = {1: 1000, 8: 3000, 32: 3000}
 """Connections → requests a round, each for one customer, one after the other on its connection."""
@@ -31,7 +33,7 @@ def measure() -> dict[str, Any]:
         from serving import launch
 
         measured.plumb("materialize")
-        ours = launch.ensure()
+        ours = launch.ensure(CHURN)
         taken: dict[tuple[str, int], tuple[list[float], float]] = {}
         with _given() as port:
             for _ in range(ROUNDS):
@@ -103,11 +105,11 @@ def _serve_given(port: int) -> None:
     from serving.features import FeatureRow, OnlineFeatures
 
     class Given(OnlineFeatures):
-        def __init__(self, service: str) -> None:
-            super().__init__(service)
+        def __init__(self, product: Product, service: str) -> None:
+            super().__init__(product, service)
             self._rows: dict[int, FeatureRow] = {}
             for start in range(1, 23_001, 1000):
-                self._rows |= {row.customer_id: row for row in super().read(list(range(start, start + 1000)))}
+                self._rows |= {row.key: row for row in super().read(list(range(start, start + 1000)))}
 
         def read(self, customers: list[int], now: datetime | None = None) -> list[FeatureRow]:
             return [self._rows[customer] for customer in customers]
@@ -116,7 +118,7 @@ def _serve_given(port: int) -> None:
     with socket.socket() as probe:
         probe.bind((services.HOST, 0))
         grpc_port = probe.getsockname()[1]
-    server.serve(port=port, grpc_port=grpc_port)
+    server.serve(CHURN, port=port, grpc_port=grpc_port)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from plumbline.lake import tables as lake
 from plumbline.orchestration.airflow import Airflow
 from plumbline.progress import say
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 from serving import client, launch
 
 STOPPED = ("GATE_FAILED", "FAIL", "KILLED")
@@ -180,7 +181,7 @@ def answered(customer: int) -> dict[str, Any]:
 
 def serve() -> None:
     """Starts the predictor on this home, or finds it."""
-    launch.ensure()
+    launch.ensure(CHURN)
 
 
 def _before(folder: Path, airflow: Airflow) -> Drilling:

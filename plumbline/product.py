@@ -66,10 +66,10 @@ class Product:
     that land, `histories` the marts that keep every version of their rows. `feature_project`, `view` and `entity` are
     Feast's names, `more_views` further views with the table of each, `entity_type` Feast's name of the key's type.
     `tables` are further tables of the lake that have a contract. `command` goes before a stage's name on the command
-    line. `model` is MLflow's, `service` KServe's and `host` the
-    one that callers ask through Istio. From `releases` on, the names of datasets as lineage has them. `acceptable`
-    names the gates whose findings may be real, each with what it compares; `acceptable_in_training` those of a
-    release's dataset.
+    line. `model` is MLflow's, `service` KServe's, `host` the one that callers ask through Istio, `server` the
+    predictor's name among a home's servers. From `releases` on, the names of datasets as lineage has them.
+    `acceptable` names the gates whose findings may be real, each with what it compares; `acceptable_in_training` those
+    of a release's dataset.
     """
 
     name: str
@@ -89,6 +89,7 @@ class Product:
     model: str = ""
     service: str = ""
     host: str = ""
+    server: str = "predictor"
     releases: str = ""
     features: str = ""
     online: str = ""
@@ -134,6 +135,11 @@ class Product:
     def views(self) -> dict[str, str]:
         """Every Feast view with the table that it reads, the one that new models are trained on first."""
         return {self.view: self.features, **self.more_views}
+
+    @property
+    def entities(self) -> str:
+        """What its predictor's answers are about, as in `customers`."""
+        return f"{self.entity.removesuffix('_id')}s"
 
     @property
     def raw(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ IMAGES = Product(
     model="image_logreg",
     service="image-predictor",
     host="image-model",
+    server="image-predictor",
     releases=RELEASES,
     features=FEATURES,
     online=ONLINE,

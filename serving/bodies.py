@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from kserve import InferRequest  # noqa: TID253 (imported by the server alone)
 from kserve.protocol.rest.v2_datamodels import InferenceRequest  # noqa: TID253
 from pydantic import ValidationError
 
-from serving.churn import requests
+from serving import requests
 from serving.errors import Refused
 
 HEAD_LENGTH = "inference-header-content-length"
 SIZE = "binary_data_size"
+
+
+class Expected(Protocol):
+    """What a predictor expects, in words: its requests' `shape`, and the `datatypes` of their inputs."""
+
+    @property
+    def shape(self) -> str: ...
+    @property
+    def datatypes(self) -> str: ...
 
 
 def document(body: bytes) -> Any:
@@ -29,7 +38,7 @@ def document(body: bytes) -> Any:
         raise Refused(400, f"the body cannot be decoded: {str(error)[:300]}") from None
 
 
-def infer_request(body: bytes, headers: Mapping[str, str], model: str | None) -> InferRequest:
+def infer_request(body: bytes, headers: Mapping[str, str], model: str | None, expected: Expected) -> InferRequest:
     """A v2 body as KServe's InferRequest; a binary tensor's bytes are in its `_raw_data`. Raises Refused (400)."""
     head, tail = _split(body, headers.get(HEAD_LENGTH))
     message = document(head)
@@ -49,24 +58,24 @@ def infer_request(body: bytes, headers: Mapping[str, str], model: str | None) ->
     try:
         checked = InferenceRequest.model_validate(message, strict=True)
     except ValidationError as error:
-        raise Refused(400, f"expected {requests.V2_SHAPE}; {problems(error.errors())}") from None
+        raise Refused(400, f"expected {expected.shape}; {problems(error.errors())}") from None
     flags = [("binary_data_output", checked.parameters)]
     flags += [("binary_data", output.parameters) for output in checked.outputs or []]
     for name, parameters in flags:
         if not isinstance((parameters or {}).get(name, False), bool):
             raise Refused(400, f"parameters: expected {name} to be true or false")
-    check_datatypes([tensor.datatype for tensor in checked.inputs])
+    check_datatypes([tensor.datatype for tensor in checked.inputs], expected)
     request = InferRequest.from_inference_request(checked, model)
     for tensor, bytes_ in zip(request.inputs, raw, strict=True):
         tensor._raw_data = bytes_
     return request
 
 
-def check_datatypes(datatypes: Sequence[str]) -> None:
+def check_datatypes(datatypes: Sequence[str], expected: Expected) -> None:
     """Raises Refused (400) for a datatype in small letters: KServe's InferInput would write it in capitals."""
     for datatype in datatypes:
         if datatype != datatype.upper():
-            raise Refused(400, f"inputs: expected the datatype INT64, found {requests.shown(datatype)}")
+            raise Refused(400, f"inputs: expected {expected.datatypes}, found {requests.shown(datatype)}")
 
 
 def problems(errors: Any) -> str:

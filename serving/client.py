@@ -21,7 +21,7 @@ def ask(customer: int, request_id: str | None = None) -> tuple[int, dict[str, An
 
     Raises DemoError when no predictor runs.
     """
-    predictor = services.find("predictor")
+    predictor = services.find(CHURN.server)
     if predictor is None:
         raise DemoError("the predictor is not running: `plumb up`")
     url = f"http://{services.HOST}:{predictor.port}/v1/models/{CHURN.service}:predict"

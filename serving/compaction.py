@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from plumbline.lake import tables as lake
 from plumbline.pipeline import retention
 from plumbline.pipeline.lake_owner import require_own_lake
+from plumbline.product import Product
 from plumbline.state import leases
-from products.churn import CHURN
-from serving.outcome_log import RETENTION, TABLE
+from serving.outcome_log import RETENTION
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class Compacted:
     removed: int
 
 
-def compact() -> Compacted:
-    """Compacts the outcome log while predictors go on appending to it; nothing when there is none yet.
+def compact(product: Product) -> Compacted:
+    """Compacts the product's outcome log while predictors go on appending to it; nothing when there is none yet.
 
     Raises Conflict while another compaction is at work, ServiceUnavailable when it cannot be known which versions are
     named.
     """
     require_own_lake()
-    if lake.version(TABLE) is None:
+    if lake.version(product.log) is None:
         return Compacted(0, 0, 0)
-    named = sorted(retention.named(CHURN).get(TABLE, {}))
-    with leases.hold(CHURN.name, "compact_log", "compaction"):
-        table = lake.opened(TABLE)
+    named = sorted(retention.named(product).get(product.log, {}))
+    with leases.hold(product.name, "compact_log", "compaction"):
+        table = lake.opened(product.log)
         if not RETENTION.items() <= table.metadata().configuration.items():  # a table from before it was set
             table.alter.set_table_properties(RETENTION)
         before = len(table.file_uris())

@@ -32,6 +32,8 @@ MOST = 512
 class BoundedConnection(HttpToolsProtocol):
     """One connection. The longest idle one makes room for a new one when there are too many."""
 
+    entities = "requests"
+    """Under which name a refusal's body has its reasons, none here: as in errors.body."""
     _refused = False
     _arrival: TimerHandle | None = None
     _unparsed = _headers = _head = 0
@@ -138,7 +140,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._refused = True
         self._arrived()
         request_id = str(uuid.uuid4())
-        content = json.dumps(body(message, request_id)).encode()
+        content = json.dumps(body(message, request_id, self.entities)).encode()
         head = [
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
             "content-type: application/json",

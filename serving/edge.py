@@ -17,29 +17,17 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from plumbline.metrics import instrument
+from plumbline.product import Product
 from plumbline.servers import callers
-from products.churn import CHURN
-from serving import errors
-from serving.churn import requests
+from serving import errors, requests
 from serving.errors import Refused
 
 LOG = logging.getLogger("plumbline.serving")
 
-LARGEST_BODY = 1 << 20
-"""Bytes: a request of 1,000 customers needs some 25,000."""
-
 GONE = 499
 """The status of a request whose caller went away before it was there: no fault of ours, and nobody reads it."""
 
-MODEL = re.escape(CHURN.service)
-PREDICTIONS = {
-    "v1": re.compile(rf"/v1/models/{MODEL}:predict"),
-    "v2": re.compile(rf"/v2/models/{MODEL}(/versions/[^/]+)?/infer"),
-}
-"""What is counted as a prediction request, by protocol: POSTs to these paths and to no others."""
-
 MODELS = re.compile(r"/v[12]/models/([^/:]+)")
-VERSIONED = re.compile(rf"(/v2/models/{MODEL})/versions/([^/]+)(/ready|/infer)?")
 ELSEWHERE = ("text/plain", "multipart/", "application/cloudevents")
 """Content types that are refused: the first two are what a web page can send anywhere, the third is no plain JSON."""
 
@@ -49,15 +37,28 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class Edge:
-    """The middleware. `check_version` raises Refused for a version that is not served; `hosts` as in callers.check."""
+    """The middleware. `check_version` raises Refused for a version that is not served; `hosts` as in callers.check.
+
+    A body may have `largest_body` bytes.
+    """
 
     def __init__(
         self,
         app: Callable[..., Awaitable[None]],
+        product: Product,
+        largest_body: int,
         check_version: Callable[[str], None],
         hosts: Collection[str] = (),
     ) -> None:
         self._app, self._check_version, self._hosts = app, check_version, hosts
+        self._product, self._largest = product, largest_body
+        model = re.escape(product.service)
+        # What is counted as a prediction request, by protocol: POSTs to these paths and to no others.
+        self._predictions = {
+            "v1": re.compile(rf"/v1/models/{model}:predict"),
+            "v2": re.compile(rf"/v2/models/{model}(/versions/[^/]+)?/infer"),
+        }
+        self._versioned = re.compile(rf"(/v2/models/{model})/versions/([^/]+)(/ready|/infer)?")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,7 +66,7 @@ class Edge:
             return
         request_id = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"x-request-id"), "")
         request_id = request_id or str(uuid.uuid4())
-        protocol = _protocol(scope)
+        protocol = self._protocol(scope)
         status = 0
 
         async def sending(message: Message) -> None:
@@ -82,13 +83,13 @@ class Edge:
         except ClientDisconnect:
             status = status or GONE
         except Refused as refused:
-            await response(refused, request_id)(scope, receive, sending)
+            await response(refused, request_id, self._product.entities)(scope, receive, sending)
         except Exception:
             LOG.exception("request %r failed", request_id)
             if status:
                 raise
             message = "an internal error; the server's log has it under this request's id"
-            await JSONResponse(errors.body(message, request_id), 500)(scope, receive, sending)
+            await JSONResponse(errors.body(message, request_id, self._product.entities), 500)(scope, receive, sending)
         finally:
             if protocol is not None:
                 instrument("predictions_total").labels(protocol=protocol, status=str(status or GONE)).inc()
@@ -107,9 +108,9 @@ class Edge:
         path: str = scope["path"]
         if path.startswith("/v2/repository"):
             raise Refused(403, "models are not loaded or unloaded over HTTP: a deployment does that")
-        if (model := MODELS.match(path)) and model[1] != CHURN.service:
-            raise Refused(404, f"no model {requests.shown(model[1])}: this server has {CHURN.service}")
-        if versioned := VERSIONED.fullmatch(path):
+        if (model := MODELS.match(path)) and model[1] != self._product.service:
+            raise Refused(404, f"no model {requests.shown(model[1])}: this server has {self._product.service}")
+        if versioned := self._versioned.fullmatch(path):
             self._check_version(versioned[2])
             path = versioned[1] + (versioned[3] or "")
         for version in parse_qs(scope["query_string"].decode("latin-1")).get("model_version", []):
@@ -118,7 +119,7 @@ class Edge:
         named.append((b"x-request-id", request_id.encode("latin-1")))
         if protocol is not None:
             _check_kind(headers)
-            body = await _read(headers, receive)
+            body = await self._read(headers, receive)
             if not body:
                 raise Refused(400, "the body cannot be decoded: it is empty")
             receive = _replayed(body, receive)
@@ -126,17 +127,49 @@ class Edge:
             named = [(name, value) for name, value in named if name != b"content-type"]
             named.append((b"content-type", b"application/octet-stream"))
         else:
-            receive = _bounded(headers, receive)
+            receive = self._bounded(headers, receive)
         method = "GET" if scope["method"] == "HEAD" else scope["method"]  # uvicorn leaves out the body
         taken = {**scope, "method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
         return {**taken, "headers": named}, receive
 
+    def _protocol(self, scope: Message) -> str | None:
+        """`v1` or `v2` for a prediction request, else None."""
+        if scope["method"] != "POST":
+            return None
+        return next((name for name, path in self._predictions.items() if path.fullmatch(scope["path"])), None)
 
-def _protocol(scope: Message) -> str | None:
-    """`v1` or `v2` for a prediction request, else None."""
-    if scope["method"] != "POST":
-        return None
-    return next((name for name, path in PREDICTIONS.items() if path.fullmatch(scope["path"])), None)
+    async def _read(self, headers: dict[bytes, list[str]], receive: Receive) -> bytes:
+        """The whole body, at most `largest_body` bytes. Raises Refused (413), ClientDisconnect."""
+        bounded = self._bounded(headers, receive)
+        body: bytes = b""
+        while True:
+            message = await bounded()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += bytes(message.get("body", b""))
+            if not message.get("more_body", False):
+                return body
+
+    def _bounded(self, headers: dict[bytes, list[str]], receive: Receive) -> Receive:
+        """`receive`, which refuses a body that is too large: by its header before it is read, else while it is."""
+        for declared in headers.get(b"content-length", []):
+            if declared.isdigit() and int(declared) > self._largest:
+                raise self._too_large(int(declared))
+        read = 0
+
+        async def receiving() -> Message:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._largest:
+                raise self._too_large(read)
+            return message
+
+        return receiving
+
+    def _too_large(self, size: int) -> Refused:
+        found = f"found {size}: ask for fewer {self._product.entities}"
+        return Refused(413, f"expected a body of at most {self._largest} bytes, {found}")
 
 
 def _check_kind(headers: dict[bytes, list[str]]) -> None:
@@ -149,19 +182,6 @@ def _check_kind(headers: dict[bytes, list[str]]) -> None:
         raise Refused(415, f"content-type {requests.shown(', '.join(kinds))}: send plain JSON as application/json")
 
 
-async def _read(headers: dict[bytes, list[str]], receive: Receive) -> bytes:
-    """The whole body, at most LARGEST_BODY bytes. Raises Refused (413), ClientDisconnect."""
-    bounded = _bounded(headers, receive)
-    body: bytes = b""
-    while True:
-        message = await bounded()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += bytes(message.get("body", b""))
-        if not message.get("more_body", False):
-            return body
-
-
 def _replayed(body: bytes, receive: Receive) -> Receive:
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -171,32 +191,10 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replaying
 
 
-def _bounded(headers: dict[bytes, list[str]], receive: Receive) -> Receive:
-    """`receive`, which refuses a body that is too large: by its header before it is read, else while it is."""
-    for declared in headers.get(b"content-length", []):
-        if declared.isdigit() and int(declared) > LARGEST_BODY:
-            raise _too_large(int(declared))
-    read = 0
-
-    async def receiving() -> Message:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > LARGEST_BODY:
-            raise _too_large(read)
-        return message
-
-    return receiving
-
-
-def _too_large(size: int) -> Refused:
-    return Refused(413, f"expected a body of at most {LARGEST_BODY} bytes, found {size}: ask for fewer customers")
-
-
-def response(refused: Refused, request_id: str) -> JSONResponse:
-    """A refusal as an answer."""
+def response(refused: Refused, request_id: str, entities: str) -> JSONResponse:
+    """A refusal as an answer; `entities` as in errors.body."""
     request_id = refused.request_id or request_id
     headers = {"x-request-id": request_id} if requests.is_plain(request_id) else {}
     if refused.retry_after is not None:
         headers["retry-after"] = str(refused.retry_after)
-    return JSONResponse(refused.body(request_id), refused.status, headers)
+    return JSONResponse(refused.body(request_id, entities), refused.status, headers)

@@ -13,7 +13,7 @@ class ServingError(PlumblineError):
 
 
 class Refused(PlumblineError):
-    """A request that gets no score. `status` is HTTP's; `customers` gives the reason for each id it concerns.
+    """A request that gets no score. `status` is HTTP's; `reasons` gives the reason for each id it concerns.
 
     400, 403, 413, 415 and 431: the request is wrong; 404: a customer or version nobody knows; 503: ask again after
     `retry_after` seconds.
@@ -23,18 +23,18 @@ class Refused(PlumblineError):
         self,
         status: int,
         message: str,
-        customers: Mapping[int, str] | None = None,
+        reasons: Mapping[Any, str] | None = None,
         retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.customers = dict(customers or {})
+        self.reasons = dict(reasons or {})
         self.retry_after = retry_after
         self.request_id: str | None = None
 
-    def body(self, request_id: str) -> dict[str, Any]:
-        """The JSON body of the refusal."""
-        return body(str(self), request_id, self.customers)
+    def body(self, request_id: str, entities: str) -> dict[str, Any]:
+        """The JSON body of the refusal; `entities` as in `body`."""
+        return body(str(self), request_id, entities, self.reasons)
 
 
 class StoreAway(Refused):
@@ -44,7 +44,11 @@ class StoreAway(Refused):
         super().__init__(503, message, retry_after=1)
 
 
-def body(message: str, request_id: str, customers: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """The one shape of an error's JSON body: the message, a reason per customer id, and the request's id."""
-    reasons = {str(customer): why for customer, why in (customers or {}).items()}
-    return {"error": message, "customers": reasons, "request_id": request_id}
+def body(message: str, request_id: str, entities: str, reasons: Mapping[Any, str] | None = None) -> dict[str, Any]:
+    """The one shape of an error's JSON body: the message, a reason per id under what ids are of (`customers`), and the
+    request's id."""
+    return {
+        "error": message,
+        entities: {str(key): why for key, why in (reasons or {}).items()},
+        "request_id": request_id,
+    }

@@ -1,4 +1,4 @@
-"""Online features of a batch of customers: one Feast call for the model's own feature service, and an honest no.
+"""Online features of a batch of entities: one Feast call for the model's own feature service, and an honest no.
 
 Feast answers an unknown customer with nulls and ignores the view's ttl online (feast-dev/feast#6821). Here differ: no
 row of a customer whom the release does not know (404), or knows (503: Redis lost it); a row that is broken or older
@@ -16,8 +16,8 @@ from typing import Any
 from feature_repo import feast_internals
 from plumbline import clock
 from plumbline.errors import PlumblineError
+from plumbline.product import Product
 from plumbline.servers import online_mark, online_store
-from products.churn import CHURN
 from serving.errors import Refused, ServingError, StoreAway
 from serving.service_read import ServiceRead
 
@@ -37,9 +37,9 @@ SKEW = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """One customer's features as read: `values` by name, null as None; `age_seconds` from event_time to now."""
+    """Features as read of one entity, by its `key`: `values` by name, null as None; `age_seconds` since event_time."""
 
-    customer_id: int
+    key: Any
     values: dict[str, Any]
     event_time: datetime
     age_seconds: float
@@ -52,9 +52,9 @@ class OnlineFeatures:
     Safe to use from several threads.
     """
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, product: Product, service: str) -> None:
         """Raises ServingError when the registry has no such service, ServiceUnavailable without an online store."""
-        self.service = service
+        self.product, self.service = product, service
         self._lock = threading.Lock()
         self._down_until = 0.0
         self._connect()
@@ -79,10 +79,10 @@ class OnlineFeatures:
             self._down_until = clock.monotonic() + PAUSE
             raise StoreAway(f"the online store does not answer ({type(error).__name__}): ask again") from None
 
-    def some_customers(self, most: int) -> list[int]:
-        """Customers who have a key, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
+    def some_entities(self, most: int) -> list[int]:
+        """Entities that have a key, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
         keys = islice(self._redis.scan_iter(count=1_000), SCANNED)
-        customers = (feast_internals.customer_of(self._store, CHURN.entity, key) for key in keys)
+        customers = (feast_internals.customer_of(self._store, self.product.entity, key) for key in keys)
         return list(islice((customer for customer in customers if customer is not None), most))
 
     def _read(self, customers: list[int], now: datetime) -> list[FeatureRow]:
@@ -114,19 +114,24 @@ class OnlineFeatures:
         """Raises Refused when a customer has no row: 404 when the release online does not know them, else 503."""
         if not absent:
             return
-        known = online_mark.knows(self._redis, CHURN, self._service.row_keys(absent))
+        known = online_mark.knows(self._redis, self.product, self._service.row_keys(absent))
         if known is None:
             reasons = dict.fromkeys(absent, "no row; nothing is materialized now")
             raise Refused(
                 503,
-                "nothing is materialized: no release is whole in the online store (`plumb materialize` brings one in)",
+                "nothing is materialized: no release is whole in the online store "
+                f"(`{self.product.command_of('materialize')}` brings one in)",
                 reasons,
                 retry_after=30,
             )
         if unknown := [customer for customer, brought in zip(absent, known, strict=True) if not brought]:
-            reasons = dict.fromkeys(unknown, "unknown: the release that is online has no row of this customer")
-            raise Refused(404, _summary("unknown customers", reasons), reasons)
-        reasons = dict.fromkeys(absent, "lost: the release brought a row of this customer, the online store has none")
+            reasons = dict.fromkeys(
+                unknown, f"unknown: the release that is online has no row of this {self.product.entities[:-1]}"
+            )
+            raise Refused(404, _summary(f"unknown {self.product.entities}", reasons), reasons)
+        reasons = dict.fromkeys(
+            absent, f"lost: the release brought a row of this {self.product.entities[:-1]}, the online store has none"
+        )
         raise Refused(503, _summary("the online store lost rows", reasons), reasons, retry_after=60)
 
     def _unfit(self, stamps: dict[str, datetime], now: datetime) -> str | None:
@@ -166,14 +171,14 @@ class OnlineFeatures:
         from redis.retry import Retry
 
         address = online_store.connection_string(start=False)
-        store = feature_store.open_store(CHURN)
+        store = feature_store.open_store(self.product)
         try:
-            service = ServiceRead(store, self.service, also={CHURN.view: [RELEASE]})
+            service = ServiceRead(store, self.product, self.service, also={self.product.view: [RELEASE]})
         except FeastObjectNotFoundException:
             known = sorted(service.name for service in store.list_feature_services())
             raise ServingError(
                 f"feature service {self.service!r} is not applied; the registry has {known or 'none'}. "
-                "Run `plumb materialize`, which applies the definitions."
+                f"Run `{self.product.command_of('materialize')}`, which applies the definitions."
             ) from None
         store.config.online_store.connection_string += f",socket_timeout={TIMEOUT},socket_connect_timeout={TIMEOUT}"
         self._redis = feast_internals.redis_client(store)
@@ -184,8 +189,8 @@ class OnlineFeatures:
         self._store = store
 
 
-def _summary(what: str, reasons: dict[int, str]) -> str:
-    """One sentence that names up to five customers; the body lists all."""
+def _summary(what: str, reasons: dict[Any, str]) -> str:
+    """One sentence that names up to five; the body lists all."""
     first, *_ = reasons.values()
     named = ", ".join(map(str, list(reasons)[:5])) + (f" and {len(reasons) - 5} more" if len(reasons) > 5 else "")
     return f"{what}: {named} ({first}); nothing was scored"

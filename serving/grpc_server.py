@@ -15,19 +15,15 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb  # noqa: TID253
 from kserve.protocol.infer_type import InferRequest  # noqa: TID253
 
 from plumbline.metrics import instrument
-from products.churn import CHURN
-from serving import bodies
-from serving.churn import requests
+from serving import bodies, requests
 from serving.edge import GONE
 from serving.errors import Refused
 from serving.kserve_internals import AddressGrpc, Servicer
 
 LOG = logging.getLogger("plumbline.serving")
-LARGEST_MESSAGE = 1 << 20
-"""Bytes of a request; a larger one is refused and counted."""
-
-LARGEST_READ = 4 << 20
-"""Bytes of a message that gRPC reads at all; beyond that it refuses by itself, and nobody counts it."""
+READ = 4
+"""gRPC reads messages of so many times the size that a request may have; beyond that it refuses by itself, and nobody
+counts it."""
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -36,7 +32,7 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
 }
 NAMED = 50
-"""Customers whose reasons fit into the trailing metadata, which HTTP/2 peers bound at 8 KiB."""
+"""Ids whose reasons fit into the trailing metadata, which HTTP/2 peers bound at 8 KiB."""
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -53,6 +49,9 @@ class Unreadable:
 class Reading(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Refuses messages that are too large or no protobuf: gRPC itself would answer with a Python class's name."""
 
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+
     async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """The call's handler, behind a deserializer that does not raise."""
         handler = await continuation(details)
@@ -61,8 +60,8 @@ class Reading(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         read, answer = handler.request_deserializer, handler.unary_unary
 
         def reading(message: bytes) -> Any:
-            if len(message) > LARGEST_MESSAGE:
-                why = f"expected a message of at most {LARGEST_MESSAGE} bytes, found {len(message)}"
+            if len(message) > self._largest:
+                why = f"expected a message of at most {self._largest} bytes, found {len(message)}"
                 return Unreadable(why, grpc.StatusCode.RESOURCE_EXHAUSTED, 413)
             try:
                 return read(message)
@@ -84,7 +83,7 @@ class RefusingServicer(Servicer):
     """KServe's servicer; a refusal becomes a status code, its reasons a JSON object in the trailing metadata."""
 
     async def ModelInfer(self, request: Any, context: Any) -> Any:
-        """One inference. The status says what REST's would; `customers` and `retry-after` are trailing metadata."""
+        """One inference. The status says what REST's would; reasons and `retry-after` are trailing metadata."""
         status = GONE  # whoever goes away cancels the call
         try:
             answer = await self._infer(request, context)
@@ -93,7 +92,7 @@ class RefusingServicer(Servicer):
         except Exception as error:
             refused = _refused(error)
             status = refused.status
-            await _abort(context, refused)
+            await self._abort(context, refused)
         finally:
             _count(status)
 
@@ -117,19 +116,19 @@ class RefusingServicer(Servicer):
 
     async def _asked(self, request: Any, context: Any, answer: Callable[[], Any]) -> Any:
         try:
-            _check_name(request.name)
+            self._check_name(request.name)
             self.data_plane.check_version(request.version)
             return await answer()
         except Exception as error:
-            await _abort(context, _refused(error))
+            await self._abort(context, _refused(error))
 
     async def _infer(self, request: Any, context: Any) -> Any:
         headers = {item.key: item.value for item in context.invocation_metadata() or ()}
-        _check_name(request.model_name)
+        self._check_name(request.model_name)
         self.data_plane.check_version(request.model_version)
         try:
             self.validate_grpc_request(request)
-            bodies.check_datatypes([tensor.datatype for tensor in request.inputs])
+            bodies.check_datatypes([tensor.datatype for tensor in request.inputs], self.data_plane.predictor)
             decoded = InferRequest.from_grpc(request)
         except (kserve_errors.InvalidInput, ValueError, TypeError, IndexError) as error:
             raise Refused(400, f"the request cannot be read: {error}") from None
@@ -138,13 +137,22 @@ class RefusingServicer(Servicer):
         answer, _ = await self.data_plane.infer(request=decoded, headers=headers, model_name=request.model_name)
         return answer.to_grpc()
 
+    def _check_name(self, name: str) -> None:
+        served = self.data_plane.predictor.product.service
+        if name != served:
+            raise Refused(404, f"no model {requests.shown(name)}: this server has {served}")
+
+    async def _abort(self, context: Any, refused: Refused) -> None:
+        trailing = [("x-request-id", refused.request_id)] if refused.request_id else []
+        if refused.retry_after is not None:
+            trailing.append(("retry-after", str(refused.retry_after)))
+        if refused.reasons:
+            reasons = {str(key): why for key, why in list(refused.reasons.items())[:NAMED]}
+            trailing.append((self.data_plane.predictor.product.entities, json.dumps(reasons)))
+        await context.abort(CODES.get(refused.status, grpc.StatusCode.INTERNAL), str(refused), tuple(trailing))
+
 
 KSERVE: Mapping[type[Exception], int] = {kserve_errors.ModelNotFound: 404, kserve_errors.ModelNotReady: 503}
-
-
-def _check_name(name: str) -> None:
-    if name != CHURN.service:
-        raise Refused(404, f"no model {requests.shown(name)}: this server has {CHURN.service}")
 
 
 def _count(status: int) -> None:
@@ -162,16 +170,7 @@ def _refused(error: Exception) -> Refused:
     return Refused(500, "an internal error; the server's log has it")
 
 
-async def _abort(context: Any, refused: Refused) -> None:
-    trailing = [("x-request-id", refused.request_id)] if refused.request_id else []
-    if refused.retry_after is not None:
-        trailing.append(("retry-after", str(refused.retry_after)))
-    if refused.customers:
-        reasons = {str(customer): why for customer, why in list(refused.customers.items())[:NAMED]}
-        trailing.append(("customers", json.dumps(reasons)))
-    await context.abort(CODES.get(refused.status, grpc.StatusCode.INTERNAL), str(refused), tuple(trailing))
-
-
 def server(host: str, port: int, **more: Any) -> AddressGrpc:
     """KServe's gRPC server on that address, with this module's refusals."""
-    return AddressGrpc(host, port, RefusingServicer, [Reading()], LARGEST_READ, **more)
+    largest = more["data_plane"].predictor.largest_body
+    return AddressGrpc(host, port, RefusingServicer, [Reading(largest)], READ * largest, **more)

@@ -1,4 +1,4 @@
-"""The outcome log: every scored customer, as it was scored, in the Delta table `serving.predictions`.
+"""The outcome log: everything that was scored, as it was scored, in a Delta table a product.
 
 Rows wait in a bounded queue and a thread appends them, so that an answer never waits for the lake: no room, no row,
 and a counter says so. A write that fails is tried again with the next one.
@@ -19,8 +19,6 @@ from plumbline.progress import warn
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE = "serving.predictions"
-
 RETENTION = {"delta.deletedFileRetentionDuration": "interval 7 days", "delta.logRetentionDuration": "interval 30 days"}
 """How long files and versions stay that a compaction replaced, for whoever vacuums the table."""
 
@@ -30,41 +28,14 @@ LONGER = 4
 Write = Callable[[list[dict[str, Any]]], None]
 
 
-def schema() -> pa.Schema:
-    """The table's columns. `at` is the platform's now, `logged_at` the real time; scores are probabilities of churn.
-
-    `revision` is null outside a rollout; a table from before it was logged gets the column with its next rows.
-    """
-    import pyarrow as pa
-
-    stamp = pa.timestamp("us", tz="UTC")
-    return pa.schema(
-        [
-            ("request_id", pa.string()),
-            ("at", stamp),
-            ("logged_at", stamp),
-            ("customer_id", pa.int64()),
-            ("features", pa.string()),
-            ("event_time", stamp),
-            ("features_age_seconds", pa.float64()),
-            ("release_id", pa.int64()),
-            ("model_version", pa.string()),
-            ("track", pa.string()),
-            ("score", pa.float64()),
-            ("revision", pa.string()),
-        ]
-    )
-
-
-def append(rows: list[dict[str, Any]]) -> None:
-    """Appends rows to the table, which the first ones create, in one commit. No JVM."""
+def append(table: str, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+    """Appends rows to a product's log, which the first ones create, in one commit. No JVM."""
     import pyarrow as pa
     from deltalake import write_deltalake
 
-    table = pa.Table.from_pylist(rows, schema=schema())
     write_deltalake(
-        lake.uri(TABLE),
-        table,
+        lake.uri(table),
+        pa.Table.from_pylist(rows, schema=schema),
         mode="append",
         schema_mode="merge",
         configuration=RETENTION,
@@ -76,12 +47,15 @@ class OutcomeLog:
     """A bounded queue before the table, emptied when `batch` rows wait or the first has waited `seconds`.
 
     Many small files cost every reader. A predictor writes one at least every 5 s while it is asked, and more often
-    when more than 100 customers a second are scored; `plumb compact_log` makes few of them. A predictor that is killed
+    when more than 100 rows a second are scored; `plumb compact_log` makes few of them. A predictor that is killed
     (SIGKILL, no memory) loses what waits: at most 5 s of rows and, while the lake is slow or refuses, `capacity`.
     """
 
-    def __init__(self, write: Write = append, capacity: int = 20_000, batch: int = 500, seconds: float = 5.0) -> None:
-        self._write, self._capacity, self._batch, self._seconds = write, capacity, batch, seconds
+    def __init__(
+        self, write: Write, table: str = "the lake", capacity: int = 20_000, batch: int = 500, seconds: float = 5.0
+    ) -> None:
+        """`write` appends rows to `table`, which is named in warnings."""
+        self._write, self._table, self._capacity, self._batch, self._seconds = write, table, capacity, batch, seconds
         self._waiting: deque[dict[str, Any]] = deque()
         self._change = threading.Condition()
         self._closed = False
@@ -136,7 +110,9 @@ class OutcomeLog:
             instrument("outcome_log_failures_total").inc()
             took = clock.monotonic() - begun
             why = (str(error) or type(error).__name__).splitlines()[0][:300]  # delta-rs adds a stack of its own
-            warn(f"outcome log: {len(rows)} rows not written to {TABLE} after {took:.1f} s, kept for later: {why}")
+            warn(
+                f"outcome log: {len(rows)} rows not written to {self._table} after {took:.1f} s, kept for later: {why}"
+            )
             return False
         instrument("outcome_log_rows_total").inc(len(rows))
         return True

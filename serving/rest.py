@@ -14,12 +14,12 @@ from kserve import errors as kserve_errors  # noqa: TID253 (imported by the serv
 from kserve.protocol.dataplane import DataPlane  # noqa: TID253
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from products.churn import CHURN
 from serving import bodies, errors
 from serving.connections import BoundedConnection
 from serving.edge import Edge, response
 from serving.errors import Refused
 from serving.kserve_internals import SocketRest
+from serving.predictor import Predictor
 
 STATUS: Mapping[type[Exception], int] = {
     kserve_errors.InvalidInput: 400,
@@ -34,7 +34,12 @@ STATUS: Mapping[type[Exception], int] = {
 
 
 class Plane(DataPlane):  # type: ignore[misc]
-    """KServe's data plane, where a body that is wrong is a 400 that says what, and ready means that it scores."""
+    """KServe's data plane of one predictor, where a body that is wrong is a 400 that says what, and ready means that it
+    scores."""
+
+    def __init__(self, predictor: Predictor, **more: Any) -> None:
+        super().__init__(**more)
+        self.predictor = predictor
 
     async def ready(self) -> bool:
         """Whether every model scores."""
@@ -53,7 +58,7 @@ class Plane(DataPlane):  # type: ignore[misc]
 
     def check_version(self, version: str | None) -> None:
         """Raises Refused (404) for a version of the model that is not the one served; none means that one."""
-        self.get_model_from_registry(CHURN.service).check_version(version)
+        self.predictor.check_version(version)
 
     def metadata(self) -> dict[str, Any]:
         """The server's name, its version, and the protocol extensions that it answers."""
@@ -69,7 +74,7 @@ class Plane(DataPlane):  # type: ignore[misc]
     ) -> Any:
         """A request's body as a v1 dict or a v2 InferRequest. Raises Refused (400)."""
         if protocol_version.lower() == "v2":
-            return bodies.infer_request(body, headers, model_name), {}
+            return bodies.infer_request(body, headers, model_name, self.predictor), {}
         return bodies.document(body), {}
 
 
@@ -77,20 +82,24 @@ def _id(request: Request) -> str:
     return request.headers.get("x-request-id", "")
 
 
-async def _on_refused(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refused)  # noqa: S101 (as registered)
-    return response(error, _id(request))
+def _handlers(entities: str) -> dict[type[Exception], Any]:
+    """What answers each exception; `entities` as in errors.body."""
 
+    async def on_refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refused)  # noqa: S101 (as registered)
+        return response(error, _id(request), entities)
 
-async def _on_http(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 (as registered)
-    return JSONResponse(errors.body(str(error.detail), _id(request)), error.status_code, error.headers)
+    async def on_http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 (as registered)
+        body = errors.body(str(error.detail), _id(request), entities)
+        return JSONResponse(body, error.status_code, error.headers)
 
+    async def on_kserve(request: Request, error: Exception) -> JSONResponse:
+        status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
+        headers = {"retry-after": "5"} if status == 503 else None
+        return JSONResponse(errors.body(str(error), _id(request), entities), status, headers)
 
-async def _on_kserve(request: Request, error: Exception) -> JSONResponse:
-    status = next(status for kind, status in STATUS.items() if isinstance(error, kind))
-    headers = {"retry-after": "5"} if status == 503 else None
-    return JSONResponse(errors.body(str(error), _id(request)), status, headers)
+    return {Refused: on_refused, StarletteHTTPException: on_http, **dict.fromkeys(STATUS, on_kserve)}
 
 
 def server(bound: socket.socket, hosts: list[str], **more: Any) -> SocketRest:
@@ -99,6 +108,8 @@ def server(bound: socket.socket, hosts: list[str], **more: Any) -> SocketRest:
     `hosts` are the names by which it is asked, as in callers.check.
     """
     logging.getLogger("uvicorn.access").disabled = True  # the metrics count; a line a request would fill the disk
-    handlers = {Refused: _on_refused, StarletteHTTPException: _on_http, **dict.fromkeys(STATUS, _on_kserve)}
-    edge = partial(Edge, check_version=more["data_plane"].check_version, hosts=hosts)
-    return SocketRest(bound, edge, handlers, BoundedConnection, **more)
+    plane: Plane = more["data_plane"]
+    product, largest = plane.predictor.product, plane.predictor.largest_body
+    connection = type("Connection", (BoundedConnection,), {"entities": product.entities})
+    edge = partial(Edge, product=product, largest_body=largest, check_version=plane.check_version, hosts=hosts)
+    return SocketRest(bound, edge, _handlers(product.entities), connection, **more)

@@ -1,4 +1,4 @@
-"""`plumb serve`: KServe's model server around the churn predictor, one process, loopback unless told otherwise."""
+"""`plumb serve`: KServe's model server around a product's predictor, one process, loopback unless told otherwise."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from plumbline import clock, observed
 from plumbline.errors import PlumblineError, ServiceUnavailable
 from plumbline.lineage import events
 from plumbline.pipeline import lake_owner
+from plumbline.product import Product
 from plumbline.progress import say, warn
 from plumbline.registry import registered_models
 from plumbline.servers import online_store, services
 from plumbline.settings import settings
-from products.churn import CHURN
 from serving import loaded_model as registry
+from serving import shelf
 from serving.track import CANARY, STABLE, Track
 
 GRACE = 10
@@ -34,6 +35,7 @@ OPEN_FILES = 8_192
 
 
 def serve(
+    product: Product,
     port: int = 0,
     grpc_port: int = 0,
     model: str = "champion",
@@ -60,25 +62,25 @@ def serve(
 
     store.settle()  # before KServe imports anything of Feast's
     if model_dir is not None:
-        store.apply(CHURN)  # a pod's home is empty: its image has the definitions
+        store.apply(product)  # a pod's home is empty: its image has the definitions
     else:
         lake_owner.require_own_lake()
     with _no_arguments():
-        from serving.churn.predictor import NAME, ChurnPredictor
+        predictor_class = shelf.predictor(product)
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog()
-    predictor = ChurnPredictor(model_dir or model, log, Track(without=CANARY if canary else STABLE))
+    log = OutcomeLog(shelf.log(product).append, product.log)
+    predictor = predictor_class(model_dir or model, log, Track(without=CANARY if canary else STABLE))
     try:
-        with observed.watching(CHURN, "serve") as watch:
+        with observed.watching(product, "serve") as watch:
             predictor.load()
-            version = predictor.scorer.model.version  # type: ignore[union-attr]
-            _opened(version)
+            version = predictor.scorer.model.version
+            _opened(product, version)
         grpc_port = grpc_port or services.free_port()
         address = f"http://{host}:{bound.getsockname()[1]}"
-        say(f"{NAME} version {version} on {address}, gRPC on {host}:{grpc_port}")
+        say(f"{product.service} version {version} on {address}, gRPC on {host}:{grpc_port}")
         say(f"up after {clock.monotonic() - begun:.1f} s; metrics on {address}/metrics; SIGTERM stops it")
-        with _told(version, watch):
+        with _told(product, version, watch):
             _run(predictor, bound, host, grpc_port)
     finally:
         predictor.close()
@@ -96,31 +98,31 @@ def _warn_of_eviction() -> None:
         return
     if policy is not None:
         warn(
-            f"the online store evicts rows when its memory is full (maxmemory-policy {policy}): customers who lose "
-            "theirs get 503. Set it to noeviction"
+            f"the online store evicts rows when its memory is full (maxmemory-policy {policy}): what is lost "
+            "gets 503. Set it to noeviction"
         )
 
 
-def _opened(version: str) -> None:
+def _opened(product: Product, version: str) -> None:
     """Tells lineage what is served and from what; that it cannot know all of it is no reason not to serve."""
     online = None
     try:
-        champion = registry.find(registry.CHAMPION) if registered_models.exist() else None
-        online = online_store.online(online_store.client(), CHURN)
+        champion = registry.find(product, registry.CHAMPION) if registered_models.exist() else None
+        online = online_store.online(online_store.client(), product)
         if champion is not None and str(champion.version) == version:
-            observed.read(CHURN.champion, version)
+            observed.read(product.champion, version)
     except Exception as error:
         warn(f"lineage does not know all that is served from: {error}")
-    observed.read(CHURN.online, online[0] if online else None)
-    for dataset, written in ((CHURN.endpoint, version), (CHURN.log, None)):
+    observed.read(product.online, online[0] if online else None)
+    for dataset, written in ((product.endpoint, version), (product.log, None)):
         observed.wrote(dataset, written)
 
 
 @contextmanager
-def _told(version: str, watch: observed.Watch) -> Iterator[None]:
+def _told(product: Product, version: str, watch: observed.Watch) -> Iterator[None]:
     """Lineage says from START to its end what is served; a predictor that is killed stays RUNNING there."""
-    head = {"stage": "serve", "run_id": f"serve-{CHURN.model}-{version}"}
-    run = events.started(CHURN, head, clock.wall().isoformat(), watch)
+    head = {"stage": "serve", "run_id": f"serve-{product.model}-{version}"}
+    run = events.started(product, head, clock.wall().isoformat(), watch)
     state = "FAIL"
     try:
         yield
@@ -139,7 +141,7 @@ def _run(predictor: Any, bound: socket.socket, host: str, grpc_port: int) -> Non
     for chatty in ("kserve", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message="ORJSONResponse is deprecated")  # KServe's own use of FastAPI
-    server.dataplane = rest.Plane(model_registry=server.registered_models)
+    server.dataplane = rest.Plane(predictor, model_registry=server.registered_models)
     server.serve(
         predictor,
         partial(rest.server, bound, settings().serving_host_names, grace_period=GRACE),

@@ -9,7 +9,7 @@ bench`). A test holds the two against each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_repo import feast_internals
-from products.churn import CHURN
+from plumbline.product import Product
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -49,7 +49,7 @@ class StoredRow:
 class ServiceRead:
     """The definitions of a service, looked up once. `names` are its features in its order; `ttl` is by view."""
 
-    def __init__(self, store: FeatureStore, service: str, also: dict[str, list[str]]) -> None:
+    def __init__(self, store: FeatureStore, product: Product, service: str, also: Mapping[str, list[str]]) -> None:
         """`also` names features to read beside the service's own, by view.
 
         Raises feast's FeastObjectNotFoundException when the registry has no such service.
@@ -73,11 +73,11 @@ class ServiceRead:
         self._fields = [feast_internals.row_fields(view, names) for view, names in self._views]
         self._kinds = [feast_internals.value_kinds(view, names) for view, names in self._views]
         self.ttl: dict[str, timedelta | None] = {view.name: view.ttl for view, _ in self._views}
-        self._store, self._parse = store, Value.FromString
+        self._store, self._product, self._parse = store, product, Value.FromString
 
     def row_keys(self, customers: list[int]) -> list[bytes]:
         """The key of each customer's hash in Redis, in their order."""
-        return feast_internals.customer_keys(self._store, CHURN.entity, customers)
+        return feast_internals.customer_keys(self._store, self._product.entity, customers)
 
     def stored(self, customers: list[int]) -> list[StoredRow]:
         """The stored features of each customer, in their order. Raises redis's errors when the store does not answer;

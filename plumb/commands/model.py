@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import MODEL, Json, ReleaseId, app, show
+from products.churn import CHURN
 
 
 @app.command(rich_help_panel=MODEL)
@@ -87,7 +88,7 @@ def deploy(
 
     from serving import deploy
 
-    show(deploy.deploy(model), json)
+    show(deploy.deploy(CHURN, model), json)
 
 
 @app.command(rich_help_panel=MODEL)
@@ -116,7 +117,7 @@ def serve(
 
     from serving import server
 
-    server.serve(port, grpc_port, model, host, model_dir, canary)
+    server.serve(CHURN, port, grpc_port, model, host, model_dir, canary)
 
 
 @app.command(rich_help_panel="Features")

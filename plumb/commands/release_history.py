@@ -88,7 +88,7 @@ def compact_log(json: Json = False) -> None:
 
     from serving import compaction
 
-    done = compaction.compact()
+    done = compaction.compact(CHURN)
     if json:
         show(asdict(done), True)
         return

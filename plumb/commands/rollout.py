@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from plumb.commands.base import HOUSE, Json, app, show
+from products.churn import CHURN
 
 rollout = typer.Typer(no_args_is_help=True, help="Roll a model out by a canary: start, status, watch, promote, abort.")
 app.add_typer(rollout, name="rollout", rich_help_panel="The model")
@@ -115,7 +116,7 @@ def settle(
 
     from serving import deploy
 
-    show(deploy.settle(version), json)
+    show(deploy.settle(CHURN, version), json)
 
 
 @app.command("demo-canary", rich_help_panel=HOUSE)

@@ -18,6 +18,7 @@ from plumbline.errors import GateFailed
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.state import releases
+from products.churn import CHURN
 from serving import loaded_model
 from serving.client import DemoError
 from serving.rollout import driver, following, manifests, state, table
@@ -74,7 +75,7 @@ def roll_out(model: str, args: Mapping[str, str], per_second: float = 0.0, refus
     """
     driver.recover()
     if state.driven():
-        version = loaded_model.find(model)
+        version = loaded_model.find(CHURN, model)
         if version is None:
             raise DemoError(f"there is no {model!r} to roll out")
         following.ask(state.REPLACE, version=str(version.version))

@@ -31,7 +31,7 @@ def start(names: list[str]) -> dict[str, str]:
     where = client.connection_pool.connection_kwargs
     addresses = {"redis": f"{where['host']}:{where.get('port', 6379)}"}
     if "predictor" in names:
-        predictor = launch.ensure()
+        predictor = launch.ensure(CHURN)
         addresses["predictor"] = f"http://{services.HOST}:{predictor.port}/v1/models/{CHURN.service}:predict"
         addresses["predictor (gRPC)"] = f"{services.HOST}:{predictor.more['grpc_port']}"
         addresses["metrics"] = f"http://{services.HOST}:{predictor.port}/metrics"

@@ -12,7 +12,7 @@ from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.state import leases
 from products.churn import CHURN
-from serving import outcome_log
+from serving.churn import log as outcome_log
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbline import clock
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving import model_folder
 from serving.errors import ServingError
@@ -51,12 +52,18 @@ class Scorer:
 
         Raises ServingError when it cannot be served, ServiceUnavailable when the registry or online store is away.
         """
-        self.model = model_folder.load(model) if isinstance(model, Path) else registry.load(model)
-        self.features = OnlineFeatures(self.model.feature_service)
-        absent = [name for name in self.model.features if name not in self.features.names]
+        self.model = model_folder.load(CHURN, model) if isinstance(model, Path) else registry.load(CHURN, model)
+        self.booster = self.model.trusted.booster
+        self.inputs = list(self.booster.feature_names or [])
+        if not self.inputs:
+            raise ServingError(
+                f"{CHURN.model} version {self.model.version} names no features: train it on named columns"
+            )
+        self.features = OnlineFeatures(CHURN, self.model.feature_service)
+        absent = [name for name in self.inputs if name not in self.features.names]
         if absent:
             raise ServingError(
-                f"{registry.NAME} version {self.model.version} needs {', '.join(absent)}, "
+                f"{CHURN.model} version {self.model.version} needs {', '.join(absent)}, "
                 f"which its feature service {self.model.feature_service} does not give"
             )
 
@@ -64,15 +71,27 @@ class Scorer:
         """A prediction for each customer, in their order. Raises Refused, as OnlineFeatures.read does."""
         at = clock.now()
         rows = self.features.read(customers, at)  # what is logged as asked at `at` was computed for it
-        scores = self.model.booster.inplace_predict(self._matrix(rows))
+        scores = self.booster.inplace_predict(self._matrix(rows))
         predictions = [
-            Prediction(row, float(score), [name for name in self.model.features if row.values[name] is None])
+            Prediction(row, float(score), [name for name in self.inputs if row.values[name] is None])
             for row, score in zip(rows, scores, strict=True)
         ]
-        return Scored(at, predictions, len(self.model.features))
+        return Scored(at, predictions, len(self.inputs))
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """What says that the online store is away."""
+        return self.features.errors
+
+    def samples(self, most: int) -> list[int]:
+        """Some customers who are online."""
+        return self.features.some_entities(most)
+
+    def close(self) -> None:
+        """Nothing was started."""
 
     def _matrix(self, rows: list[FeatureRow]) -> NDArray[np.float64]:
         """Rows x the model's features, in its order, float64 as in training; null is NaN."""
         import numpy as np
 
-        return np.array([[row.values[name] for name in self.model.features] for row in rows], dtype="float64")
+        return np.array([[row.values[name] for name in self.inputs] for row in rows], dtype="float64")

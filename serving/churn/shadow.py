@@ -11,7 +11,7 @@ from plumbline.progress import say
 from plumbline.servers import online_store
 from plumbline.state import releases
 from products.churn import CHURN
-from serving import outcome_log
+from serving.churn import log as outcome_log
 from serving.churn.scorer import Scorer
 from serving.errors import ServingError
 
@@ -58,6 +58,21 @@ def compare(version: str, champion: str, strict: bool = True) -> dict[str, Any]:
         "missing_pct": f"{ours.pct_missing:.1f} → {theirs.pct_missing:.1f}",
         "largest_moves": ", ".join(f"customer {asked[i]}: {scores[1][i]:.3f} → {scores[0][i]:.3f}" for i in moved),
     }
+
+
+def tried(version: str) -> dict[str, Any]:
+    """One real customer scored by a version: customer_id, churn_probability, release_id."""
+    prediction = Scorer(version).score(customers(most=1)).predictions[0]
+    return {
+        "customer_id": prediction.row.key,
+        "churn_probability": prediction.probability,
+        "release_id": prediction.row.release_id,
+    }
+
+
+def in_words(tried: dict[str, Any]) -> str:
+    """What was tried, for a message."""
+    return f"customer {tried['customer_id']}: {tried['churn_probability']:.3f}"
 
 
 def customers(most: int, recent: int = 0) -> list[int]:

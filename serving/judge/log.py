@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.lake import tables as lake
-from serving import outcome_log
+from serving.churn import log as outcome_log
 from serving.churn.outcomes import TABLE
 from serving.errors import ServingError
 from serving.judge.verdicts import WINDOW, Answer, Outcome

@@ -17,6 +17,7 @@ from plumbline import clock
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.progress import say
 from plumbline.servers import services
+from products.churn import CHURN
 from serving import deploy, launch
 from serving import loaded_model as registry
 from serving.errors import ServingError
@@ -92,9 +93,9 @@ class Driver:
 
     def _one(self, model: str) -> str | None:
         """One version; the next one when it was replaced."""
-        stable, found = registry.find(registry.CHAMPION), registry.find(model)
+        stable, found = registry.find(CHURN, registry.CHAMPION), registry.find(CHURN, model)
         if stable is None or found is None:
-            raise RolloutError(f"{registry.NAME} has no {model if stable else registry.CHAMPION!r} to roll out")
+            raise RolloutError(f"{CHURN.model} has no {model if stable else registry.CHAMPION!r} to roll out")
         if stable.version == found.version:
             raise RolloutError(f"version {found.version} is champion already: there is nothing to roll out")
         manifests.named(self.laptop.rollout, self.laptop.template)
@@ -104,7 +105,7 @@ class Driver:
         self.status = Status(
             number=state.next_number(),
             stable={"version": str(stable.version), "revision": self.laptop.stable_revision()},
-            canary={"version": str(found.version), "revision": launch.revision(str(found.version))},
+            canary={"version": str(found.version), "revision": launch.revision(CHURN, str(found.version))},
             steps=[_told(step) for step in self.laptop.rollout.steps],
             args=dict(self.args),
             traffic=self.traffic,
@@ -272,7 +273,7 @@ class Driver:
         except RolloutError as error:
             self.status.message += f"; and {error}"
             if services.find(envoy.NAME) is None:  # nobody can reach the canary any more
-                services.stop(launch.CANARY_NAME)
+                services.stop(launch.canary_name(CHURN))
 
     def _metrics(self, step: Step, revisions: Mapping[str, str]) -> list[manifests.Metric]:
         if not isinstance(step, Analysis):
@@ -310,13 +311,13 @@ def recover() -> Status | None:
 
 def _settle(status: Status) -> None:
     try:
-        deploy.settle(status.canary["version"])
+        deploy.settle(CHURN, status.canary["version"])
     except ServingError as error:
         raise Aborted(f"the model cannot be champion: {error}") from error
 
 
 def _champion() -> str | None:
-    found = registry.find(registry.CHAMPION)
+    found = registry.find(CHURN, registry.CHAMPION)
     return str(found.version) if found else None
 
 

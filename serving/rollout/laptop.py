@@ -38,7 +38,7 @@ class Laptop:
     def up(self) -> dict[str, str]:
         """Starts what does not run yet, all traffic to the champion; what → address."""
         stable = self._stable()
-        self._write(0, stable, services.find(launch.CANARY_NAME))
+        self._write(0, stable, services.find(launch.canary_name(CHURN)))
         proxy = services.ensure(envoy.launch(self.watched, [self.rollout.stable, self.rollout.canary]))
         self._applied()
         judge = self._judge()
@@ -57,24 +57,24 @@ class Laptop:
 
     def start_canary(self, version: str) -> Service:
         """A predictor of that version, known to Envoy with weight 0."""
-        found = launch.canary(version)
-        self._write(0, services.find(launch.NAME), found)
+        found = launch.canary(CHURN, version)
+        self._write(0, services.find(CHURN.server), found)
         self._applied()
         self._targets()
         return found
 
     def weigh(self, canary: int) -> None:
         """So many of 100 requests go to the canary. Returns when Envoy does so."""
-        self._write(canary, services.find(launch.NAME), services.find(launch.CANARY_NAME))
+        self._write(canary, services.find(CHURN.server), services.find(launch.canary_name(CHURN)))
         self._applied()
 
     def dismiss_canary(self) -> None:
         """Weights back at once; the canary is stopped when its last request is answered."""
         self.weigh(0)
         self._drained(self.rollout.canary)
-        self._write(0, services.find(launch.NAME), None)
+        self._write(0, services.find(CHURN.server), None)
         self._applied()
-        services.stop(launch.CANARY_NAME)
+        services.stop(launch.canary_name(CHURN))
         self._targets()
 
     def adopt_canary(self) -> None:
@@ -82,9 +82,9 @@ class Laptop:
 
         A name loses its address last: a request that was on its way there would find nobody.
         """
-        canary = services.find(launch.CANARY_NAME)
+        canary = services.find(launch.canary_name(CHURN))
         if canary is None:
-            raise RolloutError(f"the canary is gone: {services.log_file(launch.CANARY_NAME)}")
+            raise RolloutError(f"the canary is gone: {services.log_file(launch.canary_name(CHURN))}")
         self.weigh(100)
         self._drained(self.rollout.stable)
         self._write(0, canary, canary)
@@ -96,9 +96,9 @@ class Laptop:
 
     def retire_stable(self) -> None:
         """Stops the predictor that was replaced, which nobody asks any more, and gives its name to the new one."""
-        if services.find(launch.CANARY_NAME) is not None:
-            services.stop(launch.NAME)
-            services.rename(launch.CANARY_NAME, launch.NAME)
+        if services.find(launch.canary_name(CHURN)) is not None:
+            services.stop(CHURN.server)
+            services.rename(launch.canary_name(CHURN), CHURN.server)
             self._targets()
 
     def answered(self) -> dict[str, int]:
@@ -108,12 +108,12 @@ class Laptop:
 
     def stable_revision(self) -> str:
         """The revision of the predictor that runs as stable, which may be of older code than this."""
-        found = services.find(launch.NAME)
+        found = services.find(CHURN.server)
         return str(found.more["revision"]) if found else ""
 
     def canary_lives(self) -> bool:
         """Whether the canary's process is there."""
-        return services.find(launch.CANARY_NAME) is not None
+        return services.find(launch.canary_name(CHURN)) is not None
 
     @property
     def envoy(self) -> Service:
@@ -145,10 +145,10 @@ class Laptop:
 
     def _stable(self) -> Service:
         """The champion's predictor; one from before there were revisions is started again."""
-        found = launch.ensure()
+        found = launch.ensure(CHURN)
         if "revision" not in found.more:
-            services.stop(launch.NAME)
-            found = launch.ensure()
+            services.stop(CHURN.server)
+            found = launch.ensure(CHURN)
         return found
 
     def _judge(self) -> Service:
@@ -181,7 +181,7 @@ class Laptop:
             time.sleep(0.05)
 
     def _targets(self) -> None:
-        found = (services.find(name) for name in (launch.NAME, launch.CANARY_NAME))
+        found = (services.find(name) for name in (CHURN.server, launch.canary_name(CHURN)))
         at = {service.more["revision"]: f"{HOST}:{service.port}" for service in found if service is not None}
         prometheus.write_targets(self._target_file, at)
 

@@ -21,6 +21,7 @@ from plumbline import files
 from plumbline.registry import registered_models
 from plumbline.servers import services
 from plumbline.settings import ROOT
+from products.churn import CHURN
 from serving import loaded_model as registry
 from serving.rollout import prometheus
 from toolchain import cluster_binaries
@@ -202,7 +203,7 @@ def _weights_of(story: Story, version: str) -> list[int]:
 
 
 def _champion() -> str:
-    found = registry.find(registered_models.CHAMPION)
+    found = registry.find(CHURN, registered_models.CHAMPION)
     return str(found.version) if found else ""
 
 

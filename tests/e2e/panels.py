@@ -16,7 +16,7 @@ from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.servers import services
 from plumbline.state import ledger
-from products.churn import LOG
+from products.churn import CHURN, LOG
 from serving import launch
 from transform import business_kpis as business
 
@@ -30,7 +30,7 @@ Shown = dict[str, list[list[dict[str, Any]]]]
 
 def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     """Leaves the home's clock a day later, and a failed gate in its ledger."""
-    launch.ensure()
+    launch.ensure(CHURN)
     stack.up(stack.Pace(interval="1s"))
     asked = simulation.traffic(60, seconds=6)
     assert asked["answers"] == {"200": 60}

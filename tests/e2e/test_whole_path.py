@@ -54,13 +54,13 @@ def assert_online_is_offline(release: Release) -> None:
     offline = point_in_time.historical(feature_store.at_release(CHURN, release), service, version, asked)
     offline = offline.set_index("customer_id").sort_index()
     online_store.url()  # starts Redis, which kept what it held
-    features = OnlineFeatures(service)
+    features = OnlineFeatures(CHURN, service)
     names = [name for name in features.names if name in offline.columns]
     assert {"avg_ticket", "days_since_last_order"} <= set(names)
 
     def same(customers: list[int]) -> None:
         rows = features.read(customers)
-        assert [row.customer_id for row in rows] == customers
+        assert [row.key for row in rows] == customers
         served = np.array([[np.nan if row.values[n] is None else row.values[n] for n in names] for row in rows])
         np.testing.assert_array_equal(served, offline.loc[customers, names].to_numpy(dtype=np.float64))
 
@@ -214,7 +214,7 @@ def test_an_undo_is_answered(again: Demo, monkeypatch: pytest.MonkeyPatch) -> No
 
     orders = lake.open_table("analytics.orders", again.release.version("analytics.orders")).to_pyarrow_table()
     todays = orders.filter(pc.field("order_date") == LAST)["customer_id"].unique().to_pylist()[:20]
-    launch.ensure()
+    launch.ensure(CHURN)
 
     def answered() -> list[tuple[int, float]]:
         found = [client.ask(customer) for customer in todays]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.servers import services
+from products.churn import CHURN
 from serving import launch
 from serving.deploy import deploy
 from tests.serving.predictor_asker import Asker
@@ -16,8 +17,8 @@ from tests.serving.predictor_asker import Asker
 @pytest.fixture(scope="module")
 def predictor(serving_home: Path) -> Iterator[Asker]:
     """Deployed and answering; a module that asks it uses `_home_settings`."""
-    deploy()
-    asker = Asker(launch.ensure())
+    deploy(CHURN)
+    asker = Asker(launch.ensure(CHURN))
     yield asker
     asker.channel.close()
     services.stop("predictor")

@@ -17,14 +17,14 @@ from feature_repo import store as feature_store
 from plumbline.servers import online_store, services
 from products.churn import CHURN
 from serving import launch
-from serving.churn.predictor import PROBE_SECONDS
+from serving.predictor import PROBE_SECONDS
 from tests.serving.made_up_customers import FULL, KNOWN, SPARSE, UNKNOWN, eventually, mark_online, put_online
 from tests.serving.predictor_asker import Asker
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
 
 BROKEN = KNOWN[10]
-UNREADY = ("/v2/health/ready", launch.READY, "/v1/models/churn-predictor")
+UNREADY = ("/v2/health/ready", launch.ready(CHURN), "/v1/models/churn-predictor")
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from plumbline.lake import tables as lake
 from plumbline.settings import settings
 from plumbline.state import leases
 from products.churn import CHURN
+from serving.churn.log import TABLE, append, schema
 from serving.compaction import Compacted, compact
 from serving.judge.log import Tail
-from serving.outcome_log import RETENTION, TABLE, append, schema
+from serving.outcome_log import RETENTION
 
 AT = datetime(1998, 7, 1, tzinfo=UTC)
 
@@ -44,12 +45,12 @@ def test_many_appends_become_one_file_with_the_same_rows_and_old_versions_stay()
     for done in range(0, 240, 60):
         write(range(done, done + 60))
         before = lake.version(TABLE)
-        compacted = compact()
+        compacted = compact(CHURN)
         assert compacted.after == 1 and compacted.before <= 61 and compacted.removed == 0
         assert ids() == list(range(done + 60))
         assert ids(before) == ids(), "the version before is still read"
     assert ids(30) == list(range(31))
-    assert compact().before == 1
+    assert compact(CHURN).before == 1
 
 
 @pytest.mark.usefixtures("_log")
@@ -58,7 +59,7 @@ def test_the_table_says_how_long_files_are_kept_also_when_it_is_from_before() ->
     from deltalake import write_deltalake
 
     write_deltalake(lake.uri(TABLE), pa.Table.from_pylist([{"request_id": "old"}], schema=schema()))
-    compact()
+    compact(CHURN)
     assert RETENTION.items() <= lake.opened(TABLE).metadata().configuration.items()
 
 
@@ -76,7 +77,7 @@ def test_whoever_follows_the_log_reads_each_row_once() -> None:
         write(range(done, done + 5))
         read += tail.read()
         write(range(done + 5, done + 9))
-        compact()
+        compact(CHURN)
         write(range(done + 9, done + 10))
         read += tail.read()
     assert sorted(row["customer_id"] for row in read) == list(range(30))
@@ -84,7 +85,7 @@ def test_whoever_follows_the_log_reads_each_row_once() -> None:
 
 @pytest.mark.usefixtures("_log")
 def test_without_a_log_there_is_nothing_to_do_and_two_compactions_do_not_meet() -> None:
-    assert compact() == Compacted(0, 0, 0)
+    assert compact(CHURN) == Compacted(0, 0, 0)
     write(range(2))
     with leases.hold(CHURN.name, "compact_log", "compaction"), pytest.raises(Conflict):
-        compact()
+        compact(CHURN)

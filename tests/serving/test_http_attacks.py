@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from plumbline.servers import services
+from products.churn import CHURN
 from serving import launch
 from tests.serving.made_up_customers import FULL, KNOWN, eventually
 from tests.serving.predictor_asker import V1, V2, Asker, outputs, tensor
@@ -227,7 +228,7 @@ def test_idle_connections_keep_nobody_out(predictor: Asker) -> None:
             idle.append(connect(predictor))
         begun = time.monotonic()
         assert predictor.v1(FULL).status == 200
-        assert predictor.http("GET", launch.READY).status == 200
+        assert predictor.http("GET", launch.ready(CHURN)).status == 200
         assert time.monotonic() - begun < 5
         deadline = time.monotonic() + 20
         idle[-1].settimeout(20)
@@ -244,7 +245,7 @@ def test_a_connection_that_would_be_a_websocket_stays_within_the_bounds(predicto
     key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     status, body = raw(predictor, f"POST {V1} HTTP/1.1\r\n{upgrade}{key}Content-Length: 2\r\n\r\n{{}}".encode())
     assert status == 400 and in_one_shape(body)
-    assert raw(predictor, f"GET {launch.READY} HTTP/1.1\r\n{upgrade}{key}\r\n".encode())[0] == 200
+    assert raw(predictor, f"GET {launch.ready(CHURN)} HTTP/1.1\r\n{upgrade}{key}\r\n".encode())[0] == 200
 
 
 def test_a_request_that_does_not_arrive_ends(predictor: Asker) -> None:
@@ -268,7 +269,7 @@ def test_customers_are_admitted_not_requests_and_readiness_does_not_wait(predict
     slowest = 0.0
     while any(thread.is_alive() for thread in asking):
         begun = time.monotonic()
-        assert predictor.http("GET", launch.READY).status == 200
+        assert predictor.http("GET", launch.ready(CHURN)).status == 200
         slowest = max(slowest, time.monotonic() - begun)
     assert slowest < 3, "the probe's timeout in the pods"
     statuses = [answer.status for answer in answers]
@@ -388,12 +389,12 @@ def test_a_request_id_that_comes_twice_in_a_request_is_the_first(predictor: Aske
 
 
 def test_head_is_answered_where_get_is(predictor: Asker) -> None:
-    for path in ("/v2/health/live", launch.READY, "/metrics", "/v1/models/churn-predictor"):
+    for path in ("/v2/health/live", launch.ready(CHURN), "/metrics", "/v1/models/churn-predictor"):
         answer = predictor.http("HEAD", path)
         assert (answer.status, answer.body) == (200, b"")
 
 
-@pytest.mark.parametrize("path", [V1, V2, "/metrics", launch.READY])
+@pytest.mark.parametrize("path", [V1, V2, "/metrics", launch.ready(CHURN)])
 @pytest.mark.parametrize(
     ("host", "origin", "status"),
     [

@@ -19,6 +19,7 @@ from plumbline.registry import signing
 from plumbline.registry.signing import Untrusted
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
+from products.churn import CHURN
 from serving import launch, model_folder
 from serving import loaded_model as registry
 from serving.churn.scorer import Scorer
@@ -33,13 +34,13 @@ Given = Callable[..., None]
 @pytest.fixture
 def folder(serving_home: Path, tmp_path: Path) -> Path:
     """A copy of version 1's files, as a storage initializer makes one."""
-    source = registry.client().get_model_version(registry.NAME, "1").source
+    source = registry.client().get_model_version(CHURN.model, "1").source
     files = settings().home / "mlflow" / "artifacts" / "models" / source.rpartition("/")[2] / "artifacts"
     return Path(shutil.copytree(files, tmp_path / "models"))
 
 
 def bundle() -> str:
-    return registry.client().get_model_version(registry.NAME, "1").tags["signature"]
+    return registry.client().get_model_version(CHURN.model, "1").tags["signature"]
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def given(serving_home: Path, monkeypatch: pytest.MonkeyPatch) -> Given:
 
 
 def test_it_scores_as_the_registry_s_version_does(folder: Path, given: Given) -> None:
-    run = registry.client().get_model_version(registry.NAME, "1").run_id
+    run = registry.client().get_model_version(CHURN.model, "1").run_id
     given(digest=signing.digest(bundle()), run=run)
     theirs, ours = Scorer("1"), Scorer(folder)
     assert ours.model.version == "1" and ours.model.feature_service == theirs.model.feature_service == "churn_v1"
@@ -89,13 +90,13 @@ def test_what_the_pod_says_must_be_what_is_signed(
 ) -> None:
     given(**changed)
     with pytest.raises(Untrusted, match=match):
-        model_folder.load(folder)
+        model_folder.load(CHURN, folder)
 
 
 def test_a_folder_does_not_say_its_version(folder: Path, given: Given) -> None:
     given(version=None)
     with pytest.raises(SettingsError, match="PLUMBLINE_MODEL_VERSION is not set"):
-        model_folder.load(folder)
+        model_folder.load(CHURN, folder)
 
 
 @pytest.mark.parametrize("name", ["model.ubj", "MLmodel", "requirements.txt"])
@@ -104,23 +105,23 @@ def test_an_altered_file_is_named(folder: Path, given: Given, name: str) -> None
     with (folder / name).open("ab") as file:
         file.write(b"\n")
     with pytest.raises(Untrusted, match=f"after it was signed was altered in {name}; it is not loaded"):
-        model_folder.load(folder)
+        model_folder.load(CHURN, folder)
 
 
 def test_nothing_may_be_missing_added_or_linked(folder: Path, given: Given, tmp_path: Path) -> None:
     given()
     (folder / "notes.txt").write_text("what else")
     with pytest.raises(Untrusted, match="was given notes.txt"):
-        model_folder.load(folder)
+        model_folder.load(CHURN, folder)
     (folder / "notes.txt").unlink()
     (folder / "conda.yaml").rename(tmp_path / "conda.yaml")
     with pytest.raises(Untrusted, match="lacks conda.yaml"):
-        model_folder.load(folder)
+        model_folder.load(CHURN, folder)
     (folder / "conda.yaml").symlink_to(tmp_path / "conda.yaml")
     with pytest.raises(Untrusted, match="holds a symbolic link: conda.yaml"):
-        model_folder.load(folder)
+        model_folder.load(CHURN, folder)
     with pytest.raises(Untrusted, match="is no folder; expected the files that were signed"):
-        model_folder.load(tmp_path / "nowhere")
+        model_folder.load(CHURN, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("name", ["model.pkl", "python_model.txt"])
@@ -131,7 +132,7 @@ def test_a_planted_pickle_is_never_read(folder: Path, given: Given, tmp_path: Pa
     (folder / name).write_bytes(pickled)
     given(signature=signing.packed(signing.sign(folder).bundle))
     with pytest.raises(Untrusted, match=f"holds {name}, which is no data file of an xgboost model"):
-        model_folder.load(folder)
+        model_folder.load(CHURN, folder)
     assert not sung.exists(), "signed or not"
 
 
@@ -152,7 +153,7 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
     serve = [sys.executable, "-B", "-m", "plumb", "serve", "--model-dir", str(folder), "--port", str(port)]
     with subprocess.Popen(read_only(serve, home, tmp), env=env, cwd="/", stderr=subprocess.PIPE) as pod:
         try:
-            ready = f"http://{services.HOST}:{port}{launch.READY}"
+            ready = f"http://{services.HOST}:{port}{launch.ready(CHURN)}"
             eventually(lambda: pod.poll() is not None or services.answers(ready, 2), 60)
             assert pod.poll() is None, pod.stderr.read().decode()[-2000:] if pod.stderr else ""
             asked = json.dumps({"instances": [{"customer_id": FULL}]}).encode()

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("_home_settings")
 def features(serving_home: Path) -> Any:
     from serving.features import OnlineFeatures
 
-    return OnlineFeatures("churn_v1")
+    return OnlineFeatures(CHURN, "churn_v1")
 
 
 def refusal(features: Any, *customers: int) -> Refused:
@@ -50,7 +50,7 @@ def refusal(features: Any, *customers: int) -> Refused:
 
 def test_rows_come_in_the_order_asked_with_age_and_release(features: Any) -> None:
     rows = features.read([KNOWN[3], FULL, KNOWN[3]])
-    assert [row.customer_id for row in rows] == [KNOWN[3], FULL, KNOWN[3]]
+    assert [row.key for row in rows] == [KNOWN[3], FULL, KNOWN[3]]
     assert {row.release_id for row in rows} == {RELEASE}
     assert rows[1].event_time == NOW - timedelta(hours=24)
     assert rows[1].age_seconds == 86400
@@ -71,7 +71,7 @@ def test_a_null_is_an_answer(features: Any) -> None:
 def test_an_unknown_customer_refuses_the_batch_and_is_named(features: Any) -> None:
     refused = refusal(features, FULL, UNKNOWN, UNKNOWN - 1)
     assert refused.status == 404
-    assert set(refused.customers) == {UNKNOWN, UNKNOWN - 1}
+    assert set(refused.reasons) == {UNKNOWN, UNKNOWN - 1}
     assert str(UNKNOWN) in str(refused)
 
 
@@ -79,14 +79,14 @@ def test_the_views_ttl_holds_online(features: Any) -> None:
     assert features.read([AT_TTL])[0].age_seconds == TTL.total_seconds()
     refused = refusal(features, FULL, EXPIRED)
     assert (refused.status, refused.retry_after) == (503, 60)
-    assert set(refused.customers) == {EXPIRED}
-    assert "1209601 s old; its ttl is 1209600 s" in refused.customers[EXPIRED]
+    assert set(refused.reasons) == {EXPIRED}
+    assert "1209601 s old; its ttl is 1209600 s" in refused.reasons[EXPIRED]
 
 
 def test_a_row_from_the_future_is_not_scored(features: Any) -> None:
     refused = refusal(features, FUTURE)
     assert refused.status == 503
-    assert refused.customers[FUTURE].startswith("from the future")
+    assert refused.reasons[FUTURE].startswith("from the future")
 
 
 def test_while_nothing_is_materialized_nobody_is_unknown(features: Any) -> None:
@@ -158,7 +158,7 @@ def test_an_unknown_feature_service_is_named(serving_home: Path) -> None:
     from serving.features import OnlineFeatures
 
     with pytest.raises(ServingError, match=r"'churn_v9' is not applied; the registry has \['churn_v1', 'churn_v2'\]"):
-        OnlineFeatures("churn_v9")
+        OnlineFeatures(CHURN, "churn_v9")
 
 
 def read_or_none(features: Any) -> Any:

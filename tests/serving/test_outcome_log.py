@@ -15,7 +15,8 @@ from prometheus_client import REGISTRY
 from plumbline.contracts import contract as contracts
 from plumbline.lake import tables as lake
 from plumbline.settings import settings
-from serving.outcome_log import TABLE, OutcomeLog, append, schema
+from serving.churn.log import TABLE, append, schema
+from serving.outcome_log import OutcomeLog
 from tests.serving.made_up_customers import eventually
 
 Rows = list[dict[str, Any]]
@@ -88,7 +89,7 @@ def test_a_lake_that_refuses_is_asked_again_and_gets_all_in_order(capsys: pytest
             raise OSError("disk is full")
         written.append(batch)
 
-    log = OutcomeLog(write, batch=2, seconds=0.05)
+    log = OutcomeLog(write, TABLE, batch=2, seconds=0.05)
     log.add(rows(2))
     eventually(lambda: written)
     log.close()

@@ -63,8 +63,8 @@ def test_the_score_is_the_boosters_own(predictor: Asker) -> None:
 
     scorer = Scorer("champion")
     values = [row.values for row in scorer.features.read([FULL, SPARSE])]
-    rows = pd.DataFrame(values)[scorer.model.features].astype("float64")
-    expected = [float(p) for p in scorer.model.booster.predict(xgboost.DMatrix(rows))]
+    rows = pd.DataFrame(values)[scorer.inputs].astype("float64")
+    expected = [float(p) for p in scorer.booster.predict(xgboost.DMatrix(rows))]
     assert outputs(predictor.v2(FULL, SPARSE).body)["churn_probability"] == expected
 
 
@@ -216,12 +216,12 @@ def test_redis_dies_and_comes_back_without_a_restart(predictor: Asker) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         predictor.grpc(FULL)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-    eventually(lambda: predictor.http("GET", launch.READY).status == 503)
+    eventually(lambda: predictor.http("GET", launch.ready(CHURN)).status == 503)
     assert predictor.http("GET", "/v2/health/live").status == 200
     online_store.url()
     eventually(lambda: predictor.v1(FULL).status == 200)
     assert predictor.grpc(FULL).model_version == "1"
-    eventually(lambda: predictor.http("GET", launch.READY).status == 200)
+    eventually(lambda: predictor.http("GET", launch.ready(CHURN)).status == 200)
 
 
 def test_answers_are_counted_by_status_and_timed(predictor: Asker) -> None:
@@ -240,7 +240,7 @@ def test_answers_are_counted_by_status_and_timed(predictor: Asker) -> None:
 
 
 def test_the_running_predictor_is_found_not_started_again(predictor: Asker) -> None:
-    assert launch.ensure() == predictor.service
+    assert launch.ensure(CHURN) == predictor.service
 
 
 def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: Asker) -> None:
@@ -287,11 +287,12 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
 
 
 def test_a_predictor_without_its_model_refuses(serving_home: Path) -> None:
+    from serving.churn.log import append
     from serving.churn.predictor import ChurnPredictor
     from serving.errors import Refused
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog()
+    log = OutcomeLog(append)
     unloaded = ChurnPredictor("champion", log)
     assert not unloaded.ready
     with pytest.raises(Refused, match="has not loaded its model") as refused:

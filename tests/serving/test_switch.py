@@ -13,7 +13,7 @@ import xgboost
 from plumbline.state import ledger
 from products.churn import CHURN
 from serving import loaded_model as registry
-from serving import outcome_log
+from serving.churn import log as outcome_log
 from serving.churn import shadow
 from serving.churn.scorer import Scorer
 from serving.deploy import deploy
@@ -29,7 +29,7 @@ def register(names: list[str], service: str) -> str:
     rows = pd.DataFrame(np.random.default_rng(5).integers(0, 2000, (200, len(names))).astype("float64"), columns=names)
     label = (rows[names[0]] > 1000).astype(int)
     booster = xgboost.train({"objective": "binary:logistic", "nthread": 1}, xgboost.DMatrix(rows, label=label), 5)
-    experiment = registry.client().get_experiment_by_name(registry.NAME).experiment_id
+    experiment = registry.client().get_experiment_by_name(CHURN.model).experiment_id
     return made_up_customers.register(booster, experiment, service)
 
 
@@ -50,23 +50,23 @@ def newer(serving_home: Path) -> Iterator[str]:
 @pytest.fixture
 def _champion(serving_home: Path) -> Iterator[None]:
     client = registry.client()
-    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, "1")
+    client.set_registered_model_alias(CHURN.model, registry.CHAMPION, "1")
     yield
-    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, "1")
-    client.set_registered_model_alias(registry.NAME, registry.CHALLENGER, "1")
-    client.delete_registered_model_alias(registry.NAME, registry.PREVIOUS)
+    client.set_registered_model_alias(CHURN.model, registry.CHAMPION, "1")
+    client.set_registered_model_alias(CHURN.model, registry.CHALLENGER, "1")
+    client.delete_registered_model_alias(CHURN.model, registry.PREVIOUS)
 
 
 def champion() -> str:
-    found = registry.find(registry.CHAMPION)
+    found = registry.find(CHURN, registry.CHAMPION)
     assert found is not None
     return str(found.version)
 
 
 @pytest.mark.usefixtures("_champion")
 def test_a_challenger_of_a_newer_service_takes_over_and_the_old_champion_comes_back(newer: str) -> None:
-    registry.client().set_registered_model_alias(registry.NAME, registry.CHALLENGER, newer)
-    done = deploy("challenger")
+    registry.client().set_registered_model_alias(CHURN.model, registry.CHALLENGER, newer)
+    done = deploy(CHURN, "challenger")
     assert (done["state"], done["champion"], done["previous"], champion()) == ("done", newer, "1", newer)
     assert done["customers"] == 2, "all of the release's customers"
     assert "→" in done["mean_score"] and f"customer {FULL}: " in done["largest_moves"]
@@ -75,9 +75,9 @@ def test_a_challenger_of_a_newer_service_takes_over_and_the_old_champion_comes_b
         "START",
         "COMPLETE",
     ]
-    again = deploy("challenger")
+    again = deploy(CHURN, "challenger")
     assert (again["state"], again["champion"]) == ("unchanged", newer)
-    back = deploy("previous")
+    back = deploy(CHURN, "previous")
     assert (back["champion"], back["previous"], champion()) == ("1", newer, "1")
     assert Scorer("champion").model.feature_service == "churn_v1", "though it is not the newest service any more"
 
@@ -101,9 +101,9 @@ def test_a_model_that_misses_online_what_the_release_holds_stays_out(
 
     monkeypatch.setattr(shadow, "_online_rows", held)
     with pytest.raises(ServingError, match=r"avg_ticket_30d \(1\)\. Run `plumb materialize`"):
-        deploy(newer)
+        deploy(CHURN, newer)
     assert champion() == "1"
-    assert registry.find(registry.PREVIOUS) is None
+    assert registry.find(CHURN, registry.PREVIOUS) is None
 
 
 @pytest.mark.usefixtures("_champion")
@@ -117,5 +117,5 @@ def test_who_was_asked_about_last_is_among_those_checked() -> None:
 @pytest.mark.usefixtures("_champion")
 def test_there_must_be_such_a_model() -> None:
     with pytest.raises(ServingError, match="has no previous to deploy"):
-        deploy("previous")
-    assert deploy("1")["state"] == "unchanged"
+        deploy(CHURN, "previous")
+    assert deploy(CHURN, "1")["state"] == "unchanged"

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from plumbline import clock
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving.track import SECONDS, Track
 from tests.serving.made_up_customers import FULL
 
@@ -85,7 +86,7 @@ def test_an_answer_is_logged_and_measured_under_its_revision_and_track(tmp_path:
         labels = {"model_version": predictor.scorer.model.version, "track": track}  # type: ignore[union-attr]
         return REGISTRY.get_sample_value("pct_missing_features_count", labels) or 0.0
 
-    deploy()
+    deploy(CHURN)
     logged: list[dict[str, Any]] = []
     log = OutcomeLog(logged.extend, seconds=3600)
     predictor = ChurnPredictor("champion", log)

@@ -34,38 +34,38 @@ pytestmark = pytest.mark.usefixtures("_home_settings", "_champion")
 @pytest.fixture
 def _champion(serving_home: Path) -> Iterator[None]:
     client = registry.client()
-    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, "1")
+    client.set_registered_model_alias(CHURN.model, registry.CHAMPION, "1")
     yield
-    client.set_registered_model_alias(registry.NAME, registry.CHAMPION, "1")
-    client.set_registered_model_alias(registry.NAME, registry.CHALLENGER, "1")
-    client.delete_registered_model_alias(registry.NAME, registry.PREVIOUS)
+    client.set_registered_model_alias(CHURN.model, registry.CHAMPION, "1")
+    client.set_registered_model_alias(CHURN.model, registry.CHALLENGER, "1")
+    client.delete_registered_model_alias(CHURN.model, registry.PREVIOUS)
 
 
 @pytest.fixture
 def made() -> str:
     """Another signed version of the registered model."""
-    names = registry.load("1").features
+    names = list(registry.load(CHURN, "1").trusted.booster.feature_names)
     rows = pd.DataFrame(np.random.default_rng(3).integers(0, 2000, (200, len(names))).astype("float64"), columns=names)
     booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(rows, label=rows[names[0]] > 999), 5)
-    experiment = registry.client().get_experiment_by_name(registry.NAME).experiment_id
+    experiment = registry.client().get_experiment_by_name(CHURN.model).experiment_id
     return made_up_customers.register(booster, experiment, "churn_v1")
 
 
 def files_of(version: str) -> Path:
     """Where MLflow keeps the version's files."""
-    model_id = registry.client().get_model_version(registry.NAME, version).source.rpartition("/")[2]
+    model_id = registry.client().get_model_version(CHURN.model, version).source.rpartition("/")[2]
     return settings().home / "mlflow" / "artifacts" / "models" / model_id / "artifacts"
 
 
 def alias(name: str) -> str | None:
-    found = registry.find(name)
+    found = registry.find(CHURN, name)
     return str(found.version) if found else None
 
 
 def refused(version: str, match: str) -> None:
     """Deploying it is refused with exit code 3, aliases stay, and the ledger names the gate."""
     with pytest.raises(Untrusted, match=match) as told:
-        deploy(version)
+        deploy(CHURN, version)
     assert told.value.exit_code == 3
     assert (alias(registry.CHAMPION), alias(registry.PREVIOUS)) == ("1", None)
     event = [event for event in ledger.events("churn") if event["stage"] == "deploy"][-1]
@@ -116,11 +116,11 @@ def test_whatever_is_done_to_the_files_the_model_is_untrusted_and_the_standby_se
     made: str, alter: Callable[[Path], object], match: str, predictor: Callable[[str], Any]
 ) -> None:
     """Links, pipes, endless devices, folders that are gone: never a traceback, and a predictor that starts."""
-    deploy(made)
+    deploy(CHURN, made)
     alter(files_of(made))
     if match != "churn_xgb version":  # an empty folder holds nothing that could be loaded
         with pytest.raises(Untrusted, match=match):
-            trusted_models.load(registry.client().get_model_version(registry.NAME, made))
+            trusted_models.load(registry.client().get_model_version(CHURN.model, made))
     restarted = predictor("champion")
     restarted.load()
     shutil.rmtree(files_of(made).parent)  # whoever copies this home next must not follow what was planted
@@ -133,25 +133,25 @@ def test_a_source_that_names_no_files_of_mlflow_is_untrusted(made: str, source: 
     """The registry's row points elsewhere: nothing is fetched from there."""
     row(made, source=source, storage_location=source)
     with pytest.raises(Untrusted, match=f"churn_xgb version {made}"):
-        trusted_models.load(registry.client().get_model_version(registry.NAME, made))
+        trusted_models.load(registry.client().get_model_version(CHURN.model, made))
 
 
 def test_a_version_is_bound_to_its_files_and_its_run(made: str) -> None:
     """An older model's source and signature in a newer row do not bring the older model back under a new number."""
     client = registry.client()
-    first, newer = (client.get_model_version(registry.NAME, version) for version in ("1", made))
-    client.set_model_version_tag(registry.NAME, made, trusted_models.SIGNATURE, first.tags[trusted_models.SIGNATURE])
+    first, newer = (client.get_model_version(CHURN.model, version) for version in ("1", made))
+    client.set_model_version_tag(CHURN.model, made, trusted_models.SIGNATURE, first.tags[trusted_models.SIGNATURE])
     row(made, source=first.source, storage_location=first.source)
     refused(made, f"the run in the registry is {newer.run_id}, its MLmodel is of {first.run_id}")
     row(made, run_id=first.run_id)
     refused(made, f"its tag run_id is {newer.run_id}, its MLmodel is of {first.run_id}")
-    client.set_model_version_tag(registry.NAME, made, "run_id", first.run_id)
+    client.set_model_version_tag(CHURN.model, made, "run_id", first.run_id)
     refused(made, f"is of run {first.run_id}, as version 1 is: a run is registered once")
     row(made, run_id=None)
-    client.delete_model_version_tag(registry.NAME, made, "run_id")
+    client.delete_model_version_tag(CHURN.model, made, "run_id")
     refused(made, "names no run")
     with pytest.raises(Untrusted, match="names no run"):
-        trusted_models.verify(client.get_model_version(registry.NAME, made))
+        trusted_models.verify(client.get_model_version(CHURN.model, made))
 
 
 def test_a_home_that_was_moved_or_restored_elsewhere_still_verifies_its_models(
@@ -164,12 +164,12 @@ def test_a_home_that_was_moved_or_restored_elsewhere_still_verifies_its_models(
         shutil.copytree(before / "keys", tmp_path / place / "keys")
         monkeypatch.setenv("PLUMBLINE_HOME", str(tmp_path / place))
         settings.cache_clear()
-        found = registry.client().get_model_version(registry.NAME, made)
+        found = registry.client().get_model_version(CHURN.model, made)
         assert trusted_models.load(found).run_id == found.run_id
         assert str(before) not in registry.client().get_run(found.run_id).info.artifact_uri
         (files_of(made) / "model.ubj").write_bytes(b"{}")
         with pytest.raises(Untrusted, match="was altered in model.ubj"):
-            trusted_models.load(registry.client().get_model_version(registry.NAME, made))
+            trusted_models.load(registry.client().get_model_version(CHURN.model, made))
         assert (before / "mlflow" / "artifacts").is_dir(), "and the old home was not touched"
     settings.cache_clear()
 
@@ -181,12 +181,12 @@ def canary(path: Path) -> bytes:
 
 
 def test_a_signed_model_is_deployed_and_the_gate_says_so(made: str) -> None:
-    assert deploy(made)["gates"]["model_signature"]["verdict"] == "passed"
+    assert deploy(CHURN, made)["gates"]["model_signature"]["verdict"] == "passed"
     assert alias(registry.CHAMPION) == made
 
 
 def test_an_unsigned_model_is_refused(made: str) -> None:
-    registry.client().delete_model_version_tag(registry.NAME, made, trusted_models.SIGNATURE)
+    registry.client().delete_model_version_tag(CHURN.model, made, trusted_models.SIGNATURE)
     refused(made, f"churn_xgb version {made} is not signed: `plumb register` signs")
 
 
@@ -198,13 +198,13 @@ def test_an_altered_file_is_named(made: str, name: str) -> None:
 
 
 def test_the_signature_of_another_model_does_not_count(made: str) -> None:
-    other = registry.client().get_model_version(registry.NAME, "1").tags[trusted_models.SIGNATURE]
-    registry.client().set_model_version_tag(registry.NAME, made, trusted_models.SIGNATURE, other)
+    other = registry.client().get_model_version(CHURN.model, "1").tags[trusted_models.SIGNATURE]
+    registry.client().set_model_version_tag(CHURN.model, made, trusted_models.SIGNATURE, other)
     refused(made, "was altered in MLmodel, model.ubj")
 
 
 def test_what_a_tag_says_counts_as_far_as_the_signed_files_agree(made: str) -> None:
-    registry.client().set_model_version_tag(registry.NAME, made, "feature_service", "churn_v9")
+    registry.client().set_model_version_tag(CHURN.model, made, "feature_service", "churn_v9")
     refused(made, "its tag feature_service says 'churn_v9', its signed MLmodel 'churn_v1'")
 
 
@@ -213,7 +213,7 @@ def test_a_planted_pickle_is_never_read(made: str, tmp_path: Path, name: str) ->
     sung = tmp_path / "sung"
     (files_of(made) / name).write_bytes(canary(sung))
     refused(made, f"holds {name}, which is no data file of an xgboost model")
-    source = registry.client().get_model_version(registry.NAME, made).source
+    source = registry.client().get_model_version(CHURN.model, made).source
     with pytest.raises(Untrusted, match=f"holds {name}"):
         trusted_models.sign(source, "it")
     assert not sung.exists()
@@ -234,7 +234,7 @@ def test_a_planted_pickle_is_never_read(made: str, tmp_path: Path, name: str) ->
 )
 def test_a_flavor_that_runs_code_is_not_signed(made: str, flavors: str, match: str) -> None:
     (files_of(made) / "MLmodel").write_text(f"flavors: {flavors}\n")
-    source = registry.client().get_model_version(registry.NAME, made).source
+    source = registry.client().get_model_version(CHURN.model, made).source
     with pytest.raises(Untrusted, match=match):
         trusted_models.sign(source, "it")
 
@@ -242,13 +242,14 @@ def test_a_flavor_that_runs_code_is_not_signed(made: str, flavors: str, match: s
 @pytest.fixture
 def predictor() -> Iterator[Callable[[str], Any]]:
     """Makes a predictor of a model, not loaded yet; its threads end with the test."""
+    from serving.churn.log import append
     from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
 
     made = []
 
     def make(model: str) -> Any:
-        log = OutcomeLog()
+        log = OutcomeLog(append)
         made.append((ChurnPredictor(model, log), log))
         return made[-1][0]
 
@@ -263,7 +264,7 @@ def test_an_altered_champion_is_refused_at_a_restart_and_the_previous_one_serves
 ) -> None:
     import asyncio
 
-    deploy(made)
+    deploy(CHURN, made)
     running = predictor("champion")
     running.load()
     (files_of(made) / "model.ubj").write_bytes(b"{}")
@@ -280,7 +281,7 @@ def test_an_altered_champion_is_refused_at_a_restart_and_the_previous_one_serves
     assert instrument("model_refused").labels(model_version=made)._value.get() == 1
     assert alias(registry.CHAMPION) == made, "who is champion is not for a predictor to say"
 
-    back = deploy("previous")
+    back = deploy(CHURN, "previous")
     assert alias(registry.CHAMPION) == "1"
     assert alias(registry.PREVIOUS) == "1", "what is not trusted never becomes previous"
     assert f"churn_xgb version {made}" in back["champion_refused"]
@@ -289,7 +290,7 @@ def test_an_altered_champion_is_refused_at_a_restart_and_the_previous_one_serves
 def test_an_online_read_loads_no_dill_copy(dill_loads: list[str]) -> None:
     from serving.features import OnlineFeatures
 
-    (row,) = OnlineFeatures("churn_v1").read([FULL])
+    (row,) = OnlineFeatures(CHURN, "churn_v1").read([FULL])
     assert row.values["days_since_last_order"] is not None and dill_loads == []
 
 
@@ -297,7 +298,7 @@ def test_only_a_champion_has_a_stand_in(made: str, predictor: Callable[[str], An
     (files_of(made) / "model.ubj").write_bytes(b"{}")
     with pytest.raises(Untrusted, match="was altered in model.ubj"):
         predictor(made).load()
-    registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, made)
+    registry.client().set_registered_model_alias(CHURN.model, registry.CHAMPION, made)
     with pytest.raises(Untrusted, match="there is no previous champion to serve in its place"):
         predictor("champion").load()
 
@@ -305,11 +306,11 @@ def test_only_a_champion_has_a_stand_in(made: str, predictor: Callable[[str], An
 def test_a_model_that_does_not_say_what_it_was_trained_on(made: str) -> None:
     import mlflow
 
-    booster = registry.load(made).booster
-    experiment = registry.client().get_experiment_by_name(registry.NAME).experiment_id
+    booster = registry.load(CHURN, made).trusted.booster
+    experiment = registry.client().get_experiment_by_name(CHURN.model).experiment_id
     with mlflow.start_run(experiment_id=experiment):
         logged = mlflow.xgboost.log_model(booster, name="model", model_format="ubj", pip_requirements=["xgboost-cpu"])
     tags = {"signature": trusted_models.sign(logged.model_uri, "it")[0].bundle, "feature_service": "churn_v1"}
     version = mlflow.register_model(logged.model_uri, CHURN.model, tags=tags).version
     with pytest.raises(ServingError, match="does not say its feature_service"):
-        registry.load(str(version))
+        registry.load(CHURN, str(version))

@@ -17,6 +17,7 @@ import pytest
 from plumbline.errors import ServiceUnavailable
 from plumbline.servers import services
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving import loaded_model as registry
 from training import datasets, register, tracking
 from training.churn import model
@@ -69,11 +70,11 @@ def test_a_model_is_tracked_registered_and_loaded_through_the_server(
     assert train()["state"] == "unchanged"
     told = register.register()
     assert told["what"].startswith("churn_xgb version 1 is challenger")
-    registry.client().set_registered_model_alias(registry.NAME, registry.CHAMPION, "1")
+    registry.client().set_registered_model_alias(CHURN.model, registry.CHAMPION, "1")
     champion = register.champion_of(tracking.client())
     assert champion is not None and str(champion.version) == "1"
 
-    loaded, data = registry.load(registry.CHAMPION), datasets.load(1)
+    loaded, data = registry.load(CHURN, registry.CHAMPION), datasets.load(1)
     assert (loaded.version, loaded.release_id, loaded.features) == ("1", "1", data.features)
     rows = data.part(test=True)
     scores = loaded.booster.predict(xgboost.DMatrix(model.matrix(rows, data.features)))
@@ -94,7 +95,7 @@ def test_a_server_that_is_away_is_unavailable_within_seconds(shop_home: Path, mo
         silent.listen()
         for port in (services.free_port(), silent.getsockname()[1]):
             use(f"http://app:hunter2@{services.HOST}:{port}", monkeypatch)
-            for ask in (tracking.client, lambda: registry.find(registry.CHAMPION)):
+            for ask in (tracking.client, lambda: registry.find(CHURN, registry.CHAMPION)):
                 begun = time.monotonic()
                 with pytest.raises(
                     ServiceUnavailable, match=r"MLflow \(PLUMBLINE_MLFLOW_URL\) does not answer"

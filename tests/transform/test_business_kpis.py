@@ -12,7 +12,7 @@ from plumbline.lake import tables as lake
 from plumbline.lake.spark import session
 from plumbline.settings import settings
 from plumbline.state import ledger
-from serving import outcome_log
+from serving.churn import log as outcome_log
 from serving.churn import outcomes
 from transform import build as transform
 from transform import business_kpis as business

@@ -20,7 +20,7 @@ from plumbline.servers import online_store
 from plumbline.settings import settings
 from plumbline.state import ledger, releases
 from products.churn import CHURN
-from serving import outcome_log
+from serving.churn import log as outcome_log
 from validation import parity
 
 N = 60
@@ -130,14 +130,14 @@ def answer(customers: list[int], release_id: int = 2, **wrong: Any) -> None:
     from serving.features import OnlineFeatures
 
     now = clock.now()
-    rows = OnlineFeatures("churn_v1").read(customers, now)
+    rows = OnlineFeatures(CHURN, "churn_v1").read(customers, now)
     outcome_log.append(
         [
             {
-                "request_id": f"request of {row.customer_id}",
+                "request_id": f"request of {row.key}",
                 "at": now,
                 "logged_at": clock.wall(),
-                "customer_id": row.customer_id,
+                "customer_id": row.key,
                 "features": json.dumps({**row.values, **wrong}),
                 "event_time": row.event_time,
                 "features_age_seconds": row.age_seconds,

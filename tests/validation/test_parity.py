@@ -90,7 +90,7 @@ def test_another_rounding_of_one_value_is_found_and_its_customer_is_served_no_mo
     assert online_store.online(online_store.client(), CHURN) is None, (
         "or materialize would say that nothing is to be done"
     )
-    served = OnlineFeatures("churn_v1")
+    served = OnlineFeatures(CHURN, "churn_v1")
     with pytest.raises(Refused) as refused:
         served.read([7])
     assert refused.value.status == 503

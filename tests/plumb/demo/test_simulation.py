@@ -15,7 +15,7 @@ from plumb.demo.simulation import SimulationError
 from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.settings import settings
-from serving import outcome_log
+from serving.churn import log as outcome_log
 from serving.churn import outcomes
 
 LATE, EARLY = datetime(1998, 7, 1, tzinfo=UTC), datetime(1997, 10, 1, 9, 30, tzinfo=UTC)

@@ -14,7 +14,8 @@ from plumb.reports.why import WhyError
 from plumbline import clock
 from plumbline.state import ledger
 from plumbline.verdict import Verdict
-from serving import outcome_log
+from products.churn import CHURN
+from serving.churn import log as outcome_log
 from serving.deploy import deploy
 from tests.serving.made_up_customers import EXPIRED, FULL, KNOWN, NOW, RELEASE, SPARSE, UNKNOWN
 
@@ -33,7 +34,7 @@ def log(request_id: str, *customers: int, **other: Any) -> None:
             "request_id": request_id,
             "at": scored.at,
             "logged_at": clock.wall(),
-            "customer_id": found.row.customer_id,
+            "customer_id": found.row.key,
             "features": json.dumps(found.row.values),
             "event_time": found.row.event_time,
             "features_age_seconds": found.row.age_seconds,
@@ -51,7 +52,7 @@ def log(request_id: str, *customers: int, **other: Any) -> None:
 @pytest.fixture(scope="module")
 def _answers(serving_home: Path) -> None:
     """Two logged requests, and what a ledger tells of the release's run."""
-    deploy()
+    deploy(CHURN)
     log(REQUEST, SPARSE, FULL)
     log(LATER, FULL)
     log("of a lost release", KNOWN[0], release_id=99)

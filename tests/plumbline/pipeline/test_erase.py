@@ -281,8 +281,8 @@ def test_online_the_customer_is_unknown_and_parity_holds_for_the_rest(person: Pa
     key = WHO.to_bytes(8, "little")
     assert not any(key in path.read_bytes() for path in (person / "redis").iterdir()), "Redis wrote its file anew"
     with pytest.raises(Exception, match="not known|unknown|no customer"):
-        OnlineFeatures("churn_v1").read([WHO], world.NOW)
-    assert [row.customer_id for row in OnlineFeatures("churn_v1").read([OTHER], world.NOW)] == [OTHER]
+        OnlineFeatures(CHURN, "churn_v1").read([WHO], world.NOW)
+    assert [row.key for row in OnlineFeatures(CHURN, "churn_v1").read([OTHER], world.NOW)] == [OTHER]
     assert world.check()["state"] == "done"
 
 

@@ -154,7 +154,7 @@ def test_a_release_is_materialized_and_read_by_the_predictor_over_tls(
     release(LAST, 1)
     told = materialize(CHURN)
     assert (told["state"], told["online_rows"]) == ("done", len(snapshot))
-    features = OnlineFeatures("churn_v1")
+    features = OnlineFeatures(CHURN, "churn_v1")
     rows = features.read([7, 8])
     expected = snapshot.set_index("customer_id").loc[[7, 8], "spend_cents_total"].tolist()
     assert [row.values["spend_cents_total"] for row in rows] == expected

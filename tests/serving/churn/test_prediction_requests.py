@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from serving.churn import requests
 from serving.errors import Refused
+from serving.requests import request_id
 
 
 @dataclass
@@ -118,12 +119,12 @@ def test_an_output_that_does_not_exist_is_refused_before_scoring() -> None:
 
 
 def test_a_request_is_named_by_its_body_then_its_header_then_anew() -> None:
-    assert requests.request_id("a", {"x-request-id": "b"}) == "a"
-    assert requests.request_id(None, {"x-request-id": "b"}) == "b"
-    assert len(requests.request_id(None, {})) == 36
+    assert request_id("a", {"x-request-id": "b"}) == "a"
+    assert request_id(None, {"x-request-id": "b"}) == "b"
+    assert len(request_id(None, {})) == 36
     for bad in ("a\r\nset-cookie: x", "é", "x" * 129, 7):
         with pytest.raises(Refused, match="128 printable ASCII"):
-            requests.request_id(bad, {})
+            request_id(bad, {})
 
 
 JSON = st.recursive(

@@ -27,11 +27,12 @@ class Broken:
 
 @pytest.fixture
 def predictor(serving_home: Path) -> Iterator[Any]:
-    deploy()
+    deploy(CHURN)
+    from serving.churn.log import append
     from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog()
+    log = OutcomeLog(append)
     made = ChurnPredictor("champion", log)
     made.load()
     yield made
@@ -49,7 +50,7 @@ def ready(predictor: Any, name: str = MODEL, anew: bool = True, **options: bool)
         predictor._probed_at = None
     repository = ModelRepository()
     repository.update(predictor)
-    plane = Plane(model_registry=repository)
+    plane = Plane(predictor, model_registry=repository)
 
     async def asked() -> tuple[bool, bool]:
         return await plane.model_ready(name, **options), await plane.ready()
@@ -60,7 +61,7 @@ def ready(predictor: Any, name: str = MODEL, anew: bool = True, **options: bool)
 
 
 def break_model(predictor: Any) -> None:
-    object.__setattr__(predictor.scorer.model, "booster", Broken())
+    predictor.scorer.booster = Broken()
 
 
 def test_a_predictor_that_scores_is_ready(predictor: Any) -> None:
@@ -70,7 +71,7 @@ def test_a_predictor_that_scores_is_ready(predictor: Any) -> None:
 def test_one_that_answers_500_to_every_request_is_not_and_says_why(
     predictor: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = predictor.scorer.model.booster
+    whole = predictor.scorer.booster
     break_model(predictor)
     assert not ready(predictor)
     assert "feature_names mismatch" in caplog.text
@@ -88,7 +89,7 @@ def test_however_often_it_is_asked_one_customer_is_scored(predictor: Any, monkey
     asked: list[list[int]] = []
     whole = predictor.scorer.score
     monkeypatch.setattr(predictor.scorer, "score", lambda customers: (asked.append(customers), whole(customers))[1])
-    monkeypatch.setattr(predictor.scorer.features, "some_customers", lambda most: [FULL, FULL])
+    monkeypatch.setattr(predictor.scorer.features, "some_entities", lambda most: [FULL, FULL])
     ready(predictor)
     for _ in range(20):
         ready(predictor, anew=False)
@@ -96,7 +97,7 @@ def test_however_often_it_is_asked_one_customer_is_scored(predictor: Any, monkey
 
 
 def test_a_probe_is_made_again_after_a_while(predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.churn import predictor as module
+    from serving import predictor as module
 
     assert ready(predictor)
     break_model(predictor)
@@ -118,29 +119,30 @@ def test_a_store_without_a_customer_says_nothing_against_the_predictor(
     predictor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_model(predictor)
-    monkeypatch.setattr(predictor.scorer.features, "some_customers", lambda most: [])
+    monkeypatch.setattr(predictor.scorer.features, "some_entities", lambda most: [])
     assert ready(predictor)
 
 
 def test_whoever_is_tried_has_a_row(predictor: Any) -> None:
     from feature_repo.online_rows import OnlineRows
 
-    tried = predictor.scorer.features.some_customers(10)
+    tried = predictor.scorer.features.some_entities(10)
     assert len(tried) == 10
     assert set(tried) <= OnlineRows(CHURN).customers()
 
 
 def test_a_customer_whose_row_is_expired_is_passed_over(predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     break_model(predictor)
-    monkeypatch.setattr(predictor.scorer.features, "some_customers", lambda most: [EXPIRED, FULL])
+    monkeypatch.setattr(predictor.scorer.features, "some_entities", lambda most: [EXPIRED, FULL])
     assert not ready(predictor)
 
 
 def test_one_without_its_model_is_not_ready(serving_home: Path) -> None:
+    from serving.churn.log import append
     from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog()
+    log = OutcomeLog(append)
     unloaded = ChurnPredictor("champion", log)
     assert not ready(unloaded)
     unloaded.close()

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from plumbline import clock, metrics
 from plumbline.lake import tables as lake
 from plumbline.settings import ROOT, settings
-from serving import outcome_log
+from serving.churn import log as outcome_log
 from serving.churn import outcomes
 from serving.judge import server as judge_server
 from serving.judge.log import Log, Rewound, Tail

@@ -18,8 +18,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from plumbline.product import Product
 from plumbline.servers import services
 from plumbline.servers.services import HOST, Launch, Service
+from products.churn import CHURN
 from serving import launch
 from serving.rollout.laptop import Laptop
 
@@ -72,11 +74,11 @@ class Registry:
     versions: frozenset[str] = frozenset({"1", "2", "3"})
     settled: list[str] = field(default_factory=list)
 
-    def find(self, model: str) -> Any:
+    def find(self, product: Product, model: str) -> Any:
         version = self.champion if model == "champion" else model
         return SimpleNamespace(version=version) if version in self.versions else None
 
-    def settle(self, version: str) -> dict[str, Any]:
+    def settle(self, product: Product, version: str) -> dict[str, Any]:
         self.settled.append(version)
         self.champion = version
         return {"champion": version}
@@ -95,7 +97,7 @@ def predictor(name: str, version: str, kind: str) -> Service:
     def command(port: int, token: str) -> list[str]:
         return [sys.executable, __file__, str(port), kind]
 
-    more = {"model": version, "revision": launch.revision(version)}
+    more = {"model": version, "revision": launch.revision(CHURN, version)}
     ready = lambda port, token: services.answers(f"http://{HOST}:{port}/", 1)  # noqa: E731
     return services.ensure(Launch(name, command, ready, more=lambda: more))
 

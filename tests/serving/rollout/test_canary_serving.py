@@ -16,8 +16,10 @@ from plumbline.registry import registered_models
 from plumbline.servers import online_store, services
 from plumbline.settings import settings
 from plumbline.state import ledger
-from serving import launch, outcome_log
+from products.churn import CHURN
+from serving import launch
 from serving import loaded_model as registry
+from serving.churn import log as outcome_log
 from serving.churn import outcomes
 from serving.rollout import driver, manifests
 from serving.rollout.driver import Driver, paced
@@ -78,18 +80,18 @@ def test_a_model_as_good_as_the_champion_is_promoted_by_the_shipped_guardrails(
     assert status.phase == "Healthy", status.message
     assert set(traffic.statuses()) == {200}
     assert {answer.version for answer in traffic.answers} == {"1", "2"}
-    champion, previous = (registry.find(alias) for alias in (registry.CHAMPION, registry.PREVIOUS))
+    champion, previous = (registry.find(CHURN, alias) for alias in (registry.CHAMPION, registry.PREVIOUS))
     assert champion and previous and (str(champion.version), str(previous.version)) == ("2", "1")
     deployed = [event for event in ledger.events("churn") if event["stage"] == "deploy"]
     assert deployed[-1]["state"] == "COMPLETE" and deployed[-1]["champion"] == "2"
-    stable = services.find(launch.NAME)
-    assert stable and stable.more["model"] == "2" and services.find(launch.CANARY_NAME) is None
-    services.stop(launch.NAME)  # it writes the last of its log
+    stable = services.find(CHURN.server)
+    assert stable and stable.more["model"] == "2" and services.find(launch.canary_name(CHURN)) is None
+    services.stop(CHURN.server)  # it writes the last of its log
     logged = lake.open_table(outcome_log.TABLE).to_pyarrow_table(columns=["model_version", "track", "revision"])
     sides = Counter((row["model_version"], row["track"], row["revision"]) for row in logged.to_pylist())
     assert set(sides) >= {
-        ("1", "stable", launch.revision("1")),
-        ("2", "canary", launch.revision("2")),
+        ("1", "stable", launch.revision(CHURN, "1")),
+        ("2", "canary", launch.revision(CHURN, "2")),
     }
     simulated = lake.open_table(outcomes.TABLE).to_pyarrow_table(columns=["simulated"])["simulated"].to_pylist()
     assert len(simulated) == traffic.statuses()[200] and all(simulated)

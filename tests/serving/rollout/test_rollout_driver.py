@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from plumbline.errors import Conflict, ServiceUnavailable
+from plumbline.product import Product
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
+from products.churn import CHURN
 from serving import deploy, launch
 from serving.rollout import driver, envoy, manifests, prometheus, state
 from serving.rollout.driver import Aborted, Driver
@@ -45,13 +47,17 @@ def registry(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry whose champion is version 1; versions 1 and 2 answer well, 3 fails. Nothing was rolled out yet."""
     use_home(standing, monkeypatch)
     shutil.rmtree(standing / "rollouts", ignore_errors=True)
-    for name in (launch.NAME, launch.CANARY_NAME):
+    for name in (CHURN.server, launch.canary_name(CHURN)):
         services.stop(name)
     made = Registry()
     monkeypatch.setattr(driver.registry, "find", made.find)
     monkeypatch.setattr(deploy, "settle", made.settle)
-    monkeypatch.setattr(launch, "ensure", lambda: predictor(launch.NAME, made.champion, KINDS[made.champion]))
-    monkeypatch.setattr(launch, "canary", lambda version: predictor(launch.CANARY_NAME, version, KINDS[version]))
+    monkeypatch.setattr(
+        launch, "ensure", lambda product: predictor(product.server, made.champion, KINDS[made.champion])
+    )
+    monkeypatch.setattr(
+        launch, "canary", lambda product, version: predictor(launch.canary_name(product), version, KINDS[version])
+    )
     return made
 
 
@@ -94,8 +100,8 @@ def test_a_good_version_is_promoted_step_by_step_and_no_request_fails(
     assert {10, 25, 50} <= seen
     assert registry.settled == ["2"]
     assert in_file(laptop) == {"churn-stable": 100, "churn-canary": 0}
-    stable = services.find(launch.NAME)
-    assert stable and stable.more["model"] == "2" and services.find(launch.CANARY_NAME) is None
+    stable = services.find(CHURN.server)
+    assert stable and stable.more["model"] == "2" and services.find(launch.canary_name(CHURN)) is None
     assert (launch.track_file(stable.more["revision"])).read_text() == "stable\n"
     before = asked[200]
     eventually(lambda: asked[200] > before + 5)
@@ -112,7 +118,7 @@ def test_a_bad_version_is_aborted_at_the_first_step_and_the_champion_stays(
     status = state.newest()
     assert status and (status.phase, weights(status)) == ("Aborted", [10, 0])
     assert registry.champion == "1" and not registry.settled
-    assert services.find(launch.CANARY_NAME) is None
+    assert services.find(launch.canary_name(CHURN)) is None
     assert in_file(laptop)["churn-canary"] == 0
     failed, good = asked[500], asked[200]
     eventually(lambda: asked[200] > good + 10)
@@ -140,7 +146,7 @@ def test_without_prometheus_the_weights_go_back(laptop: SmallLaptop, asked: Any)
 
 def test_a_canary_that_dies_is_aborted(laptop: SmallLaptop, asked: Any) -> None:
     def killed(status: state.Status, _: Any) -> None:
-        canary = services.find(launch.CANARY_NAME)
+        canary = services.find(launch.canary_name(CHURN))
         if status.weight == 10 and canary:
             os.kill(canary.pid, signal.SIGKILL)
 
@@ -179,7 +185,7 @@ def test_an_abort_goes_through_when_the_registry_cannot_be_asked(
     def away(*_: Any) -> None:
         raise ServiceUnavailable("the registry is away")
 
-    def settle(version: str) -> None:
+    def settle(product: Product, version: str) -> None:
         monkeypatch.setattr(driver.registry, "find", away)
         away()
 
@@ -189,7 +195,7 @@ def test_an_abort_goes_through_when_the_registry_cannot_be_asked(
         Driver(laptop, {}).run("2")
     status = state.newest()
     assert status and (status.phase, weights(status)) == ("Aborted", [10, 100, 0])
-    assert services.find(launch.CANARY_NAME) is None
+    assert services.find(launch.canary_name(CHURN)) is None
 
 
 def test_an_inconclusive_analysis_pauses_until_somebody_promotes(
@@ -233,7 +239,7 @@ def test_asked_to_abort_it_aborts_and_another_deployment_is_refused(laptop: Smal
             with pytest.raises(Conflict, match="a rollout is under way"):
                 Driver(laptop, {}).run("3")
             with pytest.raises(Conflict, match="`plumb rollout abort` ends it"):
-                deploy.deploy("3")
+                deploy.deploy(CHURN, "3")
             refused.append(status.phase)
             state.ask(state.ABORT, by="the test")
 
@@ -250,8 +256,8 @@ def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop) ->
         "from serving import launch\n"
         "from serving.rollout import driver, manifests\n"
         "made = world.Registry(); driver.registry.find = made.find\n"
-        "launch.ensure = lambda: world.predictor(launch.NAME, '1', 'good')\n"
-        "launch.canary = lambda version: world.predictor(launch.CANARY_NAME, version, 'good')\n"
+        "launch.ensure = lambda product: world.predictor(product.server, '1', 'good')\n"
+        "launch.canary = lambda product, version: world.predictor(launch.canary_name(product), version, 'good')\n"
         "driver.Driver(world.SmallLaptop(manifests.rollout(), Path(sys.argv[1])), {}).run('2')\n"
     )
     running = subprocess.Popen([sys.executable, "-c", code, str(laptop.template)], cwd=ROOT)
@@ -262,7 +268,7 @@ def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop) ->
     found = driver.recover()
     assert found and found.phase == "Aborted" and "its driver was killed" in found.message
     assert in_file(laptop)["churn-canary"] == 0
-    assert services.find(launch.CANARY_NAME) is None
+    assert services.find(launch.canary_name(CHURN)) is None
     assert driver.recover() == found
 
 
@@ -281,7 +287,7 @@ def test_a_template_that_cannot_be_followed_is_refused_before_anything_starts(
     made = SmallLaptop(manifests.rollout(), written(tmp_path, TEMPLATE.replace(was, now)))
     with pytest.raises(RolloutError, match=message):
         Driver(made, {}).run("2")
-    assert launch.NAME not in services.running() and state.newest() is None
+    assert CHURN.server not in services.running() and state.newest() is None
 
 
 @pytest.mark.parametrize(("model", "message"), [("9", "no '9' to roll out"), ("1", "version 1 is champion already")])
