@@ -75,7 +75,7 @@ def test_one_that_answers_500_to_every_request_is_not_and_says_why(
     break_model(predictor)
     assert not ready(predictor)
     assert "feature_names mismatch" in caplog.text
-    object.__setattr__(predictor.scorer.model, "booster", whole)
+    predictor.scorer.booster = whole
     assert not ready(predictor, anew=False), "the last probe still holds"
     assert ready(predictor)
 
