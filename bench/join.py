@@ -98,7 +98,7 @@ def _feast(version: int) -> Any:
     from training import point_in_time
 
     store = feature_store.at_release(CHURN, releases.required(CHURN.name))
-    return lambda asked: point_in_time.historical(store, feature_store.service_name(CHURN), version, asked)
+    return lambda asked: point_in_time.historical(store, feature_store.service_name(CHURN), TABLE, version, asked)
 
 
 def _polars(features_uri: str, entity_uri: str) -> Any:

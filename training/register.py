@@ -13,83 +13,73 @@ served is the probability, not a ranking. Without a champion there is nothing to
 
 from __future__ import annotations
 
-from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, observed, shop
+from plumbline import files, observed
 from plumbline.pipeline import stage
+from plumbline.product import Product
 from plumbline.registry import signing, trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.registry.trusted_models import SIGNED_BY
-from plumbline.state import releases
-from products.churn import CHURN
-from training import datasets, evaluate, point_in_time, tracking
-from training.churn import model
-from training.churn.dataset import PRODUCT
-from training.churn.train import load_run
+from plumbline.state.trainings import Place
+from training import datasets, runs, shelf, tracking
 from training.datasets import Dataset
 from training.errors import TrainingError
+from training.shelf import Shelf
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
-    from numpy.typing import NDArray
 
 TOLERANCE = 0.002
 """Nats a row. On CDNOW (23,570 test rows) three other seeds moved the log loss by up to 0.0003; the model is 0.0036
 better than BG/NBD, so that what is accepted here costs at most about half of that lead."""
 
-TAGS = (
-    "data_version",
-    "orders_version",
-    "dataset_id",
-    "dataset_hash",
-    "cutoff",
-    "release_id",
-    "feature_service",
-    "code_sha",
-    "lock_hash",
-)
+STAGE = "register"
 
 
-def register(release: int | None = None) -> dict[str, Any]:
-    """Registers the model trained on a release (default: the one in force); makes it challenger if it may be.
+def tags(part: Shelf) -> tuple[str, ...]:
+    """What a version's tags say of where it came from, beside its run."""
+    return (*part.named, "code_sha", "lock_hash")
+
+
+def register(place: Place) -> dict[str, Any]:
+    """Registers the model trained on a dataset; makes it challenger if it may be.
 
     The same run is registered once; it is judged again only when there is another champion than the one it met.
     Raises TrainingError when nothing was trained, or the dataset has changed since.
     """
-    found = releases.required(PRODUCT, release)
-    with datasets.working("register"):
-        run, data = load_run(found.release_id), datasets.load(found.release_id)
-        if run["dataset_hash"] != data.about["content_hash"]:
+    product, part = place.product, shelf.of(place.product)
+    with datasets.working(product, STAGE):
+        run, data = runs.load(place), datasets.load(place)
+        if run[shelf.hash_name(part)] != data.about["content_hash"]:
             raise TrainingError(
-                f"the model of release {found.release_id} was trained on {run['dataset_id']}, the dataset is "
-                f"{data.about['dataset_id']} now: run `plumb train --release {found.release_id}` first"
+                f"the model of release {place.name} was trained on {run['dataset_id']}, the dataset is "
+                f"{data.about['dataset_id']} now: run `{place.command(runs.STAGE)}` first"
             )
         mlflow_client = tracking.client()
-        version, champion = version_of(mlflow_client, run["mlflow_run_id"]), champion_of(mlflow_client)
+        version = version_of(mlflow_client, product, run["mlflow_run_id"])
+        champion = champion_of(mlflow_client, product)
         if version is not None and _judged(version, champion) and _is_signed(version):
-            return _told("unchanged", version, run, 0.0)
-        head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "register", "release_id": found.release_id}
-        entry = stage.recorded(CHURN, head, lambda: _register(mlflow_client, run, data, champion))
-        version = mlflow_client.get_model_version(tracking.NAME, entry["version"])
-        return _told("done", version, run, entry["seconds"])
+            return _told("unchanged", version, run, part, 0.0)
+        entry = stage.recorded(product, place.head(STAGE), lambda: _register(mlflow_client, place, run, data, champion))
+        version = mlflow_client.get_model_version(product.model, entry["version"])
+        return _told("done", version, run, part, entry["seconds"])
 
 
-def version_of(mlflow_client: MlflowClient, run_id: str) -> ModelVersion | None:
+def version_of(mlflow_client: MlflowClient, product: Product, run_id: str) -> ModelVersion | None:
     """The registered version of a run, None when it is not registered."""
-    found = mlflow_client.search_model_versions(f"name = '{tracking.NAME}' and run_id = '{run_id}'")
+    found = mlflow_client.search_model_versions(f"name = '{product.model}' and run_id = '{run_id}'")
     # A search leaves the aliases out.
-    return mlflow_client.get_model_version(tracking.NAME, found[0].version) if found else None
+    return mlflow_client.get_model_version(product.model, found[0].version) if found else None
 
 
-def champion_of(mlflow_client: MlflowClient) -> ModelVersion | None:
+def champion_of(mlflow_client: MlflowClient, product: Product) -> ModelVersion | None:
     """The version with the alias `champion`, None when there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
-        return mlflow_client.get_model_version_by_alias(tracking.NAME, tracking.CHAMPION)
+        return mlflow_client.get_model_version_by_alias(product.model, tracking.CHAMPION)
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
@@ -106,20 +96,21 @@ def judge(candidate: float, champion: float, tolerance: float = TOLERANCE) -> tu
 
 
 def _register(
-    mlflow_client: MlflowClient, run: dict[str, Any], data: Dataset, champion: ModelVersion | None
+    mlflow_client: MlflowClient, place: Place, run: dict[str, Any], data: Dataset, champion: ModelVersion | None
 ) -> dict[str, Any]:
-    version = version_of(mlflow_client, run["mlflow_run_id"])
+    name, part = place.product.model, shelf.of(place.product)
+    version = version_of(mlflow_client, place.product, run["mlflow_run_id"])
     if version is None or not _is_signed(version):
-        version = _signed(mlflow_client, run, version)
-    accepted, why = _judge(run, data, champion)
+        version = _signed(mlflow_client, place, run, version)
+    accepted, why = _judge(run, data, champion, part)
     # The verdict goes last: a command that is killed before it judges again.
     if accepted:
-        mlflow_client.set_registered_model_alias(tracking.NAME, tracking.CHALLENGER, version.version)
+        mlflow_client.set_registered_model_alias(name, tracking.CHALLENGER, version.version)
     elif tracking.CHALLENGER in version.aliases:
-        mlflow_client.delete_registered_model_alias(tracking.NAME, tracking.CHALLENGER)
-    for name, value in (("verdict", why), ("judged_against", champion.version if champion else "none")):
-        mlflow_client.set_model_version_tag(tracking.NAME, version.version, name, str(value))
-    observed.wrote(CHURN.models, version.version)
+        mlflow_client.delete_registered_model_alias(name, tracking.CHALLENGER)
+    for tag, value in (("verdict", why), ("judged_against", champion.version if champion else "none")):
+        mlflow_client.set_model_version_tag(name, version.version, tag, str(value))
+    observed.wrote(place.product.models, version.version)
     return {
         "message": f"version {version.version} {'is challenger' if accepted else 'is not challenger'}: {why}",
         "version": str(version.version),
@@ -130,15 +121,14 @@ def _register(
     }
 
 
-def _judge(run: dict[str, Any], data: Dataset, champion: ModelVersion | None) -> tuple[bool, str]:
+def _judge(run: dict[str, Any], data: Dataset, champion: ModelVersion | None, part: Shelf) -> tuple[bool, str]:
     if champion is None:
         return True, "there is no champion yet"
     try:
-        theirs = _champion_scores(champion, data)
+        theirs = _champion_log_loss(champion, data, part)
     except Untrusted as refused:
         return True, f"the champion is not trusted, so it is no measure: {refused}"
-    churned = data.part(test=True)["churned"].to_numpy()
-    return judge(run["metrics"]["log_loss"], evaluate.metrics(churned, theirs)["log_loss"])
+    return judge(run["metrics"]["log_loss"], theirs)
 
 
 def _is_signed(version: ModelVersion) -> bool:
@@ -146,7 +136,9 @@ def _is_signed(version: ModelVersion) -> bool:
     return bool(version.tags.get(trusted_models.SIGNATURE)) and version.tags.get(SIGNED_BY) == signing.signer()
 
 
-def _signed(mlflow_client: MlflowClient, run: dict[str, Any], version: ModelVersion | None) -> ModelVersion:
+def _signed(
+    mlflow_client: MlflowClient, place: Place, run: dict[str, Any], version: ModelVersion | None
+) -> ModelVersion:
     """The run's version with a signature: made with it, or signed anew.
 
     Raises TrainingError when MLflow's files do not hold the model that was trained.
@@ -154,55 +146,43 @@ def _signed(mlflow_client: MlflowClient, run: dict[str, Any], version: ModelVers
     signed, data = trusted_models.sign(run["model_uri"], f"the model of run {run['mlflow_run_id']}")
     if files.sha256(data) != run["model_sha256"]:
         raise TrainingError(
-            f"{run['model_uri']} holds a booster with SHA-256 {files.sha256(data)}, trained was {run['model_sha256']}: "
-            f"it was altered in MLflow and is not signed; `plumb train --release {run['release_id']}` makes it anew"
+            f"{run['model_uri']} holds a model with SHA-256 {files.sha256(data)}, trained was {run['model_sha256']}: "
+            f"it was altered in MLflow and is not signed; `{place.command(runs.STAGE)}` makes it anew"
         )
-    tags = {trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
+    signature = {trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
     if version is None:
-        return _create(mlflow_client, run, tags)
-    for name, value in sorted(tags.items(), reverse=True):  # `signature` last: it says that this is done
-        mlflow_client.set_model_version_tag(tracking.NAME, version.version, name, value)
-    return mlflow_client.get_model_version(tracking.NAME, version.version)
+        return _create(mlflow_client, place.product, run, signature)
+    for name, value in sorted(signature.items(), reverse=True):  # `signature` last: it says that this is done
+        mlflow_client.set_model_version_tag(version.name, version.version, name, value)
+    return mlflow_client.get_model_version(version.name, version.version)
 
 
-def _create(mlflow_client: MlflowClient, run: dict[str, Any], signature: dict[str, str]) -> ModelVersion:
+def _create(
+    mlflow_client: MlflowClient, product: Product, run: dict[str, Any], signature: dict[str, str]
+) -> ModelVersion:
     from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
 
+    part = shelf.of(product)
     try:
-        mlflow_client.create_registered_model(
-            tracking.NAME, description=f"P(no order in the next {shop.page().horizon_days} days)."
-        )
+        mlflow_client.create_registered_model(product.model, description=part.description())
     except MlflowException as error:
         if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
             raise
-    tags = {name: str(run[name]) for name in TAGS} | {"run_id": run["mlflow_run_id"]} | signature
+    named = {name: str(run[name]) for name in tags(part)} | {"run_id": run["mlflow_run_id"]} | signature
     return mlflow_client.create_model_version(
-        tracking.NAME, run["model_uri"], run["mlflow_run_id"], tags=tags, model_id=run["model_id"]
+        product.model, run["model_uri"], run["mlflow_run_id"], tags=named, model_id=run["model_id"]
     )
 
 
-def _champion_scores(champion: ModelVersion, data: Dataset) -> NDArray[Any]:
-    """The champion's P(churn) on this dataset's test rows, in their order."""
-    booster = trusted_models.load(champion).booster
+def _champion_log_loss(champion: ModelVersion, data: Dataset, part: Shelf) -> float:
+    """The champion's mean log loss on this dataset's test rows."""
+    trusted = trusted_models.load(champion)
     service = champion.tags.get("feature_service")
     if service is None:
         raise TrainingError(
             f"champion version {champion.version} does not name its feature_service in a tag: it cannot be compared"
         )
-    rows = data.part(test=True) if service == data.about["feature_service"] else _features_of(service, data)
-    return model.probability(booster, rows)
-
-
-def _features_of(service: str, data: Dataset) -> pd.DataFrame:
-    """Another FeatureService's features for the test rows, at the dataset's release."""
-    from feature_repo import store as feature_store
-
-    release = releases.read(PRODUCT, int(data.about["release_id"]))
-    version = release.version(point_in_time.FEATURES)
-    days = [date.fromisoformat(data.about["observations"]["test"])]
-    store = feature_store.at_release(CHURN, release)
-    found = point_in_time.historical(store, service, version, point_in_time.entity_df(version, days))
-    return point_in_time.aligned(found, data.part(test=True)[["customer_id", "event_timestamp", "request_time"]])
+    return part.log_loss(trusted, service, data)
 
 
 def _judged(version: ModelVersion, champion: ModelVersion | None) -> bool:
@@ -211,14 +191,14 @@ def _judged(version: ModelVersion, champion: ModelVersion | None) -> bool:
     return theirs == str(version.version) or version.tags.get("judged_against") == theirs
 
 
-def _told(state: str, version: ModelVersion, run: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _told(state: str, version: ModelVersion, run: dict[str, Any], part: Shelf, seconds: float) -> dict[str, Any]:
     roles = [alias for alias in (tracking.CHAMPION, tracking.CHALLENGER) if alias in version.aliases]
     role = f"is {' and '.join(roles)}" if roles else "holds no alias"
     return {
         "state": state,
-        "what": f"{tracking.NAME} version {version.version} {role}: {version.tags.get('verdict', 'not judged yet')}",
-        "versions": {"version": str(version.version), **{name: run[name] for name in ("mlflow_run_id", *TAGS)}},
+        "what": f"{version.name} version {version.version} {role}: {version.tags.get('verdict', 'not judged yet')}",
+        "versions": {"version": str(version.version), **{name: run[name] for name in ("mlflow_run_id", *tags(part))}},
         "signed_by": version.tags.get(SIGNED_BY),
-        "metrics": {name: run["metrics"][name] for name in ("log_loss", "roc_auc", "brier")},
+        "metrics": {name: run["metrics"][name] for name in part.shown},
         "seconds": seconds,
     }

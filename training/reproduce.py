@@ -1,9 +1,9 @@
 """A model made again from what MLflow says of its run, and compared with it link by link.
 
-MLflow names the code, the lock, the release, the table versions, the dataset's hash and the parameters. The code is
-checked out, builds its dataset from the lake's old versions and trains, without a look at what it is compared with:
-see `training.rebuild`. Then dataset, parameters, metrics, the model's bytes and every prediction are compared. The
-first link that does not hold is named.
+The run's experiment says which product it is of. MLflow names the code, the lock, the release, the table versions, the
+dataset's hash and the parameters. The code is checked out, builds its dataset from the lake's old versions and trains,
+without a look at what it is compared with: see `training.rebuild`. Then dataset, parameters, metrics, the model's bytes
+and every prediction are compared. The first link that does not hold is named.
 """
 
 from __future__ import annotations
@@ -18,51 +18,52 @@ from typing import TYPE_CHECKING, Any
 from plumbline import files
 from plumbline.lake import tables as lake
 from plumbline.pipeline import lake_owner, leases, stage
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.state import releases, trainings
-from products.churn import CHURN
-from training import canonical, datasets, rebuild, tracking
-from training.churn import model
-from training.churn.dataset import ORDERS, PRODUCT
+from plumbline.state.trainings import Place
+from training import canonical, rebuild, shelf, tracking
 from training.datasets import Dataset
 from training.errors import TrainingError
-from training.point_in_time import FEATURES
 from training.rebuild import Rebuild, RebuildError
+from training.shelf import Shelf
 
 if TYPE_CHECKING:
-    import xgboost
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-NAMED = (
-    "code_sha",
-    "lock_hash",
-    "release_id",
-    "data_version",
-    "orders_version",
-    "feature_service",
-    "cutoff",
-    "dataset_id",
-    "dataset_hash",
-)
-"""What a run's params must say for it to be made again."""
-
+STAGES = ("dataset", "leakage_check", "train")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-BOOSTER = "model.ubj"
+SHORTHAND = "model"
+"""What may stand for the first product's model in `model:1`."""
 
 
 @dataclass(frozen=True)
 class Recorded:
     """What MLflow knows of a run: its params and metrics, dataset.json, and the id of the model that it logged."""
 
+    product: Product
     run_id: str
     params: dict[str, str]
     metrics: dict[str, float]
     about: dict[str, Any]
     model_id: str
 
-    def version(self, named: str) -> int:
-        """The Delta version in a name like `delta:features.customers@v=3`."""
-        return int(self.params[named].rpartition("=")[2])
+    @property
+    def part(self) -> Shelf:
+        """The product's part of training."""
+        return shelf.of(self.product)
+
+    @property
+    def place(self) -> Place:
+        """Where its dataset lies in a home."""
+        return self.part.place(self.about)
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Each table that it was made from, with its version: of params like `delta:features.customers@v=3`."""
+        named = (self.params[name].removeprefix("delta:").partition("@v=") for name in self.part.pins)
+        return {table: int(version) for table, _, version in named}
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,16 @@ class Broken(Exception):
 
 
 def reproduce(run: str, keep: bool = False) -> dict[str, Any]:
-    """Makes a run again and compares. `run` is an MLflow run's id, or `model:N` for a registered version or alias.
+    """Makes a run again and compares. `run` is an MLflow run's id, or `NAME:N` for a registered version or alias.
 
     Gives every link, and in `broken` the name of the first that does not hold, None when the model is the same to the
     last bit. Raises TrainingError when there is no such run, or it does not say what it was made from.
     """
     mlflow_client = tracking.client()
     recorded = recover(mlflow_client, run)
-    with leases.lease(CHURN, "reproduce", "reproduction"):
+    with leases.lease(recorded.product, "reproduce", "reproduction"):
         head = {"run_id": f"reproduce-{recorded.run_id}", "stage": "reproduce"}
-        return stage.recorded(CHURN, head, lambda: _reproduce(recorded, keep))
+        return stage.recorded(recorded.product, head, lambda: _reproduce(recorded, keep))
 
 
 def recover(mlflow_client: MlflowClient, run: str) -> Recorded:
@@ -122,10 +123,12 @@ def recover(mlflow_client: MlflowClient, run: str) -> Recorded:
 
     try:
         found = mlflow_client.get_run(_run_id(mlflow_client, run))
-        missing = [name for name in NAMED if name not in found.data.params]
+        product = _product(mlflow_client, found)
+        missing = [name for name in _named(shelf.of(product)) if name not in found.data.params]
         if found.info.status != "FINISHED" or missing:
             told = f"does not say its {', '.join(missing)}" if missing else f"is {found.info.status}"
-            raise TrainingError(f"MLflow run {run} {told}: only a whole run of `plumb train` can be made again")
+            train = product.command_of("train")
+            raise TrainingError(f"MLflow run {run} {told}: only a whole run of `{train}` can be made again")
         with tempfile.TemporaryDirectory() as place:
             about = json.loads(
                 Path(mlflow_client.download_artifacts(found.info.run_id, "dataset.json", place)).read_text()
@@ -135,7 +138,7 @@ def recover(mlflow_client: MlflowClient, run: str) -> Recorded:
     logged = [output.model_id for output in found.outputs.model_outputs] if found.outputs else []
     if not logged:
         raise TrainingError(f"MLflow run {run} logged no model: there is nothing to compare with")
-    return Recorded(found.info.run_id, dict(found.data.params), dict(found.data.metrics), about, logged[0])
+    return Recorded(product, found.info.run_id, dict(found.data.params), dict(found.data.metrics), about, logged[0])
 
 
 def tell(found: dict[str, Any]) -> None:
@@ -188,15 +191,14 @@ def _check_inputs(chain: Chain, recorded: Recorded) -> None:
         chain.needs("code_sha", sha, "no commit", told)
     found = sha if rebuild.has_commit(sha) else "not in this repository"
     chain.needs("code_sha", sha, found, "fetch the branch that holds it (`git fetch --all`), or it is lost")
-    for name, table in (("data_version", FEATURES), ("orders_version", ORDERS)):
-        wanted = recorded.params[name]
-        chain.needs(
-            name, wanted, _readable(table, recorded.version(name)), f"{lake.uri(table)} does not hold it any more"
-        )
-    manifest = releases.manifest(PRODUCT, int(recorded.params["release_id"]))
+    tables = recorded.tables
+    for name, (table, version) in zip(recorded.part.pins, tables.items(), strict=True):
+        told = f"{lake.uri(table)} does not hold it any more"
+        chain.needs(name, recorded.params[name], _readable(table, version), told)
+    manifest = releases.manifest(recorded.product.name, int(recorded.params["release_id"]))
     if manifest is not None:
-        named = [f"{recorded.version(name)}" for name in ("data_version", "orders_version")]
-        held = [str(manifest["tables"].get(table)) for table in (FEATURES, ORDERS)]
+        named = [str(version) for version in tables.values()]
+        held = [str(manifest["tables"].get(table)) for table in tables]
         told = "the release of that number in this home is another one"
         chain.needs("release", f"{recorded.params['release_id']} @v{'/'.join(named)}",
                     f"{manifest['release_id']} @v{'/'.join(held)}", told)  # fmt: skip
@@ -218,16 +220,15 @@ def _remake(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
     """Lock, environment, dataset and training in the worktree, each a link."""
     told = "the lock in that commit is not the one it was trained with"
     chain.needs("lock_hash", recorded.params["lock_hash"], made.lock_hash, told)
-    number = recorded.params["release_id"]
+    product, number = recorded.product, int(recorded.params["release_id"])
     lake_owner.share_with(made.home)
-    files.write_whole(made.home / releases.key(PRODUCT, int(number)), files.dumps(_manifest(recorded)))
-    commands = [["dataset"], ["leakage_check"], ["train"]]
-    if not (made.code / "validation" / "leakage.py").exists():  # a commit from before the gate
-        commands.remove(["leakage_check"])
+    files.write_whole(made.home / releases.key(product.name, number), files.dumps(_manifest(recorded)))
+    gated = (made.code / "validation" / "leakage.py").exists()  # else a commit from before the gate
     try:
         python = rebuild.python_for(made)
-        for command in commands:
-            made.plumb(python, *command, "--release", number)
+        for name in STAGES:
+            if gated or name != "leakage_check":
+                made.plumb(python, *product.command_of(name).split()[1:], *recorded.place.options)
     except RebuildError as error:
         chain.needs("rebuild", "done", str(error).splitlines()[0], str(error))
 
@@ -235,105 +236,111 @@ def _remake(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
 def _manifest(recorded: Recorded) -> dict[str, Any]:
     """The release that the run was trained on: from its home when it is still there, else as far as MLflow names it."""
     number = int(recorded.params["release_id"])
-    stored = releases.manifest(PRODUCT, number)
+    stored = releases.manifest(recorded.product.name, number)
     if stored is not None:
         return stored
     say(f"release {number} is not in this home: as MLflow names it")
-    tables = {FEATURES: recorded.version("data_version"), ORDERS: recorded.version("orders_version")}
     known = {"code_sha": recorded.params["code_sha"], "lock_hash": recorded.params["lock_hash"], "gates": {}}
-    about = {"release_id": number, "product": PRODUCT, "as_of": recorded.about["labels_until"], "base": None}
-    return {**about, **known, "tables": tables, "run_id": "as recorded", "published_at": "unknown"}
+    as_of = recorded.part.as_of(recorded.about)
+    about = {"release_id": number, "product": recorded.product.name, "as_of": as_of, "base": None}
+    return {**about, **known, "tables": recorded.tables, "run_id": "as recorded", "published_at": "unknown"}
 
 
 def _compare(chain: Chain, recorded: Recorded, made: Rebuild) -> None:
     """What was rebuilt against what MLflow has; only now is the stored model read."""
-    number = recorded.params["release_id"]
-    about, run = (
-        files.read_json(made.home / datasets.key(number, name)) or {} for name in (trainings.ABOUT, trainings.RUN)
-    )
-    rows = canonical.from_parquet((made.home / datasets.key(number, trainings.ROWS)).read_bytes())
-    for name in ("data_version", "orders_version", "feature_service", "cutoff", "dataset_id"):
-        chain.add(
-            f"dataset: {name.removeprefix('dataset_')}",
-            recorded.params[name],
-            about.get(name),
-            "the rebuilt dataset names another",
-        )
-    digest = canonical.content_hash(rows)
-    chain.add("dataset_hash", recorded.params["dataset_hash"], digest, _moved(recorded, about))
+    part, place = recorded.part, recorded.place
+    about, run = (files.read_json(made.home / place.key(name)) or {} for name in (trainings.ABOUT, trainings.RUN))
+    rows = canonical.from_parquet((made.home / place.key(trainings.ROWS)).read_bytes())
+    hashed = shelf.hash_name(part)
+    for name in (name for name in part.named if name != hashed):
+        rebuilt = about.get(part.named[name])
+        title = f"dataset: {name.removeprefix('dataset_')}"
+        chain.add(title, recorded.params[name], rebuilt, "the rebuilt dataset names another")
+    digest = canonical.content_hash(rows, canonical.key(recorded.product))
+    chain.add(hashed, recorded.params[hashed], digest, _moved(recorded, about))
     theirs = {**run.get("params", {}), "code_sha": run.get("code_sha")}
     different = {k: v for k, v in theirs.items() if recorded.params.get(k) != str(v)}
     chain.add("params", "as recorded", f"differ: {different}" if different else "as recorded")
     changed = {k: v for k, v in run.get("metrics", {}).items() if recorded.metrics.get(k) != v}
     chain.add("metrics", "as recorded", f"differ: {changed}" if changed else "as recorded")
-    with tempfile.TemporaryDirectory() as place:
-        stored = _stored_booster(recorded, Path(place))
-        again = sorted((made.home / "mlflow").rglob(BOOSTER))
+    with tempfile.TemporaryDirectory() as folder:
+        stored = _stored_model(recorded, Path(folder))
+        again = sorted((made.home / "mlflow").rglob(part.model_file))
         chain.needs("model files", 1, len(again), "the rebuild logged no model, or several")
-        chain.add("model bytes", _digest(stored), _digest(again[0]), "the same dataset and code gave another model")
-        data = Dataset(about, rows)
-        _compare_predictions(chain, data, *(_loaded(path) for path in (stored, again[0])))
+        rebuilt = again[0].read_bytes()
+        chain.add("model bytes", _digest(stored), _digest(rebuilt), "the same dataset and code gave another model")
+        _compare_predictions(chain, part, Dataset(about, rows), stored, rebuilt)
 
 
-def _compare_predictions(chain: Chain, data: Dataset, stored: xgboost.Booster, again: xgboost.Booster) -> None:
+def _compare_predictions(chain: Chain, part: Shelf, data: Dataset, stored: bytes, again: bytes) -> None:
     import numpy as np
 
-    test = data.part(test=True)
-    if not chain.add("model inputs", ", ".join(stored.feature_names or []), ", ".join(again.feature_names or [])):
+    if not chain.add("model inputs", part.inputs(stored), part.inputs(again)):
         return
-    one, other = (model.probability(booster, test) for booster in (stored, again))
+    one, other = (part.scores(content, data) for content in (stored, again))
     apart = float(np.abs(one - other).max())
     chain.add(
-        f"{len(test):,} predictions",
+        f"{len(one):,} predictions",
         f"sha256:{files.sha256(np.ascontiguousarray(one).tobytes())}",
         f"sha256:{files.sha256(np.ascontiguousarray(other).tobytes())}",
         f"they are up to {apart:.3g} apart",
     )
 
 
-def _stored_booster(recorded: Recorded, place: Path) -> Path:
-    """The run's booster out of MLflow. Raises TrainingError when it is not there."""
+def _stored_model(recorded: Recorded, place: Path) -> bytes:
+    """The run's model out of MLflow. Raises TrainingError when it is not there."""
     import mlflow.artifacts
 
     folder = Path(mlflow.artifacts.download_artifacts(f"models:/{recorded.model_id}", dst_path=str(place)))
-    found = folder / BOOSTER
+    name = recorded.part.model_file
+    found = folder / name
     if not found.is_file():
-        raise TrainingError(f"MLflow's model {recorded.model_id} holds no {BOOSTER}: there is nothing to compare with")
-    return found
-
-
-def _loaded(path: Path) -> xgboost.Booster:
-    import xgboost
-
-    booster = xgboost.Booster({"nthread": 1})
-    booster.load_model(path)
-    return booster
+        raise TrainingError(f"MLflow's model {recorded.model_id} holds no {name}: there is nothing to compare with")
+    return found.read_bytes()
 
 
 def _moved(recorded: Recorded, about: dict[str, Any]) -> str:
     """What dataset.json says is different, for a dataset whose content is."""
     told = [
         f"{name} was {recorded.about.get(name)}, is {about.get(name)}"
-        for name in ("rows", "churn_rate", "observations", "features")
+        for name in ("rows", "churn_rate", "split_counts", "observations", "features")
         if recorded.about.get(name) != about.get(name)
     ]
     return "; ".join(told) or "as many rows of the same days and features, other values"
 
 
 def _run_id(mlflow_client: MlflowClient, run: str) -> str:
-    if not run.startswith("model:"):
+    name, separator, asked = run.partition(":")
+    if not separator:
         return run
-    asked = run.removeprefix("model:")
+    name = shelf.PRODUCTS[0].model if name == SHORTHAND else name
     found = (
-        mlflow_client.get_model_version(tracking.NAME, asked)
+        mlflow_client.get_model_version(name, asked)
         if asked.isdecimal()
-        else mlflow_client.get_model_version_by_alias(tracking.NAME, asked)
+        else mlflow_client.get_model_version_by_alias(name, asked)
     )
     return str(found.run_id)
 
 
-def _digest(path: Path) -> str:
-    return f"sha256:{files.sha256(path.read_bytes())}"
+def _product(mlflow_client: MlflowClient, run: Run) -> Product:
+    """The product whose experiment a run is in. Raises TrainingError when it is no product's."""
+    name = mlflow_client.get_experiment(run.info.experiment_id).name
+    known = {product.model: product for product in shelf.PRODUCTS}
+    if name not in known:
+        raise TrainingError(
+            f"MLflow run {run.info.run_id} is in the experiment {name!r}: expected one of {', '.join(known)}, which "
+            "`plumb train` and its like make"
+        )
+    return known[name]
+
+
+def _named(part: Shelf) -> tuple[str, ...]:
+    """What a run's params must say for it to be made again."""
+    return ("code_sha", "lock_hash", *part.named)
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{files.sha256(content)}"
 
 
 def _short(value: str) -> str:

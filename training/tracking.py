@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from plumbline.product import Product
 from plumbline.registry import registered_models
 from plumbline.registry.registered_models import CHALLENGER, CHAMPION
 from plumbline.settings import settings
-from products.churn import CHURN
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-NAME = CHURN.model
-"""The experiment and the registered model."""
-
-__all__ = ["CHALLENGER", "CHAMPION", "NAME", "client", "end_killed", "experiment_id"]
+__all__ = ["CHALLENGER", "CHAMPION", "client", "end_killed", "experiment_id"]
 
 
 def client() -> MlflowClient:
@@ -26,18 +23,19 @@ def client() -> MlflowClient:
     from mlflow.exceptions import MlflowException
 
     try:
-        found.get_experiment_by_name(NAME)
+        found.search_experiments(max_results=1)
     except MlflowException as error:
         raise registered_models.unanswered(error) from None
     return found
 
 
-def experiment_id(mlflow_client: MlflowClient) -> str:
-    """The experiment's id; made when it does not exist, with its artifacts where PLUMBLINE_ARTIFACTS says."""
-    found = mlflow_client.get_experiment_by_name(NAME)
+def experiment_id(mlflow_client: MlflowClient, product: Product) -> str:
+    """The id of the experiment, which is called as the product's model; made when it does not exist, with its
+    artifacts where PLUMBLINE_ARTIFACTS says."""
+    found = mlflow_client.get_experiment_by_name(product.model)
     if found is not None:
         return str(found.experiment_id)
-    return str(mlflow_client.create_experiment(NAME, artifact_location=settings().artifacts_uri))
+    return str(mlflow_client.create_experiment(product.model, artifact_location=settings().artifacts_uri))
 
 
 def end_killed(mlflow_client: MlflowClient, experiment: str, run_name: str) -> None:

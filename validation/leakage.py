@@ -1,95 +1,56 @@
 """The gates between dataset and training: a model that knows what it could not have known is not made.
 
 They look at a dataset's file, at dataset.json beside it, and at the tables that it names, at their versions. The
-verdict is `leakage.json` in the same folder, for exactly this file and this code: `plumb train` asks for it.
+verdict is `leakage.json` in the same folder, for exactly this file and this code: `plumb train` asks for it. Which
+gates there are, a product's shelf says: `validation/<product>/leakage.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import pkgutil
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from plumbline import files, observed, provenance, shop
+from plumbline import files, observed, provenance
 from plumbline import verdict as verdicts
 from plumbline.errors import GateFailed
 from plumbline.pipeline import gates, leases, stage
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.state import acceptances, objects, releases, trainings
+from plumbline.state.trainings import Place
 from plumbline.verdict import Verdict
-from products.churn import CHURN
-from validation import split_contamination
-from validation.churn import target_leakage, temporal_leakage
 from validation.leakage_findings import Audited, Finding
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PRODUCT, STAGE = CHURN.name, "leakage_check"
-LIMITS = Path(__file__).with_suffix(".yaml")
+STAGE = "leakage_check"
 SHOWN = 5
 """Findings of a gate that its message tells; the evidence has them all."""
 
-GATES: dict[str, Callable[[Audited, dict[str, float]], list[Finding]]] = {
-    "target_leakage": target_leakage.findings,
-    "temporal_leakage": temporal_leakage.findings,
-    "split_contamination": split_contamination.findings,
-}
 
-
-@dataclass(frozen=True)
-class Place:
-    """A dataset's folder: a release's, or its leaky twin's, whose ledger entries are no part of the release's run."""
-
-    release_id: int
-    leaky: bool
-
-    @property
-    def name(self) -> str:
-        return f"{self.release_id}{'-leaky' if self.leaky else ''}"
-
-    def key(self, name: str) -> str:
-        return trainings.key(PRODUCT, self.name, name)
-
-    @property
-    def where(self) -> str:
-        """The folder, or its URL."""
-        return trainings.folder(PRODUCT, self.name)
-
-    @property
-    def head(self) -> dict[str, Any]:
-        """What the ledger's events say of the check."""
-        of = {"twin_of": self.release_id} if self.leaky else {"release_id": self.release_id}
-        return {"run_id": f"{PRODUCT}-training-{self.name}", "stage": STAGE, **of}
-
-    @property
-    def command(self) -> str:
-        return f"plumb dataset --release {self.release_id}{' --leaky' if self.leaky else ''}"
-
-
-def check(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
-    """Judges the dataset of a release (default: the one in force), or finds it judged by the same code already.
+def check(place: Place) -> dict[str, Any]:
+    """Judges a dataset, or finds it judged by the same code already.
 
     Raises GateFailed when a gate fails, with each finding, its rows and some keys; PlumblineError without a dataset.
     """
-    place = Place(releases.required(PRODUCT, release).release_id, leaky)
-    with leases.lease(CHURN, STAGE, "training"):
+    with leases.lease(place.product, STAGE, "training"):
         content, before = _content(place), judged(place)
         found = objects.read_json(place.key(trainings.LEAKAGE))
         passed = bool(before) and not verdicts.failed(before.values())
         if found is not None and passed and _same(found, files.sha256(content)):
             return {"state": "unchanged", **found}
-        audit = gates.Audit(place.head["run_id"])
-        entry = stage.recorded(CHURN, place.head, lambda: _judge(place, content, audit), audit.told)
+        head = place.head(STAGE)
+        audit = gates.Audit(head["run_id"])
+        entry = stage.recorded(place.product, head, lambda: _judge(place, content, audit), audit.told)
         return {"state": "done", **entry}
 
 
-def verdict(release: int | None = None, leaky: bool = False) -> dict[str, Any]:
+def verdict(place: Place) -> dict[str, Any]:
     """What the gates say of it, passed or failed, without stopping anything: for the twin, which is made to fail."""
-    place = Place(releases.required(PRODUCT, release).release_id, leaky)
     try:
-        check(place.release_id, leaky)
+        check(place)
     except GateFailed:
         say(f"the leakage gates reject {place.where}")
     return objects.read_json(place.key(trainings.LEAKAGE)) or {}
@@ -105,14 +66,12 @@ def _judge(place: Place, content: bytes, audit: gates.Audit) -> dict[str, Any]:
     import yaml
 
     about = objects.read_json(place.key(trainings.ABOUT)) or {}
-    observed.read(CHURN.dataset, about["dataset_id"])
+    observed.read(place.product.dataset, about["dataset_id"])
     audited = Audited(about, _rows(content))
     say(f"leakage gates over {about['dataset_id']}: {len(audited.rows):,} rows, {len(audited.features)} features")
-    limits = yaml.safe_load(shop.own(LIMITS.name, LIMITS).read_text())
-    found = {name: gate(audited, limits[name]) for name, gate in GATES.items()}
-    found["target_leakage"] = target_leakage.but_for(
-        found["target_leakage"], temporal_leakage.proven(found["temporal_leakage"])
-    )
+    shelf = _shelf(place.product)
+    limits = yaml.safe_load(shelf.limits().read_text())
+    found: dict[str, list[Finding]] = shelf.findings(audited, limits)
     said = [_verdict(place, name, findings) for name, findings in found.items()]
     failed = [one.gate for one in said if not one.passed]
     verdict = {
@@ -140,24 +99,32 @@ def _verdict(place: Place, gate: str, findings: list[Finding]) -> Verdict:
     told = tuple(finding.told for finding in findings if finding.failed)
     accepted = None
     if told and not place.leaky:
-        accepted = acceptances.accepted(PRODUCT, gate, releases.required(PRODUCT, place.release_id).as_of)
+        accepted = acceptances.accepted(place.product.name, gate, _day(place))
     return Verdict(gate, not told or accepted is not None, len(findings), told, accepted=accepted)
 
 
 def _refusal(place: Place, failed: list[str], told: str, reported: dict[str, Verdict]) -> str:
-    day = releases.required(PRODUCT, place.release_id).as_of
-    honest = [gate for gate in failed if gate in CHURN.acceptable_in_training and not place.leaky]
+    shelf = _shelf(place.product)
+    honest = [gate for gate in failed if gate in place.product.acceptable_in_training and not place.leaky]
     accept = "".join(
-        f" If these features are honest, accept them for this release: `plumb gate accept {gate} --as-of {day} --why "
-        f"…`, then `plumb leakage_check --release {place.release_id}`. If they always will be, change the limit."
+        f" If these features are honest, accept them for this release: `plumb gate accept {gate} --as-of {_day(place)} "
+        f"--why …`, then `{place.command(STAGE)}`. If they always will be, change the limit."
         for gate in honest
     )
     return (
         f"{', '.join(failed)} failed on {told}\n"
-        f"  Evidence: {reported[failed[0]].report}; limits and reasons: {shop.own_name(LIMITS.name, LIMITS)}.{accept} "
-        f"Else mend the split, the service or the on-demand function, then `{place.command}` again. A stored feature "
-        "is in the release: mend customers.sql, let the next daily run publish, and take that release's dataset."
+        f"  Evidence: {reported[failed[0]].report}; limits and reasons: {shelf.limits_name()}.{accept} "
+        f"Else {shelf.ADVICE.format(command=place.command('dataset'))}"
     )
+
+
+def _shelf(product: Product) -> Any:
+    """The product's module of leakage gates."""
+    return pkgutil.resolve_name(f"validation.{product.name}.leakage")
+
+
+def _day(place: Place) -> date:
+    return releases.required(place.product.name, place.release_id).as_of
 
 
 def _first(told: tuple[str, ...]) -> list[str]:
@@ -168,7 +135,7 @@ def _content(place: Place) -> bytes:
     """The bytes of the dataset's Parquet file."""
     rows, about = objects.read(place.key(trainings.ROWS)), objects.read(place.key(trainings.ABOUT))
     if rows is None or about is None:
-        raise releases.ReleaseError(f"no dataset in {place.where} yet: run `{place.command}` first")
+        raise releases.ReleaseError(f"no dataset in {place.where} yet: run `{place.command('dataset')}` first")
     return rows.content
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KEYS = 5
+LIMITS = Path(__file__).with_name("leakage.yaml")
+"""Every leakage gate's limits, by the gate's name."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ def counted(what: str, wrong: pd.DataFrame, limit: float, broken: str) -> Findin
 
 
 def keys_of(rows: pd.DataFrame) -> list[str]:
-    """`customer N at <moment>` for a few of the rows."""
-    head = rows.head(KEYS)
+    """`customer N at <moment>` for a few of the rows; the first column called `…_id` says whose they are."""
+    head, entity = rows.head(KEYS), next(name for name in rows.columns if name.endswith("_id"))
     return [
-        f"customer {customer} at {moment:%Y-%m-%d}"
-        for customer, moment in zip(head["customer_id"], head["event_timestamp"], strict=True)
+        f"{entity.removesuffix('_id')} {whose} at {moment:%Y-%m-%d}"
+        for whose, moment in zip(head[entity], head["event_timestamp"], strict=True)
     ]

@@ -28,6 +28,7 @@ def dataset(
     Example: plumb dataset --release 2
     """
 
+    from plumbline.state import trainings
     from training.churn import dataset
     from training.churn import leaky as leaky_module
     from validation import leakage
@@ -36,7 +37,7 @@ def dataset(
         show(dataset.build(release), json)
         return
     found = leaky_module.build(release)
-    judged = leakage.verdict(release, leaky=True)
+    judged = leakage.verdict(trainings.place(CHURN, release, leaky=True))
     show({**found, **judged}, True) if json else leaky_module.tell(found, judged)
 
 
@@ -47,9 +48,10 @@ def train(release: ReleaseId = None, json: Json = False) -> None:
     Example: plumb train
     """
 
-    from training.churn import train
+    from plumbline.state import trainings
+    from training import runs
 
-    show(train.train(release), json)
+    show(runs.train(trainings.place(CHURN, release)), json)
 
 
 @app.command(rich_help_panel=MODEL)
@@ -65,9 +67,10 @@ def register(release: ReleaseId = None, json: Json = False) -> None:
     Example: plumb register
     """
 
+    from plumbline.state import trainings
     from training import register
 
-    show(register.register(release), json)
+    show(register.register(trainings.place(CHURN, release)), json)
 
 
 @app.command(rich_help_panel=MODEL)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from plumb.commands.base import MODEL, Json, ReleaseId, app, show
+from products.churn import CHURN
+
+if TYPE_CHECKING:
+    from plumbline.state.trainings import Place
 
 
 @app.command("leakage_check", rich_help_panel=MODEL)
@@ -25,11 +29,18 @@ def leakage_check(
     Example: plumb leakage_check --release 2
     """
 
+    from plumbline.state import trainings
+
+    judge(trainings.place(CHURN, release, leaky=leaky), json)
+
+
+def judge(place: Place, as_json: bool) -> None:
+    """Judges a dataset and says what each gate found."""
     from plumbline import verdict
     from validation import leakage
 
-    found = leakage.check(release, leaky)
-    if json:
+    found = leakage.check(place)
+    if as_json:
         show(found, True)
         return
     print(f"leakage_check of {found['dataset_id']}: {found['state']}, {found['verdict']}")
@@ -39,12 +50,13 @@ def leakage_check(
 
 @app.command(rich_help_panel=MODEL)
 def reproduce(
-    run: Annotated[str, typer.Argument(help="An MLflow run's id, or model:N for a registered version.")],
+    run: Annotated[str, typer.Argument(help="An MLflow run's id, or NAME:N for a registered version.")],
     keep: Annotated[bool, typer.Option("--keep", help="Leave the rebuilt home where it is, to look at.")] = False,
     json: Json = False,
 ) -> None:
     """Make a model again from what MLflow says of it, and compare: dataset, model bytes, every prediction.
 
+    Of whichever product: the run's experiment says it. `model:N` is short for churn's `churn_xgb:N`; N may be an alias.
     Its commit is checked out beside this one, its dataset built from the lake at the recorded versions in a home of its
     own that has neither the stored dataset nor the stored model. Exit code 1 names the link that is broken.
 

@@ -1,8 +1,8 @@
 """A registered model's files, fetched and verified: the one way in which a model comes into memory.
 
-What is loaded is xgboost's own format (UBJSON). A folder that holds anything but data files of the few kinds that such
-a model consists of is refused before it is signed and before it is loaded, whoever signed it: a pickle runs code when
-it is read, and MLflow knows many flavors that are one.
+What is loaded is xgboost's own format (UBJSON) or one ONNX file. A folder that holds anything but data files of the few
+kinds that such a model consists of is refused before it is signed and before it is loaded, whoever signed it: a pickle
+runs code when it is read, and MLflow knows many flavors that are one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,29 @@ if TYPE_CHECKING:
 SIGNATURE, SIGNED_BY = "signature", "signed_by"
 """Tags of a version: the bundle, and the key that made it."""
 
-KINDS = (".ubj", ".json", ".yaml", ".txt")
-FLAVORS = ("xgboost", "python_function")
-LOADER = "mlflow.xgboost"
+
+@dataclass(frozen=True)
+class Flavor:
+    """A format that is loaded: MLflow's name of it, how its one file's name ends, and how the file begins."""
+
+    name: str
+    suffix: str
+    begins: bytes
+
+    @property
+    def loader(self) -> str:
+        """The module that MLflow would load it with."""
+        return f"mlflow.{self.name}"
+
+
+XGBOOST = Flavor("xgboost", ".ubj", b"{")
+ONNX = Flavor("onnx", ".onnx", b"\x08")  # its first field, the version of the format
+FLAVORS = {flavor.name: flavor for flavor in (XGBOOST, ONNX)}
+MODEL_FILES = tuple(flavor.suffix for flavor in FLAVORS.values())
+PYFUNC = "python_function"
+KINDS = (".json", ".yaml", ".txt")
+"""How the names of the other files of a model end, beside MLmodel."""
+
 NOTE = "registered_model_meta"
 """What MLflow's client writes into each copy that it fetches; nobody reads it."""
 
@@ -40,37 +60,54 @@ SCHEMES = ("models", "runs", "mlflow-artifacts", "s3", "file", "")
 
 MODEL_URI = "models:/"
 
-UBJSON, PICKLE = b"{", b"\x80"
-"""How a file of each begins (a pickle of protocol 2 or later)."""
+PICKLE = b"\x80"
+"""How a pickle of protocol 2 or later begins."""
 
 
 @dataclass(frozen=True)
 class TrustedModel:
-    """A verified booster; `metadata`, what its training wrote into the signed files about it, and its MLflow run."""
+    """A verified model; `metadata`, what its training wrote into the signed files about it, and its MLflow run.
 
-    booster: xgboost.Booster
+    `content` is a booster, or the bytes of an ONNX file.
+    """
+
+    content: xgboost.Booster | bytes
     metadata: Mapping[str, str]
     run_id: str | None = None
 
+    @property
+    def booster(self) -> xgboost.Booster:
+        """The booster. Raises Untrusted when the model is another than whoever asks can serve."""
+        if isinstance(self.content, bytes):
+            raise Untrusted("expected an xgboost model, what was signed is an ONNX model")
+        return self.content
+
+    @property
+    def onnx(self) -> bytes:
+        """The ONNX file's bytes. Raises Untrusted likewise."""
+        if not isinstance(self.content, bytes):
+            raise Untrusted("expected an ONNX model, what was signed is an xgboost model")
+        return self.content
+
 
 def sign(uri: str, what: str) -> tuple[Signed, bytes]:
-    """Signs the files that an MLflow URI names; the signature, and the booster's bytes that it covers.
+    """Signs the files that an MLflow URI names; the signature, and the bytes of the model's file that it covers.
 
     Raises Untrusted when there is a file among them that is never loaded.
     """
     with _fetched(uri, what) as folder:
-        data = _data_file(folder, what)
+        data, _ = _data_file(folder, what)
         return signing.sign(folder), data.read_bytes()
 
 
 def stored(uri: str, what: str) -> bytes:
-    """The booster's bytes as MLflow holds them now, neither verified nor parsed. Raises Untrusted as `sign` does."""
+    """The model's file as MLflow holds it now, neither verified nor parsed. Raises Untrusted as `sign` does."""
     with _fetched(uri, what) as folder:
-        return _data_file(folder, what).read_bytes()
+        return _data_file(folder, what)[0].read_bytes()
 
 
 def load(version: ModelVersion) -> TrustedModel:
-    """A registered version's booster, one thread.
+    """A registered version's model; a booster works with one thread.
 
     Raises Untrusted, naming the file, when it must not be loaded: also when the row and the signed files are not of one
     model and run. Raises ServiceUnavailable when whoever holds the files does not answer.
@@ -83,7 +120,7 @@ def load(version: ModelVersion) -> TrustedModel:
 
 
 def load_folder(folder: Path, bundle: str | None, what: str) -> TrustedModel:
-    """The booster of a folder that somebody else filled, as KServe's storage initializer does; `what` names the model.
+    """The model of a folder that somebody else filled, as KServe's storage initializer does; `what` names the model.
 
     Raises Untrusted, naming the file, unless `bundle` signs exactly what is in it.
     """
@@ -110,19 +147,41 @@ def verify(version: ModelVersion) -> None:
 
 
 def _verified(folder: Path, bundle: str | None, what: str, row: ModelVersion | None = None) -> TrustedModel:
-    """The booster of a private copy of the files, which are those of the registry's row where there is one."""
-    import xgboost
-
+    """The model in a private copy of the files, which are those of the registry's row where there is one."""
     _only_data(folder, what)
     signing.verify(folder, bundle, what)
     if row is not None:
         _bound(row, folder, what)
-    data, described = _data_file(folder, what), _described(folder)
+    (data, flavor), described = _data_file(folder, what), _described(folder)
+    content = _booster(data) if flavor is XGBOOST else _alone(data, what)
+    metadata: dict[str, Any] = described.get("metadata") or {}
+    return TrustedModel(content, {str(name): str(value) for name, value in metadata.items()}, described.get("run_id"))
+
+
+def _booster(data: Path) -> xgboost.Booster:
+    import xgboost
+
     booster = xgboost.Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
     booster.load_model(data)
     booster.set_param({"nthread": 1})
-    metadata: dict[str, Any] = described.get("metadata") or {}
-    return TrustedModel(booster, {str(name): str(value) for name, value in metadata.items()}, described.get("run_id"))
+    return booster
+
+
+def _alone(data: Path, what: str) -> bytes:
+    """An ONNX file's bytes. Raises Untrusted when it names other files, which nobody signed, or cannot be read."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    content = data.read_bytes()
+    try:
+        model = onnx.load_model_from_string(content)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise Untrusted(f"{what}: {data.name} is no ONNX model ({type(error).__name__}); it is not loaded") from None
+    given = (attribute.t for node in model.graph.node for attribute in node.attribute)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in (*model.graph.initializer, *given)):
+        raise Untrusted(f"{what}: {data.name} keeps weights in other files, expected all in one; it is not loaded")
+    return content
 
 
 def _bound(version: ModelVersion, folder: Path, what: str) -> None:
@@ -204,28 +263,41 @@ def _only_data(folder: Path, what: str) -> None:
         if path.is_dir() and not path.is_symlink():
             continue
         name = path.relative_to(folder)
-        known = path.suffix in KINDS or str(name) == "MLmodel"
+        known = path.suffix in (*KINDS, *MODEL_FILES) or str(name) == "MLmodel"
         if path.is_symlink() or not known or path.read_bytes()[:1] == PICKLE:
             raise Untrusted(
-                f"{what} holds {name}, which is no data file of an xgboost model (MLmodel, {', '.join(KINDS)}): "
-                "nothing of it is loaded. Find out who put it there, then train and register anew"
+                f"{what} holds {name}, which is no data file of an xgboost or ONNX model (MLmodel, .ubj, .onnx, "
+                f"{', '.join(KINDS)}): nothing of it is loaded. Find out who put it there, then train and register anew"
             )
 
 
-def _data_file(folder: Path, what: str) -> Path:
-    """The booster's file. Raises Untrusted when the model says that it is anything but xgboost's UBJSON."""
+def _data_file(folder: Path, what: str) -> tuple[Path, Flavor]:
+    """The model's file and its format. Raises Untrusted unless MLmodel says that it is of one we load, and no other.
+
+    Of all files in the folder only this one is of such a format.
+    """
     _only_data(folder, what)
     flavors: dict[str, Any] = _described(folder).get("flavors") or {}
-    other = sorted(set(flavors) - set(FLAVORS))
-    loader = flavors.get("python_function", {}).get("loader_module", LOADER)
-    if "xgboost" not in flavors or other or loader != LOADER:
-        told = ", ".join(other) or f"loader {loader}"
-        raise Untrusted(f"{what}: expected an xgboost model, MLmodel says {told}; nothing of it is loaded")
-    name = str(flavors["xgboost"].get("data"))
+    known = [flavor for name, flavor in FLAVORS.items() if name in flavors]
+    other = sorted(set(flavors) - {*FLAVORS, PYFUNC})
+    loader = flavors.get(PYFUNC, {}).get("loader_module")
+    if len(known) != 1 or other or loader not in (None, known[0].loader):
+        told = ", ".join(other or sorted(flavors)) if other or len(known) != 1 else f"loader {loader}"
+        raise Untrusted(
+            f"{what}: expected an xgboost or an ONNX model, MLmodel says {told or 'nothing'}; nothing of it is loaded"
+        )
+    (flavor,) = known
+    name = str(flavors[flavor.name].get("data"))
     path = folder / name
-    if Path(name).name != name or path.suffix != ".ubj" or not path.is_file() or path.read_bytes()[:1] != UBJSON:
-        raise Untrusted(f"{what}: MLmodel names {name!r} as the booster, expected a file in UBJSON beside it")
-    return path
+    begins = path.is_file() and path.read_bytes()[: len(flavor.begins)] == flavor.begins
+    if Path(name).name != name or path.suffix != flavor.suffix or not begins:
+        raise Untrusted(
+            f"{what}: MLmodel names {name!r} as the model, expected a file in {flavor.name}'s format beside it"
+        )
+    others = [p.name for p in folder.rglob("*") if p != path and p.suffix in MODEL_FILES]
+    if others:
+        raise Untrusted(f"{what} holds {', '.join(others)} beside {name}, expected one model; nothing of it is loaded")
+    return path, flavor
 
 
 def _described(folder: Path) -> dict[str, Any]:

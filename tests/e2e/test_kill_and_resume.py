@@ -25,6 +25,7 @@ from plumbline.lake import tables as lake
 from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger, releases
+from products.churn import CHURN
 from tests.conftest import use_home
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(3600)]
@@ -248,8 +249,8 @@ def registered() -> list[tuple[str, list[str]]]:
     from training import tracking
 
     client = tracking.client()
-    names = [version.version for version in client.search_model_versions(f"name = '{tracking.NAME}'")]
-    found = [client.get_model_version(tracking.NAME, name) for name in names]
+    names = [version.version for version in client.search_model_versions(f"name = '{CHURN.model}'")]
+    found = [client.get_model_version(CHURN.model, name) for name in names]
     return [(str(version.version), sorted(version.aliases)) for version in found]
 
 
@@ -261,7 +262,7 @@ def nothing_left_open() -> list[str]:
     for event in ledger.events("churn"):
         open_stages[(event["run_id"], event["stage"])] = event["state"]
     client = tracking.client()
-    running = client.search_runs([tracking.experiment_id(client)], "attributes.status = 'RUNNING'")
+    running = client.search_runs([tracking.experiment_id(client, CHURN)], "attributes.status = 'RUNNING'")
     unended = [f"{stage} of {run}" for (run, stage), state in open_stages.items() if state == "START"]
     return unended + [f"MLflow's run {run.info.run_id}" for run in running]
 

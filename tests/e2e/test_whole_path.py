@@ -48,10 +48,13 @@ def assert_online_is_offline(release: Release) -> None:
     from feature_repo import store as feature_store
     from serving.features import OnlineFeatures
     from training import point_in_time
+    from training.churn import snapshots
 
     service, version = feature_store.service_name(CHURN), release.version("features.customers")
-    asked = point_in_time.entity_df(version, [release.as_of])
-    offline = point_in_time.historical(feature_store.at_release(CHURN, release), service, version, asked)
+    asked = snapshots.entity_df(version, [release.as_of])
+    offline = point_in_time.historical(
+        feature_store.at_release(CHURN, release), service, "features.customers", version, asked
+    )
     offline = offline.set_index("customer_id").sort_index()
     online_store.url()  # starts Redis, which kept what it held
     features = OnlineFeatures(CHURN, service)

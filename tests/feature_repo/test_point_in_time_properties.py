@@ -21,6 +21,7 @@ from plumbline.state import releases
 from plumbline.state.releases import Release
 from products.churn import CHURN
 from training import point_in_time
+from training.churn.snapshots import FEATURES, KEY, observations
 from training.errors import TrainingError
 from validation import point_in_time as gate
 
@@ -28,7 +29,7 @@ T0 = datetime(1998, 3, 1, tzinfo=UTC)
 TTL = 14 * 86_400
 DAY = 86_400
 CUSTOMERS, UNKNOWN = range(1, 5), 99
-TABLE = point_in_time.FEATURES
+TABLE = FEATURES
 
 # Where mistakes live: at a snapshot's very second, around the ttl's end, a day off; and anywhere between.
 edges = st.sampled_from([0, 1, -1, TTL, TTL - 1, TTL + 1])
@@ -120,11 +121,11 @@ def joined(rows: list[Row], asked: list[tuple[int, int]], zone: str = "UTC") -> 
             "event_timestamp": pd.to_datetime([T0 + timedelta(seconds=moment) for _, moment in asked], utc=True),
         }
     )
-    wanted = point_in_time.observations(entity)
+    wanted = observations(entity)
     abroad = wanted.assign(event_timestamp=wanted["event_timestamp"].dt.tz_convert(zone))
     entity_df = spark.session().createDataFrame(abroad)
     store = feature_store.at_release(CHURN, made)
-    return point_in_time.historical(store, "churn_v1", version, entity_df), wanted
+    return point_in_time.historical(store, "churn_v1", TABLE, version, entity_df), wanted
 
 
 def values(frame: pd.DataFrame, name: str = "spend_cents_total") -> list[int | None]:
@@ -146,7 +147,7 @@ few = settings(
 def test_each_observation_gets_what_was_knowable_at_its_moment_and_within_the_ttl(drawn: Any, zone: str) -> None:
     rows, asked = drawn
     found, wanted = joined(rows, asked, zone)
-    answer = point_in_time.aligned(found, wanted)
+    answer = point_in_time.aligned(found, wanted, KEY)
     ordered = sorted(asked, key=lambda pair: (pair[1], pair[0]))
     assert values(answer) == [by_loop(rows, *pair) for pair in ordered]
     recency = [
@@ -168,9 +169,9 @@ def test_a_question_asked_twice_is_answered_twice_or_refused(drawn: Any) -> None
     if len(found) != len(wanted):
         assert len(set(asked)) < len(asked), "only a repeated question may be answered once"
         with pytest.raises(TrainingError, match="rows were dropped or repeated"):
-            point_in_time.aligned(found, wanted)
+            point_in_time.aligned(found, wanted, KEY)
         return
-    answer = point_in_time.aligned(found, wanted)
+    answer = point_in_time.aligned(found, wanted, KEY)
     assert values(answer) == [by_loop(rows, *pair) for pair in sorted(asked, key=lambda pair: (pair[1], pair[0]))]
 
 
@@ -184,7 +185,7 @@ def test_what_happens_after_an_observation_never_changes_it(drawn: Any, later: l
     future = [(customer, last + 1 + abs(moment), created, value) for customer, moment, created, value in later]
     future = list({row[:3]: row for row in future}.values())
     without, with_future = joined(rows, asked), joined([*rows, *future], asked)
-    assert values(point_in_time.aligned(*without)) == values(point_in_time.aligned(*with_future))
+    assert values(point_in_time.aligned(*without, KEY)) == values(point_in_time.aligned(*with_future, KEY))
 
 
 @pytest.mark.slow
@@ -195,7 +196,7 @@ def test_the_parity_gates_join_gives_what_feasts_gives(drawn: Any) -> None:
     from feature_repo.churn.definitions import customer_features
 
     rows, asked = drawn
-    answer = point_in_time.aligned(*joined(rows, asked))
+    answer = point_in_time.aligned(*joined(rows, asked), KEY)
     version = lake.version(TABLE)
     assert version is not None
     questions = [

@@ -136,8 +136,8 @@ def test_going_back_behind_a_new_feature_leaves_no_newer_value_online(home: Path
     assert found["orders_total"].notna().all()
     store = feature_store.at_release(CHURN, older)
     stored = lake.open_table(TABLE, older.version(TABLE)).to_pandas()
+    from training.churn.snapshots import require_stored
     from training.errors import TrainingError
-    from training.point_in_time import require_stored
 
     with pytest.raises(TrainingError, match=r"churn_v1 names units_total, which features.customers@v0 does not have"):
         require_stored(store, "churn_v1", stored, older.version(TABLE))

@@ -212,7 +212,7 @@ def test_what_a_tag_says_counts_as_far_as_the_signed_files_agree(made: str) -> N
 def test_a_planted_pickle_is_never_read(made: str, tmp_path: Path, name: str) -> None:
     sung = tmp_path / "sung"
     (files_of(made) / name).write_bytes(canary(sung))
-    refused(made, f"holds {name}, which is no data file of an xgboost model")
+    refused(made, f"holds {name}, which is no data file of an xgboost or ONNX model")
     source = registry.client().get_model_version(CHURN.model, made).source
     with pytest.raises(Untrusted, match=f"holds {name}"):
         trusted_models.sign(source, "it")
@@ -227,9 +227,9 @@ def test_a_planted_pickle_is_never_read(made: str, tmp_path: Path, name: str) ->
     [
         ("{sklearn: {pickled_model: model.ubj}, xgboost: {data: model.ubj}}", "MLmodel says sklearn"),
         ("{python_function: {loader_module: mlflow.sklearn}, xgboost: {data: model.ubj}}", "loader mlflow.sklearn"),
-        ("{python_function: {python_model: model.ubj}}", "expected an xgboost model"),
-        ("{xgboost: {data: ../../model.ubj}}", "expected a file in UBJSON beside it"),
-        ("{xgboost: {data: requirements.txt}}", "expected a file in UBJSON beside it"),
+        ("{python_function: {python_model: model.ubj}}", "expected an xgboost or an ONNX model"),
+        ("{xgboost: {data: ../../model.ubj}}", "expected a file in xgboost's format beside it"),
+        ("{xgboost: {data: requirements.txt}}", "expected a file in xgboost's format beside it"),
     ],
 )
 def test_a_flavor_that_runs_code_is_not_signed(made: str, flavors: str, match: str) -> None:

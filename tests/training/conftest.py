@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from plumbline.settings import settings
+from plumbline.state.trainings import Place
+from products.churn import CHURN
 from tests.training.churn import made_up_shop
 from training.churn import split
 from validation import leakage
@@ -27,7 +29,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], d
     def release(release_id: int) -> dict[str, Any]:
         made_up_shop.publish(release_id)
         about = made_up_shop.write_dataset(release_id, orders)
-        leakage.check(release_id)
+        leakage.check(Place(CHURN, release_id))
         return about
 
     yield release

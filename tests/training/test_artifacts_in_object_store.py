@@ -9,6 +9,7 @@ import pytest
 
 from plumbline.servers import services
 from plumbline.settings import settings
+from products.churn import CHURN
 from tests.object_store import S3Server
 from tests.training.test_mlflow_server import mlflow_server
 from training import tracking
@@ -37,7 +38,7 @@ def test_what_is_logged_is_in_the_bucket_and_reads_back(
         monkeypatch.setenv(name, value)
     settings.cache_clear()
     client = tracking.client()
-    run = client.create_run(tracking.experiment_id(client))
+    run = client.create_run(tracking.experiment_id(client, CHURN))
     client.log_text(run.info.run_id, "0.8393", "auc.txt")
     assert run.info.artifact_uri.startswith(f"{url}/")
     found = client.download_artifacts(run.info.run_id, "auc.txt", str(tmp_path))

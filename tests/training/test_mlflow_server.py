@@ -17,11 +17,11 @@ import pytest
 from plumbline.errors import ServiceUnavailable
 from plumbline.servers import services
 from plumbline.settings import settings
+from plumbline.state.trainings import Place
 from products.churn import CHURN
 from serving import loaded_model as registry
-from training import datasets, register, tracking
+from training import datasets, register, runs, tracking
 from training.churn import model
-from training.churn.train import load_run, train
 
 
 @pytest.fixture
@@ -66,22 +66,23 @@ def test_a_model_is_tracked_registered_and_loaded_through_the_server(
 
     use(f"http://{services.HOST}:{mlflow_server.port}", monkeypatch)
     shop(1)
-    assert train()["state"] == "done"
-    assert train()["state"] == "unchanged"
-    told = register.register()
+    assert runs.train(Place(CHURN, 1))["state"] == "done"
+    assert runs.train(Place(CHURN, 1))["state"] == "unchanged"
+    told = register.register(Place(CHURN, 1))
     assert told["what"].startswith("churn_xgb version 1 is challenger")
     registry.client().set_registered_model_alias(CHURN.model, registry.CHAMPION, "1")
-    champion = register.champion_of(tracking.client())
+    champion = register.champion_of(tracking.client(), CHURN)
     assert champion is not None and str(champion.version) == "1"
 
-    loaded, data = registry.load(CHURN, registry.CHAMPION), datasets.load(1)
-    assert (loaded.version, loaded.release_id, loaded.features) == ("1", "1", data.features)
+    loaded, data = registry.load(CHURN, registry.CHAMPION), datasets.load(Place(CHURN, 1))
+    booster = loaded.trusted.booster
+    assert (loaded.version, loaded.release_id, booster.feature_names) == ("1", "1", data.features)
     rows = data.part(test=True)
-    scores = loaded.booster.predict(xgboost.DMatrix(model.matrix(rows, data.features)))
-    booster = model.fit(data.part(test=False), data.features, model.Params())
-    assert np.array_equal(scores, model.probability(booster, rows))
+    scores = booster.predict(xgboost.DMatrix(model.matrix(rows, data.features)))
+    again = model.fit(data.part(test=False), data.features, model.Params())
+    assert np.array_equal(scores, model.probability(again, rows))
 
-    run = tracking.client().get_run(load_run(1)["mlflow_run_id"])
+    run = tracking.client().get_run(runs.load(Place(CHURN, 1))["mlflow_run_id"])
     assert run.info.artifact_uri.startswith("mlflow-artifacts:/")
     assert {path.name for path in (tmp_path / "a").rglob("*.*")} >= {"model.ubj", "dataset.json", "roc.png"}
     found = [path for path in shop_home.rglob("*") if "mlflow" in path.name or "mlruns" in path.name]

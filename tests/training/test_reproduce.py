@@ -16,9 +16,10 @@ from plumbline import files, provenance
 from plumbline.lake import tables as lake
 from plumbline.settings import ROOT, settings
 from plumbline.state import releases
-from training import canonical, rebuild, reproduce, sealed, tracking
+from plumbline.state.trainings import Place
+from products.churn import CHURN
+from training import canonical, rebuild, reproduce, runs, sealed, tracking
 from training.churn import model
-from training.churn import train as training
 from training.errors import TrainingError
 from training.rebuild import Rebuild
 from training.reproduce import Chain, Recorded
@@ -32,8 +33,8 @@ def run_id(shop: Callable[[int], dict[str, Any]]) -> str:
     from training import register
 
     shop(1)
-    trained = training.train(1)["versions"]["mlflow_run_id"]
-    register.register(1)
+    trained = runs.train(Place(CHURN, 1))["versions"]["mlflow_run_id"]
+    register.register(Place(CHURN, 1))
     return str(trained)
 
 
@@ -70,7 +71,7 @@ def broken(recorded: Recorded, **params: str) -> dict[str, Any]:
 def test_mlflow_alone_says_what_a_run_was_made_from(run_id: str, shop_home: Path) -> None:
     client = tracking.client()
     found = reproduce.recover(client, run_id)
-    assert (found.version("data_version"), found.version("orders_version")) == (0, 0)
+    assert found.tables == {"features.customers": 0, "analytics.orders": 0}
     assert found.about["content_hash"] == found.params["dataset_hash"]
     assert {"seed", "max_depth", "code_sha", "lock_hash"} <= set(found.params)
     assert reproduce.recover(client, "model:1") == reproduce.recover(client, "model:challenger") == found
@@ -81,7 +82,7 @@ def test_runs_that_cannot_be_made_again_say_why(run_id: str, shop_home: Path) ->
     for unknown in ("0" * 32, "model:99", "model:nobody"):
         with pytest.raises(TrainingError, match=f"MLflow has no run '{unknown}'"):
             reproduce.recover(client, unknown)
-    bare = client.create_run(tracking.experiment_id(client)).info.run_id
+    bare = client.create_run(tracking.experiment_id(client, CHURN)).info.run_id
     with pytest.raises(TrainingError, match="is RUNNING|does not say its code_sha, lock_hash"):
         reproduce.recover(client, bare)
     client.set_terminated(bare)
@@ -188,7 +189,7 @@ def test_another_value_in_the_dataset_is_found_by_its_hash(recorded: Recorded, m
     stored = canonical.from_parquet(path.read_bytes())
     rows = stored.to_pandas()
     rows.loc[rows.index[17], "orders_total"] += 1
-    path.write_bytes(canonical.to_parquet(canonical.table(rows, stored.schema)))
+    path.write_bytes(canonical.to_parquet(canonical.table(rows, stored.schema, canonical.key(CHURN))))
     chain, links = compared(recorded, made)
     assert chain.broken is not None and chain.broken.name == "dataset_hash"
     assert chain.broken.told == "as many rows of the same days and features, other values"
@@ -198,7 +199,7 @@ def test_another_value_in_the_dataset_is_found_by_its_hash(recorded: Recorded, m
 def test_another_model_is_found_by_its_bytes_and_by_what_it_says(recorded: Recorded, made: Rebuild) -> None:
     from training import datasets
 
-    data = datasets.load(1)
+    data = datasets.load(Place(CHURN, 1))
     other = model.fit(data.part(test=False), data.features, model.Params(seed=3))
     other.save_model(made.home / "mlflow" / "model.ubj")
     run = files.read_json(made.home / "training" / "churn" / "1" / "run.json") or {}

@@ -19,11 +19,11 @@ from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import ledger, objects, trainings
 from plumbline.state.releases import ReleaseError
+from plumbline.state.trainings import Place, place
 from products.churn import CHURN
 from tests.training.churn import made_up_shop as made
-from training import audit, canonical, datasets
-from training.churn import leaky, split
-from training.churn.train import train
+from training import audit, canonical, datasets, runs
+from training.churn import dataset, leaky, snapshots, split
 from training.errors import TrainingError
 from validation import leakage
 
@@ -43,53 +43,56 @@ def shop(home: Path) -> ModuleType:
 
 def rewrite(change: Change, *more: str, kind: pa.DataType | None = None) -> None:
     """Writes the dataset anew with changed rows, and with features `more`, as a buggy dataset stage would leave it."""
-    data = datasets.load(1)
+    data = datasets.load(Place(CHURN, 1))
     kinds = {name: data.rows.schema.field(name).type for name in data.features}
     kinds |= dict.fromkeys(more, kind or pa.float32())
-    rows = canonical.table(change(data.rows.to_pandas()), canonical.schema(kinds))
-    objects.replace_bytes(datasets.key(1, trainings.ROWS), canonical.to_parquet(rows))
-    about = {**data.about, "content_hash": canonical.content_hash(rows), "features": list(kinds)}
-    files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
+    rows = canonical.table(change(data.rows.to_pandas()), dataset.schema(kinds), snapshots.KEY)
+    objects.replace_bytes(Place(CHURN, 1).key(trainings.ROWS), canonical.to_parquet(rows))
+    about = {**data.about, "content_hash": canonical.content_hash(rows, snapshots.KEY), "features": list(kinds)}
+    files.write_whole(datasets.folder(Place(CHURN, 1)) / "dataset.json", files.dumps(about))
+
+
+GATES = ("target_leakage", "temporal_leakage", "split_contamination")
 
 
 def failing(match: str, *gates: str) -> GateFailed:
     """The check fails with these gates and no other, here and in the ledger; nothing is trained after it."""
     with pytest.raises(GateFailed, match=match) as told:
-        leakage.check(1)
-    verdict = files.read_json(datasets.folder(1) / "leakage.json") or {}
+        leakage.check(Place(CHURN, 1))
+    verdict = files.read_json(datasets.folder(Place(CHURN, 1)) / "leakage.json") or {}
     assert [name for name, gate in verdict["gates"].items() if gate["verdict"] == "failed"] == list(gates)
     event = [event for event in ledger.events("churn") if event["stage"] == "leakage_check"][-1]
     assert (event["state"], event["gates"]) == ("GATE_FAILED", verdict["gates"])
     with pytest.raises(GateFailed, match=f"{', '.join(gates)} failed on churn-r1-test: it is not trained on"):
-        train(1)
+        runs.train(Place(CHURN, 1))
     return told.value
 
 
 def test_clean_data_passes_and_is_judged_once(shop: ModuleType, home: Path) -> None:
-    first = leakage.check()
+    first = leakage.check(place(CHURN))
     assert (first["state"], first["verdict"]) == ("done", "passed")
-    assert {name: gate["verdict"] for name, gate in first["gates"].items()} == dict.fromkeys(leakage.GATES, "passed")
+    assert {name: gate["verdict"] for name, gate in first["gates"].items()} == dict.fromkeys(GATES, "passed")
     evidence = files.read_json(home / "evidence" / "churn-training-1" / "leakage_check.json") or {}
     looked = {finding["what"] for finding in evidence["findings"]["temporal_leakage"]}
     assert {"label", "orders_90d: as stored", "orders_90d: as knowable", "days_since_last_order: as knowable"} <= looked
-    assert leakage.check(1)["state"] == "unchanged"
-    assert audit.require_passed(1)["content_hash"] == datasets.load(1).about["content_hash"]
+    assert leakage.check(Place(CHURN, 1))["state"] == "unchanged"
+    assert audit.require_passed(Place(CHURN, 1))["content_hash"] == datasets.load(Place(CHURN, 1)).about["content_hash"]
 
 
 def test_training_takes_no_dataset_that_was_not_looked_at_as_it_is(
     shop: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TrainingError, match="run `plumb leakage_check --release 1` first"):
-        train(1)
-    leakage.check(1)
-    audit.require_passed(1)
+        runs.train(Place(CHURN, 1))
+    leakage.check(Place(CHURN, 1))
+    audit.require_passed(Place(CHURN, 1))
     with monkeypatch.context() as patch:
         patch.setattr(provenance, "code_sha", lambda: "other code")
         with pytest.raises(TrainingError, match="of this code have not looked at the dataset"):
-            audit.require_passed(1)
+            audit.require_passed(Place(CHURN, 1))
     rewrite(lambda rows: rows.assign(orders_total=rows["orders_total"] + 1))
     with pytest.raises(TrainingError, match="have not looked at the dataset of release 1 as it is"):
-        train(1)
+        runs.train(Place(CHURN, 1))
 
 
 def test_without_a_dataset_it_says_which_command_makes_it(home: Path) -> None:
@@ -97,7 +100,7 @@ def test_without_a_dataset_it_says_which_command_makes_it(home: Path) -> None:
     made.publish(1)
     for twin, command in ((False, "plumb dataset --release 1`"), (True, "plumb dataset --release 1 --leaky`")):
         with pytest.raises(ReleaseError, match=command):
-            leakage.check(1, twin)
+            leakage.check(Place(CHURN, 1, leaky=twin))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.1])
@@ -171,8 +174,8 @@ def test_a_late_order_counts_from_when_it_was_known(shop: ModuleType) -> None:
     write_deltalake(lake.uri("analytics.orders"), pa.Table.from_pandas(table, schema=kinds, preserve_index=False),
                     mode="overwrite")  # fmt: skip
     version = lake.version("analytics.orders")
-    about = datasets.load(1).about | {"orders_version": f"delta:analytics.orders@v={version}"}
-    files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
+    about = datasets.load(Place(CHURN, 1)).about | {"orders_version": f"delta:analytics.orders@v={version}"}
+    files.write_whole(datasets.folder(Place(CHURN, 1)) / "dataset.json", files.dumps(about))
     told = str(failing("known only later", "temporal_leakage"))
     assert "customer " in told and "orders_total" in told
 
@@ -190,12 +193,13 @@ def test_a_label_window_in_the_wrong_place(shop: ModuleType, shift: int, what: s
 
     rewrite(shifted)
     with pytest.raises(GateFailed, match=what):
-        leakage.check(1)
+        leakage.check(Place(CHURN, 1))
 
 
 def test_labels_that_end_where_no_orders_are_known(shop: ModuleType) -> None:
     files.write_whole(
-        datasets.folder(1) / "dataset.json", files.dumps(datasets.load(1).about | {"labels_until": "1998-06-01"})
+        datasets.folder(Place(CHURN, 1)) / "dataset.json",
+        files.dumps(datasets.load(Place(CHURN, 1)).about | {"labels_until": "1998-06-01"}),
     )
     failing("a label window .* that ends behind 1998-06-01, where the orders end", "temporal_leakage")
 
@@ -203,7 +207,7 @@ def test_labels_that_end_where_no_orders_are_known(shop: ModuleType) -> None:
 def test_rows_asked_at_another_time(shop: ModuleType) -> None:
     rewrite(lambda rows: rows.assign(request_time=rows["request_time"] + 86_400))
     with pytest.raises(GateFailed, match="are asked at another time than they are observed"):
-        leakage.check(1)
+        leakage.check(Place(CHURN, 1))
 
 
 def test_a_feature_with_another_definition_is_not_judged_by_the_plain_one(shop: ModuleType) -> None:
@@ -216,11 +220,11 @@ def test_a_feature_with_another_definition_is_not_judged_by_the_plain_one(shop: 
     write_deltalake(lake.uri("features.customers"), table.set_column(at, table.schema.field(at), tens),
                     mode="overwrite", partition_by=["snapshot_date"])  # fmt: skip
     rewrite(lambda rows: rows.assign(orders_90d=rows["orders_90d"] * 10 + 1))
-    about = datasets.load(1).about | {
+    about = datasets.load(Place(CHURN, 1)).about | {
         "data_version": f"delta:features.customers@v={lake.version('features.customers')}"
     }
-    files.write_whole(datasets.folder(1) / "dataset.json", files.dumps(about))
-    assert leakage.check(1)["verdict"] == "passed"
+    files.write_whole(datasets.folder(Place(CHURN, 1)) / "dataset.json", files.dumps(about))
+    assert leakage.check(Place(CHURN, 1))["verdict"] == "passed"
     evidence = (settings().home / "evidence" / "churn-training-1" / "leakage_check.json").read_text()
     assert "orders_90d has another definition than the plain one" in evidence
 
@@ -252,14 +256,14 @@ def test_rows_copied_over_the_split_and_customers_on_both_sides(shop: ModuleType
 
     rewrite(copied)
     with pytest.raises(GateFailed) as told:
-        leakage.check(1)
+        leakage.check(Place(CHURN, 1))
     assert "10 rows of the test have the same customer and features as a training row" in str(told.value)
     assert "5 rows train and test on one customer and day" in str(told.value)
 
 
 def test_near_duplicates_of_other_customers_count_by_their_share(shop: ModuleType) -> None:
     def twins(rows: pd.DataFrame) -> pd.DataFrame:
-        features = datasets.load(1).features
+        features = datasets.load(Place(CHURN, 1)).features
         test = rows[rows["is_test"]].head(100)
         taken = rows[~rows["is_test"]].index[: len(test)]
         rows.loc[taken, features] = test[features].to_numpy()
@@ -269,7 +273,7 @@ def test_near_duplicates_of_other_customers_count_by_their_share(shop: ModuleTyp
     with pytest.raises(
         GateFailed, match="of the test rows have the same features as some training row, 5% is believed"
     ):
-        leakage.check(1)
+        leakage.check(Place(CHURN, 1))
 
 
 def test_a_split_without_a_side(shop: ModuleType) -> None:
@@ -298,17 +302,17 @@ def test_the_leaky_twin_scores_better_and_is_rejected(
     assert twin["roc_auc"] > 0.98 > honest["roc_auc"] + 0.05
     assert leaky.build(1)["state"] == "unchanged"
     with pytest.raises(GateFailed, match="target_leakage, temporal_leakage failed on churn-r1-test-leaky"):
-        leakage.check(1, leaky=True)
-    judged = leakage.verdict(1, leaky=True)
+        leakage.check(Place(CHURN, 1, leaky=True))
+    judged = leakage.verdict(Place(CHURN, 1, leaky=True))
     assert judged["verdict"] == "failed"
     leaky.tell(found, judged)
-    assert leakage.check(1)["verdict"] == "passed", "the honest one is not touched"
+    assert leakage.check(Place(CHURN, 1))["verdict"] == "passed", "the honest one is not touched"
     assert not (home / "mlflow").exists(), "the twin is nowhere registered"
 
 
 def _ordered_more(shop: ModuleType) -> int:
     """A customer with an order between June and the end of the year, known before June."""
-    rows = datasets.load(1).rows.to_pandas()
+    rows = datasets.load(Place(CHURN, 1)).rows.to_pandas()
     total = rows.pivot(index="customer_id", columns="event_timestamp", values="orders_total")
     june, december = pd.Timestamp("1997-06-19", tz="UTC"), pd.Timestamp("1998-01-01", tz="UTC")
     more: Any = total[total[june] < total[december]].index

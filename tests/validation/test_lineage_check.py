@@ -62,7 +62,7 @@ def test_a_whole_lineage_passes_and_is_not_judged_into_the_ledger_twice() -> Non
 )
 def test_one_event_less_and_training_is_blocked_by_name(stage: str, told: str) -> None:
     lineage_check.check(CHURN)
-    audit.refuse_holes(2)
+    audit.refuse_holes(CHURN, 2)
     without(stage, "COMPLETE", 1)
     with pytest.raises(GateFailed) as refused:
         lineage_check.check(CHURN)
@@ -73,7 +73,7 @@ def test_one_event_less_and_training_is_blocked_by_name(stage: str, told: str) -
     verdict = files.read_json(settings().home / "training" / "churn" / "2" / "lineage.json") or {}
     assert verdict["holes"]
     with pytest.raises(GateFailed, match="the lineage of release 2 is not whole, nothing is trained on it: `plumb li"):
-        audit.refuse_holes(2)
+        audit.refuse_holes(CHURN, 2)
 
 
 def test_a_gates_event_is_no_step_of_the_data() -> None:

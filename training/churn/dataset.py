@@ -1,8 +1,4 @@
-"""The training dataset of a release: who was observed when, what was knowable then, and who churned.
-
-`training/<product>/<release_id>/dataset.parquet` holds the rows in canonical form (`training.canonical`),
-`dataset.json` beside it says what they are: a name, the content hash, every version they were made from.
-"""
+"""The training dataset of a release: who was observed when, what was knowable then, and who churned."""
 
 from __future__ import annotations
 
@@ -15,16 +11,34 @@ from plumbline.pipeline import stage
 from plumbline.progress import say
 from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
-from products.churn import CHURN
+from plumbline.state.trainings import Place
+from products.churn import CHURN, FEATURES, ORDERS
 from training import canonical, point_in_time
-from training.churn import labels, split
-from training.datasets import key, working
+from training.churn import labels, snapshots, split
+from training.datasets import working
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 PRODUCT = CHURN.name
-ORDERS = "analytics.orders"
+STAGE = "dataset"
+
+
+def schema(features: dict[str, pa.DataType]) -> pa.Schema:
+    """The dataset's columns: key, request time, label, split, then the features in the given order."""
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            pa.field("event_timestamp", pa.timestamp("us", "UTC"), nullable=False),
+            pa.field("customer_id", pa.int64(), nullable=False),
+            pa.field("request_time", pa.int64(), nullable=False),
+            pa.field("churned", pa.bool_(), nullable=False),
+            pa.field("is_test", pa.bool_(), nullable=False),
+            *(pa.field(name, kind) for name, kind in features.items()),
+        ]
+    )
 
 
 def build(release: int | None = None) -> dict[str, Any]:
@@ -33,43 +47,40 @@ def build(release: int | None = None) -> dict[str, Any]:
     Raises TrainingError when history is too short or the point-in-time join cannot be trusted.
     """
     found = releases.required(PRODUCT, release)
-    with working("dataset"):
-        about = objects.read_json(key(found.release_id, trainings.ABOUT))
-        if (
-            about is not None
-            and about["code_sha"] == provenance.code_sha()
-            and objects.read(key(found.release_id, trainings.ROWS))
-        ):
+    place = Place(CHURN, found.release_id)
+    with working(CHURN, STAGE):
+        about = objects.read_json(place.key(trainings.ABOUT))
+        if about is not None and about["code_sha"] == provenance.code_sha() and objects.read(place.key(trainings.ROWS)):
             return _told("unchanged", about)
-        head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "dataset", "release_id": found.release_id}
-        about = stage.recorded(CHURN, head, lambda: _build(found))
-        objects.replace_json(key(found.release_id, trainings.ABOUT), about)
+        about = stage.recorded(CHURN, place.head(STAGE), lambda: _build(found, place))
+        objects.replace_json(place.key(trainings.ABOUT), about)
         return _told("done", about)
 
 
-def _build(release: Release) -> dict[str, Any]:
+def _build(release: Release, place: Place) -> dict[str, Any]:
     from feature_repo import store as feature_store
 
-    features_version, orders_version = release.version(point_in_time.FEATURES), release.version(ORDERS)
-    observed = split.choose(point_in_time.snapshot_days(features_version), release.as_of)
+    features_version, orders_version = release.version(FEATURES), release.version(ORDERS)
+    observed = split.choose(snapshots.snapshot_days(features_version), release.as_of)
     say(
         f"{len(observed.train)} training observations {observed.train[0]} to {observed.train[-1]}, test {observed.test}"
     )
-    stored = point_in_time.snapshots(features_version, observed.days)
+    stored = snapshots.snapshots(features_version, observed.days)
     store, service = feature_store.at_release(CHURN, release), feature_store.service_name(CHURN)
-    point_in_time.require_stored(store, service, stored, features_version)
+    snapshots.require_stored(store, service, stored, features_version)
     say(f"point-in-time join of {service} on {len(observed.days)} days")
-    asked = point_in_time.entity_df(features_version, observed.days)
-    found = point_in_time.historical(store, service, features_version, asked)
-    answer = point_in_time.aligned(found, point_in_time.observations(stored))
-    compared = point_in_time.check_nothing_newer(answer, stored, features_version)
+    asked = snapshots.entity_df(features_version, observed.days)
+    found = point_in_time.historical(store, service, FEATURES, features_version, asked)
+    answer = point_in_time.aligned(found, snapshots.observations(stored), snapshots.KEY)
+    pinned = f"{FEATURES}@v{features_version}"
+    compared = point_in_time.check_nothing_newer(answer, stored, snapshots.KEY, pinned)
     answer["churned"] = churned(orders_version, answer)
-    answer["is_test"] = answer["event_timestamp"] == point_in_time.end_of(observed.test)
+    answer["is_test"] = answer["event_timestamp"] == snapshots.end_of(observed.test)
     labels.refuse_one_outcome(answer["churned"].to_numpy(), answer["is_test"].to_numpy(), observed.test)
-    inputs = point_in_time.model_inputs(store, service)
-    rows = canonical.table(answer, canonical.schema(inputs))
-    objects.replace_bytes(key(release.release_id, trainings.ROWS), canonical.to_parquet(rows))
-    digest = canonical.content_hash(rows)
+    inputs = point_in_time.model_inputs(store, service, snapshots.BOOKKEEPING)
+    rows = canonical.table(answer, schema(inputs), snapshots.KEY)
+    objects.replace_bytes(place.key(trainings.ROWS), canonical.to_parquet(rows))
+    digest = canonical.content_hash(rows, snapshots.KEY)
     dataset_id = f"{PRODUCT}-r{release.release_id}-{digest.removeprefix('sha256:')[:12]}"
     counts = _counts(answer, None)
     seen.wrote(CHURN.dataset, dataset_id, len(rows))
@@ -78,7 +89,7 @@ def _build(release: Release) -> dict[str, Any]:
         f"{counts['test']:,} test rows on {observed.test}",
         "dataset_id": dataset_id,
         "content_hash": digest,
-        "data_version": f"delta:{point_in_time.FEATURES}@v={features_version}",
+        "data_version": f"delta:{FEATURES}@v={features_version}",
         "orders_version": f"delta:{ORDERS}@v={orders_version}",
         "release_id": release.release_id,
         "cutoff": str(clock.end_of(observed.test)),

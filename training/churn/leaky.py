@@ -1,12 +1,13 @@
 """A dataset's leaky twin: the mistake that point-in-time joins exist for, made on purpose and measured.
 
 The same customers, days, labels and split; but every observation takes the customer's newest feature row of the
-release, as a plain join on the customer does. It is `training/<product>/<release_id>-leaky/`, is scored by the same
-model as the honest one, judged by the leakage gates, and never logged or registered.
+release, as a plain join on the customer does. It is scored by the same model as the honest one, judged by the leakage
+gates, and never logged or registered.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ from plumbline import observed, provenance, verdict
 from plumbline.lake import tables as lake
 from plumbline.pipeline import stage
 from plumbline.progress import say
-from plumbline.state import objects, releases, trainings
-from products.churn import CHURN
-from training import canonical, datasets, evaluate, point_in_time
-from training.churn import model
-from training.churn.dataset import PRODUCT
+from plumbline.state import objects, trainings
+from plumbline.state.trainings import Place
+from products.churn import CHURN, FEATURES
+from training import canonical, datasets, evaluate
+from training.churn import dataset, model, snapshots
 from training.datasets import Dataset
 from training.errors import TrainingError
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+STAGE = "leaky_twin"
 SHOWN = {"roc_auc": "ROC-AUC ↑", "pr_auc": "PR-AUC ↑", "log_loss": "log loss ↓", "brier": "Brier ↓"}
 
 
@@ -35,28 +37,22 @@ def build(release: int | None = None) -> dict[str, Any]:
     Gives the twin's dataset.json; `scores` holds the metrics of the honest dataset and of the twin. Raises
     TrainingError when the honest one was not built.
     """
-    number = releases.required(PRODUCT, release).release_id
-    with datasets.working("leaky_twin"):
-        honest = datasets.load(number)
-        found = objects.read_json(key(number, trainings.ABOUT))
+    place = trainings.place(CHURN, release, leaky=True)
+    with datasets.working(CHURN, STAGE):
+        honest = datasets.load(replace(place, leaky=False))
+        found = objects.read_json(place.key(trainings.ABOUT))
         made_from = (honest.about["content_hash"], provenance.code_sha())
         if found is not None and (found["twin_of"], found["code_sha"]) == made_from:
             return {"state": "unchanged", **found}
-        head = {"run_id": f"{PRODUCT}-training-{number}-leaky", "stage": "leaky_twin", "twin_of": number}
-        found = stage.recorded(CHURN, head, lambda: _build(honest, number))
-        objects.replace_json(key(number, trainings.ABOUT), found)
+        found = stage.recorded(CHURN, place.head(STAGE), lambda: _build(honest, place))
+        objects.replace_json(place.key(trainings.ABOUT), found)
         return {"state": "done", **found}
 
 
 def twin(honest: Dataset) -> Dataset:
     """The twin of a dataset, in memory."""
     rows = _newest(honest, int(str(honest.about["data_version"]).rpartition("=")[2]))
-    return Dataset({**honest.about, "content_hash": canonical.content_hash(rows)}, rows)
-
-
-def key(release_id: int, name: str) -> str:
-    """The key of an object of the twin of a release's dataset."""
-    return datasets.key(f"{release_id}-leaky", name)
+    return Dataset({**honest.about, "content_hash": canonical.content_hash(rows, snapshots.KEY)}, rows)
 
 
 def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
@@ -74,9 +70,9 @@ def tell(found: dict[str, Any], judged: dict[str, Any]) -> None:
     console.print("  The twin is never registered; `plumb train` takes no dataset that a gate failed on.")
 
 
-def _build(honest: Dataset, number: int) -> dict[str, Any]:
+def _build(honest: Dataset, place: Place) -> dict[str, Any]:
     made = twin(honest)
-    objects.replace_bytes(key(number, trainings.ROWS), canonical.to_parquet(made.rows))
+    objects.replace_bytes(place.key(trainings.ROWS), canonical.to_parquet(made.rows))
     scores = {"point_in_time": _scored(honest), "leaky_twin": _scored(made)}
     dataset_id = f"{honest.about['dataset_id']}-leaky"
     observed.wrote(CHURN.dataset, dataset_id, len(made.rows))
@@ -98,16 +94,16 @@ def _newest(honest: Dataset, version: int) -> pa.Table:
     keys = honest.rows.select(["event_timestamp", "customer_id", "request_time", "churned", "is_test"]).to_pandas()
     rows: pd.DataFrame = keys.merge(newest, on="customer_id", how="left", validate="many_to_one")
     computed = feature_store.on_demand(CHURN, rows.assign(event_time=rows["event_timestamp"]))
-    schema = canonical.schema({name: honest.rows.schema.field(name).type for name in honest.features})
-    return canonical.table(computed, schema)
+    schema = dataset.schema({name: honest.rows.schema.field(name).type for name in honest.features})
+    return canonical.table(computed, schema, snapshots.KEY)
 
 
 def _newest_rows(version: int) -> pd.DataFrame:
     """Each customer's row of the newest snapshot. Raises TrainingError when the table has none."""
-    days = point_in_time.snapshot_days(version)
+    days = snapshots.snapshot_days(version)
     if not days:
-        raise TrainingError(f"{point_in_time.FEATURES}@v{version} has no snapshots")
-    table = lake.open_table(point_in_time.FEATURES, version)
+        raise TrainingError(f"{FEATURES}@v{version} has no snapshots")
+    table = lake.open_table(FEATURES, version)
     found = table.to_pyarrow_table(filters=[("snapshot_date", "in", [str(max(days))])])
     frame: pd.DataFrame = found.to_pandas()
     newest = frame.sort_values("created_at", kind="stable").drop_duplicates("customer_id", keep="last")

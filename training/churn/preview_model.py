@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from feature_repo import store as feature_store
 from plumbline.state.releases import Release
-from products.churn import CHURN
+from products.churn import CHURN, ORDERS
 from training import evaluate
 from training.churn import dataset, model, split
+from training.churn.snapshots import BOOKKEEPING
 from training.errors import TrainingError
-from training.point_in_time import BOOKKEEPING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def difference(release: Release, before: pd.DataFrame, after: pd.DataFrame) -> d
     observed = split.choose(days, release.as_of)
     old, new = _paired(before, after, observed)
     inputs = _inputs(old, new)
-    churned = dataset.churned(release.version(dataset.ORDERS), old.rename(columns={"event_time": "event_timestamp"}))
+    churned = dataset.churned(release.version(ORDERS), old.rename(columns={"event_time": "event_timestamp"}))
     is_test = (old["snapshot_date"].dt.date == observed.test).to_numpy()
     truth = churned.to_numpy()[is_test]
     if truth.all() or not truth.any():

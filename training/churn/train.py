@@ -1,8 +1,4 @@
-"""Training: one model and two baselines on a release's dataset, everything about them in one MLflow run.
-
-`training/<product>/<release_id>/run.json` names the run. The same dataset and code again change nothing, unless MLflow
-no longer holds the booster that was trained.
-"""
+"""Churn's model and two baselines on a release's dataset, and how the model is logged."""
 
 from __future__ import annotations
 
@@ -11,25 +7,19 @@ from datetime import date
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from plumbline import clock, files, provenance
-from plumbline import observed as seen
+from plumbline import clock
 from plumbline.lake import tables as lake
-from plumbline.pipeline import stage
 from plumbline.progress import say
-from plumbline.registry import trusted_models
-from plumbline.registry.signing import Untrusted
-from plumbline.state import objects, releases, trainings
-from products.churn import CHURN
-from training import audit, datasets, evaluate, tracking
-from training.churn import baselines, dataset, labels, model, plots
-from training.churn.dataset import PRODUCT
+from products.churn import ORDERS
+from training import evaluate
+from training.churn import baselines, labels, model, plots
 from training.datasets import Dataset
 from training.errors import TrainingError
+from training.shelf import Fitted
 
 if TYPE_CHECKING:
     import pandas as pd
     import xgboost
-    from mlflow import MlflowClient
     from numpy.typing import NDArray
 
 SERVED_WITH = ("mlflow", "numpy", "pandas", "scipy", "xgboost-cpu")
@@ -41,82 +31,27 @@ PREFIXES = {"model": "", "BG/NBD": "baseline_bgnbd_", "recency": "baseline_recen
 """How the names of their metrics begin."""
 
 
-def train(release: int | None = None) -> dict[str, Any]:
-    """Trains on the dataset of a release (default: the one in force), or finds it trained by the same code already.
-
-    Raises TrainingError when the dataset is not there or no leakage gate has looked at it, GateFailed when one failed.
-    """
-    found = releases.required(PRODUCT, release)
-    with datasets.working("train"):
-        data = datasets.load(found.release_id)
-        audit.refuse_holes(found.release_id)
-        audit.require_passed(found.release_id)
-        mlflow_client = tracking.client()
-        run = objects.read_json(key(found.release_id))
-        if run is not None and _current(run, data) and _exists(mlflow_client, run["mlflow_run_id"]):
-            if _whole(run):
-                return _told("unchanged", run)
-            say(f"{run['model_uri']} is not what was trained any more: training again")
-        head = {"run_id": f"{PRODUCT}-training-{found.release_id}", "stage": "train", "release_id": found.release_id}
-        run = stage.recorded(CHURN, head, lambda: _train(mlflow_client, data))
-        objects.replace_json(key(found.release_id), run)
-        return _told("done", run)
-
-
-def load_run(release_id: int) -> dict[str, Any]:
-    """What run.json says. Raises TrainingError when the release has no trained model."""
-    run = objects.read_json(key(release_id))
-    if run is None:
-        raise TrainingError(f"no model of release {release_id} yet: run `plumb train --release {release_id}` first")
-    seen.read(CHURN.runs, run["mlflow_run_id"])
-    return run
-
-
-def key(release_id: int) -> str:
-    """The key of the object that names a release's run."""
-    return datasets.key(release_id, trainings.RUN)
-
-
-def _train(mlflow_client: MlflowClient, data: Dataset) -> dict[str, Any]:
-    import mlflow
-
+def fit(data: Dataset) -> Fitted:
+    """The model and its baselines, fitted and measured. Raises TrainingError when the data does not allow it."""
     training, test = data.part(test=False), data.part(test=True)
     churned = test["churned"].to_numpy()
-    params = model.Params()
     say(f"training on {len(training):,} rows of {data.about['dataset_id']}")
-    booster = model.fit(training, data.features, params)
+    booster = model.fit(training, data.features, model.Params())
     say("baselines: days since the last order, BG/NBD")
     scores, fitted = _scores(booster, data, training, test)
     metrics = {"base_rate": round(float(churned.mean()), 6)}
     for name, probability in scores.items():
         metrics |= evaluate.metrics(churned, probability, PREFIXES[name])
-    named = names(data.about)
-    say("logging model, metrics and plots to MLflow")
-    experiment = tracking.experiment_id(mlflow_client)
-    run_name = f"{tracking.NAME}-r{data.about['release_id']}"
-    tracking.end_killed(mlflow_client, experiment, run_name)
-    with mlflow.start_run(experiment_id=experiment, run_name=run_name, tags=named) as run:
-        mlflow.log_params({**named, **asdict(params), **fitted})
-        mlflow.log_metrics(metrics)
-        mlflow.log_dict(data.about, "dataset.json")
-        gain = booster.get_score(importance_type="total_gain")
-        title = f"{data.about['dataset_id']}, test day {data.about['observations']['test']}"
-        folder = datasets.folder(int(data.about["release_id"])) / "plots"
-        plots.draw(folder, churned, scores, {str(k): _number(v) for k, v in gain.items()}, title)
-        mlflow.log_artifacts(str(folder), "plots")
-        logged = log_model(booster, test, data.features, named)
-    seen.wrote(CHURN.runs, run.info.run_id)
-    return {
-        "mlflow_run_id": run.info.run_id,
-        "model_id": logged.model_id,
-        "model_uri": logged.model_uri,
-        "model_sha256": files.sha256(model.serialized(booster)),
-        "metrics": metrics,
-        "message": _message(metrics),
-        "params": asdict(params),
-        **named,
-        "release_id": int(data.about["release_id"]),
-    }
+    gain = {str(k): _number(v) for k, v in booster.get_score(importance_type="total_gain").items()}
+    title = f"{data.about['dataset_id']}, test day {data.about['observations']['test']}"
+    return Fitted(
+        model.serialized(booster),
+        metrics,
+        _message(metrics),
+        draw=lambda folder: plots.draw(folder, churned, scores, gain, title),
+        log=lambda named: log_model(booster, test, data.features, named),
+        also=fitted,
+    )
 
 
 def _scores(
@@ -148,9 +83,7 @@ def _orders_known(pinned: str, observed: date) -> pd.DataFrame:
     import pyarrow.compute as pc
 
     version = int(pinned.rpartition("=")[2])
-    orders = lake.open_table(dataset.ORDERS, version).to_pyarrow_table(
-        columns=["customer_id", "order_date", "known_at"]
-    )
+    orders = lake.open_table(ORDERS, version).to_pyarrow_table(columns=["customer_id", "order_date", "known_at"])
     known = orders.filter((pc.field("known_at") < clock.end_of(observed)) & (pc.field("order_date") <= observed))
     frame: pd.DataFrame = known.select(["customer_id", "order_date"]).to_pandas(date_as_object=False)
     return frame
@@ -173,47 +106,6 @@ def log_model(booster: xgboost.Booster, test: pd.DataFrame, features: list[str],
     )
 
 
-def names(about: dict[str, Any]) -> dict[str, str]:
-    """What a model was made from: the run's params and tags, and the tags of the registered version."""
-    taken = ("data_version", "orders_version", "dataset_id", "cutoff", "release_id", "feature_service")
-    return {
-        **{name: str(about[name]) for name in taken},
-        "dataset_hash": about["content_hash"],
-        "code_sha": provenance.code_sha(),
-        "lock_hash": provenance.lock_hash(),
-    }
-
-
-def _current(run: dict[str, Any], data: Dataset) -> bool:
-    made_from = (run["dataset_hash"], run["code_sha"], run["lock_hash"], run["params"])
-    return made_from == (
-        data.about["content_hash"],
-        provenance.code_sha(),
-        provenance.lock_hash(),
-        asdict(model.Params()),
-    )
-
-
-def _exists(mlflow_client: MlflowClient, run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return bool(mlflow_client.get_run(run_id).info.status == "FINISHED")
-    except MlflowException:
-        return False
-
-
-def _whole(run: dict[str, Any]) -> bool:
-    """Whether MLflow still holds the booster that the run trained."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        data = trusted_models.stored(run["model_uri"], f"the model of run {run['mlflow_run_id']}")
-    except (Untrusted, MlflowException, OSError):  # whatever somebody put or left there
-        return False
-    return files.sha256(data) == str(run["model_sha256"])
-
-
 def _number(value: float | list[float]) -> float:
     return float(value[0] if isinstance(value, list) else value)
 
@@ -225,14 +117,3 @@ def _message(m: dict[str, float]) -> str:
         for of in ("log_loss", "roc_auc")
     )
     return f"log loss {m['log_loss']:.4f}, against {loss}; ROC-AUC {m['roc_auc']:.4f}, against {area}"
-
-
-def _told(state: str, run: dict[str, Any]) -> dict[str, Any]:
-    versions = ("mlflow_run_id", "model_sha256", "dataset_id", "data_version", "release_id", "code_sha")
-    return {
-        "state": state,
-        "what": run["message"],
-        "versions": {name: run[name] for name in versions},
-        "metrics": run["metrics"],
-        "seconds": run["seconds"],
-    }

@@ -17,12 +17,12 @@ from plumbline.pipeline import stage
 from plumbline.progress import say
 from plumbline.registry import trusted_models
 from plumbline.registry.trusted_models import SIGNED_BY
-from plumbline.state import releases
+from plumbline.state import trainings
 from products.churn import CHURN
-from training import datasets, evaluate, tracking
+from training import datasets, evaluate, runs, tracking
 from training.churn import leaky, model
-from training.churn.dataset import PRODUCT
-from training.churn.train import log_model, names
+from training.churn.shelf import SHELF
+from training.churn.train import log_model
 from training.datasets import Dataset
 from training.errors import TrainingError
 
@@ -114,13 +114,13 @@ def register(kind: str, release: int | None = None) -> dict[str, Any]:
     """
     if kind not in VARIANTS:
         raise TrainingError(f"no variant {kind!r}: there are {', '.join(VARIANTS)}")
-    number = releases.required(PRODUCT, release).release_id
-    head = {"run_id": f"{PRODUCT}-variant-{number}-{kind}", "release_id": number}
+    place = trainings.place(CHURN, release)
+    head = {"run_id": f"{CHURN.name}-variant-{place.name}-{kind}", "release_id": place.release_id}
     registry = tracking.client()
-    with datasets.working(TRAINED):
-        data = datasets.load(number)
+    with datasets.working(CHURN, TRAINED):
+        data = datasets.load(place)
         run = stage.recorded(CHURN, {**head, "stage": TRAINED}, lambda: _train(registry, kind, data))
-    with datasets.working(REGISTERED):
+    with datasets.working(CHURN, REGISTERED):
         observed.read(CHURN.runs, run["mlflow_run_id"])
         made = stage.recorded(CHURN, {**head, "stage": REGISTERED}, lambda: _register(registry, kind, run))
     return {"version": made["version"], "variant": kind, "what": VARIANTS[kind].what, "metrics": run["metrics"]}
@@ -129,14 +129,14 @@ def register(kind: str, release: int | None = None) -> dict[str, Any]:
 def _train(registry: MlflowClient, kind: str, data: Dataset) -> dict[str, Any]:
     import mlflow
 
-    seed = model.Params().seed + len(registry.search_model_versions(f"name = '{tracking.NAME}'"))
+    seed = model.Params().seed + len(registry.search_model_versions(f"name = '{CHURN.model}'"))
     say(f"making a model to roll out, {kind}: {VARIANTS[kind].what}")
     booster = VARIANTS[kind].fit(data, seed)
     test = data.part(test=True)
     metrics = evaluate.metrics(test["churned"].to_numpy(), model.probability(booster, test))
-    named = {**names(data.about), TAG: kind}
-    run_name = f"{tracking.NAME}-r{data.about['release_id']}-{kind}"
-    with mlflow.start_run(experiment_id=tracking.experiment_id(registry), run_name=run_name, tags=named) as run:
+    named = {**runs.names(data.about, SHELF), TAG: kind}
+    run_name = f"{CHURN.model}-r{data.about['release_id']}-{kind}"
+    with mlflow.start_run(experiment_id=tracking.experiment_id(registry, CHURN), run_name=run_name, tags=named) as run:
         mlflow.log_params({**asdict(model.Params(seed=seed)), TAG: kind})
         mlflow.log_metrics(metrics)
         logged = log_model(booster, test, booster.feature_names or [], named)
@@ -159,7 +159,7 @@ def _register(registry: MlflowClient, kind: str, run: dict[str, Any]) -> dict[st
         SIGNED_BY: signed.by,
     }
     version = registry.create_model_version(
-        tracking.NAME, run["model_uri"], run["mlflow_run_id"], tags=tags, model_id=run["model_id"]
+        CHURN.model, run["model_uri"], run["mlflow_run_id"], tags=tags, model_id=run["model_id"]
     )
     observed.wrote(CHURN.models, version.version)
     return {"version": str(version.version), "message": f"version {version.version}, {VARIANTS[kind].what}"}

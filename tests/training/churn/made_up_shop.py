@@ -10,8 +10,10 @@ from plumbline import clock, files, provenance
 from plumbline.lake import tables as lake
 from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
+from plumbline.state.trainings import Place
+from products.churn import CHURN
 from training import canonical, datasets
-from training.churn import labels, split
+from training.churn import dataset, labels, snapshots, split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,11 +136,12 @@ def write_dataset(release_id: int, orders: pd.DataFrame) -> dict[str, Any]:
     )
     frame["is_test"] = day - 1 == days_since_1970(observed.test)
     names = ("tenure_months", "orders_90d", "orders_total", "days_between_orders", "days_since_last_order")
-    rows = canonical.table(frame, canonical.schema({name: pa.float32() for name in names}))
-    objects.replace_bytes(datasets.key(release_id, trainings.ROWS), canonical.to_parquet(rows))
+    rows = canonical.table(frame, dataset.schema({name: pa.float32() for name in names}), snapshots.KEY)
+    place = Place(CHURN, release_id)
+    objects.replace_bytes(place.key(trainings.ROWS), canonical.to_parquet(rows))
     about = {
         "dataset_id": f"churn-r{release_id}-test",
-        "content_hash": canonical.content_hash(rows),
+        "content_hash": canonical.content_hash(rows, snapshots.KEY),
         "data_version": "delta:features.customers@v=0",
         "orders_version": "delta:analytics.orders@v=0",
         "release_id": release_id,
@@ -152,5 +155,5 @@ def write_dataset(release_id: int, orders: pd.DataFrame) -> dict[str, Any]:
         "lock_hash": provenance.lock_hash(),
         "seconds": 0.0,
     }
-    files.write_whole(datasets.folder(release_id) / "dataset.json", files.dumps(about))
+    files.write_whole(datasets.folder(place) / "dataset.json", files.dumps(about))
     return about

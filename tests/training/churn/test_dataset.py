@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from plumbline.state import ledger, objects, trainings
+from plumbline.state.trainings import Place
+from products.churn import CHURN
 from tests.training.churn.made_up_shop import WEEKLY, publish, simulate_orders, write_lake
 from training import canonical, datasets
 from training.churn import dataset
@@ -23,7 +25,7 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loa
     first = dataset.build()
     assert first["state"] == "done"
     assert first["versions"]["data_version"] == f"delta:features.customers@v={release.version('features.customers')}"
-    data = datasets.load(1)
+    data = datasets.load(Place(CHURN, 1))
     assert data.about["observations"]["test"] == "1998-04-01"
     assert data.about["rows"] == {"train": 360, "test": 120}
     assert data.about["feature_service"] == "churn_v2"
@@ -42,7 +44,7 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loa
     assert pc.sum(data.rows["is_test"]).as_py() == 120
 
     assert dataset.build()["state"] == "unchanged"
-    (datasets.folder(1) / "dataset.json").unlink()
+    (datasets.folder(Place(CHURN, 1)) / "dataset.json").unlink()
     again = dataset.build()
     assert again["state"] == "done"
     assert again["versions"]["content_hash"] == first["versions"]["content_hash"]
@@ -53,17 +55,17 @@ def test_a_dataset_through_feast_and_spark(home: Path, with_spark: str, dill_loa
 
 def test_a_missing_dataset_says_which_command_makes_it(home: Path) -> None:
     with pytest.raises(TrainingError, match="run `plumb dataset --release 4` first"):
-        datasets.load(4)
+        datasets.load(Place(CHURN, 4))
 
 
 def test_a_dataset_that_was_tampered_with_is_refused(shop, shop_home: Path) -> None:  # type: ignore[no-untyped-def]
     import pyarrow as pa
 
     shop(1)
-    rows = datasets.load(1).rows
+    rows = datasets.load(Place(CHURN, 1)).rows
     flipped = [not value for value in rows["churned"].to_pylist()]
     place = rows.schema.get_field_index("churned")
     other = rows.set_column(place, rows.schema.field("churned"), pa.array(flipped))
-    objects.replace_bytes(datasets.key(1, trainings.ROWS), canonical.to_parquet(other))
+    objects.replace_bytes(Place(CHURN, 1).key(trainings.ROWS), canonical.to_parquet(other))
     with pytest.raises(TrainingError, match=r"is not the dataset that dataset\.json describes"):
-        datasets.load(1)
+        datasets.load(Place(CHURN, 1))

@@ -16,16 +16,21 @@ from plumbline.lineage.runs import EventFile
 from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
 from plumbline.settings import ROOT, settings
-from plumbline.state import objects
+from plumbline.state import objects, trainings
+from plumbline.state.trainings import Place, place
 from products.churn import CHURN
-from training import datasets, register, tracking
+from training import datasets, register, runs, tracking
 from training.churn import model, variants
 from training.churn import train as training
-from training.churn.train import train
+from training.churn.shelf import SHELF
 from training.errors import TrainingError
 from training.register import judge
 
 Shop = Callable[[int], dict[str, Any]]
+
+
+def train(release: int | None = None) -> dict[str, Any]:
+    return runs.train(place(CHURN, release))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def first(shop: Shop) -> dict[str, Any]:
 
 
 def test_without_a_dataset_nothing_is_trained(shop: Shop, first: dict[str, Any]) -> None:
-    about = datasets.folder(1) / "dataset.json"
+    about = datasets.folder(Place(CHURN, 1)) / "dataset.json"
     kept = about.read_text()
     about.unlink()
     with pytest.raises(TrainingError, match="run `plumb dataset --release 1` first"):
@@ -46,7 +51,7 @@ def test_without_a_dataset_nothing_is_trained(shop: Shop, first: dict[str, Any])
 
 def test_a_run_names_what_it_was_made_from(shop_home: Path, first: dict[str, Any]) -> None:
     assert first["state"] == "done"
-    about = datasets.load(1).about
+    about = datasets.load(Place(CHURN, 1)).about
     run = tracking.client().get_run(first["versions"]["mlflow_run_id"])
     named = ("data_version", "dataset_id", "cutoff", "feature_service", "lock_hash", "code_sha")
     assert {name: run.data.params[name] for name in named} == {name: about[name] for name in named}
@@ -81,8 +86,8 @@ def test_the_logged_model_gives_the_same_probabilities(shop_home: Path, first: d
     import mlflow.pyfunc
     import numpy as np
 
-    run = training.load_run(1)
-    data = datasets.load(1)
+    run = runs.load(Place(CHURN, 1))
+    data = datasets.load(Place(CHURN, 1))
     served = mlflow.pyfunc.load_model(run["model_uri"])
     rows = model.matrix(data.part(test=True), data.features)
     booster = model.fit(data.part(test=False), data.features, model.Params())
@@ -94,7 +99,7 @@ def test_again_changes_nothing_and_anew_gives_the_same_bytes(shop_home: Path, fi
     again = train()
     assert again["state"] == "unchanged"
     assert again["versions"] == first["versions"]
-    objects.delete(training.key(1))
+    objects.delete(Place(CHURN, 1).key(trainings.RUN))
     anew = train()
     assert anew["state"] == "done"
     assert anew["versions"]["model_sha256"] == first["versions"]["model_sha256"]
@@ -105,7 +110,7 @@ def test_again_changes_nothing_and_anew_gives_the_same_bytes(shop_home: Path, fi
 def test_constraints_hold_and_name_known_features(shop_home: Path, first: dict[str, Any]) -> None:
     import numpy as np
 
-    data = datasets.load(1)
+    data = datasets.load(Place(CHURN, 1))
     rows = data.part(test=False)
     booster = model.fit(rows, data.features, model.Params())
     one = rows.head(1)
@@ -143,47 +148,49 @@ def test_a_run_is_registered_once_and_only_what_is_not_worse_challenges(
     client = tracking.client()
 
     def challenger() -> str | None:
-        aliases = client.get_registered_model(tracking.NAME).aliases
+        aliases = client.get_registered_model(CHURN.model).aliases
         return str(aliases[tracking.CHALLENGER]) if tracking.CHALLENGER in aliases else None
 
-    one = register.register()
+    one = register.register(place(CHURN))
     assert one["state"] == "done"
     assert one["what"] == "churn_xgb version 1 is challenger: there is no champion yet"
-    assert register.register()["state"] == "unchanged"
-    version = client.get_model_version(tracking.NAME, "1")
-    run = training.load_run(1)
-    assert {name: version.tags[name] for name in register.TAGS} == {name: str(run[name]) for name in register.TAGS}
+    assert register.register(place(CHURN))["state"] == "unchanged"
+    version = client.get_model_version(CHURN.model, "1")
+    run = runs.load(Place(CHURN, 1))
+    assert {name: version.tags[name] for name in register.tags(SHELF)} == {
+        name: str(run[name]) for name in register.tags(SHELF)
+    }
     assert version.tags["run_id"] == version.run_id == run["mlflow_run_id"]
 
     # What `plumb deploy` does with the first one.
-    client.set_registered_model_alias(tracking.NAME, tracking.CHAMPION, "1")
-    client.delete_registered_model_alias(tracking.NAME, tracking.CHALLENGER)
-    assert register.register()["state"] == "unchanged"
+    client.set_registered_model_alias(CHURN.model, tracking.CHAMPION, "1")
+    client.delete_registered_model_alias(CHURN.model, tracking.CHALLENGER)
+    assert register.register(place(CHURN))["state"] == "unchanged"
     assert challenger() is None
 
     good = model.Params
     monkeypatch.setattr(model, "Params", lambda: replace(good(), rounds=2))
     shop(2)
     train()
-    worse = register.register()
+    worse = register.register(place(CHURN))
     assert "churn_xgb version 2 holds no alias: log loss" in worse["what"]
     assert "is not accepted" in worse["what"]
     assert challenger() is None
-    assert register.register()["state"] == "unchanged"
+    assert register.register(place(CHURN))["state"] == "unchanged"
 
     monkeypatch.setattr(model, "Params", good)
     shop(3)
     train()
-    equal = register.register()
+    equal = register.register(place(CHURN))
     assert "churn_xgb version 3 is challenger: log loss" in equal["what"]
     assert challenger() == "3"
-    champion = register.champion_of(client)
+    champion = register.champion_of(client, CHURN)
     assert champion is not None
     assert str(champion.version) == "1"
 
     shop(4)
     with pytest.raises(TrainingError, match="no model of release 4 yet: run `plumb train --release 4` first"):
-        register.register()
+        register.register(place(CHURN))
 
 
 def test_a_version_is_signed_by_the_key_of_the_day_and_only_if_it_is_what_was_trained(
@@ -192,8 +199,8 @@ def test_a_version_is_signed_by_the_key_of_the_day_and_only_if_it_is_what_was_tr
     client = tracking.client()
     shop(5)
     train(5)
-    register.register(5)
-    version = register.version_of(client, training.load_run(5)["mlflow_run_id"])
+    register.register(Place(CHURN, 5))
+    version = register.version_of(client, CHURN, runs.load(Place(CHURN, 5))["mlflow_run_id"])
     assert version is not None and version.tags["signed_by"].startswith("this home's demo key ")
     assert trusted_models.load(version).metadata["release_id"] == "5"
 
@@ -205,26 +212,26 @@ def test_a_version_is_signed_by_the_key_of_the_day_and_only_if_it_is_what_was_tr
     settings.cache_clear()
     with pytest.raises(Untrusted, match="by another key"):
         trusted_models.load(version)
-    assert register.register(5)["signed_by"].startswith("key ")
-    version = client.get_model_version(tracking.NAME, version.version)
-    assert trusted_models.load(version).booster.feature_names == datasets.load(5).features
+    assert register.register(Place(CHURN, 5))["signed_by"].startswith("key ")
+    version = client.get_model_version(CHURN.model, version.version)
+    assert trusted_models.load(version).booster.feature_names == datasets.load(Place(CHURN, 5)).features
 
     # What lies in MLflow is another model than the one that was trained: the next key does not vouch for it.
     monkeypatch.delenv("PLUMBLINE_SIGNING_KEY")
     settings.cache_clear()
-    stored = next((settings().home / "mlflow").rglob(f"{training.load_run(5)['model_id']}/artifacts/model.ubj"))
-    rows = datasets.load(5)
+    stored = next((settings().home / "mlflow").rglob(f"{runs.load(Place(CHURN, 5))['model_id']}/artifacts/model.ubj"))
+    rows = datasets.load(Place(CHURN, 5))
     model.fit(rows.part(test=False), rows.features, model.Params(rounds=2)).save_model(stored)
     with pytest.raises(TrainingError, match="was altered in MLflow and is not signed"):
-        register.register(5)
+        register.register(Place(CHURN, 5))
 
 
 def test_a_champion_that_is_not_trusted_is_no_measure(shop: Shop, first: dict[str, Any]) -> None:
     client = tracking.client()
-    client.delete_model_version_tag(tracking.NAME, "1", trusted_models.SIGNATURE)
+    client.delete_model_version_tag(CHURN.model, "1", trusted_models.SIGNATURE)
     shop(6)
     train(6)
-    told = register.register(6)
+    told = register.register(Place(CHURN, 6))
     assert "is challenger: the champion is not trusted, so it is no measure: churn_xgb version 1 is not" in told["what"]
 
 
@@ -235,7 +242,7 @@ def test_an_altered_model_is_trained_again_and_becomes_a_new_version(
     client = tracking.client()
     shop(number)
     train(number)
-    old, was = register.register(number)["versions"]["version"], training.load_run(number)
+    old, was = register.register(Place(CHURN, number))["versions"]["version"], runs.load(Place(CHURN, number))
     stored = next((settings().home / "mlflow").rglob(f"{was['model_id']}/artifacts/model.ubj"))
     content = bytearray(stored.read_bytes())
     content[len(content) // 2] ^= 1
@@ -247,18 +254,18 @@ def test_an_altered_model_is_trained_again_and_becomes_a_new_version(
         stored.with_name("MLmodel").write_text("{")
     assert train(number)["state"] == "done"
     assert train(number)["state"] == "unchanged"
-    told = register.register(number)
+    told = register.register(Place(CHURN, number))
     assert told["state"] == "done" and int(told["versions"]["version"]) == int(old) + 1
-    now = client.get_model_version_by_alias(tracking.NAME, tracking.CHALLENGER)
+    now = client.get_model_version_by_alias(CHURN.model, tracking.CHALLENGER)
     assert str(now.version) == told["versions"]["version"]
-    assert trusted_models.load(now).run_id == training.load_run(number)["mlflow_run_id"] != was["mlflow_run_id"]
-    assert training.load_run(number)["model_sha256"] == was["model_sha256"]
+    assert trusted_models.load(now).run_id == runs.load(Place(CHURN, number))["mlflow_run_id"] != was["mlflow_run_id"]
+    assert runs.load(Place(CHURN, number))["model_sha256"] == was["model_sha256"]
     with pytest.raises(Exception, match=r"after it was signed|model.ubj|expected"):
-        trusted_models.load(client.get_model_version(tracking.NAME, old))
+        trusted_models.load(client.get_model_version(CHURN.model, old))
 
 
 def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> None:
-    with datasets.working("train"), pytest.raises(Conflict, match="another training of churn"):
+    with datasets.working(CHURN, "train"), pytest.raises(Conflict, match="another training of churn"):
         train()
 
 
@@ -266,9 +273,9 @@ def test_training_waits_for_nobody(shop_home: Path, first: dict[str, Any]) -> No
 def test_a_model_made_for_a_rollout_leads_back_to_its_dataset(
     shop_home: Path, first: dict[str, Any], kind: str
 ) -> None:
-    register.register()
-    made, dataset = variants.register(kind, 1), datasets.load(1).about["dataset_id"]
-    version = tracking.client().get_model_version(tracking.NAME, made["version"])
+    register.register(place(CHURN))
+    made, dataset = variants.register(kind, 1), datasets.load(Place(CHURN, 1)).about["dataset_id"]
+    version = tracking.client().get_model_version(CHURN.model, made["version"])
     known = graph.of(made["version"], EventFile(), CHURN)
     run = f"runs.churn_xgb@{version.run_id}"
     assert known.made_from(f"models.churn_xgb@{made['version']}") == [run]
