@@ -7,14 +7,16 @@ that is clean already is not decoded again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from ingestion.images import cleaning_gate, landing, tables
+from ingestion.images import cleaning_gate, landing, near_duplicates, tables
 from plumbline import clock, files
 from plumbline.lake import tables as lake
-from plumbline.pictures.decode import BadPicture
+from plumbline.pictures import perceptual
+from plumbline.pictures.decode import BadPicture, decoded
 from plumbline.pictures.safe import Cleaned, Decoders
 from plumbline.pipeline import contract_gate
 from plumbline.pipeline.stage import StageRun
@@ -39,6 +41,7 @@ def clean(run: StageRun) -> str:
     kept = _kept(run, {row["image_id"] for row in raw})
     store = objects.store_at(settings().bucket("clean-images"))
     rows = list(_cleaned(store, raw, kept))
+    _group(store, rows)
     version = _write(rows)
     run.write(CLEAN, version, len(rows))
     manifest = manifest_of(rows)
@@ -168,8 +171,28 @@ def _row(store: Store, raw: dict[str, Any], result: Cleaned | BadPicture, first:
         "state": "clean",
         "detail": "; ".join(result.notes) or None,
         "clean_uri": store.where(clean_key(image)),
-        "group_id": image,
     }
+
+
+def _group(store: Store, rows: list[dict[str, Any]]) -> None:
+    """Fills in each clean picture's group of near duplicates, anew each time: a new picture may join two groups."""
+    import numpy as np
+
+    clean = [row for row in rows if row["state"] == "clean"]
+    say(f"looking for near duplicates among {len(clean):,} images")
+
+    def signature(place: int) -> near_duplicates.Signature:
+        content = landing.read(store, clean_key(clean[place]["image_id"]))
+        return perceptual.signature(decoded(content).rgb)  # our own PNG
+
+    def signatures(places: list[int]) -> list[near_duplicates.Signature]:
+        with ThreadPoolExecutor(landing.WRITERS) as threads:
+            return list(threads.map(signature, places))
+
+    hashes = np.array([int(row["perceptual_hash"], 16) for row in clean], np.uint64)
+    groups = near_duplicates.grouped([row["image_id"] for row in clean], hashes, signatures)
+    for row, group in zip(clean, groups, strict=True):
+        row["group_id"] = group
 
 
 def _write(rows: list[dict[str, Any]]) -> int:
@@ -188,6 +211,11 @@ def _write(rows: list[dict[str, Any]]) -> int:
     return int(lake.version(CLEAN) or 0)
 
 
+def _groups(rows: list[dict[str, Any]]) -> int:
+    groups = [row["group_id"] for row in rows if row["group_id"] is not None]
+    return sum(count > 1 for count in Counter(groups).values())
+
+
 def manifest_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What cleaning came to: totals, and how many were set aside for which reason."""
     quarantined = dict[str, int]()
@@ -199,5 +227,6 @@ def manifest_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "total_raw": len(rows),
         "total_clean": len(rows) - sum(quarantined.values()),
         "total_quarantined": sum(quarantined.values()),
+        "near_duplicate_groups": _groups(rows),
         "quarantined": dict(sorted(quarantined.items())),
     }

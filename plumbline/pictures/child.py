@@ -53,6 +53,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    send(answers, {"ready": True}, b"")
     while (frame := receive(sys.stdin.buffer)) is not None:
         head, content = frame
         _allow_cpu(limits.seconds)
@@ -104,7 +105,6 @@ def _cleaned(content: bytes, limits: Limits, name: str | None) -> Answer:
         "height": height,
         "width": width,
         "phash": perceptual.phash(picture.rgb),
-        "thumbnail": perceptual.thumbnail(picture.rgb).hex(),
     }
     return told, decode.clean_png(picture.rgb)
 

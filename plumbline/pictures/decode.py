@@ -46,7 +46,6 @@ REASONS = {
 }
 """Why a picture is set aside: a short code, and what it means."""
 
-BMP_HEADER, GRAY, BLACK_AND_WHITE = 26, ("L", "LA"), "1"
 CONVERTED = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 ORIENTATION = 0x0112
 
@@ -132,6 +131,9 @@ def _kind(content: bytes, limits: Limits, name: str | None) -> str:
     ending = PurePosixPath(name or "").suffix.lower()
     if ending and ending not in formats.EXTENSIONS[kind]:
         raise BadPicture("wrong_extension", f"named {ending}, {kind} by its bytes")
+    size = formats.declared_size(content, kind)
+    if size is not None and 0 in size:
+        raise BadPicture("zero_sized", f"{size[0]:,} x {size[1]:,} pixels by its header")
     end = formats.end_of(content, kind)
     if end is not None and end > len(content):
         raise BadPicture("truncated", f"{kind}: the end is missing behind {len(content):,} bytes")

@@ -64,6 +64,19 @@ def end_of(content: bytes, kind: str) -> int | None:
         return len(content) + 1
 
 
+def declared_size(content: bytes, kind: str) -> tuple[int, int] | None:
+    """Width and height by the header, where they lie at a fixed place; None elsewhere, and in too short a header."""
+    places = {"png": (">II", 16), "gif": ("<HH", 6), "bmp": ("<ii", 18)}
+    if kind not in places:
+        return None
+    try:
+        layout, at = places[kind]
+        width, height = struct.unpack_from(layout, content, at)
+    except struct.error:
+        return None
+    return width, abs(height)
+
+
 def png_depth(content: bytes) -> int:
     """Bits of each sample, by the header of a PNG."""
     return content[24] if len(content) > 24 else 0

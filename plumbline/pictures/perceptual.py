@@ -18,7 +18,8 @@ SIDE, LOWEST = 32, 8
 SCALE = 1 << 14
 """The cosines' fixed point. A coefficient stays below 2**8 * 2**14 * 2**14 * 32**2 = 2**46."""
 
-THUMBNAIL = 16
+EDGE_MOST = 60
+"""A step of so many levels is an edge as good as any: the colour of what is beside it does not count."""
 
 
 def phash(rgb: NDArray[np.uint8]) -> str:
@@ -34,11 +35,22 @@ def phash(rgb: NDArray[np.uint8]) -> str:
     return np.packbits(bits).tobytes().hex()
 
 
-def thumbnail(rgb: NDArray[np.uint8]) -> bytes:
-    """16 x 16 RGB, row by row: what two pictures with close hashes are compared by."""
+def signature(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """What two pictures with close hashes are compared by: 32 x 32 grays and 31 x 31 edges, both flat.
+
+    An edge is the strongest step of any colour, so that the same drawing in other colours has the same edges.
+    """
+    import numpy as np
     from PIL import Image
 
-    return Image.fromarray(rgb).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()
+    small = Image.fromarray(rgb).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    levels = np.asarray(small, dtype=np.int32)
+    across, down = np.diff(levels, axis=1)[:-1], np.diff(levels, axis=0)[:, :-1]
+    steps = np.minimum(np.sqrt((across**2 + down**2).max(axis=2)), EDGE_MOST).astype(np.int32)
+    padded = np.pad(steps, 1)
+    rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
+    soft = (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) // 4  # at most 4 * EDGE_MOST = 240
+    return np.asarray(small.convert("L")).ravel(), soft.astype(np.uint8).ravel()
 
 
 @cache

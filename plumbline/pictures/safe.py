@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from plumbline import clock, files
+from plumbline.errors import PlumblineError
 from plumbline.pictures import child
 from plumbline.pictures.decode import LIMITS, BadPicture, Limits, Picture
 from plumbline.settings import ROOT
@@ -37,17 +38,20 @@ PERHAPS_THE_CHILDS = ("timeout", "out_of_memory", "decoder_crashed")
 """Reasons that may come of an earlier picture: these are tried again."""
 
 
+class DecoderError(PlumblineError):
+    """No decoder can be started here; no picture is refused for that."""
+
+
 @dataclass(frozen=True)
 class Cleaned:
-    """A clean picture: its PNG and hash, size in pixels, perceptual hash (16 hex), thumbnail (16 x 16 RGB), the format
-    it came in, and what was changed to get it (`notes`)."""
+    """A clean picture: its PNG and that one's hash, size in pixels, perceptual hash (16 hex), the format it came in,
+    and what was changed to get it (`notes`)."""
 
     png: bytes
     sha256: str
     width: int
     height: int
     phash: str
-    thumbnail: bytes
     format: str
     notes: tuple[str, ...]
 
@@ -97,7 +101,6 @@ class Decoders:
             told["width"],
             told["height"],
             told["phash"],
-            bytes.fromhex(told["thumbnail"]),
             told["format"],
             tuple(told["notes"]),
         )
@@ -197,5 +200,10 @@ class _Child:
             stderr=subprocess.DEVNULL,
             env={"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
         )
-        self.pipes = (cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout))
-        return self.pipes
+        pipes = self.pipes = (cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout))
+        if child.receive(pipes[1]) is None:  # not the picture's fault: nothing was sent yet
+            self.end()
+            raise DecoderError(
+                f"the decoder does not start: try `{sys.executable} -m plumbline.pictures.child '{{}}'`, it says why"
+            )
+        return pipes
