@@ -59,7 +59,7 @@ class OnlineFeatures:
         self._down_until = 0.0
         self._connect()
 
-    def read(self, customers: list[int], now: datetime | None = None) -> list[FeatureRow]:
+    def read(self, customers: list[Any], now: datetime | None = None) -> list[FeatureRow]:
         """A row for each customer, in their order, as of the platform's now.
 
         Raises Refused: 404 naming customers that nobody knows; 503 for rows that are expired, broken or lost, and for a
@@ -79,13 +79,13 @@ class OnlineFeatures:
             self._down_until = clock.monotonic() + PAUSE
             raise StoreAway(f"the online store does not answer ({type(error).__name__}): ask again") from None
 
-    def some_entities(self, most: int) -> list[int]:
+    def some_entities(self, most: int) -> list[Any]:
         """Entities that have a key, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
         keys = islice(self._redis.scan_iter(count=1_000), SCANNED)
         customers = (feast_internals.customer_of(self._store, self.product.entity, key) for key in keys)
         return list(islice((customer for customer in customers if customer is not None), most))
 
-    def _read(self, customers: list[int], now: datetime) -> list[FeatureRow]:
+    def _read(self, customers: list[Any], now: datetime) -> list[FeatureRow]:
         stored = dict(zip(customers, self._service.stored(customers), strict=True))
         self._refuse_absent([customer for customer, row in stored.items() if row.absent and row.fault is None])
         refused = {
@@ -110,7 +110,7 @@ class OnlineFeatures:
             rows.append(FeatureRow(customer, values, oldest, (now - oldest).total_seconds(), int(columns[RELEASE][i])))
         return rows
 
-    def _refuse_absent(self, absent: list[int]) -> None:
+    def _refuse_absent(self, absent: list[Any]) -> None:
         """Raises Refused when a customer has no row: 404 when the release online does not know them, else 503."""
         if not absent:
             return
@@ -173,7 +173,7 @@ class OnlineFeatures:
         address = online_store.connection_string(start=False)
         store = feature_store.open_store(self.product)
         try:
-            service = ServiceRead(store, self.product, self.service, also={self.product.view: [RELEASE]})
+            service = ServiceRead(store, self.product, self.service, also=RELEASE)
         except FeastObjectNotFoundException:
             known = sorted(service.name for service in store.list_feature_services())
             raise ServingError(

@@ -9,7 +9,7 @@ bench`). A test holds the two against each other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 Columns = dict[str, list[Any]]
+
+LIST = "_list_val"
+"""How the kinds end whose value is a list, as an embedding is."""
 
 KEY_OF_ANOTHER_TYPE = "WRONGTYPE"
 """How Redis's answer begins when one key is no hash: an error of that key, not of the store."""
@@ -49,8 +52,8 @@ class StoredRow:
 class ServiceRead:
     """The definitions of a service, looked up once. `names` are its features in its order; `ttl` is by view."""
 
-    def __init__(self, store: FeatureStore, product: Product, service: str, also: Mapping[str, list[str]]) -> None:
-        """`also` names features to read beside the service's own, by view.
+    def __init__(self, store: FeatureStore, product: Product, service: str, also: str) -> None:
+        """`also` names a feature to read beside the service's own, in each view that it reads.
 
         Raises feast's FeastObjectNotFoundException when the registry has no such service.
         """
@@ -59,7 +62,7 @@ class ServiceRead:
 
         projections = store.get_feature_service(service).feature_view_projections
         self.names = [feature.name for projection in projections for feature in projection.features]
-        needed = {view: list(names) for view, names in also.items()}
+        needed: dict[str, list[str]] = {}
         self._on_demand: list[OnDemandFeatureView] = []
         demanded = {view.name: view for view in store.list_on_demand_feature_views()}
         for projection in projections:
@@ -68,18 +71,18 @@ class ServiceRead:
                 self._on_demand.append(on_demand)
                 sources = list(on_demand.source_feature_view_projections.values())
             for source in sources:
-                needed.setdefault(source.name, []).extend(feature.name for feature in source.features)
+                needed.setdefault(source.name, [also]).extend(feature.name for feature in source.features)
         self._views = [(store.get_feature_view(view), list(dict.fromkeys(names))) for view, names in needed.items()]
         self._fields = [feast_internals.row_fields(view, names) for view, names in self._views]
         self._kinds = [feast_internals.value_kinds(view, names) for view, names in self._views]
         self.ttl: dict[str, timedelta | None] = {view.name: view.ttl for view, _ in self._views}
         self._store, self._product, self._parse = store, product, Value.FromString
 
-    def row_keys(self, customers: list[int]) -> list[bytes]:
+    def row_keys(self, customers: list[Any]) -> list[bytes]:
         """The key of each customer's hash in Redis, in their order."""
         return feast_internals.customer_keys(self._store, self._product.entity, customers)
 
-    def stored(self, customers: list[int]) -> list[StoredRow]:
+    def stored(self, customers: list[Any]) -> list[StoredRow]:
         """The stored features of each customer, in their order. Raises redis's errors when the store does not answer;
         a key or row that is broken is the `fault` of its customer alone."""
         from redis.exceptions import ResponseError
@@ -166,5 +169,7 @@ def _value(name: str, kind: str, stored: Any, parse: Callable[[Any], Any]) -> An
 def _plain(value: Any) -> Any:
     """A Feast value as Python's own; None for null and for a NaN."""
     kind = value.WhichOneof("val") if value is not None else None
-    plain = getattr(value, kind) if kind and kind != "null_val" else None
+    plain: Any = getattr(value, kind) if kind and kind != "null_val" else None
+    if kind and kind.endswith(LIST):
+        return list(plain.val)
     return None if isinstance(plain, float) and math.isnan(plain) else plain

@@ -157,9 +157,9 @@ def _through_airflow(last: date) -> dict[str, float]:
     return seconds
 
 
-def raise_what_failed() -> None:
+def raise_what_failed(product: str = PRODUCT) -> None:
     """Raises what the newest failed stage said, which is worth more than Airflow's traceback of a task that ended."""
-    *_, newest = [{"state": "none"}, *ledger.events(PRODUCT)]
+    *_, newest = [{"state": "none"}, *ledger.events(product)]
     if newest["state"] == "GATE_FAILED":
         raise GateFailed(f"{_what(newest)} stopped the line, nothing after it ran: {newest['error']}")
     if newest["state"] == "FAIL":
@@ -173,9 +173,9 @@ def _what(event: dict[str, Any]) -> str:
 class following_ledger:
     """While it is open, every event that a stage writes into the ledger is told as a line of progress."""
 
-    def __init__(self) -> None:
-        self._stop = threading.Event()
-        self._seen = len(list(ledger.events(PRODUCT)))
+    def __init__(self, product: str = PRODUCT) -> None:
+        self._stop, self._product = threading.Event(), product
+        self._seen = len(list(ledger.events(product)))
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> None:
@@ -191,7 +191,7 @@ class following_ledger:
             self._tell()
 
     def _tell(self) -> None:
-        events = list(ledger.events(PRODUCT))
+        events = list(ledger.events(self._product))
         for event in events[self._seen :]:
             what = _what(event)
             if event["state"] == "START":
