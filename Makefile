@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary demo-images replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ demo: setup ## Real orders in, live churn predictions out, through every compone
 
 demo-canary: setup binaries ## After the demo: a good model rolled out step by step, a bad one stopped at 10 %
 	@$(BIN)/plumb demo-canary $(if $(BAD),--bad $(BAD))
+
+demo-images: setup ## Pictures in, live answers out: the image product through Airflow
+	@$(BIN)/plumb demo-images $(if $(SOURCE),--source $(SOURCE))
 
 replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)

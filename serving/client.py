@@ -8,6 +8,7 @@ import urllib.request
 from typing import Any
 
 from plumbline.errors import PlumblineError
+from plumbline.product import Product
 from plumbline.servers import services
 from products.churn import CHURN
 
@@ -17,17 +18,23 @@ class DemoError(PlumblineError):
 
 
 def ask(customer: int, request_id: str | None = None) -> tuple[int, dict[str, Any]]:
-    """One real request to the running predictor over HTTP: status, and its answer or refusal.
+    """One real request about a customer: status, and the answer or refusal. Raises DemoError as `predict` does."""
+    return predict(CHURN, [{"customer_id": customer}], request_id)
+
+
+def predict(product: Product, instances: list[Any], request_id: str | None = None) -> tuple[int, dict[str, Any]]:
+    """One real request to a product's running predictor over HTTP: status, and its answer or refusal.
 
     Raises DemoError when no predictor runs.
     """
-    predictor = services.find(CHURN.server)
+    predictor = services.find(product.server)
     if predictor is None:
         raise DemoError("the predictor is not running: `plumb up`")
-    url = f"http://{services.HOST}:{predictor.port}/v1/models/{CHURN.service}:predict"
-    body = json.dumps({"instances": [{"customer_id": customer}]}).encode()
+    url = f"http://{services.HOST}:{predictor.port}/v1/models/{product.service}:predict"
     named = {"x-request-id": request_id} if request_id else {}
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json", **named})
+    request = urllib.request.Request(
+        url, json.dumps({"instances": instances}).encode(), {"Content-Type": "application/json", **named}
+    )
     try:
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
             return response.status, json.load(response)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from plumb.commands.base import HOUSE, AsOf, Json, ReleaseId, app, perform, show, stage_command
 from plumb.commands.base import IMAGES as PANEL
-from plumb.commands.base import AsOf, Json, ReleaseId, app, perform, show, stage_command
 from products.images import IMAGES
 
 images_app = typer.Typer(help="What a picture shows: ingest, clean, embed, train, serve.", no_args_is_help=True)
@@ -47,3 +48,57 @@ def materialize(release: ReleaseId = None, json: Json = False) -> None:
     from feature_repo import materialize
 
     show(materialize.materialize(IMAGES, release), json)
+
+
+@images_app.command()
+def deploy(
+    model: Annotated[
+        str | None, typer.Option(help="Switch to this one: challenger, previous, or a version's number.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """06: Make the first model champion; with --model, replace the champion after a shadow check on images online.
+
+    A model whose files are not those that were signed is refused (exit code 3).
+
+    Example: plumb images deploy --model challenger
+    """
+    from serving import deploy
+
+    show(deploy.deploy(IMAGES, model), json)
+
+
+@images_app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="HTTP port; 0 chooses a free one.")] = 0,
+    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
+    model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
+    model_dir: Annotated[
+        Path | None, typer.Option(help="A folder with the model's files instead of the registry, as in a pod.")
+    ] = None,
+    canary: Annotated[bool, typer.Option("--canary", help="Log and measure as the canary.")] = False,
+) -> None:
+    """06: Serve the model until SIGTERM: images by id, and pictures as bytes; v1 and v2, REST and gRPC.
+
+    Example: plumb images serve --port 8080
+    """
+    from serving import server
+
+    server.serve(IMAGES, port, grpc_port, model, host, model_dir, canary)
+
+
+@app.command("demo-images", rich_help_panel=HOUSE)
+def demo_images(
+    source: Annotated[
+        str | None, typer.Option(help="Where pictures come from, as in `plumb images ingest`; default: mnist.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running.")] = False,
+) -> None:
+    """The image product through Airflow: pictures in, live answers out, and a page of what came of it.
+
+    Example: plumb demo-images --source mnist:500
+    """
+    from plumb.demo import images
+
+    images.demo(source, keep)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from products.churn import CHURN
+from products.images import IMAGES
 from tests.plumbline.orchestration import in_airflow
 
 SCRIPT = """
@@ -44,14 +45,24 @@ def bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_all_dags_import(bag: dict[str, Any]) -> None:
     assert bag["errors"] == {}
-    assert sorted(bag["dags"]) == ["ml_training_pipeline", "outcome_log", "retail_features"]
+    assert sorted(bag["dags"]) == ["images", "ml_training_pipeline", "outcome_log", "retail_features"]
 
 
 def test_every_task_is_one_plumb_command_of_its_name(bag: dict[str, Any]) -> None:
-    for dag in bag["dags"].values():
+    for dag_id, dag in bag["dags"].items():
+        before = ["images"] if dag_id == "images" else []
         for name, task in dag["tasks"].items():
-            program, command, *_ = task["command"].split()
-            assert (task["kind"], Path(program).name, command) == ("BashOperator", "plumb", name)
+            program, *command = task["command"].split()
+            assert (task["kind"], Path(program).name) == ("BashOperator", "plumb")
+            assert command[: len(before) + 1] == [*before, name]
+
+
+def test_the_image_dag_has_stages_of_a_day_and_then_of_a_release(bag: dict[str, Any]) -> None:
+    tasks = bag["dags"]["images"]["tasks"]
+    assert tuple(tasks) == (*IMAGES.daily_stages, *IMAGES.training_stages)
+    assert "--as-of" in tasks["clean"]["command"] and "--as-of" not in tasks["dataset"]["command"]
+    for before, after in zip(tasks, list(tasks)[1:], strict=False):
+        assert tasks[after]["after"] == [before]
 
 
 def test_the_daily_run_is_the_stages_in_their_order(bag: dict[str, Any]) -> None:
