@@ -94,5 +94,5 @@ def _key(customer: int, project: str) -> bytes:
     from feature_repo import store as feature_store
 
     store = feature_store.open_store(CHURN)
-    (key,) = feast_internals.customer_keys(store, CHURN.entity, [customer])
+    (key,) = feast_internals.entity_keys(store, CHURN, [customer])
     return bytes(key).removesuffix(store.project.encode()) + project.encode()

@@ -11,16 +11,23 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import PlumblineError
+from plumbline.product import Product
 
 if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
+
+Entity = int | str
+"""What names an entity: the value of its join key, a customer's number or an image's id."""
+
+KEY_KINDS = {"INT64": "int64_val", "STRING": "string_val"}
+"""Feast's names of an entity's type, each with the field of its message that holds such a value."""
 
 VERSION = "0.67.0"
 """The Feast whose code was read for this."""
 
 FOREIGN_CODE = (
     "Feast's registry holds {}, which definitions.py does not have: it is not run. Find out who wrote it, then remove "
-    "the folder `feast` in the home and run `plumb materialize`, which makes the registry anew"
+    "the folder `feast` in the home and materialize again, which makes the registry anew"
 )
 
 
@@ -82,22 +89,31 @@ def row_entity(store: FeatureStore, key: bytes) -> Any | None:
         return None
 
 
-def customer_keys(store: FeatureStore, entity: str, customers: Iterable[int]) -> list[Any]:
-    """The key (bytes) of each customer's hash, in their order; `entity` is the join key's name."""
+def entity_keys(store: FeatureStore, product: Product, entities: Iterable[Entity]) -> list[Any]:
+    """The key (bytes) of each entity's hash, in their order; an entity is named by the value of its join key."""
+    return [row_key(store, key) for key in entity_protos(product, entities)]
+
+
+def entity_protos(product: Product, entities: Iterable[Entity]) -> list[Any]:
+    """The same as Feast's own messages."""
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
-    keys = (EntityKey(join_keys=[entity], entity_values=[Value(int64_val=number)]) for number in customers)
-    return [row_key(store, key) for key in keys]
+    def value(entity: Any) -> Any:
+        return Value(string_val=entity) if kind == "string_val" else Value(int64_val=entity)
+
+    kind = KEY_KINDS[product.entity_type]
+    return [EntityKey(join_keys=[product.entity], entity_values=[value(entity)]) for entity in entities]
 
 
-def customer_of(store: FeatureStore, entity: str, key: bytes) -> int | None:
-    """The customer whose hash a key of Redis is; None for any other key."""
+def entity_of(store: FeatureStore, product: Product, key: bytes) -> Entity | None:
+    """The entity whose hash a key of Redis is; None for any other key."""
     found = row_entity(store, key)
-    if found is None or list(found.join_keys) != [entity] or len(found.entity_values) != 1:
+    if found is None or list(found.join_keys) != [product.entity] or len(found.entity_values) != 1:
         return None
-    value = found.entity_values[0]
-    return int(value.int64_val) if value.WhichOneof("val") == "int64_val" else None
+    value, kind = found.entity_values[0], KEY_KINDS[product.entity_type]
+    entity: Entity | None = getattr(value, kind) if value.WhichOneof("val") == kind else None
+    return entity
 
 
 def value_kinds(view: FeatureView, names: list[str] | None = None) -> list[str]:

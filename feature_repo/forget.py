@@ -23,7 +23,8 @@ def count(product: Product, customer: int) -> int:
     if settings().redis_url is None and not (settings().home / "redis" / "appendonly.aof").exists():
         return 0
     client, store = online_store.client(), feature_store.open_store(product)
-    return sum(row.customer == customer for row in online_keys.rows(store, product, client))
+    rows = online_keys.rows(store, product, product.view, client)
+    return sum(row.entity == customer for row in rows)
 
 
 def forget(product: Product, customer: int, release: Release) -> int:
@@ -37,9 +38,8 @@ def forget(product: Product, customer: int, release: Release) -> int:
         return rows
     client: Any = online_store.client()
     store = feature_store.open_store(product)
-    online_keys.remove(
-        store, product, client, [row for row in online_keys.rows(store, product, client) if row.customer == customer]
-    )
+    stored = online_keys.rows(store, product, product.view, client)
+    online_keys.remove(store, product.view, client, [row for row in stored if row.entity == customer])
     online = online_store.online(client, product)
     if online is not None:
         if client.hdel(product.online_mark, *online_keys.keys(store, product, [customer])):

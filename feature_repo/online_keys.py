@@ -1,4 +1,4 @@
-"""The rows of a product's view as they lie in Redis: one hash a customer, recognized by decoding its key.
+"""The rows of a product's views as they lie in Redis: one hash an entity, recognized by decoding its key.
 
 Redis may be shared. A key is ours only if it decodes exactly as our project's and our entity's; no other is read. A
 hash holds a field for each feature and one, `_ts:<view>`, for the row's event_time, and may hold other views' fields.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from feature_repo import feast_internals
+from feature_repo.feast_internals import Entity
 from plumbline.product import Product
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 BATCH = 2_000
-"""Customers in one round trip: Redis answers such a pipeline in some 50 ms."""
+"""Entities in one round trip: Redis answers such a pipeline in some 50 ms."""
 
 
 @dataclass(frozen=True)
 class StoredRow:
-    """One customer's key, and the bytes of the view's fields there in `row_fields`' order: the event_time's first.
+    """One entity's key, and the bytes of a view's fields there in `row_fields`' order: the event_time's first.
 
     None stands for a field that is absent. `values` is None for a key that is no hash, which nobody can read.
     """
 
-    customer: int
+    entity: Entity
     key: Any
     values: list[bytes | None] | None
 
@@ -38,58 +39,54 @@ class StoredRow:
         return self.values is None or any(value is not None for value in self.values)
 
 
-def customers(store: FeatureStore, product: Product, client: redis.Redis) -> Iterator[tuple[int, Any]]:
-    """Every customer with a key of the product's project and entity, and that key; other views' rows are among them."""
+def entities(store: FeatureStore, product: Product, client: redis.Redis) -> Iterator[tuple[Entity, Any]]:
+    """Every entity with a key of the product's project, and that key; whichever views' rows are in it."""
     for key in client.scan_iter(count=10_000):
-        customer = feast_internals.customer_of(store, product.entity, key)
-        if customer is not None:
-            yield customer, key
+        entity = feast_internals.entity_of(store, product, key)
+        if entity is not None:
+            yield entity, key
 
 
-def keys(store: FeatureStore, product: Product, customers: Iterable[int]) -> list[Any]:
-    """The key of each customer, in their order."""
-    return feast_internals.customer_keys(store, product.entity, customers)
+def keys(store: FeatureStore, product: Product, entities: Iterable[Entity]) -> list[Any]:
+    """The key of each entity, in their order."""
+    return feast_internals.entity_keys(store, product, entities)
 
 
-def rows(store: FeatureStore, product: Product, client: redis.Redis) -> Iterator[StoredRow]:
-    """The view's row of each customer who has anything of one."""
+def rows(store: FeatureStore, product: Product, view: str, client: redis.Redis) -> Iterator[StoredRow]:
+    """A view's row of each entity that has anything of one; some thousand are in memory at a time."""
     from redis import ResponseError
 
-    fields = feast_internals.row_fields(store.get_feature_view(product.view))
-    everyone = list(dict(customers(store, product, client)).items())  # SCAN may name a key twice
+    fields = feast_internals.row_fields(store.get_feature_view(view))
+    everyone = list(dict(entities(store, product, client)).items())  # SCAN may name a key twice
     for start in range(0, len(everyone), BATCH):
         batch = everyone[start : start + BATCH]
         pipeline = client.pipeline(transaction=False)
         for _, key in batch:
             pipeline.hmget(key, fields)
-        for (customer, key), values in zip(batch, pipeline.execute(raise_on_error=False), strict=True):
+        for (entity, key), values in zip(batch, pipeline.execute(raise_on_error=False), strict=True):
             if isinstance(values, Exception) and not isinstance(values, ResponseError):
                 raise values
-            row = StoredRow(customer, key, None if isinstance(values, ResponseError) else values)
+            row = StoredRow(entity, key, None if isinstance(values, ResponseError) else values)
             if row.exists:
                 yield row
 
 
-def whole(store: FeatureStore, product: Product, client: redis.Redis) -> dict[int, int | None]:
-    """Each customer with anything of a row, and its event_time in seconds since 1970; None for a row that is not whole.
+def whole(store: FeatureStore, product: Product, view: str, client: redis.Redis) -> dict[Entity, int | None]:
+    """Each entity with anything of a view's row, and its event_time in seconds since 1970; None for a row that is not
+    whole.
 
     A row is whole when every feature of the view is there, decodes, and is null or of its declared type.
     """
-    kinds = feast_internals.value_kinds(store.get_feature_view(product.view))
-    return {row.customer: _event_time(row, kinds) for row in rows(store, product, client)}
+    kinds = feast_internals.value_kinds(store.get_feature_view(view))
+    return {row.entity: _event_time(row, kinds) for row in rows(store, product, view, client)}
 
 
-def count(store: FeatureStore, product: Product, client: redis.Redis) -> int:
-    """How many customers Redis holds anything of a row of."""
-    return sum(1 for _ in rows(store, product, client))
-
-
-def remove(store: FeatureStore, product: Product, client: redis.Redis, gone: Iterable[StoredRow]) -> int:
+def remove(store: FeatureStore, view: str, client: redis.Redis, gone: Iterable[StoredRow]) -> int:
     """Takes these rows out of Redis; how many went. Redis drops a hash with its last field; other views' fields stay.
 
     A key of ours that is no hash holds nothing of anybody, and goes whole.
     """
-    fields = feast_internals.row_fields(store.get_feature_view(product.view))
+    fields = feast_internals.row_fields(store.get_feature_view(view))
     pipeline = client.pipeline(transaction=False)
     for row in gone:
         if row.values is None:

@@ -5,12 +5,15 @@ For whoever holds the online rows against the release they should be of: the pre
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 from feature_repo import feast_internals, online_keys
 from feature_repo import store as feature_store
+from feature_repo.feast_internals import Entity
+from feature_repo.online_keys import StoredRow
 from plumbline.errors import ServiceUnavailable
 from plumbline.product import Product
 from plumbline.servers import online_store
@@ -19,62 +22,65 @@ Row = dict[str, Any]
 
 
 class OnlineRows:
-    """The rows of a product's view that Redis holds. `names` are the view's features, `ttl` is the registry's."""
+    """The rows of one of a product's views that Redis holds. `names` are the view's features, `ttl` is the registry's
+    (0: rows never expire)."""
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, view: str) -> None:
         """Raises feast's FeatureViewNotFoundException when the definitions were never applied."""
         definitions = feature_store.definitions(product).DEFINITIONS
-        defined = next(definition for definition in definitions if definition.name == product.view)
+        defined = next(definition for definition in definitions if definition.name == view)
         self._product, self._store = product, feature_store.open_store(product)
-        self._view = self._store.get_feature_view(product.view)
+        self._view = self._store.get_feature_view(view)
         self._provider = feast_internals.provider(self._store)
         self._redis = feast_internals.redis_client(self._store)
         self.names = [field.name for field in self._view.features]
         self.ttl: timedelta = self._view.ttl
         self.defined_ttl: timedelta = defined.ttl
 
-    def customers(self) -> set[int]:
-        """Everyone of whom Redis holds anything of a row."""
-        return {row.customer for row in online_keys.rows(self._store, self._product, self._redis)}
+    def entities(self) -> set[Entity]:
+        """Every entity that Redis holds anything of a row of."""
+        return {row.entity for row in self._rows()}
 
-    def read(self, customers: list[int]) -> Iterator[tuple[int, datetime | None, Row]]:
-        """(customer, the row's event_time, its features) in the order of `customers`; None and no features for no row.
+    def read(self, entities: list[Entity]) -> Iterator[tuple[Entity, datetime | None, Row]]:
+        """(entity, the row's event_time, its features) in the order of `entities`; None and no features for no row.
 
-        Values are Python's own, null as None; a FLOAT comes as the double of the same value. A row that cannot be
-        decoded counts as none.
+        Values are Python's own, null as None; a FLOAT comes as the double of the same value, a list of them as the
+        bytes of its 32-bit numbers. A row that cannot be decoded counts as none.
         """
-        from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-        from feast.protos.feast.types.Value_pb2 import Value
-
-        whole = online_keys.whole(self._store, self._product, self._redis)
-        entity, config = self._product.entity, self._store.config
-        for start in range(0, len(customers), online_keys.BATCH):
-            batch = customers[start : start + online_keys.BATCH]
-            readable = [customer for customer in batch if whole.get(customer) is not None]
-            keys = [EntityKey(join_keys=[entity], entity_values=[Value(int64_val=c)]) for c in readable]
+        whole = online_keys.whole(self._store, self._product, self._view.name, self._redis)
+        config = self._store.config
+        for start in range(0, len(entities), online_keys.BATCH):
+            batch = entities[start : start + online_keys.BATCH]
+            readable = [entity for entity in batch if whole.get(entity) is not None]
+            keys = feast_internals.entity_protos(self._product, readable)
             read = self._provider.online_read(config, self._view, keys, list(self.names)) if keys else []
             rows = dict(zip(readable, read, strict=True))
-            for customer in batch:
-                stamp, values = rows.get(customer, (None, None))
-                yield customer, stamp, _plain(values) if stamp is not None else {}
+            for entity in batch:
+                stamp, values = rows.get(entity, (None, None))
+                yield entity, stamp, _plain(values) if stamp is not None else {}
 
-    def remove(self, customers: set[int]) -> int:
-        """Takes these customers' rows of the view out of Redis; how many there were."""
-        rows = online_keys.rows(self._store, self._product, self._redis)
-        gone = [row for row in rows if row.customer in customers]
-        return online_keys.remove(self._store, self._product, self._redis, gone)
+    def remove(self, entities: set[Entity]) -> int:
+        """Takes these entities' rows of the view out of Redis; how many there were."""
+        gone = [row for row in self._rows() if row.entity in entities]
+        return online_keys.remove(self._store, self._view.name, self._redis, gone)
+
+    def _rows(self) -> Iterator[StoredRow]:
+        return online_keys.rows(self._store, self._product, self._view.name, self._redis)
 
 
 def counts(product: Product) -> tuple[int, int] | None:
-    """How many customers have a whole row in Redis, and how many were written; None while no release is online."""
+    """How many entities have a whole row in Redis, of each view that is online, and how many were written; None while
+    no release is online."""
     try:
         client = online_store.client(start=False)
     except ServiceUnavailable:
         return None
     if (written := online_store.rows_written(client, product)) is None:
         return None
-    rows = online_keys.whole(feature_store.open_store(product), product, client)
-    return sum(event_time is not None for event_time in rows.values()), written
+    store = feature_store.open_store(product)
+    views = [online_keys.whole(store, product, view, client) for view in product.views]
+    online = [rows for rows in views if rows] or [{}]
+    return sum(all(rows.get(entity) is not None for rows in online) for entity in online[0]), written
 
 
 def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> list[Row]:
@@ -101,5 +107,13 @@ def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> li
 
 def _plain(values: dict[str, Any]) -> Row:
     """Feast's values as Python's own, None for null."""
-    kinds = {name: value.WhichOneof("val") or "null_val" for name, value in values.items()}
-    return {name: None if kinds[name] == "null_val" else getattr(values[name], kinds[name]) for name in values}
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("val") or "null_val"
+    if kind == "null_val":
+        return None
+    if kind == "float_list_val":
+        return array("f", value.float_list_val.val).tobytes()
+    return getattr(value, kind)

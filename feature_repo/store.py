@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from feature_repo import feast_internals
 from plumbline import files
 from plumbline.errors import PlumblineError, ServiceUnavailable
-from plumbline.lake import spark
+from plumbline.lake import live, spark
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.servers import online_store, services
@@ -144,7 +144,7 @@ def at_release(product: Product, release: Release) -> FeatureStore:
     It has a registry of its own, a copy in which the views' sources are pinned: Feast reads its registry anew at
     every call, so a source that is changed in memory alone would be lost. A feature that the release's table does not
     have yet is null there, so that going back to it leaves no newer value online. A view whose table the release does
-    not name is not pinned, and cannot be read.
+    not name is not pinned, and cannot be read. Entities that do not count at the release are not seen.
     """
     spark.session()  # before Feast asks for one of its own
     apply(product)
@@ -153,7 +153,8 @@ def at_release(product: Product, release: Release) -> FeatureStore:
     store = open_store(product, pinned)
     for name, table in released_views(product, release).items():
         view = store.get_feature_view(name)
-        view.batch_source = definitions(product).source(table, _relation(view, table, release.version(table)))
+        relation = live.relation(product, release, _relation(view, table, release.version(table)))
+        view.batch_source = definitions(product).source(table, relation)
         store.registry.apply_feature_view(view, store.project)
     return store
 

@@ -65,6 +65,8 @@ class Product:
     `daily` and `training` are its DAGs; a stage of neither is run by hand or serves. `sources` are the shop's tables
     that land, `histories` the marts that keep every version of their rows. `feature_project`, `view` and `entity` are
     Feast's names, `more_views` further views with the table of each, `entity_type` Feast's name of the key's type.
+    `live` is the table, column and value by which an entity counts at a release: rows of others stay in the views'
+    tables, and no reader takes them.
     `tables` are further tables of the lake that have a contract. `command` goes before a stage's name on the command
     line. `model` is MLflow's, `service` KServe's, `host` the one that callers ask through Istio, `server` the
     predictor's name among a home's servers. From `releases` on, the names of datasets as lineage has them.
@@ -86,6 +88,7 @@ class Product:
     feature_project: str = ""
     view: str = ""
     more_views: Mapping[str, str] = field(default_factory=dict)
+    live: tuple[str, str, str] | None = None
     model: str = ""
     service: str = ""
     host: str = ""
@@ -154,13 +157,19 @@ class Product:
     @property
     def contracted(self) -> tuple[str, ...]:
         """Every dataset that has to have a contract."""
-        named = (*(f"shop.{source}" for source in self.sources), *self.tables, *self.marts, self.features, self.log)
+        named = (
+            *(f"shop.{source}" for source in self.sources),
+            *self.tables,
+            *self.marts,
+            *self.views.values(),
+            self.log,
+        )
         return tuple(name for name in named if name)
 
     @property
     def online_mark(self) -> str:
         """A hash in Redis: release_id, the release whose rows are online; event_time, until when they reach (ISO 8601);
-        rows, an integer: how many customers were written.
+        rows, an integer: how many entities were written.
 
         It is absent before the first materialization and while one is at work.
         """

@@ -35,6 +35,7 @@ IMAGES = Product(
     feature_project="images",
     view=VIEW,
     more_views={view: VIEWS[view] for view in MORE_VIEWS},
+    live=(CLEAN, "state", "clean"),
     model="image_logreg",
     service="image-predictor",
     host="image-model",
@@ -81,8 +82,8 @@ IMAGES = Product(
             work="plumbline.pipeline.publish:publish",
             about="Publish what the run wrote and the gates passed, as one numbered release.",
         ),
-        Stage("materialize", DAG, {ONLINE: tuple(EMBEDDINGS.values())}, tool="Feast"),
-        Stage("parity_check", DAG, also=(ONLINE, *EMBEDDINGS.values(), LOG), tool="online = offline"),
+        Stage("materialize", DAG, {ONLINE: (*EMBEDDINGS.values(), CLEAN)}, tool="Feast"),
+        Stage("parity_check", DAG, also=(ONLINE, *EMBEDDINGS.values(), CLEAN, LOG), tool="online = offline"),
         Stage(
             "dataset",
             DAG,

@@ -82,8 +82,8 @@ class OnlineFeatures:
     def some_entities(self, most: int) -> list[Any]:
         """Entities that have a key, as far as the first keys that Redis names are theirs. Raises one of `errors`."""
         keys = islice(self._redis.scan_iter(count=1_000), SCANNED)
-        customers = (feast_internals.customer_of(self._store, self.product.entity, key) for key in keys)
-        return list(islice((customer for customer in customers if customer is not None), most))
+        entities = (feast_internals.entity_of(self._store, self.product, key) for key in keys)
+        return list(islice((entity for entity in entities if entity is not None), most))
 
     def _read(self, customers: list[Any], now: datetime) -> list[FeatureRow]:
         stored = dict(zip(customers, self._service.stored(customers), strict=True))

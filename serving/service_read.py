@@ -80,7 +80,7 @@ class ServiceRead:
 
     def row_keys(self, customers: list[Any]) -> list[bytes]:
         """The key of each customer's hash in Redis, in their order."""
-        return feast_internals.customer_keys(self._store, self._product.entity, customers)
+        return feast_internals.entity_keys(self._store, self._product, customers)
 
     def stored(self, customers: list[Any]) -> list[StoredRow]:
         """The stored features of each customer, in their order. Raises redis's errors when the store does not answer;

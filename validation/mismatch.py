@@ -3,45 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
+
+from plumbline import files
 
 SAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """One value of one customer: `online` as Redis held it, or as it was answered to `request_id`; `offline` as the
-    release has it. None is missing; without a customer it is something that all rows share."""
+    """One value of one entity: `online` as Redis held it, or as it was answered to `request_id`; `offline` as the
+    release has it. None is missing; without an entity it is something that all rows share."""
 
-    customer_id: int | None
+    entity: int | str | None
     feature: str
     online: Any
     offline: Any
     release_id: int
     request_id: str | None = None
 
+    def as_dict(self) -> dict[str, Any]:
+        """For the evidence; a list of numbers as its digest."""
+        return {**asdict(self), "online": _plain(self.online), "offline": _plain(self.offline)}
 
-def told(mismatches: Iterable[Mismatch]) -> list[str]:
-    """A line for each feature: how many customers, and some of them with both values."""
+
+def told(mismatches: Iterable[Mismatch], entities: str) -> list[str]:
+    """A line for each feature: how many entities (`entities` is the word for them), and some with both values."""
     by_feature: dict[str, list[Mismatch]] = {}
     for found in mismatches:
         by_feature.setdefault(found.feature, []).append(found)
-    return [_line(feature, found) for feature, found in by_feature.items()]
+    return [_line(feature, found, entities) for feature, found in by_feature.items()]
 
 
-def _line(feature: str, found: list[Mismatch]) -> str:
-    customers = {each.customer_id for each in found}
-    if None in customers:
+def _line(feature: str, found: list[Mismatch], entities: str) -> str:
+    count, one = len({each.entity for each in found}), entities.removesuffix("s")
+    if any(each.entity is None for each in found):
         return f"{feature}: online {_shown(found[0].online)}, offline {_shown(found[0].offline)}"
     such = "; ".join(
-        f"customer {each.customer_id}"
+        f"{one} {each.entity}"
         + (f", request {each.request_id}" if each.request_id else "")
         + f": online {_shown(each.online)}, offline {_shown(each.offline)}"
         for each in found[:SAMPLES]
     )
-    return f"{feature} of {len(customers):,} customer{'' if len(customers) == 1 else 's'}, such as {such}"
+    return f"{feature} of {count:,} {one if count == 1 else entities}, such as {such}"
+
+
+def _plain(value: Any) -> Any:
+    return f"{len(value) // 4:,} numbers of sha256 {files.sha256(value)[:12]}" if isinstance(value, bytes) else value
 
 
 def _shown(value: Any) -> str:
+    value = _plain(value)
     return "none" if value is None else repr(value) if isinstance(value, float) else str(value)

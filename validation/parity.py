@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from plumbline import clock, observed
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.lake import live
 from plumbline.pipeline import gates, leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
@@ -25,15 +26,16 @@ from plumbline.servers import online_store
 from plumbline.state import releases
 from plumbline.state.releases import Release
 from plumbline.verdict import Verdict
-from validation import point_in_time
 from validation import served_answers as answers
 from validation.mismatch import Mismatch, told
-from validation.point_in_time import TABLE, Row, same
+from validation.point_in_time import Entity, Offline, Row, missing_as_none, same
 from validation.served_answers import OnDemand, Replayed
 
 GATE, STAGE = "parity", "parity_check"
 KEPT = 1_000
 """Mismatches in the evidence file; the rest are counted."""
+BATCH = 20_000
+"""Entities whose rows are read from the lake at once."""
 
 
 class ParityError(PlumblineError):
@@ -41,20 +43,20 @@ class ParityError(PlumblineError):
 
 
 class Online(Protocol):
-    """The online rows, as feature_repo.online_rows.OnlineRows reads them."""
+    """The online rows of one view, as feature_repo.online_rows.OnlineRows reads them."""
 
     names: list[str]
     ttl: timedelta
     defined_ttl: timedelta
 
-    def customers(self) -> set[int]: ...
-    def read(self, customers: list[int]) -> Iterator[tuple[int, datetime | None, dict[str, Any]]]: ...
-    def remove(self, customers: set[int]) -> int: ...
+    def entities(self) -> set[Entity]: ...
+    def read(self, entities: list[Entity]) -> Iterator[tuple[Entity, datetime | None, dict[str, Any]]]: ...
+    def remove(self, entities: set[Entity]) -> int: ...
 
 
 @dataclass(frozen=True)
 class Asked:
-    """How much is looked at: all customers, or a seeded sample of `sample`; at most `answers` logged ones, from a real
+    """How much is looked at: all entities, or a seeded sample of `sample`; at most `answers` logged ones, from a real
     time `since` on instead of the last check that passed."""
 
     sample: int | None = None
@@ -65,32 +67,34 @@ class Asked:
 
 @dataclass
 class Compared:
-    """Of `customers` compared, `values` values; `expired` customers have no row that may be served, on either side."""
+    """Of `entities` compared, `values` values; `expired` ones have no row that may be served, on either side."""
 
-    customers: int = 0
+    entities: int = 0
     values: int = 0
     expired: int = 0
     mismatches: list[Mismatch] = field(default_factory=list)
 
 
-def check(product: Product, opened: Callable[[], Online], on_demand: OnDemand, asked: Asked) -> dict[str, Any]:
+def check(product: Product, opened: Callable[[str], Online], on_demand: OnDemand, asked: Asked) -> dict[str, Any]:
     """Compares online with offline for the release that is online, and replays answers; gives what was found.
 
-    `opened` gives the online rows, once it is known that Redis is there.
-    Raises GateFailed naming features, customers, both values and the release; ParityError when no release is online;
+    `opened` gives the online rows of a view, once it is known that Redis is there.
+    Raises GateFailed naming features, entities, both values and the release; ParityError when no release is online;
     Conflict while a materialization is at work. Evidence is in `<home>/evidence/<run_id>/parity_check.json`.
     """
     with leases.lease(product, STAGE, "materialization"):
         held = online_store.online(online_store.client(), product)
         if held is None:
-            raise ParityError("no release is whole in the online store: run `plumb materialize`, then check it")
+            raise ParityError(
+                f"no release is whole in the online store: run `{product.command_of('materialize')}`, then check it"
+            )
         release = releases.read(product.name, held[0])
         head = {"stage": STAGE, "run_id": release.run_id, "as_of": release.as_of, "release_id": release.release_id}
         facts: dict[str, Any] = {}
         entry = stage.recorded(
             product,
             head,
-            lambda: _check(product, release, held[1], opened(), on_demand, asked, facts),
+            lambda: _check(product, release, held[1], opened, on_demand, asked, facts),
             on_failure=lambda: facts,
         )
         return {"state": "done", "release_id": release.release_id, **entry}
@@ -100,95 +104,115 @@ def _check(
     product: Product,
     release: Release,
     until: datetime,
-    online: Online,
+    opened: Callable[[str], Online],
     on_demand: OnDemand,
     asked: Asked,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
     say(f"reading release {release.release_id} on both sides")
     observed.read(product.online, release.release_id)
-    rows = _compare(release, until, online, asked)
-    if rows.mismatches and asked.sample is not None:
-        say(f"{len(rows.mismatches):,} values of the sample differ: reading every customer")
-        rows = _compare(release, until, online, Asked())
+    views = {view: opened(view) for view in product.views}
+    rows = {view: _compare(product, release, until, view, online, asked) for view, online in views.items()}
+    differ = sum(len(found.mismatches) for found in rows.values())
+    if differ and asked.sample is not None:
+        say(f"{differ:,} values of the sample differ: reading every row")
+        rows = {view: _compare(product, release, until, view, online, Asked()) for view, online in views.items()}
+    first = views[product.view]
     served = answers.replay(
-        product, online.names, online.ttl, on_demand, most=asked.answers, seed=asked.seed, since=asked.since
+        product, first.names, first.ttl, on_demand, most=asked.answers, seed=asked.seed, since=asked.since
     )
-    mismatches = [*rows.mismatches, *served.mismatches]
-    compared = rows.values + served.compared
-    failed = told(mismatches)
+    mismatches = [*(found for view in rows.values() for found in view.mismatches), *served.mismatches]
+    compared = sum(view.values for view in rows.values()) + served.compared
+    failed = told(mismatches, product.entities)
+    tables = [table for table in product.views.values() if table in release.tables]
     facts |= {
         "feature_parity_mismatch_ratio": len(mismatches) / compared if compared else 0.0,
         "mismatches": len(mismatches),
         "compared_values": compared,
-        "customers": rows.customers,
-        "expired": rows.expired,
+        product.entities: max(view.entities for view in rows.values()),
+        "expired": sum(view.expired for view in rows.values()),
         "answers_logged": served.logged,
         "answers_replayed": served.rows,
         "answers_unreadable": served.unreadable,
         "predictions_version": served.version,
-        "read": {TABLE: release.version(TABLE)},
+        "read": {table: release.version(table) for table in tables},
     }
     audit = gates.Audit(release.run_id, _head(release))
-    evidence = {**asdict(asked), **facts, "first_mismatches": [asdict(found) for found in mismatches[:KEPT]]}
+    evidence = {**asdict(asked), **facts, "first_mismatches": [found.as_dict() for found in mismatches[:KEPT]]}
     verdict = Verdict(GATE, not mismatches, compared, tuple(failed))
     report = gates.record_all(audit, [verdict], evidence, name=STAGE)[GATE].report
     facts |= audit.told()
     if mismatches:
-        removed = _withdraw(product, online, rows)
-        raise GateFailed(_failure(release, len(mismatches), compared, failed, removed, served, report))
-    return {**facts, "message": _message(release, rows, served)}
+        removed = _withdraw(product, views, rows)
+        raise GateFailed(_failure(product, release, len(mismatches), compared, failed, removed, served, report))
+    return {**facts, "message": _message(product, release, rows, served)}
 
 
-def _compare(release: Release, until: datetime, online: Online, asked: Asked) -> Compared:
-    """Every value of every customer, or of a sample and of whoever is on one side only; the ttl; the rows' end."""
-    end = clock.end_of(release.as_of)
-    offline, expired = point_in_time.newest(release.version(TABLE), end, online.defined_ttl, online.names)
-    known, there = offline.keys() | expired, online.customers()
+def _compare(product: Product, release: Release, until: datetime, view: str, online: Online, asked: Asked) -> Compared:
+    """Every value of every entity, or of a sample and of whoever is on one side only; the ttl; the rows' end.
+
+    A view whose table the release does not have must have no row online. Some thousand rows are in memory at a time.
+    """
+    end, table = clock.end_of(release.as_of), product.views[view]
+    offline = None
+    fresh, expired = set[Entity](), set[Entity]()
+    if table in release.tables:
+        offline = Offline(table, release.version(table), product.entity, online.defined_ttl, online.names)
+        rows, everyone = offline.entities(end)
+        fresh = set(live.keep(product, release, rows)[product.entity].to_pylist())
+        expired = everyone - fresh if product.live is None else set()
+    known, there = fresh | expired, online.entities()
     chosen = known
     if asked.sample is not None and asked.sample < len(known):
-        chosen = set(random.Random(asked.seed).sample(sorted(known), asked.sample))  # noqa: S311 (no secret)
-    everyone = sorted(chosen | (there - known) | (offline.keys() - there))
-    found = Compared(len(everyone), 2, len(expired.intersection(everyone)))
+        chosen = set(random.Random(asked.seed).sample(sorted(known), asked.sample))  # noqa: S311
+    compared = sorted(chosen | (there - known) | (fresh - there))
+    found = Compared(len(compared), 2, len(expired.intersection(compared)))
     for name, ours, theirs in (("the view's ttl", online.ttl, online.defined_ttl), ("online until", until, end)):
         if ours != theirs:
             found.mismatches.append(Mismatch(None, name, ours, theirs, release.release_id))
-    for customer, stamp, values in online.read(everyone):
-        row = offline.get(customer)
-        if row is None and customer in expired and (stamp is None or end - stamp > online.ttl):
+    shown = {name: f"{view}.{name}" if product.more_views else name for name in ("event_time", *online.names)}
+    batch, newest = frozenset[Entity](), dict[Entity, Row]()
+    for at, (entity, stamp, values) in enumerate(online.read(compared)):
+        if at % BATCH == 0:
+            batch = frozenset(compared[at : at + BATCH])
+            newest = offline.newest(end, batch & fresh) if offline else {}
+        row = newest.get(entity)
+        if row is None and entity in expired and (stamp is None or end - stamp > online.ttl):
             found.values += 1  # no row, or one that answers expired: the release has none that may be served
             continue
         found.values += 1 + len(online.names)
-        found.mismatches += _differing(customer, stamp, values, row, online.names, release.release_id)
+        found.mismatches += _differing(entity, stamp, values, row, shown, release.release_id)
     return found
 
 
 def _differing(
-    customer: int,
+    entity: Entity,
     stamp: datetime | None,
     values: dict[str, Any],
     row: Row | None,
-    names: list[str],
+    shown: dict[str, str],
     release_id: int,
 ) -> list[Mismatch]:
-    pairs = [("event_time", stamp, row.event_time if row else None)]
-    pairs += [
-        (name, point_in_time.missing_as_none(values.get(name)), row.values[name] if row else None) for name in names
-    ]
-    return [
-        Mismatch(customer, name, ours, theirs, release_id) for name, ours, theirs in pairs if not same(ours, theirs)
-    ]
+    """What differs between a row online and offline; `shown` has each value's name with that for messages."""
+    online = {"event_time": stamp, **values}
+    offline = {"event_time": row.event_time, **row.values} if row else {}
+    pairs = [(told_as, missing_as_none(online.get(name)), offline.get(name)) for name, told_as in shown.items()]
+    return [Mismatch(entity, name, ours, theirs, release_id) for name, ours, theirs in pairs if not same(ours, theirs)]
 
 
-def _withdraw(product: Product, online: Online, rows: Compared) -> int | None:
+def _withdraw(product: Product, views: dict[str, Online], rows: dict[str, Compared]) -> int | None:
     """Takes what differs out of Redis, with the mark; how many rows, None when the online rows were all equal."""
-    if not rows.mismatches:
+    if not any(found.mismatches for found in rows.values()):
         return None
     online_store.client().delete(product.online_mark)
-    return online.remove({found.customer_id for found in rows.mismatches if found.customer_id is not None})
+    return sum(
+        views[view].remove({each.entity for each in found.mismatches if each.entity is not None})
+        for view, found in rows.items()
+    )
 
 
 def _failure(
+    product: Product,
     release: Release,
     mismatches: int,
     compared: int,
@@ -197,19 +221,22 @@ def _failure(
     served: Replayed,
     report: str | None,
 ) -> str:
-    where = f"release {release.release_id} ({TABLE}@v{release.version(TABLE)})"
+    tables = [table for table in product.views.values() if table in release.tables]
+    pinned = ", ".join(f"{table}@v{release.version(table)}" for table in tables)
+    where = f"release {release.release_id} ({pinned})"
+    materialize, check = product.command_of("materialize"), product.command_of(STAGE)
     steps = []
     if removed is not None:
         steps.append(
-            f"{removed:,} rows were taken out of Redis: predictors answer 503 for these customers and go on with the "
-            "others. Mend what wrote them (a definition, or whoever else writes to this Redis), run "
-            "`plumb materialize`, which writes every row again, then `plumb parity_check`."
+            f"{removed:,} rows were taken out of Redis: predictors answer 503 for these {product.entities} and go on "
+            "with the others. Mend what wrote them (a definition, or whoever else writes to this Redis), run "
+            f"`{materialize}`, which writes every row again, then `{check}`."
         )
     if served.mismatches:
         steps.append(
             "Answers were given that the point-in-time join does not give: mend what computes the feature, start the "
-            "predictor again (`plumb down`, `plumb up`), and when you know whom they reached, run `plumb parity_check "
-            "--since TIME` with the time (UTC) of that start, which leaves out what was answered before."
+            "predictor again (`plumb down`, `plumb up`), and when you know whom they reached, run `"
+            f"{check} --since TIME` with the time (UTC) of that start, which leaves out what was answered before."
         )
     return (
         f"{mismatches:,} of {compared:,} values differ between what is online and {where}:\n  "
@@ -219,16 +246,18 @@ def _failure(
     )
 
 
-def _message(release: Release, rows: Compared, served: Replayed) -> str:
-    expired = f" ({rows.expired:,} of them expired)" if rows.expired else ""
+def _message(product: Product, release: Release, rows: dict[str, Compared], served: Replayed) -> str:
+    lost = sum(view.expired for view in rows.values())
+    expired = f" ({lost:,} of them expired)" if lost else ""
+    entities, values = max(view.entities for view in rows.values()), sum(view.values for view in rows.values())
     told_of = "no answers since the last check"
     if served.logged:
         told_of = f"{served.rows:,} of {served.logged:,} answers since the last check equal the point-in-time join"
     if served.unreadable:
         told_of += f", {served.unreadable:,} are of releases whose tables are gone"
     return (
-        f"release {release.release_id} online is what it is offline: {rows.customers:,} customers{expired}, "
-        f"{rows.values:,} values bit for bit; {told_of}"
+        f"release {release.release_id} online is what it is offline: {entities:,} {product.entities}{expired}, "
+        f"{values:,} values bit for bit; {told_of}"
     )
 
 

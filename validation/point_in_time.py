@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from plumbline.lake import tables as lake
@@ -18,57 +19,96 @@ from plumbline.lake import tables as lake
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE = "features.customers"
-KEY = ["customer_id", "event_time", "created_at"]
+Entity = int | str
+"""What names an entity: a customer's number, an image's id."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A customer's row: its event_time, and features by name: null and NaN as None, a FLOAT as a double."""
+    """An entity's row: its event_time, and features by name: null and NaN as None, a FLOAT as a double, a list of
+    them as the bytes of its 32-bit numbers."""
 
     event_time: datetime
     values: dict[str, Any]
 
 
-def newest(version: int, end: datetime, ttl: timedelta, names: Sequence[str]) -> tuple[dict[int, Row], set[int]]:
-    """The newest row of every customer with one in [end - ttl, end]; and who has older ones alone: they are expired.
+@dataclass(frozen=True)
+class Offline:
+    """A view's rows at one version of its table: `names` are its features, and a ttl of 0 is never over.
 
-    Of rows that share customer and event_time it is the one created last. A name that the table does not have is None.
+    A name that the table does not have is None in every row.
     """
-    import pyarrow.compute as pc
 
-    stored = lake.open_table(TABLE, version).to_pyarrow_dataset()
-    stamp = pc.field("event_time")
-    known = stored.to_table(columns=["customer_id"], filter=stamp <= end)["customer_id"].unique().to_pylist()
-    held = [name for name in names if name in stored.schema.names]
-    fresh = stored.to_table(columns=[*KEY, *held], filter=(stamp >= end - ttl) & (stamp <= end))
-    ordered = fresh.select(KEY).to_pandas().sort_values(KEY, kind="stable")
-    found = dict(_rows(fresh.take(ordered.drop_duplicates("customer_id", keep="last").index.to_numpy()), names))
-    return found, set(known) - set(found)
+    table: str
+    version: int
+    entity: str
+    ttl: timedelta
+    names: Sequence[str]
 
+    @property
+    def order(self) -> list[str]:
+        """The columns by which rows of one entity follow each other."""
+        return [self.entity, "event_time", "created_at"]
 
-def joined(
-    version: int, asked: Sequence[tuple[int, datetime]], ttl: timedelta, names: Sequence[str]
-) -> list[Row | None]:
-    """For each (customer, moment) the newest row that was knowable at the moment and not older than the ttl.
+    def newest(self, end: datetime, only: Collection[Entity] | None = None) -> dict[Entity, Row]:
+        """The newest row of every entity, or of `only` these, with one in [end - ttl, end].
 
-    In the order asked; None where there is none.
-    """
-    import pyarrow.compute as pc
+        Of rows that share entity and event_time it is the one created last.
+        """
+        import pyarrow.compute as pc
 
-    if not asked:
-        return []
-    stored = lake.open_table(TABLE, version).to_pyarrow_dataset()
-    moments = [moment for _, moment in asked]
-    stamp = pc.field("event_time")
-    wanted = (stamp >= min(moments) - ttl) & (stamp <= max(moments))
-    wanted &= pc.field("customer_id").isin(sorted({customer for customer, _ in asked}))
-    held = [name for name in names if name in stored.schema.names]
-    table = stored.to_table(columns=[*KEY, *held], filter=wanted).sort_by([(name, "ascending") for name in KEY])
-    by_customer: dict[int, list[Row]] = defaultdict(list)
-    for customer, row in _rows(table, names):
-        by_customer[customer].append(row)
-    return [_as_of(by_customer[customer], moment, ttl) for customer, moment in asked]
+        stored = self._stored()
+        wanted = pc.field("event_time") <= end
+        if self.ttl:
+            wanted &= pc.field("event_time") >= end - self.ttl
+        if only is not None:
+            wanted &= pc.field(self.entity).isin(sorted(only))
+        fresh = stored.to_table(columns=[*self.order, *self._held(stored)], filter=wanted)
+        ordered = fresh.select(self.order).to_pandas().sort_values(self.order, kind="stable")
+        last = ordered.drop_duplicates(self.entity, keep="last").index.to_numpy()
+        return dict(self._rows(fresh.take(last)))
+
+    def entities(self, end: datetime) -> tuple[pa.Table, set[Entity]]:
+        """Who has a row that has not expired by `end`, a table of one column; and all who have any row by then."""
+        import pyarrow.compute as pc
+
+        rows = self._stored().to_table(columns=[self.entity, "event_time"], filter=pc.field("event_time") <= end)
+        known = rows[self.entity].unique().to_pylist()
+        fresh = rows.filter(pc.field("event_time") >= end - self.ttl) if self.ttl else rows
+        return fresh.select([self.entity]), set(known)
+
+    def joined(self, asked: Sequence[tuple[Entity, datetime]]) -> list[Row | None]:
+        """For each (entity, moment) the newest row that was knowable at the moment and not older than the ttl.
+
+        In the order asked; None where there is none.
+        """
+        import pyarrow.compute as pc
+
+        if not asked:
+            return []
+        stored = self._stored()
+        moments = [moment for _, moment in asked]
+        wanted = pc.field("event_time") <= max(moments)
+        if self.ttl:
+            wanted &= pc.field("event_time") >= min(moments) - self.ttl
+        wanted &= pc.field(self.entity).isin(sorted({entity for entity, _ in asked}))
+        rows = stored.to_table(columns=[*self.order, *self._held(stored)], filter=wanted)
+        by_entity: dict[Entity, list[Row]] = defaultdict(list)
+        for entity, row in self._rows(rows.sort_by([(name, "ascending") for name in self.order])):
+            by_entity[entity].append(row)
+        return [_as_of(by_entity[entity], moment, self.ttl) for entity, moment in asked]
+
+    def _stored(self) -> Any:
+        return lake.open_table(self.table, self.version).to_pyarrow_dataset()
+
+    def _held(self, stored: Any) -> list[str]:
+        return [name for name in self.names if name in stored.schema.names]
+
+    def _rows(self, table: pa.Table) -> Iterable[tuple[Entity, Row]]:
+        columns = {name: _values(table[name]) if name in table.column_names else repeat(None) for name in self.names}
+        stamps = table["event_time"].to_pylist()
+        for entity, stamp, *values in zip(table[self.entity].to_pylist(), stamps, *columns.values()):  # noqa: B905
+            yield entity, Row(stamp, dict(zip(columns, map(missing_as_none, values), strict=True)))
 
 
 def same(left: Any, right: Any) -> bool:
@@ -83,14 +123,17 @@ def same(left: Any, right: Any) -> bool:
 def _as_of(rows: list[Row], moment: datetime, ttl: timedelta) -> Row | None:
     """Of rows in the order of their event_time, the last one at or before the moment, if the ttl has not passed."""
     at = bisect_right(rows, moment, key=lambda row: row.event_time)
-    return rows[at - 1] if at and moment - rows[at - 1].event_time <= ttl else None
+    return rows[at - 1] if at and (not ttl or moment - rows[at - 1].event_time <= ttl) else None
 
 
-def _rows(table: pa.Table, names: Iterable[str]) -> Iterable[tuple[int, Row]]:
-    columns = {name: table[name].to_pylist() if name in table.column_names else [None] * len(table) for name in names}
-    stamps = table["event_time"].to_pylist()
-    for i, customer in enumerate(table["customer_id"].to_pylist()):
-        yield customer, Row(stamps[i], {name: missing_as_none(column[i]) for name, column in columns.items()})
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """A column's values as Row has them."""
+    import pyarrow as pa
+
+    if not pa.types.is_list(column.type):
+        values: list[Any] = column.to_pylist()
+        return values
+    return [None if each.values is None else each.values.to_numpy().tobytes() for each in column]
 
 
 def missing_as_none(value: Any) -> Any:

@@ -19,7 +19,7 @@ from plumbline.product import Product
 from plumbline.state import ledger, releases
 from validation import point_in_time
 from validation.mismatch import Mismatch
-from validation.point_in_time import TABLE, Row
+from validation.point_in_time import Entity, Offline, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +33,8 @@ OnDemand = Callable[[list[dict[str, Any]], list[int]], list[dict[str, Any]]]
 _Span = tuple[int, datetime, datetime | None]
 """A release, and from when until when it was online, in real time; None for until now."""
 
-_Made = dict[tuple[int, datetime], tuple[Row | None, dict[str, Any]]]
-"""By customer and moment, the row of the join and what is computed on demand from it."""
+_Made = dict[tuple[Entity, datetime], tuple[Row | None, dict[str, Any]]]
+"""By entity and moment, the row of the join and what is computed on demand from it."""
 
 
 @dataclass(frozen=True)
@@ -119,14 +119,14 @@ class _Joins:
         made = self._made[number]
         if made is None:
             return None
-        joined, computed = made[row["customer_id"], row["at"]]
+        joined, computed = made[row[self._product.entity], row["at"]]
         offline = {**dict.fromkeys(self._names), **(joined.values if joined else {}), **computed}
         online = {name: point_in_time.missing_as_none(value) for name, value in json.loads(row["features"]).items()}
         online["release_id"] = row["release_id"]
         pairs = [("event_time", row["event_time"], joined.event_time if joined else None)]
         pairs += [(name, value, offline.get(name)) for name, value in online.items()]
         wrong = [
-            Mismatch(row["customer_id"], name, ours, theirs, number, row["request_id"])
+            Mismatch(row[self._product.entity], name, ours, theirs, number, row["request_id"])
             for name, ours, theirs in pairs
             if not point_in_time.same(ours, theirs)
         ]
@@ -134,10 +134,11 @@ class _Joins:
 
     def _make(self, number: int) -> _Made | None:
         of_it = (row for row in self._rows if number in _then(self._online, row))
-        asked = list(dict.fromkeys((row["customer_id"], row["at"]) for row in of_it))
+        asked = list(dict.fromkeys((row[self._product.entity], row["at"]) for row in of_it))
         try:
-            version = lake.remaining(TABLE, releases.read(self._product.name, number).version(TABLE)).version()
-            found = point_in_time.joined(version, asked, self._ttl, self._names)
+            table = self._product.features
+            version = lake.remaining(table, releases.read(self._product.name, number).version(table)).version()
+            found = Offline(table, version, self._product.entity, self._ttl, self._names).joined(asked)
         except (PlumblineError, FileNotFoundError):  # retention has been here
             return None
         nothing = dict.fromkeys(self._names)

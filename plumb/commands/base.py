@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import pkgutil
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from plumbline.errors import EXIT_CODES
 from plumbline.product import Product, Stage
 
 if TYPE_CHECKING:
-    from plumbline.pipeline.stage import Result, StageRun
+    from plumbline.pipeline.stage import Result
 
 DAILY = "The daily run, stage by stage"
 MODEL = "The model"
@@ -61,8 +60,8 @@ def perform(product: Product, stage: Stage, as_of: datetime | None, as_json: boo
     from plumbline.pipeline import stage as pipeline
 
     given = {name: value for name, value in options.items() if value is not None}
-    work: Callable[[StageRun], str] = functools.partial(pkgutil.resolve_name(stage.work), **given)
-    _tell(pipeline.perform(product, stage.name, day(as_of), work), as_json)
+    work: Callable[..., str] = pkgutil.resolve_name(stage.work)
+    _tell(pipeline.perform(product, stage.name, day(as_of), work, given), as_json)
 
 
 def show(value: object, as_json: bool) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import HOUSE, AsOf, Json, ReleaseId, app, day, perform, show, stage_command
+from plumb.commands.base import HOUSE, AsOf, Json, ReleaseId, app, perform, show, stage_command
 from plumb.commands.base import IMAGES as PANEL
+from plumb.commands.parity import parity_command
 from products.images import IMAGES
 
 images_app = typer.Typer(help="What a picture shows: ingest, clean, embed, train, serve.", no_args_is_help=True)
@@ -31,15 +32,32 @@ def ingest(
 
     Example: plumb images ingest --source mnist:500
     """
-    from ingestion.images.ingest import refuse_other_source
-
-    if source is not None:
-        refuse_other_source(day(as_of), source)
     perform(IMAGES, IMAGES.stage("ingest"), as_of, json, source=source)
 
 
+@images_app.command()
+def features(
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(help="A version of embeddings, as v2; again for several. Default: PLUMBLINE_IMAGES_EMBEDDINGS."),
+    ] = None,
+    as_of: AsOf = None,
+    json: Json = False,
+) -> None:
+    """03: Embed each clean picture that has no embedding of this version yet.
+
+    Versions that the release has are carried on beside those that are asked for. A killed run goes on where it was.
+
+    Example: plumb images features --embedding v2
+    """
+    perform(IMAGES, IMAGES.stage("features"), as_of, json, versions=embedding)
+
+
+OWN = ("ingest", "features")
+"""Stages whose commands are above, for they have options of their own."""
+
 for stage in IMAGES.stages:
-    if stage.about and stage.name != "ingest":
+    if stage.about and stage.name not in OWN:
         images_app.command(stage.name)(stage_command(IMAGES, stage))
 
 
@@ -52,6 +70,30 @@ def materialize(release: ReleaseId = None, json: Json = False) -> None:
     from feature_repo import materialize
 
     show(materialize.materialize(IMAGES, release), json)
+
+
+images_app.command("parity_check")(parity_command(IMAGES))
+
+
+@images_app.command()
+def nearest(
+    image: Annotated[str, typer.Argument(metavar="IMAGE_ID")],
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="So many pictures.")] = 5,
+    embedding: Annotated[str, typer.Option(help="The version of embeddings that is compared.")] = "v1",
+    release: ReleaseId = None,
+    json: Json = False,
+) -> None:
+    """The pictures that look most like one: exact search over a release's embeddings, by cosine similarity.
+
+    Example: plumb images nearest 0123456789abcdef0123456789abcdef -n 3
+    """
+    from feature_repo.images import nearest
+
+    found = nearest.nearest(image, count, embedding, release)
+    if json:
+        show(found, True)
+    for item in [] if json else found:
+        print(f"{item['similarity']:.4f}  {item['image_id']}  {item['label'] or '–'}  {item['uri']}")
 
 
 @images_app.command()

@@ -10,9 +10,10 @@ day that a release covers is over. A stage that was killed left no entry, so it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from typing import Any
 
 from plumbline import causes, clock, observed, provenance, verdict
@@ -90,8 +91,16 @@ class Result:
     tables: dict[str, int] = field(default_factory=dict)
 
 
-def perform(product: Product, name: str, as_of: date, work: Callable[[StageRun], str]) -> Result:
+def perform(
+    product: Product,
+    name: str,
+    as_of: date,
+    work: Callable[..., str],
+    options: Mapping[str, Any] | None = None,
+) -> Result:
     """Runs one stage under the product's lease, with its entry in candidate and ledger. `work` returns one sentence.
+
+    `work` gets `options` (JSON values) by name, and a stage that was done with others is run again.
 
     Raises Conflict when another stage of the product runs or took over from this one while it was frozen, StageError
     out of order, and whatever `work` raises.
@@ -109,10 +118,12 @@ def perform(product: Product, name: str, as_of: date, work: Callable[[StageRun],
         entry = candidate.stages.get(name)
         if entry is not None and "release_id" in entry:  # what it published would cover the day, were it there
             say(f"release {entry['release_id']}, which this run published, is gone: it is published again")
-        elif entry is not None and entry["code_sha"] == provenance.code_sha():
+        elif entry and entry["code_sha"] == provenance.code_sha() and entry.get("options") == (options or None):
             return Result(name, as_of, "unchanged", 0.0, f"done before in this run: {entry['message']}", entry["rows"])
         _reset(product, candidate, name)
-        return _work(StageRun(product, name, as_of, candidate, release, lease=held), work)
+        facts = {"options": dict(options)} if options else {}
+        run = StageRun(product, name, as_of, candidate, release, facts=facts, lease=held)
+        return _work(run, partial(work, **options) if options else work)
 
 
 def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:

@@ -21,11 +21,11 @@ def rows(home: Path) -> online_rows.OnlineRows:
     """Release 2 of the made-up world, online, and a newcomer whom release 1 does not know."""
     tables = world.build()
     world.write(world.changed(tables[2], 1, customer_id=5_000))
-    return online_rows.OnlineRows(CHURN)
+    return online_rows.OnlineRows(CHURN, CHURN.view)
 
 
 def test_a_row_is_read_as_it_was_written(rows: online_rows.OnlineRows) -> None:
-    assert len(rows.customers()) == N
+    assert len(rows.entities()) == N
     nobody, row = rows.read([77_777, NULLS])
     assert nobody == (77_777, None, {})
     customer, stamp, values = row
@@ -36,7 +36,7 @@ def test_a_row_is_read_as_it_was_written(rows: online_rows.OnlineRows) -> None:
 
 def test_who_is_removed_is_gone_and_the_mark_stays(rows: online_rows.OnlineRows) -> None:
     assert rows.remove({1, 2, 77_777}) == 2
-    assert len(rows.customers()) == N - 2
+    assert len(rows.entities()) == N - 2
     assert online_store.online(online_store.client(), CHURN) == (2, clock.end_of(DAYS[2]))
 
 
@@ -85,10 +85,10 @@ def strangers() -> set[bytes]:
 
 def test_keys_of_another_project_entity_or_kind_are_neither_read_nor_touched(rows: online_rows.OnlineRows) -> None:
     """Another team's project whose name ends in ours, counters, queues: a shared Redis holds them all."""
-    client, ours = online_store.client(), rows.customers()
+    client, ours = online_store.client(), rows.entities()
     foreign = strangers()
     dumps = {key: client.dump(key) for key in foreign}
-    assert rows.customers() == ours and 777_777 not in ours
+    assert rows.entities() == ours and 777_777 not in ours
     assert [stamp is not None for _, stamp, _ in rows.read([1, 2, 777_777])] == [True, True, False]
     assert rows.remove(ours | {777_777}) == len(ours)
     assert {key: client.dump(key) for key in foreign} == dumps
@@ -99,7 +99,7 @@ def test_a_sweep_takes_our_views_fields_and_leaves_another_views(rows: online_ro
     client = online_store.client()
     client.hset(our_key(1), mapping={"_ts:other_view": b"t", b"\x01\x02\x03\x04": b"v"})
     client.hset(our_key(66_666), mapping={"_ts:other_view": b"t"})
-    assert 66_666 not in rows.customers(), "another view's row is none of ours"
+    assert 66_666 not in rows.entities(), "another view's row is none of ours"
     assert rows.remove({1, 2, 66_666}) == 2
     assert client.hgetall(our_key(1)) == {b"_ts:other_view": b"t", b"\x01\x02\x03\x04": b"v"}
     assert client.exists(our_key(2)) == 0, "nothing was left in it"
@@ -112,7 +112,7 @@ def test_a_row_is_whole_when_every_feature_is_there_and_is_of_its_type(rows: onl
 
     store, client = feature_store.open_store(CHURN), online_store.client()
     stamp, tenure, *_ = feast_internals.row_fields(store.get_feature_view(CHURN.view))
-    sound = online_keys.whole(store, CHURN, client)
+    sound = online_keys.whole(store, CHURN, CHURN.view, client)
     assert None not in sound.values() and len(sound) == N
     client.hdel(our_key(1), tenure)
     client.hset(our_key(2), tenure, b"\xff\xff\xff\xff")
@@ -122,7 +122,7 @@ def test_a_row_is_whole_when_every_feature_is_there_and_is_of_its_type(rows: onl
     client.delete(our_key(6))
     client.set(our_key(6), b"x")
     client.delete(our_key(7))
-    damaged = online_keys.whole(store, CHURN, client)
+    damaged = online_keys.whole(store, CHURN, CHURN.view, client)
     assert {customer for customer, event_time in damaged.items() if event_time is None} == {1, 2, 3, 4, 5, 6}
     assert damaged.keys() == sound.keys() - {7}
     assert all(time is None for _, time, _ in rows.read([1, 2, 3, 4, 5, 6, 7])), "a gate that reads names them all"

@@ -204,7 +204,7 @@ def test_the_parity_gates_join_gives_what_feasts_gives(drawn: Any) -> None:
         for c, moment in zip(answer["customer_id"], answer["event_timestamp"], strict=True)
     ]
     names = [field.name for field in customer_features.features]
-    found = gate.joined(version, questions, timedelta(seconds=TTL), names)
+    found = gate.Offline(TABLE, version, "customer_id", timedelta(seconds=TTL), names).joined(questions)
     given_rows = [row.values if row else dict.fromkeys(names) for row in found]
     computed = online_rows.on_demand(CHURN, given_rows, [int(moment.timestamp()) for _, moment in questions])
     for name in (*names, "days_since_last_order"):
@@ -224,5 +224,5 @@ def test_the_parity_gates_join_gives_what_the_loop_gives(drawn: Any) -> None:
     version = lake.version(TABLE)
     assert version is not None
     questions = [(customer, T0 + timedelta(seconds=moment)) for customer, moment in asked]
-    found = gate.joined(version, questions, timedelta(seconds=TTL), ["spend_cents_total"])
+    found = gate.Offline(TABLE, version, "customer_id", timedelta(seconds=TTL), ["spend_cents_total"]).joined(questions)
     assert [row.values["spend_cents_total"] if row else None for row in found] == [by_loop(rows, *q) for q in asked]

@@ -211,7 +211,9 @@ def test_rows_that_do_not_arrive_are_an_error_and_no_release_is_online(
         online_store.client().delete(row_key(3))
 
     monkeypatch.setattr("feast.FeatureStore.materialize", evicting)
-    with pytest.raises(MaterializeError, match="has 200 customers; Redis lacks a whole row of 1 of them, such as 3"):
+    with pytest.raises(
+        MaterializeError, match="has 200 customers in .*; Redis lacks a whole row of 1 of them, such as 3"
+    ):
         materialize(CHURN)
     assert module.online(online_store.client(), CHURN) is None
 

@@ -119,7 +119,7 @@ def changed(rows: pa.Table, customer: int, **values: Any) -> pa.Table:
 def check(**asked: Any) -> dict[str, Any]:
     return parity.check(
         CHURN,
-        lambda: online_rows.OnlineRows(CHURN),
+        lambda view: online_rows.OnlineRows(CHURN, view),
         lambda rows, times: online_rows.on_demand(CHURN, rows, times),
         parity.Asked(**asked),
     )

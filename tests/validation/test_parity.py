@@ -56,14 +56,14 @@ def newest_event() -> dict[str, Any]:
 
 
 def read(*customers: int) -> list[Any]:
-    return [stamp for _, stamp, _ in online_rows.OnlineRows(CHURN).read(list(customers))]
+    return [stamp for _, stamp, _ in online_rows.OnlineRows(CHURN, CHURN.view).read(list(customers))]
 
 
 def test_a_release_that_is_online_as_it_is_offline_passes(online: dict[int, pa.Table]) -> None:
     world.answer([1, 2, NULLS])
     told = world.check()
     assert (told["customers"], told["expired"], told["mismatches"]) == (N, 1, 0)
-    names = len(online_rows.OnlineRows(CHURN).names)
+    names = len(online_rows.OnlineRows(CHURN, CHURN.view).names)
     assert told["compared_values"] == 2 + (N - 1) * (names + 1) + 1 + 3 * (14 + 2)
     assert (told["answers_logged"], told["answers_replayed"]) == (3, 3)
     event = newest_event()
@@ -86,7 +86,7 @@ def test_another_rounding_of_one_value_is_found_and_its_customer_is_served_no_mo
     assert event["gates"]["parity"]["verdict"] == "failed"
     evidence = json.loads(Path(event["gates"]["parity"]["report"]).read_text())
     (kept,) = evidence["first_mismatches"]
-    assert (kept["customer_id"], kept["feature"], kept["offline"]) == (7, "avg_ticket", right)
+    assert (kept["entity"], kept["feature"], kept["offline"]) == (7, "avg_ticket", right)
     assert online_store.online(online_store.client(), CHURN) is None, (
         "or materialize would say that nothing is to be done"
     )
@@ -110,7 +110,7 @@ def test_the_last_bit_counts(online: dict[int, pa.Table]) -> None:
 
 
 def test_a_missing_customer_and_a_stranger(online: dict[int, pa.Table]) -> None:
-    online_rows.OnlineRows(CHURN).remove({9})
+    online_rows.OnlineRows(CHURN, CHURN.view).remove({9})
     world.write(world.changed(online[2], 1, customer_id=5_000))
     told = failure()
     assert "customer 9: online none, offline 1998-07-01" in told
@@ -160,7 +160,7 @@ def test_a_sample_that_fails_is_followed_by_everyone(online: dict[int, pa.Table]
 
 
 def test_a_sample_overlooks_no_stranger_and_nobody_who_is_missing(online: dict[int, pa.Table]) -> None:
-    online_rows.OnlineRows(CHURN).remove({9})
+    online_rows.OnlineRows(CHURN, CHURN.view).remove({9})
     world.write(world.changed(online[2], 1, customer_id=5_000))
     told = failure(sample=1)
     assert "customer 9: online none" in told and "customer 5000: online" in told

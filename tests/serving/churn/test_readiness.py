@@ -128,7 +128,7 @@ def test_whoever_is_tried_has_a_row(predictor: Any) -> None:
 
     tried = predictor.scorer.features.some_entities(10)
     assert len(tried) == 10
-    assert set(tried) <= OnlineRows(CHURN).customers()
+    assert set(tried) <= OnlineRows(CHURN, CHURN.view).entities()
 
 
 def test_a_customer_whose_row_is_expired_is_passed_over(predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
