@@ -148,3 +148,18 @@ def demo_images(
     from plumb.demo import images
 
     images.demo(source, keep)
+
+
+@images_app.command()
+def why(
+    image: Annotated[str, typer.Argument(metavar="IMAGE_ID", help="The image's id, or how it begins.")],
+    json: Json = False,
+) -> None:
+    """Everything behind one image: labels, cleaning and its picture, embeddings, datasets, answers.
+
+    Example: plumb images why 3f2a
+    """
+    from plumb.reports import images_why
+
+    found = images_why.why(image)
+    show(found, True) if json else images_why.show(found)
