@@ -1,0 +1,164 @@
+"""The image product as a person runs it: each stage by its command, then a predictor that is asked in every way."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline import clock
+from plumbline.lake import tables as lake
+from plumbline.servers import services
+from plumbline.settings import ROOT, settings
+from plumbline.state import objects, releases, trainings
+from products.images import CLEAN, IMAGES, LOG, RAW
+from serving import launch
+from tests.plumbline.pictures.malformed import malformed
+from tests.serving.made_up_customers import eventually
+
+pytestmark = pytest.mark.slow
+
+DAILY = ("ingest", "clean", "features", "release", "materialize", "parity_check")
+TRAINING = ("dataset", "leakage_check", "train", "register", "deploy")
+
+
+def plumb(*arguments: str) -> str:
+    """One command of the image product; what it printed. It must succeed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "plumb", "images", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def images_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home in which every stage was run on 300 digits."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("images")
+        patch.setenv("PLUMBLINE_HOME", str(home))
+        patch.setenv("PLUMBLINE_IMAGES_SOURCE", "mnist:300")
+        settings.cache_clear()
+        for stage in (*DAILY, *TRAINING):
+            plumb(stage)
+        yield home
+        services.stop_all()
+    settings.cache_clear()
+
+
+PREDICT = f"/v1/models/{IMAGES.service}:predict"
+INFER = f"/v2/models/{IMAGES.service}/infer"
+
+
+def post(path: str, body: object, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+    """A request to the running predictor; bytes are sent as they are."""
+    predictor = launch.ensure(IMAGES)
+    connection = http.client.HTTPConnection(services.HOST, predictor.port, timeout=30)
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request("POST", path, content, headers or {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, json.load(answer)
+
+
+def raw_pictures(most: int) -> dict[str, bytes]:
+    """Some clean images' raw bytes, by their ids."""
+    release, store = releases.required(IMAGES.name), objects.store_at(settings().bucket("raw-images"))
+    clean = lake.open_table(CLEAN, release.version(CLEAN)).to_pyarrow_table().to_pylist()
+    ids = [row["image_id"] for row in clean if row["state"] == "clean"][:: max(1, len(clean) // most)][:most]
+    raw = lake.open_table(RAW, release.version(RAW)).to_pyarrow_table().to_pylist()
+    keys = {row["image_id"]: "/".join(row["minio_uri"].rsplit("/", 2)[1:]) for row in raw}
+    return {image: found.content for image in ids if (found := store.read(keys[image])) is not None}
+
+
+def b64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def test_every_stage_again_changes_nothing(images_home: Path) -> None:
+    before = releases.required(IMAGES.name)
+    about = objects.read_json(trainings.key(IMAGES.name, before.release_id, trainings.ABOUT))
+    for stage in (*DAILY, *TRAINING):
+        plumb(stage)
+    assert releases.required(IMAGES.name) == before
+    assert objects.read_json(trainings.key(IMAGES.name, before.release_id, trainings.ABOUT)) == about
+
+
+def test_by_id_and_by_bytes_the_answer_is_the_same_bit_for_bit(images_home: Path) -> None:
+    pictures = raw_pictures(24)
+    status, by_id = post(PREDICT, {"instances": [{"image_id": image} for image in pictures]})
+    assert status == 200
+    answers = {answer["image_id"]: answer for answer in by_id["predictions"]}
+    compared = ("image_id", "label", "probability", "probabilities", "embedding_sha256")
+    for image, content in pictures.items():
+        status, by_bytes = post(PREDICT, {"instances": [{"image": {"b64": b64(content)}}]})
+        assert status == 200
+        (answer,) = by_bytes["predictions"]
+        assert {name: answer[name] for name in compared} == {name: answers[image][name] for name in compared}
+        assert (answer["release_id"], answer["features_age_seconds"]) == (None, None)
+
+
+def test_v2_says_the_same_in_json_and_in_binary(images_home: Path) -> None:
+    ((image, content),) = raw_pictures(1).items()
+    tensor = {"datatype": "BYTES", "shape": [1]}
+    _, by_id = post(INFER, {"inputs": [{"name": "image_id", "data": [image], **tensor}]})
+    _, by_bytes = post(INFER, {"inputs": [{"name": "image", "data": [b64(content)], **tensor}]})
+    tail = len(content).to_bytes(4, "little") + content
+    head = json.dumps({"inputs": [{"name": "image", **tensor, "parameters": {"binary_data_size": len(tail)}}]}).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    _, binary = post(INFER, head + tail, headers)
+    said = [{output["name"]: output["data"] for output in answer["outputs"]} for answer in (by_id, by_bytes, binary)]
+    for name in ("image_id", "label", "probability", "embedding_sha256"):
+        assert said[0][name] == said[1][name] == said[2][name]
+    assert (said[0]["release_id"], said[1]["release_id"]) == ([1], [0])
+
+
+def test_no_bad_picture_is_answered_with_anything_but_a_4xx(images_home: Path) -> None:
+    accepted = []
+    for name, content, reason in malformed():
+        status, answer = post(PREDICT, {"instances": [{"image": {"b64": b64(content)}}]})
+        if status == 200:  # its name was wrong, not its bytes, and a request names no file
+            accepted.append(reason)
+        else:
+            assert status in (400, 413), f"{name}: {status} {answer}"
+            assert set(answer) == {"error", "images", "request_id"}
+    assert set(accepted) <= {"wrong_extension"}
+    ((image, _),) = raw_pictures(1).items()
+    assert post(PREDICT, {"instances": [image]})[0] == 200
+
+
+def test_an_image_that_nobody_knows_is_404_and_named(images_home: Path) -> None:
+    status, answer = post(PREDICT, {"instances": ["0" * 32]})
+    assert status == 404 and answer["images"] == {
+        "0" * 32: "unknown: the release that is online has no row of this image"
+    }
+
+
+def test_answers_are_logged_and_why_tells_of_them(images_home: Path) -> None:
+    ((image, content),) = raw_pictures(1).items()
+    post(PREDICT, {"instances": [image]})
+    post(PREDICT, {"instances": [{"image": {"b64": b64(content)}}]})
+
+    def logged() -> set[str]:
+        rows = lake.open_table(LOG).to_pyarrow_table().to_pylist() if lake.version(LOG) is not None else []
+        return {row["asked_by"] for row in rows if row["image_id"] == image}
+
+    eventually(lambda: logged() == {"id", "bytes"}, 20)
+    told = plumb("why", image[:12])
+    assert "asked by bytes" in told and "embedding v1 by efficientnet-lite0@sha256:" in told
+    assert f"c1/{image[:2]}/{image}.png" in told.replace("\n", "")
+
+
+def test_a_picture_that_comes_later_is_the_next_days(images_home: Path) -> None:
+    assert clock.end_of(releases.required(IMAGES.name).as_of) <= clock.now()
+    done = subprocess.run(
+        [sys.executable, "-m", "plumb", "images", "ingest", "--as-of", "2001-01-01"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "covers" in done.stdout, "an older day is covered by the release"
