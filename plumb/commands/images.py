@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import HOUSE, AsOf, Json, ReleaseId, app, perform, show, stage_command
+from plumb.commands.base import HOUSE, AsOf, Json, ReleaseId, app, day, perform, show, stage_command
 from plumb.commands.base import IMAGES as PANEL
 from plumb.commands.parity import parity_command
 from products.images import IMAGES
@@ -32,6 +32,10 @@ def ingest(
 
     Example: plumb images ingest --source mnist:500
     """
+    from ingestion.images.ingest import refuse_other_source
+
+    if source is not None:
+        refuse_other_source(day(as_of), source)
     perform(IMAGES, IMAGES.stage("ingest"), as_of, json, source=source)
 
 

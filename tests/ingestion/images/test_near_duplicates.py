@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from ingestion.images import near_duplicates, sources
+from ingestion.images import near_duplicates, packaged
 from ingestion.images.near_duplicates import LARGEST, MOST_BITS, candidates, correlations, grouped
 from plumbline.pictures import decode, perceptual
 from tests.plumbline.pictures.malformed import rgb
@@ -88,7 +88,7 @@ def test_a_chain_of_pictures_is_divided_where_its_links_are_weakest(monkeypatch:
 
 
 def test_no_group_of_digits_holds_two_kinds_and_the_numbers_are_those_that_the_limits_state() -> None:
-    digits = list(sources.mnist())
+    digits = list(packaged.mnist())
     groups: dict[str, list[str]] = {}
     for digit, number in zip(digits, group([decode.decoded(digit.content).rgb for digit in digits]), strict=True):
         groups.setdefault(number, []).append(str(digit.label))
