@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any
 
-from ingestion.images import landing, landing_gate, sources, tables
+from ingestion.images import landing, landing_gate, relabels, sources, tables
 from plumbline import clock, files, observed
 from plumbline.lake import tables as lake
 from plumbline.pictures import formats
@@ -47,8 +47,10 @@ def ingest(run: StageRun, source: str | None = None) -> str:
     landing_gate.hold(run, store, manifest, before)
     for table in (RAW, LABELS):
         contract_gate.audit(run, table, run.wrote[table])
-    new, known = len(manifest["images"]), manifest["known"]
-    return f"landed {new:,} images of {chosen}; {known:,} were there already"
+    told = f"landed {len(manifest['images']):,} images of {chosen}; {manifest['known']:,} were there already"
+    for count, what in ((manifest["labels_stated"], "landed"), (manifest["labels_that_wait"], "wait for a later day")):
+        told += f"; {count:,} stated labels {what}" if count else ""
+    return told
 
 
 def refuse_other_source(as_of: date, source: str) -> None:
@@ -88,6 +90,7 @@ def _land(run: StageRun, store: Store, batch: str, source: str) -> dict[str, Any
     with Decoders(children=1) as decoders:
         landed = _Landing(run, store, batch, source, decoders)
         landing.put_all(store, landed.new_objects())
+    landed.take_statements(run)
     manifest = landed.manifest()
     landing.put_once(store, manifest_key(batch), files.dumps(manifest).encode())
     return manifest
@@ -102,7 +105,7 @@ class _Landing:
         self.before = _labels_before(run)
         self.seen = dict[str, tuple[str | None, str]]()
         self.images, self.labels = list[dict[str, Any]](), list[dict[str, Any]]()
-        self.known = self.repeats = 0
+        self.known = self.repeats = self.stated = self.waiting = 0
 
     def new_objects(self) -> Iterator[tuple[str, bytes]]:
         """Key and bytes of each picture that raw does not have yet."""
@@ -147,6 +150,13 @@ class _Landing:
         tags = self.decoders.exif(content)
         return json.dumps(tags, sort_keys=True) if tags else None
 
+    def take_statements(self, run: StageRun) -> None:
+        """Adds the labels that people stated until the end of the day."""
+        known = {*self.before, *self.seen}
+        due, self.waiting = relabels.waiting(known, run.released(LABELS), self.event_time)
+        self.labels += [{**one, "event_time": self.event_time, "batch_id": self.batch} for one in due]
+        self.stated = len(due)
+
     def manifest(self) -> dict[str, Any]:
         """What is to land, for the bucket."""
         return {
@@ -156,6 +166,8 @@ class _Landing:
             "labels": self.labels,
             "known": self.known,
             "repeated_in_source": self.repeats,
+            "labels_stated": self.stated,
+            "labels_that_wait": self.waiting,
         }
 
     def _repeated(self, item: sources.Item, image: str) -> None:

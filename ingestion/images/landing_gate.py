@@ -12,7 +12,7 @@ from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.state.objects import Store
 from plumbline.verdict import Verdict
-from products.images import RAW
+from products.images import LABELS, RAW
 
 GATE = "landing_complete"
 SAMPLE = 50
@@ -30,7 +30,11 @@ def hold(run: StageRun, store: Store, manifest: dict[str, Any], before: set[str]
     import pyarrow.compute as pc
 
     batch, images = manifest["batch_id"], manifest["images"]
-    rows = lake.open_table(RAW, run.wrote[RAW]).to_pyarrow_dataset().count_rows(filter=pc.field("batch_id") == batch)
+    of_batch = pc.field("batch_id") == batch
+    rows, labels = (
+        lake.open_table(table, run.wrote[table]).to_pyarrow_dataset().count_rows(filter=of_batch)
+        for table in (RAW, LABELS)
+    )
     keys = {landing.raw_key(image["image_id"], image["format"]): image for image in images}
     after = listed(store)
     missing, foreign = sorted(set(keys) - after), sorted(after - before - set(keys))
@@ -39,6 +43,8 @@ def hold(run: StageRun, store: Store, manifest: dict[str, Any], before: set[str]
     failed = []
     if rows != len(images):
         failed.append(f"{RAW} has {rows:,} rows of batch {batch}, its manifest {len(images):,}")
+    if labels != len(manifest["labels"]):
+        failed.append(f"{LABELS} has {labels:,} rows of batch {batch}, its manifest {len(manifest['labels']):,}")
     if missing:
         failed.append(f"{len(missing):,} objects of the manifest are not in the bucket: {store.where(missing[0])}")
     if foreign:
@@ -47,6 +53,7 @@ def hold(run: StageRun, store: Store, manifest: dict[str, Any], before: set[str]
     counts = {
         "manifest": len(images),
         "rows": rows,
+        "labels": labels,
         "objects_new": len(after - before),
         "objects_of_an_earlier_try": len(set(keys) & before),
         "known": manifest["known"],
@@ -54,7 +61,7 @@ def hold(run: StageRun, store: Store, manifest: dict[str, Any], before: set[str]
         "sampled": len(sample),
     }
     evidence = {"batch_id": batch, **counts}
-    verdict = gates.record(run, Verdict(GATE, not failed, 4, tuple(failed), extra=counts), evidence)
+    verdict = gates.record(run, Verdict(GATE, not failed, 5, tuple(failed), extra=counts), evidence)
     if failed:
         again = f"`{run.product.command_of('ingest')} --as-of {run.as_of}`"
         raise GateFailed(

@@ -167,3 +167,37 @@ def why(
 
     found = images_why.why(image)
     show(found, True) if json else images_why.show(found)
+
+
+By = Annotated[str, typer.Option("--by", help="Who states it.")]
+
+
+@images_app.command()
+def label(
+    image_id: Annotated[str, typer.Argument(metavar="IMAGE_ID")],
+    label: Annotated[str, typer.Argument(metavar="LABEL")],
+    by: By,
+    json: Json = False,
+) -> None:
+    """State what a picture shows. It lands with the day's run, as a new row; the label at ingestion stays.
+
+    Example: plumb images label 5ba2c0a8d6f94ed0c2f8a1c3a5d7e9f0 7 --by ada
+    """
+    from ingestion.images import relabels
+
+    show(relabels.state(image_id, label, by), json)
+
+
+@images_app.command()
+def relabel(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A CSV with the columns image_id and label.")],
+    by: By,
+    json: Json = False,
+) -> None:
+    """State what many pictures show, from a CSV.
+
+    Example: plumb images relabel reviewed.csv --by ada
+    """
+    from ingestion.images import relabels
+
+    show(relabels.state_file(file, by), json)

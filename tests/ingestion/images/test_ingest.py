@@ -85,7 +85,7 @@ def test_a_source_that_grew_lands_only_what_is_new_and_old_rows_stay(tmp_path: P
     assert len(after) == 25
     assert all(after[image] == row for image, row in before.items())
     assert gate(NEXT).extra | {"sampled": 0} == {
-        "manifest": 5, "rows": 5, "objects_new": 5, "objects_of_an_earlier_try": 0, "known": 20,
+        "manifest": 5, "rows": 5, "labels": 5, "objects_new": 5, "objects_of_an_earlier_try": 0, "known": 20,
         "repeated_in_source": 0, "sampled": 0,
     }  # fmt: skip
     assert {row["event_time"] for row in after.values()} == {clock.end_of(DAY), clock.end_of(NEXT)}
