@@ -6,11 +6,12 @@ A home made before there were several products has at a folder's root what now l
 from __future__ import annotations
 
 import os
+import pkgutil
 import stat
 from pathlib import Path
 
+import products
 from plumbline.settings import settings
-from products import ALL
 from products.churn import CHURN
 
 MOVED = ("training", "rollouts", "feast", "preview")
@@ -30,7 +31,7 @@ def close_to_others() -> None:
 
 def upgrade() -> None:
     """Moves what an older home has. Killed in the middle, it goes on next time."""
-    ours = {product.name for product in ALL}
+    ours = {page.name for page in pkgutil.iter_modules(products.__path__)}
     for folder in (settings().home / name for name in MOVED):
         old = [entry for entry in folder.iterdir() if entry.name not in ours] if folder.is_dir() else []
         for entry in sorted(old):

@@ -12,7 +12,7 @@ import typer
 from plumb.commands import daily, parity, gate, model, trust, data, release_history, contracts, why, house, drills  # isort: skip # noqa: F401 - in the order of the panels in --help
 from plumb.commands import erase, lineage, watch  # isort: skip # noqa: F401
 from plumb.commands import business, judge, promote, rollout  # isort: skip # noqa: F401
-from plumb.commands import images  # isort: skip # noqa: F401
+from plumb.commands import images, image_model  # isort: skip # noqa: F401
 from plumb.commands.base import app
 from plumbline.errors import PlumblineError, ServiceUnavailable
 

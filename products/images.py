@@ -100,7 +100,7 @@ IMAGES = Product(
             of_release=True,
         ),
         Stage("train", DAG, {RUNS: (DATASET,)}, also=(CLEAN,), tool="scikit-learn, ONNX", of_release=True),
-        Stage("register", DAG, {MODELS: (RUNS,)}, also=(DATASET,), tool="MLflow", of_release=True),
+        Stage("register", DAG, {MODELS: (RUNS,)}, also=(DATASET, *EMBEDDINGS.values()), tool="MLflow", of_release=True),
         Stage(
             "deploy",
             DAG,

@@ -12,6 +12,7 @@ from plumbline.product import Product
 from plumbline.registry.trusted_models import TrustedModel
 from plumbline.state.trainings import Place
 from products.churn import CHURN
+from products.images import IMAGES
 from training.datasets import Dataset
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Shelf(Protocol):
         """The last day of the release that dataset.json describes a dataset of."""
 
 
-PRODUCTS = (CHURN,)
+PRODUCTS = (CHURN, IMAGES)
 """The products that have a shelf here."""
 
 
