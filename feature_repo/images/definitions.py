@@ -34,22 +34,25 @@ def source(table: str, relation: str = "") -> SparkSource:
     )
 
 
+COLUMNS = [
+    Field(name="embedding", dtype=Array(Float32), description="The network's 1,280 numbers for the picture."),
+    Field(name="uri", dtype=String, description="Where the clean picture lies."),
+    Field(name="clean_sha256", dtype=String, description="Hex digest of the clean picture's bytes."),
+    Field(name="label", dtype=String, description="The label that came with the picture; null without one."),
+    Field(name="preprocessing_version", dtype=String, description="The rule from pixels to the network's input."),
+    Field(name="extraction_model", dtype=String, description="The network, by name and digest."),
+    Field(name="cleaning_version", dtype=String, description="The cleaning that made the picture."),
+    Field(name="release_id", dtype=Int64, description="The release that wrote the row."),
+]
+"""What every version of embeddings has. When the picture landed is in the table alone: Feast keeps seconds."""
+
 image_embeddings_v1 = FeatureView(
     name="image_embeddings_v1",
     entities=[image],
     ttl=NEVER_EXPIRES,
     source=source("features.image_embeddings_v1"),
     online=True,
-    schema=[
-        Field(name="embedding", dtype=Array(Float32), description="The network's 1,280 numbers for the picture."),
-        Field(name="uri", dtype=String, description="Where the clean picture lies."),
-        Field(name="clean_sha256", dtype=String, description="Hex digest of the clean picture's bytes."),
-        Field(name="label", dtype=String, description="The label that came with the picture; null without one."),
-        Field(name="preprocessing_version", dtype=String, description="The rule from pixels to the network's input."),
-        Field(name="extraction_model", dtype=String, description="The network, by name and digest."),
-        Field(name="cleaning_version", dtype=String, description="The cleaning that made the picture."),
-        Field(name="release_id", dtype=Int64, description="The release that wrote the row."),
-    ],
+    schema=COLUMNS,
     description="Embeddings of whole pictures at 224 pixels.",
 )
 
@@ -59,16 +62,7 @@ image_embeddings_v2 = FeatureView(
     ttl=NEVER_EXPIRES,
     source=source("features.image_embeddings_v2"),
     online=True,
-    schema=[
-        Field(name="embedding", dtype=Array(Float32), description="The network's 1,280 numbers for the picture."),
-        Field(name="uri", dtype=String, description="Where the clean picture lies."),
-        Field(name="clean_sha256", dtype=String, description="Hex digest of the clean picture's bytes."),
-        Field(name="label", dtype=String, description="The label that came with the picture; null without one."),
-        Field(name="preprocessing_version", dtype=String, description="The rule from pixels to the network's input."),
-        Field(name="extraction_model", dtype=String, description="The network, by name and digest."),
-        Field(name="cleaning_version", dtype=String, description="The cleaning that made the picture."),
-        Field(name="release_id", dtype=Int64, description="The release that wrote the row."),
-    ],
+    schema=COLUMNS,
     description="Embeddings of whole pictures at 128 pixels: a third of the time.",
 )
 

@@ -36,6 +36,7 @@ KINDS = {
     "timestamp": "timestamp",
     "string": "string",
     "boolean": "boolean",
+    "array<float>": "array",
 }
 """The physical types that a contract may name, as Delta has them, each with its logical one."""
 

@@ -72,6 +72,8 @@ def delta_types(table: str, version: int | None = None) -> dict[str, str]:
     found = {}
     for field in lake.open_table(table, version).schema().fields:
         kind = str(getattr(field.type, "type", field.type))
+        if kind == "array":
+            kind = f"array<{getattr(field.type.element_type, 'type', field.type.element_type)}>"
         found[field.name] = DELTA.get(kind, kind)
     return found
 

@@ -246,7 +246,7 @@ def unfit(contract: Contract) -> list[str]:
 
     found = []
     with tempfile.TemporaryDirectory(prefix="plumbline-rules-") as folder:
-        write_deltalake(folder, _schema(contract.columns.values()).empty_table())
+        write_deltalake(folder, arrow_schema(contract.columns.values()).empty_table())
         engine = QueryBuilder().register(OBJECT, DeltaTable(folder))
         for rule in contract.rules:
             try:
@@ -268,7 +268,8 @@ def _family(kind: pa.DataType) -> str:
     return "text" if is_a.is_string(kind) or is_a.is_large_string(kind) or is_a.is_string_view(kind) else str(kind)
 
 
-def _schema(columns: Iterable[Column]) -> pa.Schema:
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """The same columns as Arrow has them; timestamps are UTC."""
     import pyarrow as pa
 
     kinds = {
@@ -276,6 +277,7 @@ def _schema(columns: Iterable[Column]) -> pa.Schema:
         "int": pa.int32(),
         "float": pa.float32(),
         "double": pa.float64(),
+        "array<float>": pa.list_(pa.float32()),
         "date": pa.date32(),
         "timestamp": pa.timestamp("us", tz="UTC"),
         "string": pa.string(),

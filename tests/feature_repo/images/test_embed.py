@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 
 from feature_repo.images import embed as stage
+from feature_repo.images import pictures as pictures_of
 from feature_repo.images.embed import EmbedError
 from feature_repo.images.parts import Parts
+from feature_repo.images.pictures import PictureError
+from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pictures import network, preprocess
 from plumbline.pictures.network import Network
@@ -87,7 +91,7 @@ def test_another_version_is_a_table_of_its_own_and_the_old_one_stays(home: Path)
 def test_what_a_killed_run_embedded_is_not_embedded_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made.land(digits(12), FIRST)
     monkeypatch.setattr(stage, "PART", 4)
-    real, calls = stage.embeddings, [0]
+    real, calls = pictures_of.embeddings, [0]
 
     def dies(given: Any, version: str, loaded: Network) -> Any:
         calls[0] += 1
@@ -95,17 +99,17 @@ def test_what_a_killed_run_embedded_is_not_embedded_again(home: Path, monkeypatc
             raise KeyboardInterrupt
         return real(given, version, loaded)
 
-    monkeypatch.setattr(stage, "embeddings", dies)
+    monkeypatch.setattr(pictures_of, "embeddings", dies)
     with pytest.raises(KeyboardInterrupt):
         stage.embed(made.run_of(FIRST))
     assert lake.rows(V1) == 0, "nothing half done is in the table"
     embedded: list[str] = []
 
     def counts(given: Any, version: str, loaded: Network) -> Any:
-        embedded.extend(row["image_id"] for row in given)
+        embedded.extend(row["image_id"] for row in given if len(given) > 1)  # the gate's are alone
         return real(given, version, loaded)
 
-    monkeypatch.setattr(stage, "embeddings", counts)
+    monkeypatch.setattr(pictures_of, "embeddings", counts)
     run = made.run_of(FIRST)
     stage.embed(run)
     found = rows(run.wrote[V1])
@@ -124,7 +128,54 @@ def test_a_clean_object_that_is_not_what_its_row_says_is_refused(home: Path) -> 
     place = next((home / "buckets" / "clean-images" / "c1").rglob("*.png"))
     place.chmod(0o644)
     place.write_bytes(made.png(digits(1, start=9)[0][0]))
-    with pytest.raises(EmbedError, match=f"{place}: expected the clean picture of sha256 .*, found .*clean again"):
+    with pytest.raises(PictureError, match=f"{place}: expected the clean picture of sha256 .*, found .*clean again"):
         stage.embed(made.run_of(FIRST))
     with pytest.raises(EmbedError, match="no version v9 of embeddings: there are v1, v2"):
         stage.embed(made.run_of(FIRST), ["v9"])
+
+
+def test_the_gate_finds_what_is_lost_altered_or_not_a_number(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = sorted(made.land(digits(6), FIRST))
+    real = Parts.take
+
+    def altered(change: Any) -> None:
+        def take(self: Parts, digests: Any) -> Any:
+            taken = real(self, digests)
+            change(taken)
+            return taken
+
+        monkeypatch.setattr(Parts, "take", take)
+
+    def one_bit(taken: Any) -> None:
+        taken[2, 7] = np.nextafter(taken[2, 7], np.float32(9))
+
+    for change, told in (
+        (one_bit, f"1 of 6 pictures give other bits when each is embedded alone, such as image {ids[2]}"),
+        (lambda taken: taken[3].fill(np.nan), f"1 rows are not 1,280 finite numbers.*such as that of image {ids[3]}"),
+        (lambda taken: taken[4].fill(0), f"1 rows are not 1,280 finite numbers, not all 0.* image {ids[4]}"),
+    ):
+        altered(change)
+        with pytest.raises(GateFailed, match=f"(?s){told}.*Nothing is published"):
+            stage.embed(made.run_of(FIRST))
+    monkeypatch.setattr(Parts, "take", real)
+    first = made.embedded(FIRST)
+    fresh = made.land(digits(2, start=6), made.next_day(FIRST))
+    without = stage.without_embedding
+    monkeypatch.setattr(stage, "without_embedding", lambda *given: without(*given).slice(1))
+    with pytest.raises(GateFailed, match=f"1 pictures of clean.images have no embedding.* {min(fresh)}"):
+        stage.embed(made.run_of(made.next_day(FIRST)))
+    assert lake.rows(V1, first.version(V1)) == 6
+
+
+def test_the_manifest_names_the_tables_files_and_the_rows_digest(home: Path) -> None:
+    made.land(digits(5), FIRST)
+    run = made.run_of(FIRST)
+    stage.embed(run)
+    manifest = json.loads(Path(run.facts["manifests"]["v1"]["where"]).read_text())
+    assert (manifest["rows_added"], manifest["clean_images"], manifest["version"]) == (5, 5, run.wrote[V1])
+    assert all(Path(file).exists() for file in manifest["files"])
+    assert manifest["content_sha256"] == run.gates["embeddings:v1"].extra["content_sha256"]
+    assert run.gates[f"contract:{V1}"].passed
+    again = made.run_of(FIRST)
+    stage.embed(again)
+    assert again.facts["manifests"]["v1"]["content_sha256"] == manifest["content_sha256"], "the same rows"
