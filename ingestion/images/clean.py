@@ -16,8 +16,8 @@ from ingestion.images import cleaning_gate, landing, near_duplicates, tables
 from plumbline import clock, files
 from plumbline.lake import tables as lake
 from plumbline.pictures import perceptual
-from plumbline.pictures.decode import BadPicture, decoded
-from plumbline.pictures.safe import Cleaned, Decoders
+from plumbline.pictures.decode import BadPicture, Limits, decoded
+from plumbline.pictures.safe import PERHAPS_THE_CHILDS, Cleaned, Decoders
 from plumbline.pipeline import contract_gate
 from plumbline.pipeline.stage import StageRun
 from plumbline.progress import say
@@ -28,6 +28,9 @@ from products.images import CLEAN, RAW
 
 CLEANING_VERSION = "c1"
 """Raise it with any change to what a clean picture's bytes or its reasons are."""
+
+LIMITS = Limits()
+"""What a picture may be; a change is a new CLEANING_VERSION."""
 
 AHEAD = 64
 """Pictures that are read and decoded ahead of the one that is looked at: memory stays flat."""
@@ -47,7 +50,7 @@ def clean(run: StageRun) -> str:
     manifest = manifest_of(rows)
     key = f"manifests/clean_manifest-{run.candidate.run_id}-v{version}.json"
     landing.put_once(store, key, files.dumps(manifest).encode())
-    cleaning_gate.hold(run, store, raw, manifest)
+    cleaning_gate.hold(run, store, manifest, LIMITS)
     contract_gate.audit(run, CLEAN, version)
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest["quarantined"].items())
     return (
@@ -70,7 +73,8 @@ def raw_rows(run: StageRun) -> list[dict[str, Any]]:
 
 
 def _kept(run: StageRun, present: set[str]) -> dict[str, dict[str, Any]]:
-    """Rows of the base release that count as they are: of this version, and no duplicate of a picture that is gone."""
+    """Rows of the base release that count as they are: of this version, no duplicate of a picture that is gone, and not
+    quarantined for what may have been a busy machine's fault."""
     released = run.released(CLEAN)
     if CLEAN not in released:
         return {}
@@ -80,6 +84,7 @@ def _kept(run: StageRun, present: set[str]) -> dict[str, dict[str, Any]]:
         for row in table.to_pylist()
         if row["cleaning_version"] == CLEANING_VERSION
         and row["image_id"] in present
+        and row["reason"] not in PERHAPS_THE_CHILDS
         and (row["duplicate_of"] is None or row["duplicate_of"] in present)
     }
 
@@ -90,7 +95,7 @@ def _cleaned(store: Store, raw: list[dict[str, Any]], kept: dict[str, dict[str, 
     due = len(raw) - len(kept)
     if due:
         say(f"decoding {due:,} images")
-    with Decoders() as decoders, ThreadPoolExecutor(decoders.size * 2) as threads:
+    with Decoders(LIMITS) as decoders, ThreadPoolExecutor(decoders.size * 2) as threads:
 
         def decode(row: dict[str, Any]) -> Cleaned | BadPicture:
             content = landing.read(source, landing.raw_key(row["image_id"], row["format"]))
@@ -183,7 +188,7 @@ def _group(store: Store, rows: list[dict[str, Any]]) -> None:
 
     def signature(place: int) -> near_duplicates.Signature:
         content = landing.read(store, clean_key(clean[place]["image_id"]))
-        return perceptual.signature(decoded(content).rgb)  # our own PNG
+        return perceptual.signature(decoded(content, LIMITS).rgb)  # our own PNG
 
     def signatures(places: list[int]) -> list[near_duplicates.Signature]:
         with ThreadPoolExecutor(landing.WRITERS) as threads:

@@ -8,41 +8,50 @@ from ingestion.images import landing
 from plumbline import files
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
-from plumbline.pictures.decode import BadPicture
+from plumbline.pictures.decode import BadPicture, Limits
 from plumbline.pictures.safe import Decoders
 from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.state.objects import Store
 from plumbline.verdict import Verdict
-from products.images import CLEAN
+from products.images import CLEAN, RAW
 
 GATE = "cleaning"
 SAMPLE = 50
 
 
-def hold(run: StageRun, store: Store, raw: list[dict[str, Any]], manifest: dict[str, Any]) -> None:
+def hold(run: StageRun, store: Store, manifest: dict[str, Any], limits: Limits) -> None:
     """Recounts. Raises GateFailed that says what differs; nothing is set aside, the code or the bucket is at fault."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     version = manifest["cleaning_version"]
+    rejected = pa.array(run.candidate.rejected, pa.string())
+    in_raw = lake.open_table(RAW, run.pin(RAW)).to_pyarrow_dataset()
+    landed = in_raw.count_rows(filter=~pc.field("batch_id").isin(rejected))
     table = lake.open_table(CLEAN, run.wrote[CLEAN])
     in_log, is_clean = int(table.count()), pc.field("state") == "clean"
     names = ["image_id", "clean_sha256", "width", "height"]
     rows = table.to_pyarrow_dataset().to_table(columns=names, filter=is_clean).to_pylist()
     objects = {key.rpartition("/")[2].removesuffix(".png") for key in store.keys(version, None)}
     ids = {row["image_id"] for row in rows}
+    set_aside = in_log - len(rows)
+    counts = {"raw": landed, "rows": in_log, "clean": len(ids), "quarantined": set_aside, "objects": len(objects)}
     failed = []
-    if in_log != len(raw):
-        failed.append(f"{CLEAN} has {in_log:,} rows, raw {len(raw):,} images")
-    if len(ids) + manifest["total_quarantined"] != len(raw):
-        failed.append(f"{len(raw):,} raw images: {len(ids):,} clean, {manifest['total_quarantined']:,} quarantined")
+    if not landed == in_log == len(ids) + set_aside:
+        failed.append(
+            f"{landed:,} raw images, {in_log:,} rows of {CLEAN}: {len(ids):,} clean, {set_aside:,} quarantined"
+        )
+    stated = {name: manifest[f"total_{name}"] for name in ("raw", "clean", "quarantined")}
+    if stated != {name: counts[name] for name in stated}:
+        failed.append(f"the manifest says {stated}, the tables {counts}")
     if lost := sorted(ids - objects):
         failed.append(f"{len(lost):,} clean images have no object in {store.where(version)}, such as {lost[0]}")
     sample = [row for row in rows[:: max(1, len(rows) // SAMPLE)] if row["image_id"] in objects]
-    with Decoders(children=1) as decoders:
+    with Decoders(limits, children=1) as decoders:
         failed += [told for row in sample if (told := _differs(store, decoders, version, row))]
-    counts = {"raw": len(raw), "clean": len(ids), "quarantined": manifest["quarantined"], "sampled": len(sample)}
-    verdict = gates.record(run, Verdict(GATE, not failed, 4, tuple(failed), extra=counts), {"manifest": manifest})
+    counts["sampled"], evidence = len(sample), {"manifest": manifest}
+    verdict = gates.record(run, Verdict(GATE, not failed, 4 + len(sample), tuple(failed), extra=counts), evidence)
     if failed:
         again = f"`{run.product.command_of('clean')} --as-of {run.as_of}`"
         raise GateFailed(
