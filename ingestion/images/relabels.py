@@ -63,7 +63,7 @@ def _state(given: list[tuple[str, str, str]], by: str) -> dict[str, Any]:
         raise LabelError("--by: expected who states the label, found nothing")
     release = releases.in_force(IMAGES.name)
     if release is None or RAW not in release.tables:
-        raise LabelError("no image is released yet: land some and publish them first (docs/images.md)")
+        raise LabelError("no image is released yet: land some and publish them first (PIPELINE_GUIDE.md)")
     ids = lake.opened(RAW, release.tables[RAW]).to_pyarrow_dataset().to_table(columns=["image_id"])
     known, newest, now = set(ids["image_id"].to_pylist()), _newest(release.tables), clock.now()
     statements, was = list[dict[str, Any]](), dict[str, str | None]()

@@ -201,3 +201,19 @@ def relabel(
     from ingestion.images import relabels
 
     show(relabels.state_file(file, by), json)
+
+
+@images_app.command()
+def quarantine(
+    reason: Annotated[str | None, typer.Option(help="Only what was set aside for this reason.")] = None,
+    release: ReleaseId = None,
+    json: Json = False,
+) -> None:
+    """What cleaning set aside, with the reason of each picture.
+
+    Example: plumb images quarantine --reason truncated
+    """
+    from ingestion.images import quarantine as module
+
+    entries = module.listed(release, reason)
+    show(entries if json else module.told(entries, most=50), json)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from PIL import Image, ImageEnhance
 from ingestion.images import near_duplicates, packaged
 from ingestion.images.near_duplicates import LARGEST, MOST_BITS, candidates, correlations, grouped
 from plumbline.pictures import decode, perceptual
+from plumbline.settings import settings
 from tests.plumbline.pictures.malformed import rgb
 
 
@@ -95,3 +98,22 @@ def test_no_group_of_digits_holds_two_kinds_and_the_numbers_are_those_that_the_l
     together = [labels for labels in groups.values() if len(labels) > 1]
     assert all(len(set(labels)) == 1 for labels in together)
     assert (sum(map(len, together)), len(together), max(map(len, together))) == (396, 139, 14)
+
+
+def test_of_the_skin_tones_of_an_emoji_three_quarters_are_in_a_group_with_another_one() -> None:
+    if not (settings().cache / "emoji" / packaged.EMOJI_FILE).exists():
+        pytest.skip("the package of emoji is not in the cache: `plumb images ingest --source emoji` fetches it")
+    every = {item.content: item for item in packaged.emoji()}  # 34 pictures have the bytes of another one
+    pictures = [decode.decoded(content).rgb for content in every]
+    distinct = {picture.tobytes(): at for at, picture in reversed(list(enumerate(pictures)))}
+    chosen = sorted(distinct.values())
+    items = list(every.values())
+    of_base = dict[str, set[str]]()
+    sizes = Counter[str]()
+    for at, number in zip(chosen, group([pictures[at] for at in chosen]), strict=True):
+        base = items[at].name.partition("/")[0]
+        of_base.setdefault(base, set()).add(number)
+        sizes[base] += 1
+    further = sum(sizes.values()) - len(sizes)
+    together = further - sum(len(groups) - 1 for groups in of_base.values())
+    assert (together, further) == (1410, 1874)
