@@ -1,7 +1,7 @@
 """The gate `embeddings`: no clean picture is without its embedding, and an embedding is what its picture gives.
 
 Pictures are counted from the table's own rows, one by one. Of what the run wrote every number is looked at, and a
-seeded sample is embedded again, each picture alone and by one thread: the bits must be the same.
+seeded sample is embedded again, each picture alone: the bits must be the same.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _look(run: StageRun, table: str, pinned: int, version: str) -> tuple[list[st
 
 
 def _again(sample: list[dict[str, Any]], version: str) -> list[str]:
-    alone = Network(threads=1) if sample else None
+    alone = Network() if sample else None
     wrong = [
         row["image_id"] for row in sample
         if alone is not None and pictures.embeddings([row], version, alone).tobytes() != row["embedding"]

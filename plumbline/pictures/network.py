@@ -2,7 +2,7 @@
 
 `make setup` builds its file (toolchain/network.py) and this module takes no other: the digest is pinned here and named
 by every embedding. On one kind of processor a picture's embedding is the same bits in any batch and with any number
-of threads (a test holds it); another kind, or a GPU, rounds otherwise.
+of callers (a test holds it); another kind, or a GPU, rounds otherwise.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ SIZE = 1280
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
+def threads() -> int:
+    """How many threads work on pictures at once: PLUMBLINE_IMAGES_THREADS, else all cores."""
+    return settings().images_threads or os.cpu_count() or 1
+
+
 class NetworkError(PlumblineError):
     """The network's file is not there or is another, or what it should run on is not there."""
 
@@ -42,9 +47,9 @@ def extraction_model() -> str:
 
 
 class Network:
-    """The network, loaded once. `threads` (default: PLUMBLINE_IMAGES_THREADS, else all cores) changes no bit."""
+    """The network, loaded once. Each call runs on its caller's thread, and several threads may call at once."""
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self) -> None:
         """Raises NetworkError that says what to do."""
         import onnxruntime
 
@@ -53,8 +58,7 @@ class Network:
         if provider not in onnxruntime.get_available_providers():
             raise NetworkError(_lacking(onnxruntime.get_available_providers()))
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or settings().images_threads or os.cpu_count() or 1
-        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         self._session = onnxruntime.InferenceSession(content, options, providers=[provider])
         if provider not in self._session.get_providers():  # it falls back to the CPU, in silence

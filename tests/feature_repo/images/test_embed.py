@@ -35,7 +35,7 @@ def test_a_picture_of_a_request_gets_the_bits_that_the_stage_wrote(home: Path) -
     release = made.embedded(FIRST)
     found = rows(release.version(V1))
     assert found.keys() == set(ids) and len(found) == 20
-    loaded = Network(threads=1)
+    loaded = Network()
     for image, (pixels, label) in zip(ids, pictures, strict=True):
         row = found[image]
         alone = loaded.embed(preprocess.preprocess(pixels, "v1")[None])[0]

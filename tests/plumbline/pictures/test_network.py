@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +33,19 @@ def test_it_sees_what_is_on_real_photographs() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_neither_batch_nor_threads_change_a_bit(version: str) -> None:
+def test_neither_batch_nor_callers_at_once_change_a_bit(version: str) -> None:
     random = np.random.default_rng(14)
     pictures = [random.integers(0, 256, (24 + at, 40, 3), np.uint8) for at in range(9)]
     batch = np.stack([preprocess.preprocess(picture, version) for picture in pictures])
-    one, two = Network(threads=1), Network(threads=2)
-    alone = np.concatenate([one.embed(batch[at : at + 1]) for at in range(9)])
+    loaded = Network()
+    alone = np.concatenate([loaded.embed(batch[at : at + 1]) for at in range(9)])
     assert alone.shape == (9, network.SIZE) and np.isfinite(alone).all()
     assert len({row.tobytes() for row in alone}) == 9, "other pictures, other embeddings"
-    for loaded, size in ((one, 9), (two, 1), (two, 4), (two, 9)):
-        again = np.concatenate([loaded.embed(batch[at : at + size]) for at in range(0, 9, size)])
-        assert again.tobytes() == alone.tobytes(), f"batches of {size}"
+    with ThreadPoolExecutor(4) as callers:
+        for size in (1, 2, 4, 9):
+            batches = [batch[at : at + size] for at in range(0, 9, size)] * 3
+            again = np.concatenate(list(callers.map(loaded.embed, batches))).reshape(3, 9, -1)
+            assert all(one.tobytes() == alone.tobytes() for one in again), f"batches of {size}"
 
 
 def test_a_picture_keeps_its_shape_and_gets_grey_around_it() -> None:
