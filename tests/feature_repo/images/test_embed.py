@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pictures import network, preprocess
 from plumbline.pictures.network import Network
+from plumbline.settings import ROOT
 from products.images import EMBEDDINGS
 from tests.feature_repo.images import made_up_images as made
 from tests.feature_repo.images.made_up_images import FIRST, digits
@@ -179,3 +185,37 @@ def test_the_manifest_names_the_tables_files_and_the_rows_digest(home: Path) -> 
     again = made.run_of(FIRST)
     stage.embed(again)
     assert again.facts["manifests"]["v1"]["content_sha256"] == manifest["content_sha256"], "the same rows"
+
+
+KILLS = [
+    ("feature_repo.images.parts:Parts.put", "2"),
+    ("deltalake:write_deltalake", "-3"),  # v1's rows are there; before it two tables were made, empty
+]
+MORE_KILLS = [
+    ("feature_repo.images.parts:Parts.put", "-4"),
+    ("deltalake:write_deltalake", "2"),
+    ("feature_repo.images.embeddings_gate:hold", "-1"),
+    ("plumbline.pipeline.contract_gate:audit", "-2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("function", "n"), [*KILLS, *(pytest.param(*point, marks=pytest.mark.slow) for point in MORE_KILLS)]
+)
+def test_killed_anywhere_it_comes_to_the_same_rows(function: str, n: str, home: Path, tmp_path: Path) -> None:
+    made.land(digits(12), FIRST)
+    shutil.copytree(home, tmp_path / "copy")
+    stage.embed(made.run_of(FIRST), ["v1", "v2"])
+    expected = {table: rows(lake.version(table) or 0, table) for table in EMBEDDINGS.values()}
+    shutil.rmtree(home)
+    (tmp_path / "copy").rename(home)
+
+    command = [sys.executable, "-m", "tests.feature_repo.images.killed_embed", function, n]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+    run = made.run_of(FIRST)
+    stage.embed(run, ["v1", "v2"])
+    for table, due in expected.items():
+        assert run.rows[table] == 12 and rows(run.wrote[table], table) == due, table
