@@ -16,7 +16,7 @@ RUN python -m venv /opt/tools \
       --python /opt/venvs/pipeline/bin/python requirements/pipeline.txt
 COPY . .
 RUN /opt/tools/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/venvs/pipeline/bin/python -e . \
- && /opt/venvs/pipeline/bin/python -c "from toolchain import bootstrap; bootstrap.fetch_jars()" \
+ && /opt/venvs/pipeline/bin/python -c "from toolchain import bootstrap; bootstrap.fetch_jars(); bootstrap.build_network()" \
  && rm -rf /opt/cache/ivy
 
 FROM ${PYTHON_IMAGE}

@@ -5,6 +5,7 @@
 ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS build
+ENV PLUMBLINE_CACHE=/opt/cache
 WORKDIR /app
 COPY requirements/uv.txt requirements/pipeline.txt requirements/
 RUN python -m venv /opt/tools \
@@ -13,16 +14,19 @@ RUN python -m venv /opt/tools \
  && /opt/tools/bin/uv pip sync --no-cache --compile-bytecode --require-hashes \
       --python /opt/venvs/pipeline/bin/python requirements/pipeline.txt
 COPY . .
-RUN /opt/tools/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/venvs/pipeline/bin/python -e .
+RUN /opt/tools/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/venvs/pipeline/bin/python -e . \
+ && /opt/venvs/pipeline/bin/python -m toolchain.network
 
 FROM ${PYTHON_IMAGE}
 ARG CODE_SHA
 COPY --from=build /opt/venvs /opt/venvs
+COPY --from=build /opt/cache /opt/cache
 COPY --from=build /app /app
 ENV PATH=/opt/venvs/pipeline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     PLUMBLINE_HOME=/plumbline \
+    PLUMBLINE_CACHE=/opt/cache \
     PLUMBLINE_CODE_SHA=${CODE_SHA}
 WORKDIR /plumbline
 USER 10001:10001

@@ -35,7 +35,7 @@ class Version:
 
 VERSIONS = {"v1": Version(224, "BILINEAR"), "v2": Version(128, "BILINEAR")}
 """v1 is the network's own size. v2 takes a third of the time: MNIST's digits lose 2 points of accuracy by it
-(docs/images.md#embeddings)."""
+(PIPELINE_GUIDE.md, 03)."""
 
 
 def version(name: str) -> Version:

@@ -84,7 +84,8 @@ def land(pictures: Sequence[tuple[Any, str]], day: date, cleaning: str = CLEANIN
     def write(table: str, rows: list[dict[str, Any]], mode: str) -> None:
         kinds = {name: stamps.get(name, pa.string()) for name in rows[0]}
         data = pa.Table.from_pylist(rows, schema=pa.schema(kinds))
-        write_deltalake(lake.uri(table), data, mode=mode, configuration=dict(lake.KEEP_LOG))
+        storage = lake.storage_options()
+        write_deltalake(lake.uri(table), data, mode=mode, configuration=dict(lake.KEEP_LOG), storage_options=storage)
 
     fresh = [row for row in raw if row["image_id"] not in known]
     if fresh or lake.version(RAW) is None:
