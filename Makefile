@@ -45,7 +45,7 @@ test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a re
 	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
-	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py
+	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py
 	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md
 
 drill: setup ## Put every fault into a real run and see who stops it; the table goes to docs/drills.md (40 minutes)

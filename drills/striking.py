@@ -63,9 +63,19 @@ def commit(table: str) -> Moment:
     return new_file(f"lake/{table}/_delta_log/*.json")
 
 
-def started(stage: str) -> Moment:
+def started(stage: str, product: str = "churn") -> Moment:
     """The ledger's START event of a stage."""
-    return new_file(f"ledger/churn/*-{stage}-START-*.json")
+    return new_file(f"ledger/{product}/*-{stage}-START-*.json")
+
+
+def files_reach(pattern: str, least: int) -> Moment:
+    """So many files below the home that were not there before."""
+
+    def before(home: Path) -> Seen:
+        known = len(list(home.glob(pattern)))
+        return lambda: len(list(home.glob(pattern))) >= known + least
+
+    return before
 
 
 def rewritten(name: str) -> Moment:

@@ -18,8 +18,8 @@ from observability.promises import Ratio
 from observability.rule import EXPORTER, Alert, Group, Recording, Severity
 from observability.way_back import FIRST_DAY_OR_RUNBOOK, MISSING_DAY, MODEL, RUNBOOK, UNDO, WayBack
 from plumbline.contracts.contract import Contract
-from plumbline.lineage.expected import affected_by
-from products.churn import CHURN
+from plumbline.lineage import expected
+from products import ALL
 
 CUSTOMERS = "customers"
 """Who is downstream of the predictor."""
@@ -59,9 +59,14 @@ def groups() -> list[Group]:
     return [group for group in found if group.rules]
 
 
+def _affected(table: str) -> tuple[str, ...]:
+    """What is made of a table, whichever product's it is."""
+    return tuple(name for product in ALL for name in expected.affected_by(product, table))
+
+
 def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
     table = dataset_metrics.table_of(contract)
-    name, affected = dataset_metrics.prefix(table), affected_by(CHURN, table)
+    name, affected = dataset_metrics.prefix(table), _affected(table)
     rules: list[Recording | Alert] = []
     if promises.deadline(contract) is not None:
         rules += _days(contract, table, affected)
@@ -86,7 +91,7 @@ def _due(contract: Contract) -> timedelta | None:
     """When a day must be there: as promised, or, for what promises no time, when the first of its downstream is due."""
     if (own := promises.deadline(contract)) is not None:
         return own
-    below = affected_by(CHURN, dataset_metrics.table_of(contract))
+    below = _affected(dataset_metrics.table_of(contract))
     others = (c for c in dataset_metrics.datasets() if dataset_metrics.table_of(c) in below)
     return min((due for c in others if (due := promises.deadline(c)) is not None), default=None)
 
@@ -102,7 +107,7 @@ def _landed_just_now(table: str) -> str:
     found = ""
     for source in dataset_metrics.datasets():
         raw, limit = dataset_metrics.table_of(source), _limit(source)
-        if raw.startswith("raw.") and limit is not None and table in affected_by(CHURN, raw):
+        if raw.startswith("raw.") and limit is not None and table in _affected(raw):
             age = f"{raw.replace('.', '_')}_freshness_seconds"
             found += f" unless on() (max_over_time({age}[{GRACE}]) > {limit} and {age} <= {limit})"
     return found
@@ -112,7 +117,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
     limit, table = _limit(contract), dataset_metrics.table_of(contract)
     if limit is None:
         return []
-    name, affected, seconds = dataset_metrics.prefix(table), affected_by(CHURN, table), limit - DAY
+    name, affected, seconds = dataset_metrics.prefix(table), _affected(table), limit - DAY
     at = f"{seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
     unknown = f'absent({name}_freshness_seconds) and on() (up{{job="{EXPORTER}"}} == 1)'
     about = {"dataset": table}
@@ -209,7 +214,7 @@ def explained() -> dict[str, tuple[str, ...]]:
     late = sorted(
         dataset_metrics.table_of(contract) for contract in dataset_metrics.datasets() if _limit(contract) is not None
     )
-    below = {table: tuple(sorted(set(affected_by(CHURN, table)) & set(late))) for table in late}
+    below = {table: tuple(sorted(set(_affected(table)) & set(late))) for table in late}
     return {table: tables for table, tables in below.items() if tables}
 
 

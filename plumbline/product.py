@@ -70,6 +70,7 @@ class Product:
     `tables` are further tables of the lake that have a contract. `command` goes before a stage's name on the command
     line. `model` is MLflow's, `service` KServe's, `host` the one that callers ask through Istio, `server` the
     predictor's name among a home's servers. From `releases` on, the names of datasets as lineage has them.
+    `features_sql` is the file of its feature SQL, where it has one.
     `acceptable` names the gates whose findings may be real, each with what it compares; `acceptable_in_training` those
     of a release's dataset.
     """
@@ -95,6 +96,7 @@ class Product:
     server: str = "predictor"
     releases: str = ""
     features: str = ""
+    features_sql: str = ""
     online: str = ""
     dataset: str = ""
     runs: str = ""
@@ -184,11 +186,6 @@ class Product:
     def definitions(self) -> str:
         """The file of its feature definitions."""
         return f"{self.repository}/definitions.py"
-
-    @property
-    def features_sql(self) -> str:
-        """The file of its one feature SQL."""
-        return f"{self.repository}/jobs/{self.features.partition('.')[2]}.sql"
 
     @property
     def manifests(self) -> str:

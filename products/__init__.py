@@ -1,5 +1,6 @@
 """One page a product: data only. `ALL` is what the platform runs."""
 
 from products.churn import CHURN
+from products.images import IMAGES
 
-ALL = (CHURN,)
+ALL = (CHURN, IMAGES)

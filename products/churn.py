@@ -37,6 +37,7 @@ CHURN = Product(
     host="churn-model",
     releases=RELEASES,
     features=FEATURES,
+    features_sql="feature_repo/churn/jobs/customers.sql",
     online=ONLINE,
     dataset=DATASET,
     runs=RUNS,

@@ -78,7 +78,7 @@ def contract_docs(json: Json = False) -> None:
 
     from plumbline.contracts import docs
 
-    show({"written": docs.write(CHURN)}, json)
+    show({"written": docs.write(ALL)}, json)
 
 
 @quarantine_app.command("list")

@@ -38,7 +38,19 @@ def check(products: Sequence[Product]) -> list[str]:
                 found += look(product)
             except (ContractError, OSError, SyntaxError, KeyError) as error:
                 found.append(f"{name}: {error}")
+    found += _docs(products)
     return list(dict.fromkeys(found))
+
+
+def _docs(products: Sequence[Product]) -> Iterator[str]:
+    path = ROOT / contract_docs.PATH
+    try:
+        same = path.exists() and path.read_text() == contract_docs.page(products)
+    except (ContractError, OSError, KeyError) as error:
+        yield f"{contract_docs.PATH}: {error}"
+        return
+    if not same:
+        yield f"{contract_docs.PATH} is not what the contracts give: `plumb contract docs` writes it anew"
 
 
 def refuse_drift(products: Sequence[Product]) -> dict[str, Any]:
@@ -51,7 +63,7 @@ def refuse_drift(products: Sequence[Product]) -> dict[str, Any]:
             "docs/contracts.md is written anew by `plumb contract docs`."
         )
     named = [dataset for product in products for dataset in product.contracted]
-    return {"contracts": named, "checked": list(CHECKS), "verdict": "passed"}
+    return {"contracts": named, "checked": [*CHECKS, contract_docs.PATH], "verdict": "passed"}
 
 
 def _strays(products: Sequence[Product]) -> Iterator[str]:
@@ -133,8 +145,8 @@ def _staging(product: Product) -> Iterator[str]:
 
 def _features(product: Product) -> Iterator[str]:
     dataset, file = product.features, product.features_sql
-    if not (ROOT / file).exists() and not product.marts:
-        return  # code makes these features, and its table is held against the contract when it is written
+    if not file:  # its features are no SQL
+        return
     columns = contracts.load(dataset).columns
     given = column_lineage.outputs((ROOT / file).read_text())
     yield from _same_names(file, given, dataset, columns)
@@ -149,7 +161,7 @@ def _feast(product: Product) -> Iterator[str]:
     for view, dataset in product.views.items():
         columns = contracts.load(dataset).columns
         for name, (kind, description) in feast_fields((ROOT / file).read_text(), view).items():
-            place = f"{file}: {name}"
+            place = f"{file}: {view}'s {name}" if product.more_views else f"{file}: {name}"
             if name not in columns:
                 yield f"{place} is not in contract {dataset}"
             elif FEAST.get(kind) != columns[name].type:
@@ -158,19 +170,12 @@ def _feast(product: Product) -> Iterator[str]:
                 yield f"{place}: description {description!r}, contract {dataset} says {columns[name].description!r}"
 
 
-def _docs(product: Product) -> Iterator[str]:
-    path = ROOT / contract_docs.PATH
-    if not path.exists() or path.read_text() != contract_docs.page(product):
-        yield f"{contract_docs.PATH} is not what the contracts give: `plumb contract docs` writes it anew"
-
-
 CHECKS: dict[str, Callable[[Product], Iterable[str]]] = {
     "contracts": _files,
     "dbt marts": _marts,
     "dbt staging": _staging,
     "feature SQL": _features,
     "feature definitions": _feast,
-    contract_docs.PATH: _docs,
 }
 
 

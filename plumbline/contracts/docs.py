@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plumbline import files
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Column, Contract
@@ -11,13 +13,13 @@ from plumbline.settings import ROOT
 PATH = "docs/contracts.md"
 
 
-def write(product: Product) -> str:
+def write(products: Sequence[Product]) -> str:
     """Writes the page anew; its path."""
-    files.write_whole(ROOT / PATH, page(product))
+    files.write_whole(ROOT / PATH, page(products))
     return PATH
 
 
-def page(product: Product) -> str:
+def page(products: Sequence[Product]) -> str:
     """The page: a section for each dataset."""
     parts = [
         "<!-- Generated from contracts/*.odcs.yaml by `plumb contract docs`. Do not edit: `make lint` compares. -->",
@@ -25,7 +27,8 @@ def page(product: Product) -> str:
         "What each dataset promises. How an owner changes one, and what happens to data that breaks it: "
         "[contracts-and-quarantine.md](contracts-and-quarantine.md).\n",
     ]
-    return "\n".join([*parts, *(_section(contracts.load(dataset)) for dataset in product.contracted)]).rstrip() + "\n"
+    datasets = [dataset for product in products for dataset in product.contracted]
+    return "\n".join([*parts, *(_section(contracts.load(dataset)) for dataset in datasets)]).rstrip() + "\n"
 
 
 def _section(contract: Contract) -> str:

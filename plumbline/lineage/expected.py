@@ -143,8 +143,8 @@ def of_manifest(manifest: dict[str, Any]) -> dict[str, tuple[str, ...]]:
 def feast_tables(product: Product) -> dict[str, str]:
     """Each feature view with the table that it reads, from the text of definitions.py: importing Feast takes seconds.
 
-    None for a product without features. Raises ValueError for a view whose source is not a function with the relation
-    as its default.
+    None for a product without features. Raises ValueError for a view whose source is not a function that is called
+    with the relation, or has it as its default.
     """
     path = ROOT / product.definitions
     if not path.exists():
@@ -162,7 +162,9 @@ def feast_tables(product: Product) -> dict[str, str]:
             made_by = given["source"].func if isinstance(given["source"], ast.Call) else None
             if not isinstance(made_by, ast.Name) or made_by.id not in relations:
                 raise ValueError(f"{path}: the source of {ast.unparse(given['name'])} names no table")
-            found[str(ast.literal_eval(given["name"]))] = str(relations[made_by.id])
+            named = given["source"].args if isinstance(given["source"], ast.Call) else []
+            relation = ast.literal_eval(named[0]) if named else relations[made_by.id]
+            found[str(ast.literal_eval(given["name"]))] = str(relation)
     return found
 
 

@@ -145,7 +145,7 @@ def test_a_short_notice_and_a_stray_contract_are_named(tree: Path) -> None:
 
 
 def test_the_page_names_every_dataset_and_column(home: Path) -> None:
-    page = contract_docs.page(CHURN)
+    page = contract_docs.page([CHURN])
     assert page.count("\n## ") == len(CHURN.contracted)
     assert "| `total_cents` | bigint | always given, 0 to 10,000,000 |" in page
     assert "- **timeOfAvailability** 00:05 UTC: Yesterday is there by 00:05 UTC on 99.5% of days." in page
