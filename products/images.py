@@ -69,7 +69,7 @@ IMAGES = Product(
         Stage(
             "features",
             DAG,
-            dict.fromkeys(EMBEDDINGS.values(), (CLEAN, RAW, LABELS)),
+            dict.fromkeys(EMBEDDINGS.values(), (CLEAN, RAW)),
             tool="EfficientNet-lite0, ONNX",
             work="feature_repo.images.embed:embed",
             about="03: Embed each clean picture that has no embedding of this version yet.",
@@ -84,6 +84,7 @@ IMAGES = Product(
         ),
         Stage("materialize", DAG, {ONLINE: (*EMBEDDINGS.values(), CLEAN)}, tool="Feast"),
         Stage("parity_check", DAG, also=(ONLINE, *EMBEDDINGS.values(), CLEAN, LOG), tool="online = offline"),
+        Stage("lineage_check", DAG, tool="lineage completeness", of_release=True),
         Stage(
             "dataset",
             DAG,
