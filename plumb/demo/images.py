@@ -27,13 +27,9 @@ def demo(source: str | None = None, keep: bool = False) -> None:
 
     `source` as in PLUMBLINE_IMAGES_SOURCE. Servers are stopped at the end unless `keep`.
     """
-    if source is not None:
-        os.environ["PLUMBLINE_IMAGES_SOURCE"] = source
-        settings.cache_clear()
     begun, already_up = clock.monotonic(), services.running()
     try:
-        say(f"images from {settings().images_source} through Airflow: the DAG {IMAGES.daily}")
-        seconds = _through_airflow()
+        seconds = through_airflow(source)
         say("starting the predictor, and asking it by id and by bytes")
         answers = _answers()
         path = images_page.write(answers)
@@ -45,7 +41,12 @@ def demo(source: str | None = None, keep: bool = False) -> None:
             say(f"stopped {', '.join(stopped)}" if stopped else "the servers that were running stay up: `make down`")
 
 
-def _through_airflow() -> dict[str, float]:
+def through_airflow(source: str | None = None) -> dict[str, float]:
+    """Runs the DAG for the last day that is over; seconds a task. Raises DemoError with what the failed stage said."""
+    if source is not None:
+        os.environ["PLUMBLINE_IMAGES_SOURCE"] = source
+        settings.cache_clear()
+    say(f"images from {settings().images_source} through Airflow: the DAG {IMAGES.daily}")
     seconds: dict[str, float] = {}
     with following_ledger(IMAGES.name):
         try:
@@ -57,26 +58,31 @@ def _through_airflow() -> dict[str, float]:
     return seconds
 
 
-def _answers() -> list[dict[str, Any]]:
-    """Answers by id for some clean pictures, with `same`: whether the picture's raw bytes give the same answer."""
-    launch.ensure(IMAGES)
+def asked(most: int) -> dict[str, bytes]:
+    """Some of the release's clean images by their ids, each with the bytes that it landed as."""
     release, raw = releases.required(IMAGES.name), objects.store_at(settings().bucket("raw-images"))
     clean = lake.open_table(CLEAN, release.version(CLEAN)).to_pyarrow_table(columns=["image_id", "state"]).to_pylist()
     ids = sorted(row["image_id"] for row in clean if row["state"] == "clean")
     landed = lake.open_table(RAW, release.version(RAW)).to_pyarrow_table(columns=["image_id", "minio_uri"]).to_pylist()
     keys = {row["image_id"]: "/".join(row["minio_uri"].rsplit("/", 2)[1:]) for row in landed}
+    chosen = ids[:: max(1, len(ids) // most)][:most]
+    return {image: found.content for image in chosen if (found := raw.read(keys[image])) is not None}
+
+
+def _answers() -> list[dict[str, Any]]:
+    """Answers by id for some clean pictures, with `same`: whether the picture's raw bytes give the same answer."""
+    launch.ensure(IMAGES)
+    compared = ("image_id", "label", "probability", "probabilities", "embedding_sha256")
     answers = []
-    for image in ids[:: max(1, len(ids) // ASKED)][:ASKED]:
-        there = raw.read(keys[image])
-        picture = base64.b64encode(there.content if there else b"").decode()
-        by_id, by_bytes = (_one(asked) for asked in ({"image_id": image}, {"image": {"b64": picture}}))
-        compared = ("image_id", "label", "probability", "probabilities", "embedding_sha256")
+    for image, content in asked(ASKED).items():
+        picture = base64.b64encode(content).decode()
+        by_id, by_bytes = (_one(instance) for instance in ({"image_id": image}, {"image": {"b64": picture}}))
         answers.append({**by_id, "same": all(by_id[name] == by_bytes[name] for name in compared)})
     return answers
 
 
-def _one(asked: dict[str, Any]) -> dict[str, Any]:
-    status, answer = client.predict(IMAGES, [asked])
+def _one(instance: dict[str, Any]) -> dict[str, Any]:
+    status, answer = client.predict(IMAGES, [instance])
     if status != 200:
         raise client.DemoError(f"the predictor answered {status}: {answer.get('error')}")
     prediction: dict[str, Any] = answer["predictions"][0]

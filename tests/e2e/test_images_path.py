@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from plumb.demo.images import asked
 from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
 from plumbline.state import objects, releases, trainings
-from products.images import CLEAN, IMAGES, LOG, RAW
+from products.images import IMAGES, LOG
 from serving import launch
 from tests.plumbline.pictures.malformed import malformed
 from tests.serving.made_up_customers import eventually
@@ -67,16 +68,6 @@ def post(path: str, body: object, headers: dict[str, str] | None = None) -> tupl
     return answer.status, json.load(answer)
 
 
-def raw_pictures(most: int) -> dict[str, bytes]:
-    """Some clean images' raw bytes, by their ids."""
-    release, store = releases.required(IMAGES.name), objects.store_at(settings().bucket("raw-images"))
-    clean = lake.open_table(CLEAN, release.version(CLEAN)).to_pyarrow_table().to_pylist()
-    ids = [row["image_id"] for row in clean if row["state"] == "clean"][:: max(1, len(clean) // most)][:most]
-    raw = lake.open_table(RAW, release.version(RAW)).to_pyarrow_table().to_pylist()
-    keys = {row["image_id"]: "/".join(row["minio_uri"].rsplit("/", 2)[1:]) for row in raw}
-    return {image: found.content for image in ids if (found := store.read(keys[image])) is not None}
-
-
 def b64(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
@@ -91,7 +82,7 @@ def test_every_stage_again_changes_nothing(images_home: Path) -> None:
 
 
 def test_by_id_and_by_bytes_the_answer_is_the_same_bit_for_bit(images_home: Path) -> None:
-    pictures = raw_pictures(24)
+    pictures = asked(24)
     status, by_id = post(PREDICT, {"instances": [{"image_id": image} for image in pictures]})
     assert status == 200
     answers = {answer["image_id"]: answer for answer in by_id["predictions"]}
@@ -105,7 +96,7 @@ def test_by_id_and_by_bytes_the_answer_is_the_same_bit_for_bit(images_home: Path
 
 
 def test_v2_says_the_same_in_json_and_in_binary(images_home: Path) -> None:
-    ((image, content),) = raw_pictures(1).items()
+    ((image, content),) = asked(1).items()
     tensor = {"datatype": "BYTES", "shape": [1]}
     _, by_id = post(INFER, {"inputs": [{"name": "image_id", "data": [image], **tensor}]})
     _, by_bytes = post(INFER, {"inputs": [{"name": "image", "data": [b64(content)], **tensor}]})
@@ -129,7 +120,7 @@ def test_no_bad_picture_is_answered_with_anything_but_a_4xx(images_home: Path) -
             assert status in (400, 413), f"{name}: {status} {answer}"
             assert set(answer) == {"error", "images", "request_id"}
     assert set(accepted) <= {"wrong_extension"}
-    ((image, _),) = raw_pictures(1).items()
+    ((image, _),) = asked(1).items()
     assert post(PREDICT, {"instances": [image]})[0] == 200
 
 
@@ -141,7 +132,7 @@ def test_an_image_that_nobody_knows_is_404_and_named(images_home: Path) -> None:
 
 
 def test_answers_are_logged_and_why_tells_of_them(images_home: Path) -> None:
-    ((image, content),) = raw_pictures(1).items()
+    ((image, content),) = asked(1).items()
     post(PREDICT, {"instances": [image]})
     post(PREDICT, {"instances": [{"image": {"b64": b64(content)}}]})
 
