@@ -43,7 +43,7 @@ def embedding() -> dict[str, Any]:
     """Seconds of stage 03's path over clean PNGs (read, decode, prepare, embed) and of the network alone."""
     import numpy as np
 
-    from feature_repo.images import embed
+    from feature_repo.images import pictures as stage
     from plumbline import files
     from plumbline.pictures import preprocess
     from plumbline.pictures.decode import clean_png
@@ -59,12 +59,12 @@ def embedding() -> dict[str, Any]:
         store.replace(key, png, None)
         rows.append({"clean_uri": store.where(key), "clean_sha256": files.sha256(png)})
         prepared.append(preprocess.preprocess(rgb, "v1"))
-    batches = [np.stack(prepared[start : start + embed.BATCH]) for start in range(0, PICTURES, embed.BATCH)]
+    batches = [np.stack(prepared[start : start + stage.BATCH]) for start in range(0, PICTURES, stage.BATCH)]
     loaded = Network()
     loaded.embed(batches[0])
     seconds: dict[str, list[float]] = {"stage 03": [], "onnxruntime alone": []}
     for _ in range(ROUNDS):  # in turns
-        seconds["stage 03"].append(measured.took(lambda: embed.embeddings(rows, "v1", loaded)))
+        seconds["stage 03"].append(measured.took(lambda: stage.embeddings(rows, "v1", loaded)))
         seconds["onnxruntime alone"].append(measured.took(lambda: [loaded.embed(batch) for batch in batches]))
     best = {path: min(took) for path, took in seconds.items()}
     return {
@@ -106,7 +106,6 @@ def near(size: int) -> dict[str, Any]:
 
 def memory(size: int) -> dict[str, Any]:
     """The highest resident memory, in MiB, of a process that ingests, cleans and embeds so many digits."""
-    from plumb.commands import images  # noqa: F401 (the stages' modules)
     from plumbline.pipeline import stage
     from products.images import IMAGES
 

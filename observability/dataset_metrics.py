@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
 from plumbline.metrics import EXTERNAL, SCHEMA, Metric
+from plumbline.product import Product
 from products import ALL
 
 
@@ -42,26 +43,28 @@ def table_of(contract: Contract) -> str:
     return f"raw.{name}" if schema == "shop" else contract.dataset
 
 
-def contracted() -> list[str]:
+def contracted(products: Sequence[Product] = ALL) -> list[str]:
     """The watched datasets that the folder of contracts has one of, by name.
 
     A mart's history is not watched beside it: one model run writes both, so both are late or odd together.
     """
     names = {path.name.removesuffix(contracts.SUFFIX) for path in contracts.folder().glob(f"*{contracts.SUFFIX}")}
-    return sorted(filter(_runs, names - {history for product in ALL for history in product.histories}))
+    watched = names - {history for product in ALL for history in product.histories}
+    return sorted(dataset for dataset in watched if _is_of(products, dataset))
 
 
-def _runs(dataset: str) -> bool:
-    """Whether its contract is of a product that the platform runs; one that cannot be read is told by who reads it."""
+def _is_of(products: Sequence[Product], dataset: str) -> bool:
+    """Whether its contract is of one of these products; one that cannot be read is told by who reads it."""
     try:
-        return contracts.load(dataset).product in {product.name for product in ALL}
+        return contracts.load(dataset).product in {product.name for product in products}
     except contracts.ContractError:
         return True
 
 
-def datasets() -> Iterator[Contract]:
-    """Every contract in the folder of contracts, by name. Raises ContractError when one is malformed."""
-    return map(contracts.load, contracted())
+def datasets(products: Sequence[Product] = ALL) -> Iterator[Contract]:
+    """Every contract of these products in the folder of contracts, by name. Raises ContractError when one is
+    malformed."""
+    return map(contracts.load, contracted(products))
 
 
 def known(of: Iterable[Contract] | None = None) -> dict[str, Metric]:

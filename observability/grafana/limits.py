@@ -1,4 +1,4 @@
-"""What the contracts promise, as the limits that panels show."""
+"""What churn's contracts promise, as the limits that its panels show."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from observability import promises
 from observability.dataset_metrics import datasets, table_of
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
+from products.churn import CHURN
 
 FEATURES = "features.customers"
 ORDER = ("raw", "clean", "analytics", "features", "serving")
@@ -16,7 +17,7 @@ ORDER = ("raw", "clean", "analytics", "features", "serving")
 
 def tables() -> dict[str, Contract]:
     """The lake's table of every contracted dataset, in the order in which data moves."""
-    found = {table_of(contract): contract for contract in datasets()}
+    found = {table_of(contract): contract for contract in datasets([CHURN])}
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0].partition(".")[0]), item[0])))
 
 
@@ -44,5 +45,5 @@ def complete_columns() -> dict[str, tuple[str, ...]]:
 
 def incomplete() -> float:
     """The smallest share of records that any contract lets lack such a column."""
-    found = [promises.complete(contract) for contract in datasets()]
+    found = [promises.complete(contract) for contract in datasets([CHURN])]
     return min(promised[0].budget for promised in found if promised is not None)
