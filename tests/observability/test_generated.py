@@ -15,7 +15,7 @@ from observability.rule import Recording, alerts
 from plumbline.contracts import contract as contracts
 from plumbline.lineage.expected import affected_by
 from plumbline.settings import ROOT, settings
-from products.churn import CHURN
+from products import ALL
 
 Tool = Callable[[str], Path]
 WORDS = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -107,7 +107,8 @@ def test_every_alert_says_what_on_call_needs() -> None:
         assert (ROOT / told["annotations"]["runbook"]).is_file()
         if alert.name.startswith("Dataset"):
             affected = told["labels"]["affected"].split(", ")
-            assert set(affected) == (set(affected_by(CHURN, alert.about["dataset"])) or {"nothing downstream"})
+            below = {name for product in ALL for name in affected_by(product, alert.about["dataset"])}
+            assert set(affected) == (below or {"nothing downstream"})
             assert affected[0].startswith("endpoints.") or "endpoints." not in str(affected)
 
 
