@@ -94,14 +94,12 @@ def test_the_tree_as_it_is_says_what_the_contracts_say(tree: Path) -> None:
         ),
         (
             "feature_repo/churn/definitions.py",
-            "feature_repo/images/definitions.py",
             '"orders_7d", dtype=Int32',
             '"orders_7d", dtype=Int64',
             "orders_7d is Int64, contract",
         ),
         (
             "feature_repo/churn/definitions.py",
-            "feature_repo/images/definitions.py",
             "Orders known so far.",
             "All orders.",
             "orders_total: description 'All orders.'",
