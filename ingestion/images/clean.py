@@ -7,10 +7,10 @@ that is clean already is not decoded again.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingestion.images import cleaning_gate, landing, near_duplicates, tables
 from plumbline import clock, files
@@ -26,25 +26,26 @@ from plumbline.state import objects
 from plumbline.state.objects import Store
 from products.images import CLEAN, RAW
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 CLEANING_VERSION = "c1"
 """Raise it with any change to what a clean picture's bytes or its reasons are."""
 
 LIMITS = Limits()
 """What a picture may be; a change is a new CLEANING_VERSION."""
 
-AHEAD = 64
-"""Pictures that are read and decoded ahead of the one that is looked at: memory stays flat."""
-
 SAID_EVERY = 2000
 
 
 def clean(run: StageRun) -> str:
     """Cleans what is not clean yet and writes clean.images whole. Raises BucketError, GateFailed."""
+    import pyarrow as pa
+
     raw = raw_rows(run)
-    kept = _kept(run, {row["image_id"] for row in raw})
+    kept, due = _divided(run, raw)
     store = objects.store_at(settings().bucket("clean-images"))
-    rows = list(_cleaned(store, raw, kept))
-    _group(store, rows)
+    rows = _grouped(store, pa.concat_tables([kept, _cleaned(store, due, kept)]))
     version = _write(rows)
     run.write(CLEAN, version, len(rows))
     manifest = manifest_of(rows)
@@ -55,46 +56,60 @@ def clean(run: StageRun) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest["quarantined"].items())
     return (
         f"{manifest['total_clean']:,} of {manifest['total_raw']:,} images are clean at {CLEANING_VERSION} "
-        f"({len(rows) - len(kept):,} decoded now); quarantined: {reasons or 'none'}"
+        f"({len(due):,} decoded now); quarantined: {reasons or 'none'}"
     )
 
 
-def raw_rows(run: StageRun) -> list[dict[str, Any]]:
+def raw_rows(run: StageRun) -> pa.Table:
     """The raw pictures of this run, without those of rejected batches; the earliest first."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names = ["image_id", "format", "source_name", "event_time", "ingestion_timestamp", "batch_id"]
+    names = ["image_id", "format", "source_name", "event_time", "ingestion_timestamp"]
     table = lake.open_table(RAW, run.pin(RAW)).to_pyarrow_dataset()
     rejected = pc.field("batch_id").isin(pa.array(run.candidate.rejected, pa.string()))
     chosen = table.to_table(columns=names, filter=~rejected)
-    rows: list[dict[str, Any]] = chosen.sort_by([("event_time", "ascending"), ("image_id", "ascending")]).to_pylist()
-    return rows
+    return chosen.sort_by([("event_time", "ascending"), ("image_id", "ascending")])
 
 
-def _kept(run: StageRun, present: set[str]) -> dict[str, dict[str, Any]]:
-    """Rows of the base release that count as they are: of this version, no duplicate of a picture that is gone, and not
-    quarantined for what may have been a busy machine's fault."""
+def _divided(run: StageRun, raw: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Rows of the base release that count as they are, and the raw rows of all other pictures.
+
+    Those count that are of this version, no duplicate of a picture that is gone, and not quarantined for what may have
+    been a busy machine's fault.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     released = run.released(CLEAN)
     if CLEAN not in released:
-        return {}
-    table = lake.open_table(CLEAN, released[CLEAN]).to_pyarrow_dataset().to_table()
-    return {
-        row["image_id"]: row
-        for row in table.to_pylist()
-        if row["cleaning_version"] == CLEANING_VERSION
-        and row["image_id"] in present
-        and row["reason"] not in PERHAPS_THE_CHILDS
-        and (row["duplicate_of"] is None or row["duplicate_of"] in present)
-    }
+        return tables.table(CLEAN, []), raw
+    present = raw["image_id"].combine_chunks()
+    original = pc.field("duplicate_of")
+    kept = (
+        lake.open_table(CLEAN, released[CLEAN])
+        .to_pyarrow_dataset()
+        .to_table(
+            columns=tables.schema(CLEAN).names,
+            filter=(pc.field("cleaning_version") == CLEANING_VERSION)
+            & pc.field("image_id").isin(present)
+            & (original.is_null() | original.isin(present))
+            & ~pc.field("reason").isin(pa.array(PERHAPS_THE_CHILDS, pa.string())),
+        )
+    )
+    done = pc.is_in(raw["image_id"], value_set=kept["image_id"].combine_chunks())
+    return kept.cast(tables.schema(CLEAN)), raw.filter(pc.invert(done))
 
 
-def _cleaned(store: Store, raw: list[dict[str, Any]], kept: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A row of clean.images for each raw row, in their order."""
-    source, first = objects.store_at(settings().bucket("raw-images")), dict[str, str]()
-    due = len(raw) - len(kept)
-    if due:
-        say(f"decoding {due:,} images")
+def _cleaned(store: Store, due: pa.Table, kept: pa.Table) -> pa.Table:
+    """A row of clean.images for each raw row, in their order; the clean pictures are in the bucket then."""
+    import pyarrow.compute as pc
+
+    source, rows = objects.store_at(settings().bucket("raw-images")), tables.Rows(CLEAN)
+    clean = kept.filter(pc.equal(kept["state"], "clean"))
+    first = dict(zip(clean["clean_sha256"].to_pylist(), clean["image_id"].to_pylist(), strict=True))
+    if len(due):
+        say(f"decoding {len(due):,} images")
     with Decoders(LIMITS) as decoders, ThreadPoolExecutor(decoders.size * 2) as threads:
 
         def decode(row: dict[str, Any]) -> Cleaned | BadPicture:
@@ -104,40 +119,34 @@ def _cleaned(store: Store, raw: list[dict[str, Any]], kept: dict[str, dict[str, 
             except BadPicture as bad:
                 return bad
 
-        writes = list[Future[bool]]()
-        done = 0
-        for row, result in _ahead(threads, decode, raw, kept):
-            if result is None:
-                cleaned = kept[row["image_id"]]
-                if cleaned["clean_sha256"]:
-                    first.setdefault(cleaned["clean_sha256"], row["image_id"])
-                yield cleaned
-                continue
+        writes = deque[Future[bool]]()
+        for done, (row, result) in enumerate(_ahead(threads, decode, due, ahead=decoders.size * 4), start=1):
             cleaned = _row(store, row, result, first)
-            if cleaned["state"] == "clean" and isinstance(result, Cleaned):
+            if isinstance(result, Cleaned) and cleaned["state"] == "clean":
                 writes.append(threads.submit(landing.put_once, store, clean_key(row["image_id"]), result.png))
-                if len(writes) > AHEAD:
-                    writes.pop(0).result()
-            done += 1
+                if len(writes) > decoders.size * 4:
+                    writes.popleft().result()
+            rows.add(cleaned)
             if done % SAID_EVERY == 0:
-                say(f"decoded {done:,} of {due:,}")
-            yield cleaned
+                say(f"decoded {done:,} of {len(due):,}")
         for write in writes:
             write.result()
+    return rows.table()
 
 
 def _ahead(
-    threads: ThreadPoolExecutor, decode: Any, raw: list[dict[str, Any]], kept: dict[str, dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], Cleaned | BadPicture | None]]:
-    """Each raw row with its result, None for one that is kept; results are made AHEAD of who takes them."""
-    waiting = list[tuple[dict[str, Any], Future[Cleaned | BadPicture] | None]]()
-    for row in raw:
-        waiting.append((row, None if row["image_id"] in kept else threads.submit(decode, row)))
-        if len(waiting) > AHEAD:
-            first, future = waiting.pop(0)
-            yield first, future.result() if future else None
+    threads: ThreadPoolExecutor, decode: Callable[[dict[str, Any]], Cleaned | BadPicture], due: pa.Table, ahead: int
+) -> Iterator[tuple[dict[str, Any], Cleaned | BadPicture]]:
+    """Each raw row with its result, in order. So many are made ahead of who takes them: that bounds memory."""
+    waiting = deque[tuple[dict[str, Any], Future[Cleaned | BadPicture]]]()
+    for batch in due.to_batches(max_chunksize=tables.ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            waiting.append((row, threads.submit(decode, row)))
+            if len(waiting) > ahead:
+                first, future = waiting.popleft()
+                yield first, future.result()
     for first, future in waiting:
-        yield first, future.result() if future else None
+        yield first, future.result()
 
 
 def clean_key(image: str) -> str:
@@ -179,35 +188,37 @@ def _row(store: Store, raw: dict[str, Any], result: Cleaned | BadPicture, first:
     }
 
 
-def _group(store: Store, rows: list[dict[str, Any]]) -> None:
-    """Fills in each clean picture's group of near duplicates, anew each time: a new picture may join two groups."""
+def _grouped(store: Store, rows: pa.Table) -> pa.Table:
+    """The rows with each clean picture's group of near duplicates, made anew: a new one may join two."""
     import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    clean = [row for row in rows if row["state"] == "clean"]
-    say(f"looking for near duplicates among {len(clean):,} images")
+    is_clean = pc.equal(rows["state"], "clean")
+    clean = rows.filter(is_clean)
+    ids = clean["image_id"].to_pylist()
+    say(f"looking for near duplicates among {len(ids):,} images")
 
     def signature(place: int) -> near_duplicates.Signature:
-        content = landing.read(store, clean_key(clean[place]["image_id"]))
+        content = landing.read(store, clean_key(ids[place]))
         return perceptual.signature(decoded(content, LIMITS).rgb)  # our own PNG
 
     def signatures(places: list[int]) -> list[near_duplicates.Signature]:
         with ThreadPoolExecutor(landing.WRITERS) as threads:
             return list(threads.map(signature, places))
 
-    hashes = np.array([int(row["perceptual_hash"], 16) for row in clean], np.uint64)
-    groups = near_duplicates.grouped([row["image_id"] for row in clean], hashes, signatures)
-    for row, group in zip(clean, groups, strict=True):
-        row["group_id"] = group
+    hashes = np.array([int(text, 16) for text in clean["perceptual_hash"].to_pylist()], np.uint64)
+    groups = pa.array(near_duplicates.grouped(ids, hashes, signatures), pa.string())
+    column = pc.replace_with_mask(pa.nulls(len(rows), pa.string()), is_clean.combine_chunks(), groups)
+    return rows.set_column(rows.column_names.index("group_id"), "group_id", column)
 
 
-def _write(rows: list[dict[str, Any]]) -> int:
-    import pyarrow as pa
+def _write(rows: pa.Table) -> int:
     from deltalake import write_deltalake
 
-    data = pa.Table.from_pylist(rows, schema=tables.schema(CLEAN))
     write_deltalake(
         lake.uri(CLEAN),
-        data,
+        rows,
         mode="overwrite",
         schema_mode="overwrite",
         configuration=dict(lake.KEEP_LOG),
@@ -216,22 +227,15 @@ def _write(rows: list[dict[str, Any]]) -> int:
     return int(lake.version(CLEAN) or 0)
 
 
-def _groups(rows: list[dict[str, Any]]) -> int:
-    groups = [row["group_id"] for row in rows if row["group_id"] is not None]
-    return sum(count > 1 for count in Counter(groups).values())
-
-
-def manifest_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What cleaning came to: totals, and how many were set aside for which reason."""
-    quarantined = dict[str, int]()
-    for row in rows:
-        if row["state"] != "clean":
-            quarantined[row["reason"]] = quarantined.get(row["reason"], 0) + 1
+def manifest_of(rows: pa.Table) -> dict[str, Any]:
+    """What cleaning came to: totals, how many were set aside for which reason, and groups of near duplicates."""
+    reasons = Counter(reason for reason in rows["reason"].to_pylist() if reason is not None)
+    groups = Counter(group for group in rows["group_id"].to_pylist() if group is not None)
     return {
         "cleaning_version": CLEANING_VERSION,
         "total_raw": len(rows),
-        "total_clean": len(rows) - sum(quarantined.values()),
-        "total_quarantined": sum(quarantined.values()),
-        "near_duplicate_groups": _groups(rows),
-        "quarantined": dict(sorted(quarantined.items())),
+        "total_clean": len(rows) - reasons.total(),
+        "total_quarantined": reasons.total(),
+        "quarantined": dict(sorted(reasons.items())),
+        "near_duplicate_groups": sum(count > 1 for count in groups.values()),
     }

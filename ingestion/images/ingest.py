@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import date, datetime
-from typing import Any
+from datetime import date
 
-from ingestion.images import landing, landing_gate, relabels, sources, tables
+from ingestion.images import landing, landing_gate, manifests, relabels, sources, tables
+from ingestion.images.manifests import BY_INGESTION, Manifest
 from plumbline import clock, files, observed
 from plumbline.lake import tables as lake
 from plumbline.pictures import formats
@@ -25,9 +25,6 @@ from plumbline.settings import settings
 from plumbline.state import candidates, objects
 from plumbline.state.objects import Store
 from products.images import IMAGES, LABELS, RAW, SOURCE
-
-BY_INGESTION = "ingestion"
-"""Who labelled, where the label came with the picture."""
 
 
 def ingest(run: StageRun, source: str | None = None) -> str:
@@ -42,14 +39,14 @@ def ingest(run: StageRun, source: str | None = None) -> str:
     before = landing_gate.listed(store)
     observed.read(SOURCE, chosen)
     manifest = _manifest(store, batch) or _land(run, store, batch, chosen)
-    for table, rows in ((RAW, manifest["images"]), (LABELS, manifest["labels"])):
-        run.write(table, tables.append(table, [_typed(row) for row in rows]), len(rows))
+    for table, rows in ((RAW, manifest.images), (LABELS, manifest.labels())):
+        run.write(table, tables.append(table, rows), len(rows))
     landing_gate.hold(run, store, manifest, before)
     for table in (RAW, LABELS):
         contract_gate.audit(run, table, run.wrote[table])
-    told = f"landed {len(manifest['images']):,} images of {chosen}; {manifest['known']:,} were there already"
-    for count, what in ((manifest["labels_stated"], "landed"), (manifest["labels_that_wait"], "wait for a later day")):
-        told += f"; {count:,} stated labels {what}" if count else ""
+    told = f"landed {len(manifest.images):,} images of {chosen}; {manifest.head['known']:,} were there already"
+    for name, what in (("labels_stated", "landed"), ("labels_that_wait", "wait for a later day")):
+        told += f"; {manifest.head[name]:,} stated labels {what}" if manifest.head[name] else ""
     return told
 
 
@@ -76,15 +73,15 @@ def manifest_key(batch: str) -> str:
     return f"manifests/raw_manifest-{batch}.json"
 
 
-def _manifest(store: Store, batch: str) -> dict[str, Any] | None:
+def _manifest(store: Store, batch: str) -> Manifest | None:
     there = store.read(manifest_key(batch))
     if there is None:
         return None
     say(f"this batch's manifest is there: an earlier try of this run landed its objects ({there.where})")
-    return there.json()
+    return manifests.read(there.content, there.where)
 
 
-def _land(run: StageRun, store: Store, batch: str, source: str) -> dict[str, Any]:
+def _land(run: StageRun, store: Store, batch: str, source: str) -> Manifest:
     """Puts the new pictures into the bucket, then the manifest."""
     say(f"landing images from {source}")
     with Decoders(children=1) as decoders:
@@ -92,7 +89,7 @@ def _land(run: StageRun, store: Store, batch: str, source: str) -> dict[str, Any
         landing.put_all(store, landed.new_objects())
     landed.take_statements(run)
     manifest = landed.manifest()
-    landing.put_once(store, manifest_key(batch), files.dumps(manifest).encode())
+    landing.put_once(store, manifest_key(batch), manifest.content())
     return manifest
 
 
@@ -104,7 +101,7 @@ class _Landing:
         self.event_time, self.now = clock.end_of(run.as_of), clock.now()
         self.before = _labels_before(run)
         self.seen = dict[str, tuple[str | None, str]]()
-        self.images, self.labels = list[dict[str, Any]](), list[dict[str, Any]]()
+        self.images, self.statements = tables.Rows(RAW), tables.Rows(LABELS)
         self.known = self.repeats = self.stated = self.waiting = 0
 
     def new_objects(self) -> Iterator[tuple[str, bytes]]:
@@ -123,7 +120,7 @@ class _Landing:
                 continue
             kind = formats.of(item.content)
             key = landing.raw_key(image, kind)
-            self.images.append(
+            self.images.add(
                 {
                     "image_id": image,
                     "minio_uri": self.store.where(key),
@@ -139,8 +136,6 @@ class _Landing:
                     "batch_id": self.batch,
                 }
             )
-            if item.label is not None:
-                self._state(image, item.label)
             yield key, item.content
 
     def _exif(self, content: bytes, kind: str) -> str | None:
@@ -154,21 +149,21 @@ class _Landing:
         """Adds the labels that people stated until the end of the day."""
         known = {*self.before, *self.seen}
         due, self.waiting = relabels.waiting(known, run.released(LABELS), self.event_time)
-        self.labels += [{**one, "event_time": self.event_time, "batch_id": self.batch} for one in due]
+        for one in due:
+            self.statements.add({**one, "event_time": self.event_time, "batch_id": self.batch})
         self.stated = len(due)
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What is to land, for the bucket."""
-        return {
+        head = {
             "batch_id": self.batch,
             "source": self.source,
-            "images": self.images,
-            "labels": self.labels,
             "known": self.known,
             "repeated_in_source": self.repeats,
             "labels_stated": self.stated,
             "labels_that_wait": self.waiting,
         }
+        return Manifest(head, self.images.table(), self.statements.table())
 
     def _repeated(self, item: sources.Item, image: str) -> None:
         label, where = self.seen[image]
@@ -180,7 +175,7 @@ class _Landing:
         self.repeats += 1
 
     def _state(self, image: str, label: str) -> None:
-        self.labels.append(
+        self.statements.add(
             {
                 "image_id": image,
                 "label": label,
@@ -201,17 +196,8 @@ def _labels_before(run: StageRun) -> dict[str, str | None]:
         return {}
     ids = lake.open_table(RAW, released[RAW]).to_pyarrow_dataset().to_table(columns=["image_id"])
     stated = lake.open_table(LABELS, released[LABELS]).to_pyarrow_dataset()
-    given = stated.to_table(
-        columns=["image_id", "label", "event_time", "labelled_at"], filter=pc.field("labelled_by") == BY_INGESTION
-    ).sort_by([("event_time", "ascending"), ("labelled_at", "ascending")])
+    names, by_source = ["image_id", "label", "event_time", "labelled_at"], pc.field("labelled_by") == BY_INGESTION
+    given = stated.to_table(columns=names, filter=by_source)
+    given = given.sort_by([("event_time", "ascending"), ("labelled_at", "ascending")])
     labels = dict(zip(given["image_id"].to_pylist(), given["label"].to_pylist(), strict=True))
     return {image: labels.get(image) for image in ids["image_id"].to_pylist()}
-
-
-def _typed(row: dict[str, Any]) -> dict[str, Any]:
-    """A manifest's row with its times as times."""
-    times = ("ingestion_timestamp", "event_time", "labelled_at")
-    return {
-        name: datetime.fromisoformat(value) if name in times and isinstance(value, str) else value
-        for name, value in row.items()
-    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 from plumbline import files
 from plumbline.errors import PlumblineError
@@ -15,6 +14,8 @@ from plumbline.state.objects import Store
 ID_DIGITS = 32
 WRITERS = 8
 """Objects that are written at once: a bucket answers each in milliseconds."""
+
+OBJECTS_AT_ONCE, BYTES_AT_ONCE = 256, 64 * 2**20
 
 
 class BucketError(PlumblineError):
@@ -55,9 +56,20 @@ def read(store: Store, key: str) -> bytes:
     return found.content
 
 
-def put_all(store: Store, pairs: Iterator[tuple[str, bytes]], at_once: int = 256) -> None:
-    """Creates objects, several at a time; no more than `at_once` are in memory."""
+def put_all(store: Store, pairs: Iterator[tuple[str, bytes]]) -> None:
+    """Creates objects, several at a time; no more of them are in memory than the two limits allow."""
     with ThreadPoolExecutor(WRITERS) as writers:
-        while chunk := list(islice(pairs, at_once)):
-            for written in [writers.submit(put_once, store, key, content) for key, content in chunk]:
+        for some in _chunks(pairs):
+            for written in [writers.submit(put_once, store, key, content) for key, content in some]:
                 written.result()
+
+
+def _chunks(pairs: Iterator[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    some, size = list[tuple[str, bytes]](), 0
+    for pair in pairs:
+        some.append(pair)
+        size += len(pair[1])
+        if len(some) == OBJECTS_AT_ONCE or size > BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+    yield some

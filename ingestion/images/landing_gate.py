@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ingestion.images import landing
+from ingestion.images.manifests import Manifest
 from plumbline import files
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
@@ -25,26 +24,27 @@ def listed(store: Store) -> set[str]:
     return {key for prefix in prefixes for key in store.keys(prefix, None)}
 
 
-def hold(run: StageRun, store: Store, manifest: dict[str, Any], before: set[str]) -> None:
+def hold(run: StageRun, store: Store, manifest: Manifest, before: set[str]) -> None:
     """Recounts what landed. Raises GateFailed that names what differs; the batch is set aside then."""
     import pyarrow.compute as pc
 
-    batch, images = manifest["batch_id"], manifest["images"]
+    batch, images, stated = manifest.head["batch_id"], manifest.images, len(manifest.labels())
     of_batch = pc.field("batch_id") == batch
     rows, labels = (
         lake.open_table(table, run.wrote[table]).to_pyarrow_dataset().count_rows(filter=of_batch)
         for table in (RAW, LABELS)
     )
-    keys = {landing.raw_key(image["image_id"], image["format"]): image for image in images}
+    ids, kinds, hashes = (images[name].to_pylist() for name in ("image_id", "format", "sha256"))
+    keys = dict(zip(map(landing.raw_key, ids, kinds), hashes, strict=True))
     after = listed(store)
     missing, foreign = sorted(set(keys) - after), sorted(after - before - set(keys))
     sample = [key for key in sorted(keys)[:: max(1, len(keys) // SAMPLE)] if key in after]
-    altered = [key for key in sample if files.sha256(landing.read(store, key)) != keys[key]["sha256"]]
+    altered = [key for key in sample if files.sha256(landing.read(store, key)) != keys[key]]
     failed = []
     if rows != len(images):
         failed.append(f"{RAW} has {rows:,} rows of batch {batch}, its manifest {len(images):,}")
-    if labels != len(manifest["labels"]):
-        failed.append(f"{LABELS} has {labels:,} rows of batch {batch}, its manifest {len(manifest['labels']):,}")
+    if labels != stated:
+        failed.append(f"{LABELS} has {labels:,} rows of batch {batch}, its manifest {stated:,}")
     if missing:
         failed.append(f"{len(missing):,} objects of the manifest are not in the bucket: {store.where(missing[0])}")
     if foreign:
@@ -56,8 +56,8 @@ def hold(run: StageRun, store: Store, manifest: dict[str, Any], before: set[str]
         "labels": labels,
         "objects_new": len(after - before),
         "objects_of_an_earlier_try": len(set(keys) & before),
-        "known": manifest["known"],
-        "repeated_in_source": manifest["repeated_in_source"],
+        "known": manifest.head["known"],
+        "repeated_in_source": manifest.head["repeated_in_source"],
         "sampled": len(sample),
     }
     evidence = {"batch_id": batch, **counts}

@@ -227,7 +227,7 @@ def test_the_gate_counts_again_and_stops_what_was_lost(
 
     with monkeypatch.context() as patch:
         if harm == "row":
-            patch.setattr(cleaning, "_write", lambda every: write(every[1:]))
+            patch.setattr(cleaning, "_write", lambda every: write(every.slice(1)))
         else:
             patch.setattr(cleaning_gate, "hold", harmed)
         with pytest.raises(GateFailed, match=message):

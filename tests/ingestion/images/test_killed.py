@@ -33,7 +33,7 @@ MORE_POINTS = [
     ("ingest", "ingestion.images.landing:put_once", "-41"),  # the manifest, and no table
     ("ingest", "ingestion.images.landing_gate:hold", "1"),
     ("ingest", "plumbline.pipeline.contract_gate:audit", "-2"),  # all but the candidate's word
-    ("clean", "ingestion.images.clean:_group", "1"),
+    ("clean", "ingestion.images.clean:_grouped", "1"),
     ("clean", "ingestion.images.cleaning_gate:hold", "1"),
     ("clean", "plumbline.pipeline.contract_gate:audit", "-1"),
 ]
