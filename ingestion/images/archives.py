@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 
-from ingestion.images.folders import refuse_large
+from ingestion.images.folders import refuse_large, refuse_unreadable_name
 from ingestion.images.labels_file import NAME, Labels
 from ingestion.images.sources import Item, SourceError
 
@@ -23,12 +23,21 @@ MOST_MEMBERS = 2_000_000
 MOST_BYTES = 64 * 2**30
 """What an archive may unpack to, in all."""
 
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+MOST_HEADER_BYTES = 2**20
+
 
 def in_archive(path: Path) -> Iterator[Item]:
     """The pictures of a zip, in the order of their names, or of a tar, in its own. Raises SourceError."""
     if zipfile.is_zipfile(path):
         yield from _zip(path)
-    elif tarfile.is_tarfile(path):
+    elif _is_tar(path):
         yield from _tar(path)
     else:
         raise SourceError(f"{path} is neither a zip nor a tar archive: expected one, or a folder, with {NAME}")
@@ -47,6 +56,7 @@ class _Members:
         where, parts = f"{self.path}, member {name!r}", PurePosixPath(name).parts
         if name.startswith(("/", "\\")) or ".." in parts or "\\" in name or "\0" in name or ":" in name[:3]:
             raise SourceError(f"{where}: its path leads out of the archive. Nothing was landed")
+        refuse_unreadable_name(str(self.path), name)
         if not plain:
             raise SourceError(f"{where} is a link or a device: expected plain files. Nothing was landed")
         if name in self.names:
@@ -99,7 +109,7 @@ def _zip(path: Path) -> Iterator[Item]:
 
 def _tar(path: Path) -> Iterator[Item]:
     members, read = _Members(path), dict[str, bytes]()
-    with _readable(path), tarfile.open(path) as archive:
+    with _readable(path), tarfile.open(path, tarinfo=_Info) as archive:
         for info in archive:
             if info.isdir():
                 continue
@@ -107,7 +117,7 @@ def _tar(path: Path) -> Iterator[Item]:
             if _plain(info.name) == members.labels:
                 read[members.labels] = _content(archive, info)
     labels = members.read_labels(read.__getitem__)
-    with _readable(path), tarfile.open(path) as archive:
+    with _readable(path), tarfile.open(path, tarinfo=_Info) as archive:
         for info in archive:
             name = _plain(info.name)
             if info.isdir() or name == members.labels:
@@ -115,6 +125,30 @@ def _tar(path: Path) -> Iterator[Item]:
             inside = name.removeprefix(members.root)
             label, where = labels.of(inside)
             yield Item(inside, label, _content(archive, info), where)
+
+
+class _Info(tarfile.TarInfo):
+    """A member's header that brings no more than MOST_HEADER_BYTES of further names: tarfile reads those into memory
+    before anybody can look at them."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Info:
+        """As tarfile's. Raises ReadError."""
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in HEADERS and info.size > MOST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {info.size:,} bytes; up to {MOST_HEADER_BYTES:,}")
+        return info
+
+
+def _is_tar(path: Path) -> bool:
+    """Whether it is a tar, packed or not. Raises SourceError for one that opens with a header that is a bomb."""
+    try:
+        with tarfile.open(path, tarinfo=_Info):
+            return True
+    except tarfile.ReadError as error:
+        if "a header of" in str(error):
+            raise SourceError(f"{path} cannot be read as an archive: {error}. Nothing was landed") from None
+        return False
 
 
 def _plain(name: str) -> str:

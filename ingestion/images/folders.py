@@ -29,6 +29,7 @@ def _below(folder: Path, inside: str) -> Iterator[str]:
         name = f"{inside}{entry.name}"
         if entry.name.startswith("."):
             continue
+        refuse_unreadable_name(str(folder), name)
         if entry.is_symlink():
             raise SourceError(f"{folder / name} is a symbolic link: it may lead anywhere; put the file itself there")
         if entry.is_dir():
@@ -59,6 +60,14 @@ def refuse_large(where: str, size: int, most: int = LARGEST_BYTES) -> None:
         raise SourceError(
             f"{where} has more than {most:,} bytes, too many for a picture. Nothing was landed: take it out"
         )
+
+
+def refuse_unreadable_name(where: str, name: str) -> None:
+    """Raises SourceError for a name that is no text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise SourceError(f"{where} holds a file whose name is no UTF-8: {os.fsencode(name)!r}. Rename it") from None
 
 
 def in_bucket(url: str) -> Iterator[Item]:

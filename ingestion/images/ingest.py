@@ -37,7 +37,7 @@ def ingest(run: StageRun, source: str | None = None) -> str:
         lake.reset(table, tables.schema(table), released.get(table))
     store = objects.store_at(settings().bucket("raw-images"))
     before = landing_gate.listed(store)
-    observed.read(SOURCE, chosen)
+    observed.read(SOURCE, batch)
     manifest = _manifest(store, batch) or _land(run, store, batch, chosen)
     for table, rows in ((RAW, manifest.images), (LABELS, manifest.labels())):
         run.write(table, tables.append(table, rows), len(rows))

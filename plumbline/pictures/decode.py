@@ -137,6 +137,8 @@ def _kind(content: bytes, limits: Limits, name: str | None) -> str:
     end = formats.end_of(content, kind)
     if end is not None and end > len(content):
         raise BadPicture("truncated", f"{kind}: the end is missing behind {len(content):,} bytes")
+    if end is not None and kind == "jpeg":
+        end = formats.further_jpegs_end(content, end)
     rest = content[end:].lstrip(b"\0") if end is not None else b""
     if rest:
         raise BadPicture(
@@ -159,7 +161,7 @@ def _check_header(image: Image.Image, content: bytes, kind: str, limits: Limits)
         raise BadPicture("too_large", f"{size}; up to {limits.largest_side:,} a side")
     if min(width, height) < limits.smallest_side:
         raise BadPicture("too_small", f"{size}; at least {limits.smallest_side} a side")
-    if (frames := getattr(image, "n_frames", 1)) > 1:
+    if image.format != "MPO" and (frames := getattr(image, "n_frames", 1)) > 1:
         raise BadPicture("animated", f"{frames} frames")
     if image.mode == "CMYK":
         raise BadPicture("cmyk", f"{kind} in CMYK")
@@ -178,7 +180,7 @@ def _normalised(image: Image.Image, kind: str) -> Picture:
     import numpy as np
     from PIL import Image
 
-    notes = []
+    notes = ["the first of several pictures"] if image.format == "MPO" else []
     upright = _upright(image)
     if upright is not image:
         notes.append("rotated by EXIF")

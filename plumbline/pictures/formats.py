@@ -6,7 +6,7 @@ import struct
 
 EXTENSIONS = {
     "png": (".png", ".apng"),
-    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
     "gif": (".gif",),
     "webp": (".webp",),
     "bmp": (".bmp", ".dib"),
@@ -62,6 +62,21 @@ def end_of(content: bytes, kind: str) -> int | None:
         return walk(content) if walk else None
     except (struct.error, IndexError):
         return len(content) + 1
+
+
+def further_jpegs_end(content: bytes, end: int) -> int:
+    """Where the last of the JPEGs ends that follow the first one, which ends at `end`, if it says that some do.
+
+    Cameras put previews and depth there, and name them in a segment MPF of the first.
+    """
+    if b"MPF\0" not in content[: min(end, 2**18)]:
+        return end
+    while content.startswith(b"\xff\xd8\xff", end):
+        further = end_of(content[end:], "jpeg") or 0
+        if end + further > len(content):
+            break
+        end += further
+    return end
 
 
 def declared_size(content: bytes, kind: str) -> tuple[int, int] | None:

@@ -193,12 +193,13 @@ class _Child:
                 stream.close()
 
     def _start(self) -> tuple[BinaryIO, BinaryIO]:
+        libraries = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         process = self.process = subprocess.Popen(
-            [sys.executable, "-m", "plumbline.pictures.child", json.dumps(self.limits.as_dict())],
+            [sys.executable, "-P", "-m", "plumbline.pictures.child", json.dumps(self.limits.as_dict())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
+            env={"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2", **libraries},
         )
         pipes = self.pipes = (cast(BinaryIO, process.stdin), cast(BinaryIO, process.stdout))
         if child.receive(pipes[1]) is None:  # not the picture's fault: nothing was sent yet

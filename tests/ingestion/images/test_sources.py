@@ -148,6 +148,32 @@ def test_a_folder_with_a_link_or_a_pipe_is_refused(tmp_path: Path) -> None:
         taken(folder)
 
 
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_tar_whose_header_is_a_bomb_is_refused_before_it_is_read(kind: bytes, at: int, tmp_path: Path) -> None:
+    source = tmp_path / "set.tar.gz"
+    with tarfile.open(source, "w:gz") as archive:
+        for _ in range(at):
+            archive.addfile(tarfile.TarInfo("a.png"))
+        info = tarfile.TarInfo("x")
+        info.type, info.size = kind, 2**32
+        assert archive.fileobj is not None
+        archive.fileobj.write(info.tobuf(tarfile.USTAR_FORMAT))
+    with pytest.raises(SourceError, match=r"a header of 4,294,967,296 bytes; up to 1,048,576"):
+        taken(source)
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = laid(tmp_path / "set", {"labels.csv": b"image,label\n"})
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(b"x")
+    with pytest.raises(SourceError, match=r"no UTF-8: b'caf\\xe9\.png'\. Rename it"):
+        taken(folder)
+    with tarfile.open(tmp_path / "set.tar", "w") as archive:
+        archive.add(folder, "")
+    with pytest.raises(SourceError, match=r"no UTF-8: b'caf\\xe9\.png'\. Rename it"):
+        taken(tmp_path / "set.tar")
+
+
 @pytest.mark.parametrize("place", [zipped, tarred])
 def test_an_archive_is_refused_by_what_it_would_unpack_to(
     place: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

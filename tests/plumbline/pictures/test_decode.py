@@ -106,6 +106,16 @@ def test_zeros_behind_the_end_are_padding_and_no_other_file() -> None:
     assert decode.decoded(encoded(rgb(6), "JPEG") + bytes(512)).format == "jpeg"
 
 
+def test_of_a_cameras_file_with_further_pictures_the_first_counts_and_what_follows_them_is_refused() -> None:
+    first = encoded(rgb(6), "JPEG")
+    content = encoded(Image.open(io.BytesIO(first)), "MPO", save_all=True, append_images=[rgb(7), rgb(8)])
+    picture = decode.decoded(content, name="photo.jpg")
+    assert np.abs(picture.rgb.astype(int) - decode.decoded(first).rgb).mean() < 3
+    assert picture.notes == ("the first of several pictures",)
+    with pytest.raises(BadPicture, match=r"trailing_data: 9 bytes behind the jpeg"):
+        decode.decoded(content + b"#!/bin/sh")
+
+
 def test_a_preview_inside_exif_is_not_taken_for_the_end_of_the_picture() -> None:
     preview = encoded(rgb(7), "JPEG")
     content = encoded(rgb(8), "JPEG", comment=preview)
