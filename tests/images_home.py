@@ -17,9 +17,9 @@ import pytest
 from deltalake import write_deltalake
 from PIL import Image
 
-from feature_repo.images import embed
-from ingestion.images import tables
 from plumbline import clock, files, provenance
+from plumbline.contracts import contract as contracts
+from plumbline.contracts import quality
 from plumbline.lake import tables as lake
 from plumbline.pictures import perceptual
 from plumbline.settings import settings
@@ -123,7 +123,7 @@ def land(new: Iterable[Picture], day: date, batch: str | None = None) -> list[st
         }
         for one in listed
     ]
-    _write(RAW, raw, "append", tables.schema(RAW))
+    _write(RAW, raw, "append")
     review({one.image_id: one.label for one in listed}, day, "ingestion", batch)
     _clean(listed, day)
     return [one.image_id for one in listed]
@@ -143,7 +143,7 @@ def review(labels: Mapping[str, str], day: date, who: str = "reviewer", batch: s
         }
         for image, label in labels.items()
     ]
-    _write(LABELS, rows, "append", tables.schema(LABELS))
+    _write(LABELS, rows, "append")
 
 
 def _clean(listed: list[Picture], day: date) -> None:
@@ -169,7 +169,7 @@ def _clean(listed: list[Picture], day: date) -> None:
                 "cleaned_at": clock.end_of(day),
             }
         )
-    _write(CLEAN, [*before, *rows], "overwrite", tables.schema(CLEAN))
+    _write(CLEAN, [*before, *rows], "overwrite")
 
 
 def quarantine(image: str) -> None:
@@ -178,20 +178,20 @@ def quarantine(image: str) -> None:
     for row in rows:
         if row["image_id"] == image:
             row |= {"state": "quarantined", "reason": "broken", "clean_uri": None, "group_id": None}
-    _write(CLEAN, rows, "overwrite", tables.schema(CLEAN))
+    _write(CLEAN, rows, "overwrite")
 
 
 def regroup(group: Callable[[dict[str, Any]], str]) -> None:
     """Another cleaning gives images other groups."""
     rows = lake.opened(CLEAN).to_pyarrow_table().to_pylist()
-    _write(CLEAN, [{**row, "group_id": group(row)} for row in rows], "overwrite", tables.schema(CLEAN))
+    _write(CLEAN, [{**row, "group_id": group(row)} for row in rows], "overwrite")
 
 
 def exif(of: Callable[[Picture], Mapping[str, object]]) -> None:
     """The pictures of the first day, as if they had come with this EXIF."""
     made = {one.image_id: json.dumps(dict(of(one))) for one in pictures(100)}
     rows = lake.opened(RAW).to_pyarrow_table().to_pylist()
-    _write(RAW, [{**row, "exif": made[row["image_id"]]} for row in rows], "overwrite", tables.schema(RAW))
+    _write(RAW, [{**row, "exif": made[row["image_id"]]} for row in rows], "overwrite")
 
 
 def embed_all(version: str = "v1") -> None:
@@ -202,8 +202,7 @@ def embed_all(version: str = "v1") -> None:
     for row in lake.opened(CLEAN).to_pyarrow_table().to_pylist():
         if row["state"] != "clean" or row["clean_sha256"] in known:
             continue
-        place, _, key = row["clean_uri"].rpartition("/")
-        stored = objects.store_at(place).read(key)
+        stored = objects.read_at(row["clean_uri"])
         assert stored is not None
         pixels = np.asarray(Image.open(io.BytesIO(stored.content)))
         rows.append(
@@ -222,7 +221,7 @@ def embed_all(version: str = "v1") -> None:
                 "release_id": 1,
             }
         )
-    _write(table, rows, "append", embed.schema())
+    _write(table, rows, "append")
 
 
 def publish(day: date, rejected: Iterable[str] = ()) -> Release:
@@ -250,7 +249,12 @@ def write_dataset(where: Place, version: str = "v1") -> dict[str, Any]:
     stored = dataset.embeddings(pins, cutoff)
     answer = stored.reindex(found.rows["image_id"]).reset_index()
     rows, facts = dataset.with_features(found.rows, answer, stored, pins)
-    told = {"cutoff_timestamp": cutoff.isoformat(), "as_of": str(release.as_of), "feature_service": f"images_{version}"}
+    told: dict[str, object] = {
+        "cutoff_timestamp": cutoff.isoformat(),
+        "as_of": str(release.as_of),
+        "feature_service": f"images_{version}",
+        "rejected_batches": release.rejected,
+    }
     about, content = dataset.described(where, rows, {**found.counts, **facts, **pins.named(), **told})
     objects.replace_bytes(where.key(trainings.ROWS), content)
     about |= {"seconds": 0.0, "code_sha": provenance.code_sha()}
@@ -270,8 +274,8 @@ def change(where: Place, rows: Any, **about: object) -> None:
     objects.replace_json(where.key(trainings.ABOUT), {**before, "content_hash": digest, **about})
 
 
-def _write(table: str, rows: list[dict[str, Any]], mode: str, schema: pa.Schema) -> None:
+def _write(table: str, rows: list[dict[str, Any]], mode: str) -> None:
+    schema = quality.arrow_schema(contracts.load(table).columns.values())
     whole = [{name: row.get(name) for name in schema.names} for row in rows]
-    write_deltalake(
-        lake.uri(table), pa.Table.from_pylist(whole, schema=schema), mode=mode, configuration=dict(lake.KEEP_LOG)
-    )
+    data = pa.Table.from_pylist(whole, schema=schema)
+    write_deltalake(lake.uri(table), data, mode=mode, configuration=dict(lake.KEEP_LOG))

@@ -112,6 +112,7 @@ def python_for(made: Rebuild) -> Path:
         return Path(sys.executable)
     say(f"the commit has another lock ({made.lock_hash[:19]}): installing an environment of its own")
     python = made.folder / "venv" / "bin" / "python"
+    (made.folder / "dvc").symlink_to(ENVIRONMENTS / "dvc")  # beside it, where the commit's code looks for DVC
     base = str(getattr(sys, "_base_executable", sys.executable))
     locked = ["--require-hashes", str(made.code / "requirements" / "pipeline.txt")]
     _uv("venv", "--quiet", "--python", base, str(made.folder / "venv"))

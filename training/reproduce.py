@@ -243,6 +243,7 @@ def _manifest(recorded: Recorded) -> dict[str, Any]:
     known = {"code_sha": recorded.params["code_sha"], "lock_hash": recorded.params["lock_hash"], "gates": {}}
     as_of = recorded.part.as_of(recorded.about)
     about = {"release_id": number, "product": recorded.product.name, "as_of": as_of, "base": None}
+    about["rejected"] = recorded.about.get("rejected_batches", [])
     return {**about, **known, "tables": recorded.tables, "run_id": "as recorded", "published_at": "unknown"}
 
 

@@ -228,6 +228,12 @@ def store_at(place: str) -> Store:
     return _opened(place) if place.startswith("s3://") else Files(Path(place.removeprefix("file://")))
 
 
+def read_at(url: str) -> Object | None:
+    """The object at a full path or URL, wherever it is, None when there is none."""
+    place, _, key = url.rpartition("/")
+    return store_at(place).read(key)
+
+
 def _store() -> Store:
     state = settings().state
     return _opened(state) if state else Files(settings().home)

@@ -28,7 +28,7 @@ CLOSE = 1e-4
 class Params:
     """`c` is the inverse of the L2 penalty's strength, on standardised embeddings."""
 
-    c: float = 0.1
+    c: float = 0.03
     max_iter: int = 1_000
     tolerance: float = 1e-4
     seed: int = 1997

@@ -138,6 +138,7 @@ def _build(release: Release, where: Place) -> dict[str, Any]:
             "cutoff_timestamp": cutoff.isoformat(),
             "as_of": str(release.as_of),
             "feature_service": service,
+            "rejected_batches": release.rejected,
         },
     )
     objects.replace_bytes(where.key(trainings.ROWS), content)
@@ -194,7 +195,8 @@ def observed(pins: Pins, rejected: list[str], cutoff: datetime) -> Observed:
     import pandas as pd
 
     clean = _read(pins, CLEAN, ["image_id", "state", "group_id", "event_time", "clean_sha256", "cleaning_version"])
-    raw = _without(_read(pins, RAW, ["image_id", "event_time", "label_at_ingestion", "batch_id"]), rejected)
+    raw = _read(pins, RAW, ["image_id", "event_time", "label_at_ingestion", "batch_id"])
+    raw = raw[~raw["batch_id"].isin(rejected)].sort_values("event_time", kind="stable").drop_duplicates("image_id")
     statements = lake.open_table(LABELS, pins.versions[LABELS]).to_pyarrow_table(columns=list(labels.COLUMNS))
     known = labels.known(_batches(statements, rejected), cutoff)
     kept = clean[(clean["state"] == "clean") & (clean["event_time"] <= cutoff)]
@@ -300,10 +302,6 @@ def _refuse_what_cannot_be_learnt(classes: list[str], by_class: dict[str, Counte
 def _read(pins: Pins, table: str, names: list[str]) -> pd.DataFrame:
     frame: pd.DataFrame = lake.open_table(table, pins.versions[table]).to_pyarrow_table(columns=names).to_pandas()
     return frame
-
-
-def _without(frame: pd.DataFrame, rejected: list[str]) -> pd.DataFrame:
-    return frame[~frame["batch_id"].isin(rejected)]
 
 
 def _batches(statements: pa.Table, rejected: list[str]) -> pa.Table:

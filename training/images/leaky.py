@@ -139,8 +139,7 @@ def _augmented(rows: pd.DataFrame, honest: Dataset, embed: Embed) -> pd.DataFram
 
 
 def _picture(uri: str) -> NDArray[Any]:
-    place, _, key = uri.rpartition("/")
-    stored = objects.store_at(place).read(key)
+    stored = objects.read_at(uri)
     if stored is None:
         raise PlumblineError(f"{uri} is gone: a cleaned picture is never deleted; bring it back from a backup")
     return preprocess.pixels(stored.content)

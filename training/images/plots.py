@@ -75,8 +75,7 @@ def picture(uri: str) -> NDArray[Any]:
     import numpy as np
     from PIL import Image, UnidentifiedImageError
 
-    place, _, key = uri.rpartition("/")
-    stored = objects.store_at(place).read(key)
+    stored = objects.read_at(uri)
     try:
         if stored is not None:
             return np.asarray(Image.open(io.BytesIO(stored.content)).convert("RGB"))

@@ -28,9 +28,9 @@ def findings(audited: Audited, limits: dict[str, float]) -> list[Finding]:
 
 def _labels(audited: Audited, rows: pd.DataFrame, cutoff: datetime, limits: dict[str, float]) -> Finding:
     """Each row's label against the last statement up to the cutoff, taken by the largest (time, label) of an image."""
-    names = ["image_id", "label", "event_time", "labelled_at"]
+    names = ["image_id", "label", "event_time", "labelled_at", "batch_id"]
     told = tables.read(audited, "labels_version", names)
-    told = told[told["event_time"] <= cutoff]
+    told = told[(told["event_time"] <= cutoff) & ~told["batch_id"].isin(audited.about["rejected_batches"])]
     last = told.groupby("image_id")[["event_time", "labelled_at"]].transform("max")
     # Two statements of one day: the one labelled last, as a person would say.
     of_day = told[told["event_time"] == last["event_time"]]

@@ -77,8 +77,7 @@ def _pixels(uri: str, seen: dict[str, NDArray[Any]]) -> NDArray[Any]:
     from PIL import Image
 
     if uri not in seen:
-        place, _, key = uri.rpartition("/")
-        stored = objects.store_at(place).read(key)
+        stored = objects.read_at(uri)
         if stored is None:
             raise PlumblineError(f"{uri} is gone: a cleaned picture is never deleted; bring it back from a backup")
         with Image.open(io.BytesIO(stored.content)) as picture:

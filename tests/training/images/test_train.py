@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,16 @@ import pytest
 from mlflow import MlflowClient
 
 from plumbline import files
+from plumbline.errors import Conflict
 from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 from plumbline.state.trainings import Place
 from products.images import IMAGES
 from tests import images_home
+from tests.conftest import inherited
 from tests.images_home import SECOND, THIRD
+from tests.serving.made_up_customers import eventually
 from training import datasets, register, reproduce, runs, tracking
 from training.errors import TrainingError
 from training.images import classifier, train
@@ -149,3 +154,30 @@ def test_mlflow_alone_says_what_a_run_was_made_from(images: Place, trained: dict
     client.set_terminated(stranger)
     with pytest.raises(TrainingError, match="is in the experiment 'notebook': expected one of churn_xgb, image_logreg"):
         reproduce.recover(client, stranger)
+
+
+def test_training_that_was_killed_is_done_again_and_gives_the_same(
+    images: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLUMBLINE_LEASE_SECONDS", "3")
+    settings.cache_clear()
+    leakage.check(images)
+    expected = files.sha256(SHELF.fit(datasets.load(images)).content)
+    begun = subprocess.Popen([sys.executable, "-m", "plumb", "images", "train"], cwd=ROOT, env=inherited())
+    drawn = datasets.folder(images) / "plots" / "confusion.png"
+    eventually(drawn.exists, seconds=60)
+    begun.kill()
+    assert begun.wait() == -9
+
+    def trained() -> dict[str, Any] | None:
+        try:
+            return runs.train(images)
+        except Conflict:  # until the lease of the killed one runs out
+            return None
+
+    told = eventually(trained, seconds=30)
+    assert (told["state"], told["versions"]["model_sha256"]) == ("done", expected)
+    client = tracking.client()
+    found = client.search_runs([tracking.experiment_id(client, IMAGES)])
+    assert sorted(run.info.status for run in found) == ["FINISHED", "KILLED"]
+    assert runs.train(images)["state"] == "unchanged"

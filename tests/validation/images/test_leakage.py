@@ -141,6 +141,15 @@ def test_a_label_from_after_the_cutoff(images: Place) -> None:
     assert f"image {rows['image_id'][3]}" in told
 
 
+def test_a_review_of_a_rejected_batch_is_none(images: Place) -> None:
+    image = datasets.load(images).rows["image_id"][0].as_py()
+    images_home.review({image: "owl"}, SECOND, batch="bad")
+    images_home.publish(SECOND, rejected=["bad"])
+    place = Place(IMAGES, 2)
+    images_home.write_dataset(place)
+    assert leakage.check(place)["verdict"] == "passed"
+
+
 def test_an_image_from_after_the_cutoff(images: Place) -> None:
     images_home.land(images_home.pictures(20, first=100, near=1000), SECOND)
     images_home.embed_all()
