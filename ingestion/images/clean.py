@@ -48,7 +48,7 @@ def clean(run: StageRun) -> str:
     rows = _grouped(store, pa.concat_tables([kept, _cleaned(store, due, kept)]))
     version = _write(rows)
     run.write(CLEAN, version, len(rows))
-    manifest = manifest_of(rows)
+    manifest = {"tables": {RAW: run.pin(RAW), CLEAN: version}, **manifest_of(rows)}
     key = f"manifests/clean_manifest-{run.candidate.run_id}-v{version}.json"
     landing.put_once(store, key, files.dumps(manifest).encode())
     cleaning_gate.hold(run, store, manifest, LIMITS)

@@ -155,7 +155,7 @@ class Bucket:
         status, code = _status(error), _code(error)
         server = self.endpoint or "AWS"
         if code == "NoSuchBucket":
-            return StateError(f"{self.url}: {server} has no such bucket: create it, or correct PLUMBLINE_STATE")
+            return StateError(f"{self.url}: {server} has no such bucket: create it, or correct its setting")
         if status in (401, 403) or "/latest/api/token" in str(error):  # the machine's own role is asked for last
             keys = "AWS_ACCESS_KEY_ID is not set, and nothing else gave keys" if self.anonymous else code or status
             return StateError(

@@ -164,7 +164,7 @@ def test_a_server_that_never_answers_is_told(bucket_state: str, monkeypatch: pyt
     [
         ("AWS_SECRET_ACCESS_KEY", "wrong", r"does not grant access \(SignatureDoesNotMatch\): check AWS_ACCESS_KEY_ID"),
         ("AWS_ACCESS_KEY_ID", "nobody", r"does not grant access \(InvalidAccessKeyId\)"),
-        ("PLUMBLINE_STATE", "s3://no-such-bucket/a", "has no such bucket: create it, or correct PLUMBLINE_STATE"),
+        ("PLUMBLINE_STATE", "s3://no-such-bucket/a", "has no such bucket: create it, or correct its setting"),
     ],
 )
 def test_what_the_server_refuses_is_one_message_at_once(
