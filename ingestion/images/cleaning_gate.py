@@ -9,7 +9,7 @@ from plumbline import files
 from plumbline.errors import GateFailed
 from plumbline.lake import tables as lake
 from plumbline.pictures.decode import BadPicture, Limits
-from plumbline.pictures.safe import Decoders
+from plumbline.pictures.safe import PERHAPS_THE_CHILDS, Decoders
 from plumbline.pipeline import gates
 from plumbline.pipeline.stage import StageRun
 from plumbline.state.objects import Store
@@ -18,6 +18,9 @@ from products.images import CLEAN, RAW
 
 GATE = "cleaning"
 SAMPLE = 50
+FEW_REFUSED, REFUSED_SHARE = 20, 0.01
+"""Pictures that may be refused for what may be the decoder's fault: so many, or this share. The largest picture takes a
+quarter of the limits, so more than a few mean that the decoders fail and not the pictures."""
 
 
 def hold(run: StageRun, store: Store, manifest: dict[str, Any], limits: Limits) -> None:
@@ -45,13 +48,19 @@ def hold(run: StageRun, store: Store, manifest: dict[str, Any], limits: Limits) 
     stated = {name: manifest[f"total_{name}"] for name in ("raw", "clean", "quarantined")}
     if stated != {name: counts[name] for name in stated}:
         failed.append(f"the manifest says {stated}, the tables {counts}")
+    refused = sum(manifest["quarantined"].get(reason, 0) for reason in PERHAPS_THE_CHILDS)
+    if refused > max(FEW_REFUSED, landed * REFUSED_SHARE):
+        failed.append(
+            f"{refused:,} of {landed:,} images were refused for {', '.join(PERHAPS_THE_CHILDS)}: so many are not "
+            "the pictures' fault; look at the machine's memory and load"
+        )
     if lost := sorted(ids - objects):
         failed.append(f"{len(lost):,} clean images have no object in {store.where(version)}, such as {lost[0]}")
     sample = [row for row in rows[:: max(1, len(rows) // SAMPLE)] if row["image_id"] in objects]
     with Decoders(limits, children=1) as decoders:
         failed += [told for row in sample if (told := _differs(store, decoders, version, row))]
     counts["sampled"], evidence = len(sample), {"manifest": manifest}
-    verdict = gates.record(run, Verdict(GATE, not failed, 4 + len(sample), tuple(failed), extra=counts), evidence)
+    verdict = gates.record(run, Verdict(GATE, not failed, 5 + len(sample), tuple(failed), extra=counts), evidence)
     if failed:
         again = f"`{run.product.command_of('clean')} --as-of {run.as_of}`"
         raise GateFailed(

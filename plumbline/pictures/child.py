@@ -50,7 +50,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what a library prints is no answer
     limits = Limits(**json.loads(sys.argv[1]))
     _warm_up()
-    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    _lower(resource.RLIMIT_AS, limits.memory)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     send(answers, {"ready": True}, b"")
@@ -81,8 +81,13 @@ def _warm_up() -> None:
 def _allow_cpu(seconds: float) -> None:
     """The kernel ends this process when the next picture takes longer, even if nobody waits for it any more."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    soft = int(used.ru_utime + used.ru_stime + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + 1)
+
+
+def _lower(limit: int, soft: int) -> None:
+    """Sets a soft limit, not above what the machine allows."""
+    _, hard = resource.getrlimit(limit)
+    resource.setrlimit(limit, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def _decoded(content: bytes, limits: Limits, name: str | None) -> Answer:

@@ -145,6 +145,11 @@ def test_what_a_busy_machine_may_have_refused_is_tried_again_in_the_next_run(
     landed(str(folder))
     with monkeypatch.context() as patch:
         patch.setattr(cleaning, "LIMITS", Limits(memory=250 * 2**20))
+        patch.setattr(cleaning_gate, "FEW_REFUSED", 0)
+        with pytest.raises(GateFailed, match="1 of 2 images were refused for timeout, out_of_memory, decoder_crashed"):
+            cleaned()
+        patch.undo()
+        patch.setattr(cleaning, "LIMITS", Limits(memory=250 * 2**20))
         released(DAY)
     assert {name: row["reason"] for name, row in by_name().items()} == {"large.png": "out_of_memory", "a.png": None}
     landed(str(folder), NEXT)

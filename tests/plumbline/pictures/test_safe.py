@@ -15,6 +15,7 @@ import pytest
 from plumbline.pictures import safe
 from plumbline.pictures.decode import BadPicture, Limits
 from plumbline.pictures.safe import DecoderError, Decoders
+from plumbline.settings import ROOT
 from tests.plumbline.pictures.malformed import encoded, png, rgb
 
 GOOD = encoded(rgb(1), "PNG")
@@ -74,6 +75,16 @@ def test_a_decoder_inherits_no_secret_of_the_environment(monkeypatch: pytest.Mon
         process = decoders._all[0].process
         assert process is not None
         assert b"hush" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+
+
+def test_a_machine_that_allows_less_than_the_limits_is_no_fault_of_the_pictures() -> None:
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_CPU, (3000, 3000));"
+        "from plumbline.pictures.safe import Decoders, Limits; from tests.plumbline.pictures.test_safe import GOOD;"
+        "d = Decoders(Limits(seconds=5000), children=1); print(d.cleaned(GOOD).width); d.close()"
+    )
+    told = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert told.stdout == "40\n", told.stderr
 
 
 def test_where_no_decoder_starts_no_picture_is_called_bad(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
