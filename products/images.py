@@ -49,6 +49,9 @@ IMAGES = Product(
     champion=CHAMPION,
     endpoint=ENDPOINT,
     log=LOG,
+    acceptable_in_training={
+        "metadata_leakage": "how well a field that came with a picture tells its label by itself",
+    },
     stages=(
         Stage(
             "ingest",

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from plumb.commands.base import DAILY, AsOf, Json, app, day, show
+from plumbline.product import Product
+from products import ALL
 from products.churn import CHURN
 
 gate_app = typer.Typer(help="Accept what a gate found, when it is real.", no_args_is_help=True)
@@ -32,15 +34,17 @@ def accept(
     """
     from plumbline.state import acceptances
 
-    made = acceptances.accept(CHURN, gate, day(as_of), why, by)
+    product = _product(gate)
+    made = acceptances.accept(product, gate, day(as_of), why, by)
     if json:
         show(asdict(made), True)
     else:
         print(f"accepted by {made.by}: {made.gate} of {made.as_of}: {made.why}")
-        if gate in CHURN.acceptable_in_training:
-            print("now run plumb leakage_check, and the stages after it")
+        if gate in product.acceptable_in_training:
+            print(f"now run {product.command_of('leakage_check')}, and the stages after it")
         else:
-            print(f"now run that day: plumb ingest --as-of {made.as_of}, and the stages after it")
+            first = product.command_of(product.daily_stages[0])
+            print(f"now run that day: {first} --as-of {made.as_of}, and the stages after it")
 
 
 @gate_app.command("list")
@@ -51,8 +55,8 @@ def list_(json: Json = False) -> None:
     """
     from plumbline.state import acceptances
 
-    found = acceptances.listed(CHURN.name)
-    gates = {**dict(CHURN.acceptable), **dict(CHURN.acceptable_in_training)}
+    found = [item for product in ALL for item in acceptances.listed(product.name)]
+    gates = {name: what for product in ALL for name, what in _acceptable(product).items()}
     if json:
         show({"gates": gates, "accepted": [asdict(item) for item in found]}, True)
         return
@@ -61,3 +65,12 @@ def list_(json: Json = False) -> None:
     print("accepted so far:" if found else "nothing was accepted so far")
     for item in found:
         print(f"  {item.as_of}  {item.gate}  by {item.by}, {item.at[:16]} UTC: {item.why}")
+
+
+def _acceptable(product: Product) -> dict[str, str]:
+    return {**product.acceptable, **product.acceptable_in_training}
+
+
+def _product(gate: str) -> Product:
+    """The product whose gate it is: no two have one of the same name. An unknown one is refused as churn's."""
+    return next((product for product in ALL if gate in _acceptable(product)), CHURN)

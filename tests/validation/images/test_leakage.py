@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -189,3 +190,23 @@ def test_a_dataset_without_one_to_look_at_says_what_makes_it(images: Place) -> N
     with pytest.raises(ReleaseError, match="run `plumb images dataset --release 1 --service images_v2` first"):
         leakage.check(Place(IMAGES, 1, service="images_v2"))
     assert dataset.STAGE in IMAGES.training_stages
+
+
+def test_metadata_that_honestly_tells_the_label_can_be_accepted_for_a_release(
+    images: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from plumb.commands import gate
+
+    images_home.exif(lambda one: {"camera": f"{one.label}-cam"})
+    images_home.publish(SECOND)
+    place = Place(IMAGES, 2)
+    images_home.write_dataset(place)
+    with pytest.raises(GateFailed, match="`plumb gate accept metadata_leakage --as-of 2026-06-02 --why …`"):
+        leakage.check(place)
+    gate.accept("metadata_leakage", "each animal has a keeper with a camera", datetime(2026, 6, 2), "ana")
+    assert "now run plumb images leakage_check" in capsys.readouterr().out
+    judged = leakage.check(place)
+    assert judged["verdict"] == "passed"
+    assert judged["gates"]["metadata_leakage"]["accepted"]["by"] == "ana"
+    gate.list_()
+    assert "2026-06-02  metadata_leakage  by ana" in capsys.readouterr().out
