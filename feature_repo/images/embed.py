@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PART = 256
 """Pictures in one part: what a kill can lose, a second of work."""
+ROW_GROUP = 2_048
+"""Rows that a reader has to hold at least: 10 MB."""
 SECONDS_BETWEEN_LINES = 3.0
 
 
@@ -67,7 +69,7 @@ def clean_pictures(run: StageRun) -> pa.Table:
 
 
 def _embed(run: StageRun, version: str, clean: pa.Table, loaded: Network) -> str:
-    from deltalake import write_deltalake
+    from deltalake import WriterProperties, write_deltalake
 
     table, released = EMBEDDINGS[version], run.released(EMBEDDINGS[version]).get(EMBEDDINGS[version])
     columns = quality.arrow_schema(contracts.load(table).columns.values())
@@ -80,7 +82,8 @@ def _embed(run: StageRun, version: str, clean: pa.Table, loaded: Network) -> str
     pinned = released
     if lacking.num_rows or pinned is None:
         rows = _rows(run, columns, version, _created_at(table, released), lacking, parts)
-        write_deltalake(lake.uri(table), rows, mode="append", storage_options=lake.storage_options())
+        groups, storage = WriterProperties(max_row_group_size=ROW_GROUP), lake.storage_options()
+        write_deltalake(lake.uri(table), rows, mode="append", writer_properties=groups, storage_options=storage)
         pinned = lake.version(table) or 0
     run.write(table, pinned, lacking.num_rows)
     kept = lake.rows(table, released) if released is not None else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from feature_repo.images.embeddings_gate import FEW
 from plumbline.errors import PlumblineError
 from plumbline.lake import live
 from plumbline.lake import tables as lake
@@ -46,7 +47,7 @@ def nearest(image: str, count: int = 5, version: str = "v1", number: int | None 
     rows = [row for row in mine.to_pylist() if row["created_at"] == newest[image]]
     asked = _unit(np.array([rows[-1]["embedding"]], np.float32))[0]
     best: list[dict[str, Any]] = []
-    for batch in dataset.to_batches(columns=COLUMNS, batch_size=4096):
+    for batch in dataset.to_batches(columns=COLUMNS, **FEW):
         ids, stamps = batch["image_id"].to_pylist(), batch["created_at"].to_pylist()
         there = [at for at in range(len(ids)) if ids[at] != image and newest.get(ids[at]) == stamps[at]]
         if not there:
