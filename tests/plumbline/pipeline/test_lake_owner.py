@@ -12,6 +12,7 @@ from plumbline.errors import SettingsError, Unreadable
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, retention
 from plumbline.state import releases
+from products.churn import CHURN
 from serving import compaction
 from tests import toy_run
 from tests.conftest import use_home
@@ -40,7 +41,7 @@ def other(first: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_second_home_is_refused_before_it_writes(first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other(first, monkeypatch)
     told = f"the lake {first}/lake belongs to another state \\({first}, since 20.*nothing was written. Name another"
-    for work in (lambda: run(NEXT), lambda: retention.vacuum(TOY), compaction.compact):
+    for work in (lambda: run(NEXT), lambda: retention.vacuum(TOY), lambda: compaction.compact(CHURN)):
         with pytest.raises(SettingsError, match=told):
             work()
     assert lake.version(toy_run.TABLE) == 0
