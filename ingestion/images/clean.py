@@ -7,9 +7,11 @@ that is clean already is not decoded again.
 
 from __future__ import annotations
 
+import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ingestion.images import cleaning_gate, landing, near_duplicates, tables
@@ -35,7 +37,8 @@ CLEANING_VERSION = "c1"
 LIMITS = Limits()
 """What a picture may be; a change is a new CLEANING_VERSION."""
 
-SAID_EVERY = 2000
+PART = 2000
+"""Pictures after which a killed run need not decode them again."""
 
 
 def clean(run: StageRun) -> str:
@@ -51,6 +54,8 @@ def clean(run: StageRun) -> str:
     manifest = {"tables": {RAW: run.pin(RAW), CLEAN: version}, **manifest_of(rows)}
     key = f"manifests/clean_manifest-{run.candidate.run_id}-v{version}.json"
     landing.put_once(store, key, files.dumps(manifest).encode())
+    for part in store.keys(_progress(due, kept), None):  # before the gate: after it failed, all is looked at again
+        store.delete(part)
     cleaning_gate.hold(run, store, manifest, LIMITS)
     contract_gate.audit(run, CLEAN, version)
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest["quarantined"].items())
@@ -102,35 +107,69 @@ def _divided(run: StageRun, raw: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _cleaned(store: Store, due: pa.Table, kept: pa.Table) -> pa.Table:
-    """A row of clean.images for each raw row, in their order; the clean pictures are in the bucket then."""
-    import pyarrow.compute as pc
+    """A row of clean.images for each raw row, in their order; the clean pictures are in the bucket then.
 
-    source, rows = objects.store_at(settings().bucket("raw-images")), tables.Rows(CLEAN)
-    clean = kept.filter(pc.equal(kept["state"], "clean"))
-    first = dict(zip(clean["clean_sha256"].to_pylist(), clean["image_id"].to_pylist(), strict=True))
+    The rows of each PART are put into the bucket too, until the table has them: a killed run goes on behind the last.
+    """
+    import pyarrow as pa
+
+    parts, first, progress = [tables.table(CLEAN, [])], dict[str, str](), _progress(due, kept)
+    _remember(kept, first)
     if len(due):
         say(f"decoding {len(due):,} images")
     with Decoders(LIMITS) as decoders, ThreadPoolExecutor(decoders.size * 2) as threads:
+        for start in range(0, len(due), PART):
+            key = f"{progress}/{start:09}.json"
+            there = store.read(key)
+            if there is None:
+                part = _decoded(store, due.slice(start, PART), decoders, threads, first)
+                content = {"rows": part.to_pylist()}
+                store.create(key, json.dumps(content, default=datetime.isoformat).encode())
+                say(f"decoded {start + len(part):,} of {len(due):,}")
+            else:
+                part = tables.of_json(CLEAN, there.json()["rows"])
+                _remember(part, first)
+            parts.append(part)
+    return pa.concat_tables(parts)
 
-        def decode(row: dict[str, Any]) -> Cleaned | BadPicture:
-            content = landing.read(source, landing.raw_key(row["image_id"], row["format"]))
-            try:
-                return decoders.cleaned(content, row["source_name"])
-            except BadPicture as bad:
-                return bad
 
-        writes = deque[Future[bool]]()
-        for done, (row, result) in enumerate(_ahead(threads, decode, due, ahead=decoders.size * 4), start=1):
-            cleaned = _row(store, row, result, first)
-            if isinstance(result, Cleaned) and cleaned["state"] == "clean":
-                writes.append(threads.submit(landing.put_once, store, clean_key(row["image_id"]), result.png))
-                if len(writes) > decoders.size * 4:
-                    writes.popleft().result()
-            rows.add(cleaned)
-            if done % SAID_EVERY == 0:
-                say(f"decoded {done:,} of {len(due):,}")
-        for write in writes:
-            write.result()
+def _progress(due: pa.Table, kept: pa.Table) -> str:
+    """Where the parts of this cleaning lie: named by what it is given."""
+    ids = (CLEANING_VERSION, *due["image_id"].to_pylist(), "", *kept["image_id"].to_pylist())
+    return f"cleaning/{files.sha256(chr(10).join(ids).encode())[:16]}"
+
+
+def _remember(rows: pa.Table, first: dict[str, str]) -> None:
+    """Notes which picture has which pixels."""
+    import pyarrow.compute as pc
+
+    clean = rows.filter(pc.equal(rows["state"], "clean"))
+    first |= dict(zip(clean["clean_sha256"].to_pylist(), clean["image_id"].to_pylist(), strict=True))
+
+
+def _decoded(
+    store: Store, due: pa.Table, decoders: Decoders, threads: ThreadPoolExecutor, first: dict[str, str]
+) -> pa.Table:
+    """The rows of some pictures, each decoded and, if it is clean, written."""
+    source, rows = objects.store_at(settings().bucket("raw-images")), tables.Rows(CLEAN)
+
+    def decode(row: dict[str, Any]) -> Cleaned | BadPicture:
+        content = landing.read(source, landing.raw_key(row["image_id"], row["format"]))
+        try:
+            return decoders.cleaned(content, row["source_name"])
+        except BadPicture as bad:
+            return bad
+
+    writes = deque[Future[bool]]()
+    for row, result in _ahead(threads, decode, due, ahead=decoders.size * 4):
+        cleaned = _row(store, row, result, first)
+        if isinstance(result, Cleaned) and cleaned["state"] == "clean":
+            writes.append(threads.submit(landing.put_once, store, clean_key(row["image_id"]), result.png))
+            if len(writes) > decoders.size * 4:
+                writes.popleft().result()
+        rows.add(cleaned)
+    for write in writes:
+        write.result()
     return rows.table()
 
 
@@ -139,12 +178,11 @@ def _ahead(
 ) -> Iterator[tuple[dict[str, Any], Cleaned | BadPicture]]:
     """Each raw row with its result, in order. So many are made ahead of who takes them: that bounds memory."""
     waiting = deque[tuple[dict[str, Any], Future[Cleaned | BadPicture]]]()
-    for batch in due.to_batches(max_chunksize=tables.ROWS_AT_ONCE):
-        for row in batch.to_pylist():
-            waiting.append((row, threads.submit(decode, row)))
-            if len(waiting) > ahead:
-                first, future = waiting.popleft()
-                yield first, future.result()
+    for row in due.to_pylist():
+        waiting.append((row, threads.submit(decode, row)))
+        if len(waiting) > ahead:
+            first, future = waiting.popleft()
+            yield first, future.result()
     for first, future in waiting:
         yield first, future.result()
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 BY_INGESTION = "ingestion"
 """Who labelled, where the label came with the picture."""
 
-TIMES = ("ingestion_timestamp", "event_time", "labelled_at")
-
 
 @dataclass(frozen=True)
 class Manifest:
@@ -71,7 +69,4 @@ def read(content: bytes, where: str) -> Manifest:
     """A manifest from its JSON. Raises Unreadable."""
     head = files.json_object(content, where)
     rows = {name: head.pop(name, []) for name in ("images", "statements")}
-    for each in rows.values():
-        for row in each:
-            row |= {name: datetime.fromisoformat(row[name]) for name in TIMES if name in row}
-    return Manifest(head, tables.table(RAW, rows["images"]), tables.table(LABELS, rows["statements"]))
+    return Manifest(head, tables.of_json(RAW, rows["images"]), tables.of_json(LABELS, rows["statements"]))

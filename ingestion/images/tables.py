@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from plumbline.contracts import contract as contracts
@@ -54,6 +55,12 @@ def table(name: str, rows: list[dict[str, Any]]) -> pa.Table:
     import pyarrow as pa
 
     return pa.Table.from_pylist(rows, schema=schema(name))
+
+
+def of_json(name: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """The same of rows from JSON, where times are text (ISO 8601)."""
+    times = [column.name for column in contracts.load(name).columns.values() if column.type == "timestamp"]
+    return table(name, [row | {time: datetime.fromisoformat(row[time]) for time in times} for row in rows])
 
 
 def append(name: str, rows: pa.Table) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import re
@@ -15,8 +17,11 @@ from typing import Any
 
 import pytest
 
-from ingestion.images import relabels
+from ingestion.images import clean as cleaning
+from ingestion.images import landing, relabels
 from plumbline import files
+from plumbline.causes import DiskTrouble
+from plumbline.pictures.safe import Cleaned, Decoders
 from plumbline.settings import ROOT, settings
 from products.images import CLEAN, LABELS, RAW
 from tests.ingestion.images.conftest import DAY, NEXT, cleaned, landed, released, rows
@@ -66,6 +71,33 @@ def one_day_released() -> None:
     shutil.rmtree(home)
     copy.rename(home)
     (home / EXPECTED).write_text(json.dumps(expected))
+
+
+def test_a_killed_cleaning_goes_on_behind_the_last_whole_part(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    landed(SOURCE)
+    monkeypatch.setattr(cleaning, "PART", 20)
+    put, calls = landing.put_once, itertools.count()
+
+    def full(*given: Any) -> bool:
+        if next(calls) == 45:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return put(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landing, "put_once", full)
+        with pytest.raises(DiskTrouble):
+            cleaned()
+    asked, decoded = list[str](), Decoders.cleaned
+
+    def noted(pool: Decoders, content: bytes, name: str | None = None) -> Cleaned:
+        asked.append(str(name))
+        return decoded(pool, content, name)
+
+    monkeypatch.setattr(Decoders, "cleaned", noted)
+    cleaned()
+    assert len(asked) == 20
+    assert {row["state"] for row in rows(CLEAN)} == {"clean"}
+    assert not list(home.glob("buckets/clean-images/cleaning/*/*"))
 
 
 def to_the_end() -> dict[str, Any]:
