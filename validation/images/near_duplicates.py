@@ -1,8 +1,9 @@
 """The gate `near_duplicates`: no picture to test with looks like one to train on.
 
 Cleaning grouped near duplicates by correlations of grays and edges. Here all pairs across the split are compared by
-their hashes, and the pixels of close ones by how far apart they are, level by level. A picture that alone looks like
-another (two ones among digits) may be honest, so a small share is believed; a group on two sides is not.
+their hashes, and the pixels of close ones by how far apart they are, level by level, beside how far each is from a
+plain picture. One that looks like another (two ones among digits) may be honest, so a small share is believed; a group
+on two sides is not.
 """
 
 from __future__ import annotations
@@ -57,12 +58,23 @@ def _alike(test: pd.DataFrame, train: pd.DataFrame, limits: dict[str, float]) ->
     seen: dict[str, NDArray[Any]] = {}
     found = np.zeros(len(test), dtype=bool)
     for start in range(0, len(asked), AT_ONCE):
-        apart = np.bitwise_count(asked[start : start + AT_ONCE, None] ^ known[None, :])
-        for at, other in zip(*np.nonzero(apart <= limits["bits"]), strict=True):
+        differing = np.bitwise_count(asked[start : start + AT_ONCE, None] ^ known[None, :])
+        for at, other in zip(*np.nonzero(differing <= limits["bits"]), strict=True):
             if not found[start + at]:
-                levels = np.abs(_pixels(uris[start + at], seen) - _pixels(others[other], seen)).mean()
-                found[start + at] = bool(levels <= limits["levels"])
+                apart = _apart(_pixels(uris[start + at], seen), _pixels(others[other], seen))
+                found[start + at] = apart <= limits["apart"]
     return found
+
+
+def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """The mean difference of two pictures' levels, as a share of the plainer one's own mean spread about its mean.
+
+    So a thin line on black must agree with another thin line, not with all the black around it.
+    """
+    import numpy as np
+
+    spread = min(float(np.abs(levels - levels.mean()).mean()) for levels in (one, other))
+    return float(np.abs(one - other).mean()) / max(spread, 1.0)
 
 
 def _hashes(texts: pd.Series) -> NDArray[Any]:
