@@ -12,7 +12,7 @@ from plumbline.display import page
 from plumbline.lake import tables as lake
 from plumbline.settings import settings
 from plumbline.state import ledger, objects, releases, trainings
-from products.images import CLEAN, EMBEDDINGS, IMAGES, RAW
+from products.images import CLEAN, IMAGES, RAW
 
 SHOWN = 12
 """Pictures of one kind on the page, at most."""
@@ -41,12 +41,11 @@ def artifacts() -> list[dict[str, str]]:
     release = releases.required(IMAGES.name)
     about = objects.read_json(trainings.key(IMAGES.name, release.release_id, trainings.ABOUT)) or {}
     run = objects.read_json(trainings.key(IMAGES.name, release.release_id, trainings.RUN)) or {}
-    table = next(table for table in EMBEDDINGS.values() if table in release.tables)
     deployed, reproduced = _newest("deploy"), _newest("reproduce")
     return [
         _object("01 ingest", "raw-images", "manifests/raw_manifest"),
         _object("02 clean", "clean-images", "manifests/clean_manifest"),
-        {"stage": "03 features", "name": f"{table}@v={release.version(table)}", "hash": _table_hash(table, release)},
+        _object("03 features", "clean-images", "manifests/features_manifest"),
         {"stage": "04 dataset", "name": about.get("dataset_id", "–"), "hash": about.get("content_hash", "–")},
         {"stage": "05 train", "name": run.get("mlflow_run_id", "–"), "hash": run.get("model_sha256", "–")},
         {
@@ -75,13 +74,6 @@ def _object(stage: str, bucket: Any, prefix: str) -> dict[str, str]:
         return {"stage": stage, "name": "–", "hash": "–"}
     newest = max(there, key=lambda found: found.written_at)
     return {"stage": stage, "name": newest.where, "hash": f"sha256:{files.sha256(newest.content)}"}
-
-
-def _table_hash(table: str, release: releases.Release) -> str:
-    """Of the files of the table's version, by name and size: Delta never changes a file."""
-    added = lake.open_table(table, release.version(table)).get_add_actions(flatten=True).to_pydict()
-    told = sorted(zip(added["path"], added["size_bytes"], strict=True))
-    return f"sha256:{files.sha256(files.dumps(told).encode())}"
 
 
 def _newest(stage: str) -> dict[str, Any]:
