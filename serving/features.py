@@ -186,6 +186,7 @@ class OnlineFeatures:
         self._redis.set_retry(Retry(NoBackoff(), 1, supported_errors=(LostConnection,)))
         self.errors: tuple[type[Exception], ...] = (RedisError, OSError)
         self._service, self._address, self.names = service, address, service.names
+        self.views = list(service.ttl)
         self._store = store
 
 

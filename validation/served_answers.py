@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from plumbline import files
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.product import Product
@@ -65,12 +66,14 @@ def replay(
     `names` are the features that the table stores.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     version = lake.version(product.log)
     if version is None:
         return Replayed()
     events = list(ledger.events(product.name))
     found = _since(product.log, version, since, _checked(events))
+    found = found.filter(pc.is_valid(found["release_id"]))  # what was answered from the request alone read nothing
     rows = found.take(pa.array(_sample(len(found), most, seed), pa.int64())).to_pylist()
     mismatches: list[Mismatch] = []
     compared = replayed = 0
@@ -110,13 +113,14 @@ class _Joins:
         self._product = product
         self._names, self._ttl, self._on_demand = names, ttl, on_demand
         self._rows, self._online = rows, online
-        self._made: dict[int, _Made | None] = {}
+        self._made: dict[tuple[int, str], _Made | None] = {}
 
     def compare(self, row: dict[str, Any], number: int) -> _Outcome | None:
         """An answer at a release; None when its tables cannot be read."""
-        if number not in self._made:
-            self._made[number] = self._make(number)
-        made = self._made[number]
+        key = number, row.get("view") or self._product.view
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        made = self._made[key]
         if made is None:
             return None
         joined, computed = made[row[self._product.entity], row["at"]]
@@ -128,15 +132,16 @@ class _Joins:
         wrong = [
             Mismatch(row[self._product.entity], name, ours, theirs, number, row["request_id"])
             for name, ours, theirs in pairs
-            if not point_in_time.same(ours, theirs)
+            if not point_in_time.same(ours, _digest(theirs))
         ]
         return _Outcome(len(pairs), wrong)
 
-    def _make(self, number: int) -> _Made | None:
-        of_it = (row for row in self._rows if number in _then(self._online, row))
+    def _make(self, number: int, view: str) -> _Made | None:
+        of_view = (row for row in self._rows if (row.get("view") or self._product.view) == view)
+        of_it = (row for row in of_view if number in _then(self._online, row))
         asked = list(dict.fromkeys((row[self._product.entity], row["at"]) for row in of_it))
         try:
-            table = self._product.features
+            table = self._product.views[view]
             version = lake.remaining(table, releases.read(self._product.name, number).version(table)).version()
             found = Offline(table, version, self._product.entity, self._ttl, self._names).joined(asked)
         except (PlumblineError, FileNotFoundError):  # retention has been here
@@ -146,6 +151,11 @@ class _Joins:
             [row.values if row else nothing for row in found], [int(moment.timestamp()) for _, moment in asked]
         )
         return dict(zip(asked, zip(found, computed, strict=True), strict=True))
+
+
+def _digest(value: Any) -> Any:
+    """A value as the log has it: a hex digest stands for a list's bytes."""
+    return files.sha256(value) if isinstance(value, bytes) else value
 
 
 def _checked(events: list[dict[str, Any]]) -> int | None:

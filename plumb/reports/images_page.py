@@ -51,7 +51,7 @@ def artifacts() -> list[dict[str, str]]:
         {
             "stage": "06 serve",
             "name": f"{IMAGES.model} {deployed.get('champion', '–')}",
-            "hash": run.get("model_sha256", "–"),
+            "hash": _served(),
         },
         {"stage": "07 reproduce", "name": reproduced.get("message", "not run yet"), "hash": "–"},
     ]
@@ -90,6 +90,7 @@ def _totals(clean: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _quarantined(clean: list[dict[str, Any]], raw_version: int) -> list[dict[str, Any]]:
     """Some of what was set aside, of each reason: the file's name, why, and the picture that it repeats."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     by_reason: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -99,7 +100,8 @@ def _quarantined(clean: list[dict[str, Any]], raw_version: int) -> list[dict[str
     chosen = [row for rows in by_reason.values() for row in rows[:2]][:SHOWN]
     table = lake.open_table(RAW, raw_version).to_pyarrow_dataset()
     ids = [row["image_id"] for row in chosen]
-    named = table.to_table(columns=["image_id", "source_name"], filter=pc.field("image_id").isin(ids)).to_pylist()
+    chosen_ids = pc.field("image_id").isin(pa.array(ids, pa.string()))
+    named = table.to_table(columns=["image_id", "source_name"], filter=chosen_ids).to_pylist()
     names = {row["image_id"]: row["source_name"] for row in named}
     of = {row["image_id"]: row for row in clean}
     return [

@@ -16,8 +16,8 @@ __all__ = ["TABLE", "append", "schema"]
 def schema() -> pa.Schema:
     """The table's columns. `at` is the platform's now, `logged_at` the real time; `asked_by` is `id` or `bytes`.
 
-    An embedding is 5 kB, so its digest stands for it. `score` is the label's probability. Of a picture, event_time, age
-    and release are null.
+    An embedding is 5 kB, so in `features` its digest stands for it. `view` is Feast's, from which it was read; `score`
+    is the label's probability. Of a picture, view, event_time, age and release are null.
     """
     import pyarrow as pa
 
@@ -29,7 +29,8 @@ def schema() -> pa.Schema:
             ("logged_at", stamp),
             ("image_id", pa.string()),
             ("asked_by", pa.string()),
-            ("embedding_sha256", pa.string()),
+            ("view", pa.string()),
+            ("features", pa.string()),
             ("event_time", stamp),
             ("features_age_seconds", pa.float64()),
             ("release_id", pa.int64()),

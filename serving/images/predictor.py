@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from plumbline.settings import settings
 from products.images import IMAGES
 from serving.images import requests
 from serving.images.requests import Asked
-from serving.images.scorer import ImageScorer, Scored
+from serving.images.scorer import EMBEDDING, ImageScorer, Scored
 from serving.predictor import Predictor
 
 
@@ -76,7 +77,8 @@ class ImagePredictor(Predictor):
                 "logged_at": logged_at,
                 "image_id": prediction.image_id,
                 "asked_by": prediction.by,
-                "embedding_sha256": prediction.embedding_sha256,
+                "view": prediction.view,
+                "features": json.dumps({EMBEDDING: prediction.embedding_sha256}),
                 "event_time": prediction.event_time,
                 "features_age_seconds": prediction.age_seconds,
                 "release_id": prediction.release_id,

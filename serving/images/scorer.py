@@ -41,7 +41,8 @@ CLASSES, PREPROCESSING, EXTRACTION = "classes", "preprocessing_version", "extrac
 @dataclass(frozen=True)
 class Prediction:
     """What an image shows: `label`, with its `probability`, and each class's. `embedding_sha256` is of the embedding's
-    bytes. A picture has the id that ingest would give it, no release and no age."""
+    bytes. A picture has the id that ingest would give it, and no view that its embedding was read from, time or
+    release."""
 
     image_id: str
     by: str
@@ -49,6 +50,7 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]
     embedding_sha256: str
+    view: str | None
     event_time: datetime | None
     age_seconds: float | None
     release_id: int | None
@@ -120,6 +122,7 @@ class ImageScorer:
                     float(said[best]),
                     {name: float(value) for name, value in zip(self.classes, said, strict=True)},
                     hashlib.sha256(embedding.astype("<f4").tobytes()).hexdigest(),
+                    self.features.views[0] if row else None,
                     row.event_time if row else None,
                     row.age_seconds if row else None,
                     row.release_id if row else None,

@@ -141,6 +141,8 @@ def test_answers_are_logged_and_why_tells_of_them(images_home: Path) -> None:
         return {row["asked_by"] for row in rows if row["image_id"] == image}
 
     eventually(lambda: logged() == {"id", "bytes"}, 20)
+    checked = json.loads(plumb("parity_check", "--json").splitlines()[-1])
+    assert checked["answers_replayed"] > 0 and checked["mismatches"] == 0
     told = plumb("why", image[:12])
     assert "asked by bytes" in told and "embedding v1 by efficientnet-lite0@sha256:" in told
     assert f"c1/{image[:2]}/{image}.png" in told.replace("\n", "")
