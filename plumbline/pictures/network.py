@@ -27,7 +27,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def threads() -> int:
-    """How many threads work on pictures at once: PLUMBLINE_IMAGES_THREADS, else all cores."""
+    """How many cores embedding uses: PLUMBLINE_IMAGES_THREADS, else all of them."""
     return settings().images_threads or os.cpu_count() or 1
 
 
