@@ -15,7 +15,7 @@ from plumbline.state import ledger, objects, releases, trainings
 from products.images import CLEAN, IMAGES, RAW
 
 SHOWN = 12
-"""Pictures of one kind on the page, at most."""
+"""Groups of near duplicates on the page, at most."""
 
 
 def write(answers: list[dict[str, Any]]) -> Path:
@@ -97,7 +97,7 @@ def _quarantined(clean: list[dict[str, Any]], raw_version: int) -> list[dict[str
     for row in clean:
         if row["state"] != "clean":
             by_reason[row["reason"]].append(row)
-    chosen = [row for rows in by_reason.values() for row in rows[:2]][:SHOWN]
+    chosen = [row for rows in by_reason.values() for row in rows[:2]]
     table = lake.open_table(RAW, raw_version).to_pyarrow_dataset()
     ids = [row["image_id"] for row in chosen]
     chosen_ids = pc.field("image_id").isin(pa.array(ids, pa.string()))
