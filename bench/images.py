@@ -65,7 +65,7 @@ def embedding() -> dict[str, Any]:
     loaded.embed(batches[0])
 
     def alone(batches: list[Any]) -> None:
-        with ThreadPoolExecutor(network.cores()) as threads:  # as many as stage 03 has
+        with ThreadPoolExecutor(network.threads()) as threads:  # as many as stage 03 has
             list(threads.map(loaded.embed, batches))
 
     seconds: dict[str, list[float]] = {"stage 03": [], "onnxruntime alone": []}
