@@ -42,7 +42,18 @@ AsOf = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Of = Annotated[str, typer.Option("--product", help="Which product's: churn, images.")]
 ReleaseId = Annotated[int | None, typer.Option("--release", help="A release's number; default: the one in force.")]
+
+
+def product_of(name: str) -> Product:
+    """The product of that name. Raises typer.BadParameter that names those there are."""
+    from products import ALL
+
+    found = {product.name: product for product in ALL}
+    if name not in found:
+        raise typer.BadParameter(f"no product {name!r}: there are {', '.join(found)}")
+    return found[name]
 
 
 def stage_command(product: Product, stage: Stage) -> Callable[..., None]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plumb.commands.base import DATA, Json, app, show
+from plumb.commands.base import DATA, Json, Of, app, product_of, show
 from plumbline.errors import Unreadable
 from products.churn import CHURN
 
@@ -32,7 +32,7 @@ def shop_load(
 
 
 @releases_app.command("list")
-def releases_list(json: Json = False) -> None:
+def releases_list(product: Of = CHURN.name, json: Json = False) -> None:
     """All releases, oldest first; exit code 1 when one of them cannot be read.
 
     Example: plumb releases list --json
@@ -40,9 +40,10 @@ def releases_list(json: Json = False) -> None:
     from plumbline.state import erasures, releases
 
     found: list[releases.Release | dict[str, Any]] = []
-    for number in releases.numbers(CHURN.name):
+    name = product_of(product).name
+    for number in releases.numbers(name):
         try:
-            found.append(releases.read(CHURN.name, number))
+            found.append(releases.read(name, number))
         except Unreadable as error:
             found.append({"release_id": number, "unreadable": str(error)})
     if json:
@@ -66,14 +67,16 @@ def releases_list(json: Json = False) -> None:
 
 
 @releases_app.command("show")
-def releases_show(number: Annotated[int | None, typer.Argument()] = None, json: Json = False) -> None:
+def releases_show(
+    number: Annotated[int | None, typer.Argument()] = None, product: Of = CHURN.name, json: Json = False
+) -> None:
     """One release, by default the one in force.
 
     Example: plumb releases show 2
     """
     from plumbline.state import releases
 
-    show(releases.required(CHURN.name, number).as_dict(), json)
+    show(releases.required(product_of(product).name, number).as_dict(), json)
 
 
 @app.command(

@@ -228,26 +228,3 @@ def lineage_check(release: ReleaseId = None, json: Json = False) -> None:
     from validation import lineage_check
 
     show(lineage_check.check(IMAGES, release), json)
-
-
-@images_app.command()
-def lineage(
-    asked: Annotated[
-        str, typer.Argument(metavar="DATASET|MODEL|RUN", help="clean.images, raw.images@1, champion, 3, a run.")
-    ],
-    html: Annotated[bool, typer.Option("--html", help="Write a page with a graph to click; print its path.")] = False,
-    json: Json = False,
-) -> None:
-    """Walk lineage up to the source and down to the endpoint, with versions and how each run ended.
-
-    Example: plumb images lineage champion
-    """
-    from plumbline.lineage import graph, page, runs, text
-
-    walked = graph.of(asked, runs.EventFile(), IMAGES)
-    if json:
-        show(walked.as_dict(), True)
-    elif html:
-        print(page.write(walked))
-    else:
-        text.show(walked)

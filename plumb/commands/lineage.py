@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import DATA, MODEL, Json, ReleaseId, app, show
+from plumb.commands.base import DATA, MODEL, Json, Of, ReleaseId, app, product_of, show
 from products.churn import CHURN
 
 MarquezUrl = Annotated[
@@ -24,6 +24,7 @@ def lineage(
     ],
     marquez: MarquezUrl = None,
     html: Annotated[bool, typer.Option("--html", help="Write a page with a graph to click; print its path.")] = False,
+    product: Of = CHURN.name,
     json: Json = False,
 ) -> None:
     """Walk lineage up to the raw orders and down to the endpoint, with versions and how each run ended.
@@ -36,7 +37,7 @@ def lineage(
     from plumbline.lineage import graph, page, runs, text
     from plumbline.lineage.marquez import Marquez
 
-    walked = graph.of(asked, Marquez(marquez) if marquez else runs.EventFile(), CHURN)
+    walked = graph.of(asked, Marquez(marquez) if marquez else runs.EventFile(), product_of(product))
     if json:
         show(walked.as_dict(), True)
     elif html:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import DATA, Json, app, show
+from plumb.commands.base import DATA, Json, Of, app, product_of, show
 from plumb.commands.data import releases_app
 from products.churn import CHURN
 
@@ -19,6 +19,7 @@ def undo(
         bool,
         typer.Option("--materialize/--no-materialize", help="Bring Redis back too; else `plumb materialize` does."),
     ] = True,
+    product: Of = CHURN.name,
     json: Json = False,
 ) -> None:
     """Put an older release's tables in force again, under the next number, and bring Redis back to them.
@@ -33,18 +34,18 @@ def undo(
     from feature_repo import materialize
     from plumbline.pipeline import undo as module
 
-    made = module.undo(CHURN, to, why=why)
-    told = materialize.materialize(CHURN, made.release_id) if online else None
+    of = product_of(product)
+    made = module.undo(of, to, why=why)
+    told = materialize.materialize(of, made.release_id) if online else None
     if json:
         show({**asdict(made), "online": told}, True)
         return
     undone = ", ".join(map(str, made.undoes))
     print(f"release {made.release_id} is in force: release {made.restores}'s tables, as of {made.as_of}")
     print(f"undone: {undone} ({made.why}); raw batches left out from now on: {', '.join(made.rejected) or 'none'}")
-    print(f"{told.get('message', told['state'])}" if told else "Redis still holds what it held: `plumb materialize`")
-    print(
-        "models trained on undone releases stay registered: `plumb deploy --model previous` goes back to the one before"
-    )
+    bring, back = of.command_of("materialize"), f"{of.command_of('deploy')} --model previous"
+    print(f"{told.get('message', told['state'])}" if told else f"Redis still holds what it held: `{bring}`")
+    print(f"models trained on undone releases stay registered: `{back}` goes back to the one before")
 
 
 lake_app = typer.Typer(help="The Delta tables themselves.", no_args_is_help=True)
@@ -55,6 +56,7 @@ app.add_typer(lake_app, name="lake", rich_help_panel=DATA)
 def vacuum(
     keep_days: Annotated[int, typer.Option(min=0, help="Keep files that were in use within this many days.")] = 7,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    product: Of = CHURN.name,
     json: Json = False,
 ) -> None:
     """Delete data files that no release, run, dataset or registered model names any more.
@@ -67,7 +69,7 @@ def vacuum(
 
     from plumbline.pipeline import retention
 
-    done = retention.vacuum(CHURN, keep_days, dry_run=dry_run)
+    done = retention.vacuum(product_of(product), keep_days, dry_run=dry_run)
     if json:
         show([asdict(item) for item in done], True)
         return
@@ -77,7 +79,7 @@ def vacuum(
 
 
 @app.command("compact_log", rich_help_panel=DATA)
-def compact_log(json: Json = False) -> None:
+def compact_log(product: Of = CHURN.name, json: Json = False) -> None:
     """Make few files of the many that predictors append to the outcome log. Once a day; the DAG outcome_log does it.
 
     Predictors go on meanwhile. Versions that something names, or that are under 7 days old, stay readable.
@@ -88,11 +90,12 @@ def compact_log(json: Json = False) -> None:
 
     from serving import compaction
 
-    done = compaction.compact(CHURN)
+    of = product_of(product)
+    done = compaction.compact(of)
     if json:
         show(asdict(done), True)
         return
-    print(f"serving.predictions: {done.before:,} files are {done.after:,} now; {done.removed:,} old ones removed")
+    print(f"{of.log}: {done.before:,} files are {done.after:,} now; {done.removed:,} old ones removed")
 
 
 @app.command("what-changed", rich_help_panel=DATA)
@@ -126,6 +129,7 @@ def what_changed(
 def diff(
     before: Annotated[int, typer.Argument(help="A release's number.")],
     after: Annotated[int | None, typer.Argument(help="Another one's; default: the one in force.")] = None,
+    product: Of = CHURN.name,
     json: Json = False,
 ) -> None:
     """Which fields of two releases' manifests differ, at once; what that means in rows: `plumb what-changed`.
@@ -134,7 +138,8 @@ def diff(
     """
     from plumbline.state import releases
 
-    found = releases.diff(releases.read(CHURN.name, before), releases.required(CHURN.name, after))
+    name = product_of(product).name
+    found = releases.diff(releases.read(name, before), releases.required(name, after))
     if json:
         show(found, True)
         return

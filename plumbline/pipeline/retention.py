@@ -143,6 +143,6 @@ def _size(table: DeltaTable, paths: list[str]) -> int:
 
 
 def _add_named_in(told: dict[str, Any], who: str, add: Any) -> None:
-    for name in ("data_version", "orders_version"):
-        if match := re.fullmatch(r"delta:(.+)@v=(\d+)", str(told.get(name, ""))):
+    for value in told.values():  # `data_version` and its like
+        if match := re.fullmatch(r"delta:(.+)@v=(\d+)", str(value)):
             add(match[1], int(match[2]), who)
