@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc  # type: ignore[import-untyped]
 import pytest
 
 from plumb.demo.images import asked
@@ -108,6 +109,29 @@ def test_v2_says_the_same_in_json_and_in_binary(images_home: Path) -> None:
     for name in ("image_id", "label", "probability", "embedding_sha256"):
         assert said[0][name] == said[1][name] == said[2][name]
     assert (said[0]["release_id"], said[1]["release_id"]) == ([1], [0])
+
+
+def test_grpc_says_the_same_by_id_and_by_bytes(images_home: Path) -> None:
+    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
+    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
+
+    ((image, content),) = asked(1).items()
+    with grpc.insecure_channel(f"{services.HOST}:{launch.ensure(IMAGES).more['grpc_port']}") as channel:
+        infer = GRPCInferenceServiceStub(channel).ModelInfer
+
+        def answered(name: str, value: bytes) -> dict[str, Any]:
+            tensor = pb.ModelInferRequest.InferInputTensor(name=name, datatype="BYTES", shape=[1])
+            tensor.contents.bytes_contents.append(value)
+            answer = infer(pb.ModelInferRequest(model_name=IMAGES.service, inputs=[tensor]), timeout=30)
+            return {output.name: output.contents for output in answer.outputs}
+
+        by_id, by_bytes = answered("image_id", image.encode()), answered("image", content)
+        for name in ("image_id", "label", "probability", "embedding_sha256"):
+            assert by_id[name] == by_bytes[name]
+        with pytest.raises(grpc.RpcError) as refused:
+            answered("image", b"no picture")
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "not_an_image" in refused.value.details()
 
 
 def test_no_bad_picture_is_answered_with_anything_but_a_4xx(images_home: Path) -> None:
