@@ -66,7 +66,7 @@ def eventually(ask: Callable[[], Any], seconds: float) -> Any:
 def _all_dags(airflow: Airflow) -> list[dict[str, Any]]:
     """The DAGs, once each file was parsed: Airflow shows one as soon as it has it. None before."""
     found: list[dict[str, Any]] = airflow.ask("/api/v2/dags")["dags"]
-    return found if len(found) == 3 else []
+    return found if len(found) == 4 else []
 
 
 def some_orders(folder: Path, until: date) -> Path:
@@ -110,6 +110,7 @@ def test_the_asset_starts_training(
         "retail_features": True,
         "ml_training_pipeline": True,
         "outcome_log": True,
+        "images": True,
     }
     for dag in ("ml_training_pipeline", "retail_features"):
         airflow.ask(f"/api/v2/dags/{dag}", "PATCH", {"is_paused": False})

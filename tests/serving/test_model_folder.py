@@ -131,7 +131,7 @@ def test_a_planted_pickle_is_never_read(folder: Path, given: Given, tmp_path: Pa
     pickled = b"\x80\x02cbuiltins\nopen\nX" + len(path).to_bytes(4, "little") + path + b"X\x01\x00\x00\x00w\x86R."
     (folder / name).write_bytes(pickled)
     given(signature=signing.packed(signing.sign(folder).bundle))
-    with pytest.raises(Untrusted, match=f"holds {name}, which is no data file of an xgboost model"):
+    with pytest.raises(Untrusted, match=f"holds {name}, which is no data file of an xgboost or ONNX model"):
         model_folder.load(CHURN, folder)
     assert not sung.exists(), "signed or not"
 

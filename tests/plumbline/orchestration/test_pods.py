@@ -12,6 +12,7 @@ from plumbline.errors import SettingsError
 from plumbline.orchestration.pods import OBJECT_STORE
 from plumbline.settings import settings
 from products.churn import CHURN
+from products.images import IMAGES
 from tests.plumbline.orchestration import in_airflow
 
 IMAGE = f"registry.internal/plumbline@sha256:{'a1' * 32}"
@@ -81,11 +82,14 @@ def test_every_task_is_a_pod_that_runs_its_command(pods: dict[str, Any]) -> None
     training = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
     named = [f"retail_features.{stage}" for stage in CHURN.daily_stages]
     trained = [f"ml_training_pipeline.{name}" for name in training]
-    assert sorted(pods) == sorted([*named, *trained, "outcome_log.compact_log"])
+    images = [f"images.{stage}" for stage in IMAGES.daily_stages]
+    of_release = [f"images.{stage}" for stage in IMAGES.training_stages]
+    assert sorted(pods) == sorted([*named, *trained, "outcome_log.compact_log", *images, *of_release])
     for name, pod in pods.items():
-        task = name.partition(".")[2]
-        dated = ["--as-of", "1998-06-30"] if name in named and task not in ("materialize", "parity_check") else []
-        assert (container(pod)["command"], container(pod)["args"]) == (["plumb"], [task, *dated])
+        dag, _, task = name.partition(".")
+        of_day = name in (*named, *images) and task not in ("materialize", "parity_check")
+        words = [*(["images"] if dag == "images" else []), task, *(["--as-of", "1998-06-30"] if of_day else [])]
+        assert (container(pod)["command"], container(pod)["args"]) == (["plumb"], words)
         assert container(pod)["image"] == IMAGE
         assert pod["metadata"]["name"] == f"{task.replace('_', '-')}-0199-abc"
         assert pod["metadata"]["namespace"] == "churn"
