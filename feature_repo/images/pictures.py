@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import files
 from plumbline.errors import PlumblineError
-from plumbline.pictures import network, preprocess
+from plumbline.pictures import names, network, preprocess
 from plumbline.pictures.network import Network
 from plumbline.settings import settings
 from plumbline.state import objects
@@ -46,7 +46,7 @@ def embeddings(rows: Sequence[dict[str, Any]], version: str, loaded: Network) ->
 
 def _prepared(store: Store, row: dict[str, Any], version: str) -> NDArray[np.float32]:
     """A clean picture as the network reads it."""
-    key = "/".join(row["clean_uri"].rsplit("/", 3)[1:])  # wherever the bucket has moved to
+    key = names.clean_key(row["clean_uri"])
     there = store.read(key)
     found = "nothing" if there is None else files.sha256(there.content)
     if there is None or found != row["clean_sha256"]:

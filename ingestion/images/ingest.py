@@ -17,6 +17,7 @@ from ingestion.images.manifests import BY_INGESTION, Manifest
 from plumbline import clock, files, observed
 from plumbline.lake import tables as lake
 from plumbline.pictures import formats
+from plumbline.pictures import names as picture_names
 from plumbline.pictures.safe import Decoders
 from plumbline.pipeline import contract_gate
 from plumbline.pipeline.stage import StageError, StageRun
@@ -108,7 +109,7 @@ class _Landing:
         """Key and bytes of each picture that raw does not have yet."""
         for item in sources.opened(self.source):
             sha256 = files.sha256(item.content)
-            image = landing.image_id(sha256)
+            image = picture_names.image_id(sha256)
             if image in self.seen:
                 self._repeated(item, image)
                 continue

@@ -11,7 +11,6 @@ from plumbline.pictures import formats
 from plumbline.state import objects
 from plumbline.state.objects import Store
 
-ID_DIGITS = 32
 WRITERS = 8
 """Objects that are written at once: a bucket answers each in milliseconds."""
 
@@ -20,11 +19,6 @@ OBJECTS_AT_ONCE, BYTES_AT_ONCE = 256, 64 * 2**20
 
 class BucketError(PlumblineError):
     """An object of a bucket is not there, or is not what it was written as."""
-
-
-def image_id(sha256: str) -> str:
-    """The stable name of a picture: the first 32 hex digits of its bytes' sha256."""
-    return sha256[:ID_DIGITS]
 
 
 def raw_key(image: str, kind: str) -> str:

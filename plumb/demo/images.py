@@ -11,6 +11,7 @@ from plumb.reports import images_page
 from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.orchestration import airflow
+from plumbline.pictures import names
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings
@@ -65,7 +66,7 @@ def asked(most: int) -> dict[str, bytes]:
     clean = lake.open_table(CLEAN, release.version(CLEAN)).to_pyarrow_table(columns=["image_id", "state"]).to_pylist()
     ids = sorted(row["image_id"] for row in clean if row["state"] == "clean")
     landed = lake.open_table(RAW, release.version(RAW)).to_pyarrow_table(columns=["image_id", "minio_uri"]).to_pylist()
-    keys = {row["image_id"]: "/".join(row["minio_uri"].rsplit("/", 2)[1:]) for row in landed}
+    keys = {row["image_id"]: names.raw_key(row["minio_uri"]) for row in landed}
     chosen = ids[:: max(1, len(ids) // most)][:most]
     return {image: found.content for image in chosen if (found := raw.read(keys[image])) is not None}
 

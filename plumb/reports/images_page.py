@@ -10,6 +10,7 @@ from typing import Any
 from plumbline import files
 from plumbline.display import page
 from plumbline.lake import tables as lake
+from plumbline.pictures import names as picture_names
 from plumbline.settings import settings
 from plumbline.state import ledger, objects, releases, trainings
 from products.images import CLEAN, IMAGES, RAW
@@ -129,8 +130,7 @@ def _picture(row: dict[str, Any] | None) -> str | None:
     """A clean picture as an address that a page holds itself; None where there is none."""
     if row is None or not row["clean_uri"]:
         return None
-    key = "/".join(str(row["clean_uri"]).rsplit("/", 3)[1:])
-    there = objects.store_at(settings().bucket("clean-images")).read(key)
+    there = objects.store_at(settings().bucket("clean-images")).read(picture_names.clean_key(row["clean_uri"]))
     return _address(there.content) if there else None
 
 

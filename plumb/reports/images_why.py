@@ -6,6 +6,7 @@ from typing import Any
 
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
+from plumbline.pictures import names
 from plumbline.settings import settings
 from plumbline.state import objects, releases, trainings
 from products.images import CLEAN, EMBEDDINGS, IMAGES, LABELS, LOG, RAW
@@ -119,8 +120,7 @@ def _of(
 def _place(clean: dict[str, Any]) -> str | None:
     if not clean.get("clean_uri"):
         return None
-    key = "/".join(str(clean["clean_uri"]).rsplit("/", 3)[1:])
-    return objects.store_at(settings().bucket("clean-images")).where(key)
+    return objects.store_at(settings().bucket("clean-images")).where(names.clean_key(clean["clean_uri"]))
 
 
 def _datasets(image: str) -> dict[str, dict[str, Any]]:

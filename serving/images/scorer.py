@@ -6,7 +6,6 @@ By id the embedding comes from Redis, through Feast. Bytes are decoded in a boun
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from plumbline import clock, files
-from plumbline.pictures import preprocess
+from plumbline.pictures import names, preprocess
 from plumbline.pictures.decode import BadPicture, Limits
 from plumbline.pictures.network import Network, extraction_model
 from plumbline.pictures.safe import Decoders
@@ -116,12 +115,12 @@ class ImageScorer:
             best, row = int(said.argmax()), rows.get(one.image_id)
             predictions.append(
                 Prediction(
-                    one.image_id or files.sha256(one.content or b"")[:32],
+                    one.image_id or names.image_id(files.sha256(one.content or b"")),
                     "id" if one.content is None else "bytes",
                     self.classes[best],
                     float(said[best]),
                     {name: float(value) for name, value in zip(self.classes, said, strict=True)},
-                    hashlib.sha256(embedding.astype("<f4").tobytes()).hexdigest(),
+                    files.sha256(embedding.astype("<f4").tobytes()),
                     self.features.views[0] if row else None,
                     row.event_time if row else None,
                     row.age_seconds if row else None,
