@@ -15,18 +15,13 @@ from itertools import starmap
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from plumb.demo.simulated_responses import SEED, respond
-from plumbline.settings import ROOT
-from products.churn import CHURN
 from serving.judge.verdicts import KPIS, WINDOW, Answer, Judge, Outcome, levels
+from serving.rollout import manifests
 
 if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
-
-TEMPLATE = ROOT / CHURN.manifests / "base" / "analysis-template.yaml"
 
 PER_SECOND = 12
 """Requests. At 10 % that is 144 in two minutes: just what the traffic's guardrail lets pass."""
@@ -86,8 +81,8 @@ class Run:
 
 @cache
 def args() -> dict[str, str]:
-    """The template's args that have a value."""
-    return {arg["name"]: arg["value"] for arg in yaml.safe_load(TEMPLATE.read_text())["spec"]["args"] if "value" in arg}
+    """The args of the shipped templates that have a value."""
+    return manifests.defaults()
 
 
 def step_seconds() -> int:
@@ -131,7 +126,7 @@ def population() -> NDArray[Any]:
 def run(people: NDArray[Any], scenario: Scenario, rng: Generator) -> Run:
     """One rollout, looked at every LOOK seconds from the end of the first warm-up on, by all methods."""
     found = Run()
-    shipped = levels(TEMPLATE)
+    shipped = levels(manifests.KPIS)
     judge, level = Judge(shipped), shipped.level
     naive = _Naive(level, float(args()["effect"]), int(args()["min-requests"]))
     answered, exposed, warm_up = 0, 0, _seconds(args()["warm-up"])

@@ -16,7 +16,7 @@ def judge(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The AnalysisTemplate, whose args say alpha and effect; default: the one in k8s/churn/base.",
+            help="The AnalysisTemplate, whose args say alpha and effect; default: kpis.yaml of k8s/churn/base.",
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 9103,

@@ -15,7 +15,7 @@ app.add_typer(rollout, name="rollout", rich_help_panel="The model")
 
 Args = Annotated[
     list[str] | None,
-    typer.Option("--arg", metavar="NAME=VALUE", help="Another value for an arg of the AnalysisTemplate; repeatable."),
+    typer.Option("--arg", metavar="NAME=VALUE", help="Another value for an arg of the AnalysisTemplates; repeatable."),
 ]
 
 
@@ -30,9 +30,9 @@ def start(
 ) -> None:
     """Start a canary beside the champion and walk the steps of k8s/churn/base/rollout.yaml; until it has ended.
 
-    Callers go through Envoy, whose address is said. The guardrails are those of analysis-template.yaml; an analysis
-    that fails sends all traffic back to the champion (exit code 3). While another rollout is under way its canary is
-    replaced, as Argo Rollouts does. The alias `champion` moves only when the last step is done.
+    Callers go through Envoy, whose address is said. The guardrails are those of the templates that its steps name; an
+    analysis that fails sends all traffic back to the champion (exit code 3). While another rollout is under way its
+    canary is replaced, as Argo Rollouts does. The alias `champion` moves only when the last step is done.
 
     Example: plumb rollout start challenger --simulate 80 --arg count=10
     """

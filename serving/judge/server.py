@@ -20,7 +20,7 @@ from serving.judge.verdicts import Judge, Levels, levels
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-TEMPLATE = ROOT / CHURN.manifests / "base" / "analysis-template.yaml"
+TEMPLATE = ROOT / CHURN.manifests / "base" / "kpis.yaml"
 PORT = 9103
 EVERY = 2.0
 """Seconds from one look at the log to the next."""

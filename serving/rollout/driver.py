@@ -98,7 +98,7 @@ class Driver:
             raise RolloutError(f"{CHURN.model} has no {model if stable else registry.CHAMPION!r} to roll out")
         if stable.version == found.version:
             raise RolloutError(f"version {found.version} is champion already: there is nothing to roll out")
-        manifests.named(self.laptop.rollout, self.laptop.template)
+        manifests.named(self.laptop.rollout, self.laptop.templates)
         for step in self.laptop.rollout.steps:  # a template that cannot be followed is refused before anything starts
             self._metrics(step, {"canary": "", "stable": ""})
         self.laptop.up()
@@ -281,7 +281,7 @@ class Driver:
         hashes = {arg: revisions[side] for arg, side in step.hashes.items()}
         address = {"prometheus": self.laptop.addresses()["prometheus"]} if revisions["canary"] else {}
         given = {**step.values, **self.args, **hashes, **address}
-        return manifests.metrics(self.laptop.template, given)
+        return manifests.metrics([self.laptop.templates[name] for name in step.templates], given)
 
     def _revisions(self) -> dict[str, str]:
         return {"canary": self.status.canary["revision"], "stable": self.status.stable["revision"]}

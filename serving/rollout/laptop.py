@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plumbline import files
@@ -33,7 +34,7 @@ class Laptop:
     """The predictors' addresses as Envoy has them: cluster → the service behind it, None for an empty one."""
 
     rollout: Rollout
-    template: Path = manifests.TEMPLATE
+    templates: Mapping[str, Path] = field(default_factory=lambda: manifests.TEMPLATES)
 
     def up(self) -> dict[str, str]:
         """Starts what does not run yet, all traffic to the champion; what → address."""
@@ -153,7 +154,7 @@ class Laptop:
 
     def _judge(self) -> Service:
         def command(port: int, token: str) -> list[str]:
-            given = ["--template", str(self.template), "--port", str(port), "--every", str(JUDGE_EVERY)]
+            given = ["--template", str(manifests.KPIS), "--port", str(port), "--every", str(JUDGE_EVERY)]
             return [sys.executable, "-m", "plumb", "judge", *given]
 
         return services.ensure(

@@ -1,4 +1,4 @@
-"""The Rollout and the AnalysisTemplate as files, and what of them a laptop follows.
+"""The Rollout and the AnalysisTemplates as files, and what of them a laptop follows.
 
 The files are the ones that a cluster gets. A field that would change what a rollout does and that is not followed here
 is refused: a laptop that quietly does something else would prove nothing.
@@ -7,7 +7,8 @@ is refused: a laptop that quietly does something else would prove nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from serving.rollout.conditions import Condition, condition
 from serving.rollout.errors import RolloutError
 
 BASE = ROOT / CHURN.manifests / "base"
-ROLLOUT, TEMPLATE, VIRTUAL_SERVICE = (
-    BASE / name for name in ("rollout.yaml", "analysis-template.yaml", "virtual-service.yaml")
-)
+ROLLOUT, VIRTUAL_SERVICE, KPIS = (BASE / name for name in ("rollout.yaml", "virtual-service.yaml", "kpis.yaml"))
+GUARDRAILS = ROOT / "k8s" / "predictor" / "guardrails.yaml"
+TEMPLATES = {f"{CHURN.name}-guardrails": GUARDRAILS, f"{CHURN.name}-kpis": KPIS}
+"""The AnalysisTemplates by the names that they have in a cluster, where a shared one's is prefixed."""
+
 ERRORS_IN_A_ROW = 4
 """Argo's default of `consecutiveErrorLimit`."""
 
@@ -132,32 +135,53 @@ def rollout(path: Path = ROLLOUT) -> Rollout:
     )
 
 
-def metrics(path: Path, args: Mapping[str, str]) -> list[Metric]:
-    """A template's metrics with `args` in place of its defaults. Raises RolloutError for an arg without a value, or
-    one that the template does not have."""
-    made = read(path, "AnalysisTemplate")
-    _followed(path, "template", made["spec"])
-    declared = {arg["name"]: arg.get("value") for arg in made["spec"].get("args") or []}
-    if unknown := set(args) - set(declared):
-        raise RolloutError(f"{path} has no arg {', '.join(sorted(unknown))}; it has {', '.join(sorted(declared))}")
-    given = {**declared, **args}
+def metrics(paths: Collection[Path], args: Mapping[str, str]) -> list[Metric]:
+    """The metrics of an analysis by these templates, with `args` in place of their defaults.
+
+    Raises RolloutError for an arg without a value, one that no template has, and what Argo Rollouts does not merge:
+    an arg with two defaults, a metric that two templates have.
+    """
+    where = ", ".join(map(str, paths))
+    given = {**_declared(paths), **args}
+    if unknown := set(args) - set(_declared(paths)):
+        known = ", ".join(sorted(set(given) - unknown))
+        raise RolloutError(f"{where} has no arg {', '.join(sorted(unknown))}; it has {known}")
     if absent := sorted(name for name, value in given.items() if value is None):
-        raise RolloutError(f"{path}: the args {', '.join(absent)} have no value")
-    return [_metric(path, _filled(path, metric, given)) for metric in made["spec"].get("metrics") or []]
+        raise RolloutError(f"{where}: the args {', '.join(absent)} have no value")
+    found = [
+        _metric(path, _filled(path, metric, given))
+        for path in paths
+        for metric in read(path, "AnalysisTemplate")["spec"].get("metrics") or []
+    ]
+    if twice := sorted(name for name, count in Counter(metric.name for metric in found).items() if count > 1):
+        raise RolloutError(f"{where}: more than one metric {', '.join(twice)}")
+    return found
 
 
-def named(steps: Rollout, path: Path) -> None:
-    """Raises RolloutError when a step names another template than the one in that file."""
-    name = read(path, "AnalysisTemplate")["metadata"]["name"]
+def named(steps: Rollout, templates: Collection[str]) -> None:
+    """Raises RolloutError when a step names another template than these."""
     asked = {template for step in steps.steps if isinstance(step, Analysis) for template in step.templates}
-    if other := sorted(asked - {name}):
-        raise RolloutError(f"the Rollout's steps name the template {', '.join(other)}; {path} is {name}")
+    if other := sorted(asked - set(templates)):
+        raise RolloutError(f"the Rollout's steps name the template {', '.join(other)}; known: {', '.join(templates)}")
 
 
-def defaults(path: Path = TEMPLATE) -> dict[str, str]:
-    """A template's args that have a value."""
-    args = read(path, "AnalysisTemplate")["spec"].get("args") or []
-    return {arg["name"]: str(arg["value"]) for arg in args if "value" in arg}
+def defaults(paths: Collection[Path] = tuple(TEMPLATES.values())) -> dict[str, str]:
+    """The args of these templates that have a value."""
+    return {name: value for name, value in _declared(paths).items() if value is not None}
+
+
+def _declared(paths: Collection[Path]) -> dict[str, str | None]:
+    """Arg → default, of all templates. Raises RolloutError for an arg with two defaults."""
+    found: dict[str, str | None] = {}
+    for path in paths:
+        spec = read(path, "AnalysisTemplate")["spec"]
+        _followed(path, "template", spec)
+        for name, value in ((arg["name"], arg.get("value")) for arg in spec.get("args") or []):
+            before = found.get(name)
+            if value is not None and before not in (None, str(value)):
+                raise RolloutError(f"{path}: the arg {name} is {value!r}, and {before!r} in another template")
+            found[name] = before if value is None else str(value)
+    return found
 
 
 def read(path: Path, kind: str) -> dict[str, Any]:

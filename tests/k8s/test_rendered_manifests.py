@@ -227,12 +227,18 @@ def test_the_rollout_alone_runs_the_pods(environment: str) -> None:
     assert [step["setWeight"] for step in canary["steps"] if "setWeight" in step] == [10, 25, 50]
     for ramp, analysis in zip(canary["steps"][::2], canary["steps"][1::2], strict=True):
         assert "setWeight" in ramp and "analysis" in analysis, "no weight that is not earned"
-    (template,) = kind(of(environment), "AnalysisTemplate")
-    known = {arg["name"] for arg in template["spec"]["args"]}
-    needed = {arg["name"] for arg in template["spec"]["args"] if "value" not in arg}
+    templates = kind(of(environment), "AnalysisTemplate")
+    args = [arg for template in templates for arg in template["spec"]["args"]]
+    defaults = {arg["name"]: arg["value"] for arg in args if "value" in arg}
+    assert all(arg.get("value") in (None, defaults.get(arg["name"])) for arg in args), "Argo refuses two defaults"
     for step in canary["steps"][1::2]:
-        assert needed <= {arg["name"] for arg in step["analysis"]["args"]} <= known
-        assert step["analysis"]["templates"] == [{"templateName": template["metadata"]["name"]}]
+        given = {arg["name"]: arg.get("value") for arg in step["analysis"]["args"]}
+        assert {arg["name"] for arg in args} - set(defaults) == set(given), "what has no default is given"
+        assert {given[f"{side}-service"] for side in ("canary", "stable")} == {
+            f"churn-{side}" for side in ("canary", "stable")
+        }
+        named = {each["templateName"] for each in step["analysis"]["templates"]}
+        assert named == {template["metadata"]["name"] for template in templates}
     (route,) = one(of(environment), "VirtualService", "churn-model")["spec"]["http"]
     assert {step["destination"]["host"]: step["weight"] for step in route["route"]} == {
         canary["stableService"]: 100,
@@ -242,10 +248,10 @@ def test_the_rollout_alone_runs_the_pods(environment: str) -> None:
 
 
 def test_the_judge_reads_the_very_template() -> None:
-    text = (ROOT / "k8s/churn/base/analysis-template.yaml").read_text()
+    text = (ROOT / "k8s/churn/base/kpis.yaml").read_text()
     judge = one(of("prod"), "Deployment", "churn-judge")["spec"]["template"]["spec"]
     (mounted,) = [volume["configMap"]["name"] for volume in judge["volumes"] if "configMap" in volume]
-    assert one(of("prod"), "ConfigMap", mounted)["data"] == {"analysis-template.yaml": text}
+    assert one(of("prod"), "ConfigMap", mounted)["data"] == {"kpis.yaml": text}
 
 
 def test_argo_cd_ignores_what_a_rollout_owns_and_nothing_else() -> None:

@@ -210,7 +210,7 @@ def test_an_hour_without_the_canary_ends_it_and_nothing_piles_up() -> None:
 
 
 def test_the_template_says_alpha_and_effect() -> None:
-    found = levels(ROOT / "k8s/churn/base/analysis-template.yaml")
+    found = levels(ROOT / "k8s/churn/base/kpis.yaml")
     assert (found.alpha, found.effect, found.level) == (0.05, 0.1, 0.025)
 
 

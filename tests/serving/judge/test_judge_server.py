@@ -28,7 +28,7 @@ from serving.judge.server import Bench, now
 from serving.judge.verdicts import Levels
 from tests.serving.made_up_customers import eventually
 
-TEMPLATE = ROOT / "k8s/churn/base/analysis-template.yaml"
+TEMPLATE = ROOT / "k8s/churn/base/kpis.yaml"
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 COLUMNS = ["request_id", "revision"]
 

@@ -23,14 +23,17 @@ from plumbline.servers import services
 from plumbline.servers.services import HOST, Launch, Service
 from products.churn import CHURN
 from serving import launch
+from serving.rollout import manifests
 from serving.rollout.laptop import Laptop
 
-TEMPLATE = """
+TEMPLATES = """
 apiVersion: argoproj.io/v1alpha1
 kind: AnalysisTemplate
-metadata: {name: churn-guardrails}
+metadata: {name: guardrails}
 spec:
   args:
+    - {name: canary-service}
+    - {name: stable-service}
     - {name: canary-hash}
     - {name: stable-hash}
     - {name: prometheus, value: "http://127.0.0.1:1"}
@@ -47,7 +50,19 @@ spec:
       provider:
         prometheus:
           address: "{{args.prometheus}}"
-          query: sum(increase(istio_requests_total{destination_service_name="churn-canary"}[3s]))
+          query: sum(increase(istio_requests_total{destination_service_name="{{args.canary-service}}"}[3s]))
+---
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: churn-kpis}
+spec:
+  args:
+    - {name: canary-hash}
+    - {name: stable-hash}
+    - {name: prometheus, value: "http://127.0.0.1:1"}
+    - {name: count, value: "3"}
+    - {name: failures, value: "1"}
+  metrics:
     - name: error-rate
       initialDelay: 3500ms
       interval: 500ms
@@ -85,7 +100,7 @@ class Registry:
 
 
 class SmallLaptop(Laptop):
-    """The laptop without a judge: the small template asks for nothing of it."""
+    """The laptop without a judge: the small templates ask for nothing of it."""
 
     def _judge(self) -> Service:
         return Service("judge", 0, 1, "", {})
@@ -127,11 +142,12 @@ def callers(url: str, per_second: float = 40.0) -> Iterator[Counter[int]]:
         asking.join(timeout=10)
 
 
-def written(folder: Path, text: str, name: str = "template.yaml") -> Path:
-    """A manifest of a test's own."""
-    path = folder / name
-    path.write_text(text)
-    return path
+def written(folder: Path, text: str = TEMPLATES) -> dict[str, Path]:
+    """Templates of a test's own, by the names that the shipped Rollout gives them."""
+    found = {name: folder / f"{name}.yaml" for name in manifests.TEMPLATES}
+    for path, template in zip(found.values(), text.split("---\n"), strict=True):
+        path.write_text(template)
+    return found
 
 
 def main(port: int, kind: str) -> None:

@@ -25,7 +25,7 @@ from serving.rollout.driver import Aborted, Driver
 from serving.rollout.errors import RolloutError
 from tests.conftest import use_home
 from tests.serving.made_up_customers import eventually
-from tests.serving.rollout.rollout_world import TEMPLATE, Registry, SmallLaptop, callers, predictor, written
+from tests.serving.rollout.rollout_world import TEMPLATES, Registry, SmallLaptop, callers, predictor, written
 
 KINDS = {"1": "good", "2": "good", "3": "failing"}
 
@@ -64,7 +64,7 @@ def registry(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 @pytest.fixture
 def laptop(registry: Registry, tmp_path: Path) -> SmallLaptop:
     """All of it up, all traffic to version 1."""
-    made = SmallLaptop(manifests.rollout(), written(tmp_path, TEMPLATE))
+    made = SmallLaptop(manifests.rollout(), written(tmp_path))
     made.up()
     return made
 
@@ -202,8 +202,8 @@ def test_an_inconclusive_analysis_pauses_until_somebody_promotes(
     first_step: SmallLaptop, registry: Registry, asked: Any, tmp_path: Path
 ) -> None:
     unsure = "successCondition: len(result) > 0 && result[0] > 1e9\n      failureCondition: len(result) == 0"
-    first_step.template = written(
-        tmp_path, TEMPLATE.replace("successCondition: len(result) > 0 && result[0] >= 1", unsure)
+    first_step.templates = written(
+        tmp_path, TEMPLATES.replace("successCondition: len(result) > 0 && result[0] >= 1", unsure)
     )
     paused: list[int] = []
 
@@ -248,7 +248,7 @@ def test_asked_to_abort_it_aborts_and_another_deployment_is_refused(laptop: Smal
     assert refused
 
 
-def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop) -> None:
+def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop, tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from tests.serving.rollout import rollout_world as world\n"
@@ -258,9 +258,9 @@ def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop) ->
         "made = world.Registry(); driver.registry.find = made.find\n"
         "launch.ensure = lambda product: world.predictor(product.server, '1', 'good')\n"
         "launch.canary = lambda product, version: world.predictor(launch.canary_name(product), version, 'good')\n"
-        "driver.Driver(world.SmallLaptop(manifests.rollout(), Path(sys.argv[1])), {}).run('2')\n"
+        "driver.Driver(world.SmallLaptop(manifests.rollout(), world.written(Path(sys.argv[1]))), {}).run('2')\n"
     )
-    running = subprocess.Popen([sys.executable, "-c", code, str(laptop.template)], cwd=ROOT)
+    running = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
     eventually(lambda: (found := state.newest()) and found.weight == 10, 20)
     running.kill()
     running.wait()
@@ -284,7 +284,7 @@ def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop) ->
 def test_a_template_that_cannot_be_followed_is_refused_before_anything_starts(
     registry: Registry, tmp_path: Path, was: str, now: str, message: str
 ) -> None:
-    made = SmallLaptop(manifests.rollout(), written(tmp_path, TEMPLATE.replace(was, now)))
+    made = SmallLaptop(manifests.rollout(), written(tmp_path, TEMPLATES.replace(was, now)))
     with pytest.raises(RolloutError, match=message):
         Driver(made, {}).run("2")
     assert CHURN.server not in services.running() and state.newest() is None
@@ -293,4 +293,4 @@ def test_a_template_that_cannot_be_followed_is_refused_before_anything_starts(
 @pytest.mark.parametrize(("model", "message"), [("9", "no '9' to roll out"), ("1", "version 1 is champion already")])
 def test_what_cannot_be_rolled_out_is_refused(registry: Registry, tmp_path: Path, model: str, message: str) -> None:
     with pytest.raises(RolloutError, match=message):
-        Driver(SmallLaptop(manifests.rollout(), written(tmp_path, TEMPLATE)), {}).run(model)
+        Driver(SmallLaptop(manifests.rollout(), written(tmp_path)), {}).run(model)

@@ -16,7 +16,8 @@ from serving.rollout.errors import RolloutError
 from serving.rollout.manifests import Analysis, Metric, Pause, SetWeight
 from serving.rollout.prometheus import QueryError
 
-HASHES = {"canary-hash": "new", "stable-hash": "old"}
+SHIPPED = list(manifests.TEMPLATES.values())
+GIVEN = {"canary-hash": "new", "stable-hash": "old", "canary-service": "churn-canary", "stable-service": "churn-stable"}
 
 
 def shipped() -> dict[str, Any]:
@@ -28,12 +29,14 @@ def test_the_shipped_rollout_goes_10_25_50_with_an_analysis_behind_each() -> Non
     assert [step.weight for step in steps if isinstance(step, SetWeight)] == [10, 25, 50]
     for weight, behind in zip(steps[::2], steps[1::2], strict=True):
         assert isinstance(weight, SetWeight) and isinstance(behind, Analysis)
+        assert behind.templates == ("churn-guardrails", "churn-kpis")
         assert behind.hashes == {"canary-hash": "canary", "stable-hash": "stable"}
+        assert set(behind.hashes) | set(behind.values) == set(GIVEN)
 
 
-def test_a_laptop_changes_times_and_counts_of_the_shipped_template_and_no_threshold() -> None:
-    cluster = manifests.metrics(manifests.TEMPLATE, HASHES)
-    laptop = manifests.metrics(manifests.TEMPLATE, {**HASHES, **LAPTOP})
+def test_a_laptop_changes_times_and_counts_of_the_shipped_templates_and_no_threshold() -> None:
+    cluster = manifests.metrics(SHIPPED, GIVEN)
+    laptop = manifests.metrics(SHIPPED, {**GIVEN, **LAPTOP})
     assert [m.name for m in laptop] == [m.name for m in cluster]
     for ours, theirs in zip(laptop, cluster, strict=True):
         if ours.name != "canary-traffic":  # how many requests a window must have, and the window is shorter
@@ -211,23 +214,44 @@ def test_a_rollout_that_cannot_be_followed_is_refused(tmp_path: Path, change: An
     ("where", "field"), [("template", "dryRun"), ("metric", "consecutiveSuccessLimit"), ("provider", "rangeQuery")]
 )
 def test_a_template_that_cannot_be_followed_is_refused(tmp_path: Path, where: str, field: str) -> None:
-    made = manifests.read(manifests.TEMPLATE, "AnalysisTemplate")
+    made = manifests.read(manifests.GUARDRAILS, "AnalysisTemplate")
     metric = made["spec"]["metrics"][0]
     {"template": made["spec"], "metric": metric, "provider": metric["provider"]["prometheus"]}[where][field] = {}
     path = tmp_path / "template.yaml"
     path.write_text(yaml.safe_dump(made))
     with pytest.raises(RolloutError, match=f"{field} is not followed here"):
-        manifests.metrics(path, {"canary-hash": "a", "stable-hash": "b"})
+        manifests.metrics([path], GIVEN)
 
 
-def test_another_template_than_the_one_at_hand_is_refused(tmp_path: Path) -> None:
-    made = manifests.read(manifests.TEMPLATE, "AnalysisTemplate")
-    manifests.named(manifests.rollout(), manifests.TEMPLATE)
-    made["metadata"]["name"] = "another"
-    path = tmp_path / "template.yaml"
-    path.write_text(yaml.safe_dump(made))
-    with pytest.raises(RolloutError, match=r"name the template churn-guardrails; .* is another"):
-        manifests.named(manifests.rollout(), path)
+def kpis(folder: Path, **changed: Any) -> Path:
+    """The shipped template of KPIs with these fields of its spec."""
+    made = manifests.read(manifests.KPIS, "AnalysisTemplate")
+    path = folder / "kpis.yaml"
+    path.write_text(yaml.safe_dump({**made, "spec": {**made["spec"], **changed}}))
+    return path
+
+
+def test_what_argo_does_not_merge_is_refused(tmp_path: Path) -> None:
+    args = manifests.read(manifests.KPIS, "AnalysisTemplate")["spec"]["args"]
+    other = [{**arg, "value": "3m"} if arg["name"] == "warm-up" else arg for arg in args]
+    with pytest.raises(RolloutError, match=r"kpis.yaml: the arg warm-up is '3m', and '2m' in another template"):
+        manifests.metrics([manifests.GUARDRAILS, kpis(tmp_path, args=other)], GIVEN)
+    twice = manifests.read(manifests.GUARDRAILS, "AnalysisTemplate")["spec"]["metrics"][:1]
+    with pytest.raises(RolloutError, match="more than one metric canary-traffic"):
+        manifests.metrics([manifests.GUARDRAILS, kpis(tmp_path, metrics=twice)], GIVEN)
+
+
+def test_a_default_of_one_template_is_the_arg_of_both(tmp_path: Path) -> None:
+    args = manifests.read(manifests.KPIS, "AnalysisTemplate")["spec"]["args"]
+    bare = kpis(tmp_path, args=[{"name": arg["name"]} if arg["name"] == "warm-up" else arg for arg in args])
+    for paths in ([manifests.GUARDRAILS, bare], [bare, manifests.GUARDRAILS]):
+        assert {metric.initial_delay for metric in manifests.metrics(paths, GIVEN)} == {120}
+
+
+def test_a_template_that_is_not_at_hand_is_refused() -> None:
+    manifests.named(manifests.rollout(), manifests.TEMPLATES)
+    with pytest.raises(RolloutError, match="name the template churn-kpis; known: churn-guardrails, other"):
+        manifests.named(manifests.rollout(), ["churn-guardrails", "other"])
 
 
 def test_pauses_are_steps(tmp_path: Path) -> None:
