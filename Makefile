@@ -25,8 +25,8 @@ cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing wh
 demo: setup ## Real orders in, live churn predictions out, through every component
 	@$(BIN)/plumb demo
 
-demo-canary: setup binaries ## After the demo: a good model rolled out step by step, a bad one stopped at 10 %
-	@$(BIN)/plumb demo-canary $(if $(BAD),--bad $(BAD))
+demo-canary: setup binaries ## After the demo: a good model rolled out step by step, a bad one stopped; PRODUCT=images
+	@$(BIN)/plumb demo-canary $(if $(PRODUCT),--product $(PRODUCT)) $(if $(BAD),--bad $(BAD))
 
 demo-images: setup ## Pictures in, live answers out: the image product through Airflow
 	@$(BIN)/plumb demo-images $(if $(SOURCE),--source $(SOURCE))

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench import measured
 from bench.rollouts import (
+    KPIS,
     LONGEST,
     LOOK,
     METHODS,
@@ -34,7 +35,7 @@ from plumbline import clock, files
 from plumbline.display import figures
 from plumbline.progress import say
 from plumbline.settings import ROOT
-from serving.judge.verdicts import BINS, ENOUGH, KPIS
+from serving.judge.verdicts import BINS, ENOUGH
 
 JSON, PAGE = ROOT / "docs" / "guardrails.json", ROOT / "docs" / "guardrails.md"
 PICTURE = ROOT / "docs" / "images" / "guardrails.svg"

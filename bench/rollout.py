@@ -14,10 +14,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bench import measured
+from plumb.demo.simulated_churn import Callers
 from plumb.demo.simulated_traffic import Answer, Traffic
 from plumb.demo.simulation import known_customers
 from plumbline import clock, files
 from plumbline.settings import ROOT
+from products.churn import CHURN
 
 if TYPE_CHECKING:
     from serving.rollout.driver import Driver
@@ -47,14 +49,13 @@ def measure() -> dict[str, Any]:
 def _rolled_out(kind: str) -> dict[str, Any]:
     from serving.rollout.driver import Aborted, Driver, paced
     from serving.rollout.laptop import Laptop
-    from serving.rollout.manifests import rollout
-    from training.churn import variants
+    from training import variants
 
-    version = variants.register(kind)["version"]
-    laptop = Laptop(rollout())
-    where = laptop.up()["churn-model"]
+    version = variants.register(CHURN, kind)["version"]
+    laptop = Laptop.of(CHURN)
+    where = laptop.up()[CHURN.host]
     driver = Driver(laptop, paced(PER_SECOND), traffic="simulated")
-    with Traffic(where, PER_SECOND) as traffic:
+    with Traffic(where, PER_SECOND, Callers()) as traffic:
         time.sleep(QUIET_SECONDS)
         begun = clock.monotonic()
         with suppress(Aborted):

@@ -16,12 +16,15 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from plumb.demo.simulated_responses import SEED, respond
-from serving.judge.verdicts import KPIS, WINDOW, Answer, Judge, Outcome, levels
+from products.churn import CHURN
+from serving.judge.verdicts import WINDOW, Answer, Judge, Outcome, levels
 from serving.rollout import manifests
 
 if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
+
+KPIS = {kpi.name: kpi.worse for kpi in CHURN.kpis}
 
 PER_SECOND = 12
 """Requests. At 10 % that is 144 in two minutes: just what the traffic's guardrail lets pass."""
@@ -82,7 +85,7 @@ class Run:
 @cache
 def args() -> dict[str, str]:
     """The args of the shipped templates that have a value."""
-    return manifests.defaults()
+    return manifests.defaults(manifests.templates(CHURN).values())
 
 
 def step_seconds() -> int:
@@ -102,7 +105,7 @@ def population() -> NDArray[Any]:
     """Customers of CDNOW who had ordered by the last day with 90 days after it; did they order, and call support?
 
     The orders of those 90 days are real. Who had not ordered in the 90 days before was contacted, for a score; the
-    response to that and the calls are simulated. Rows of two booleans, in the order of KPIS.
+    response to that and the calls are simulated. Rows of two booleans, in the order of churn's KPIs.
     """
     import numpy as np
 
@@ -126,9 +129,8 @@ def population() -> NDArray[Any]:
 def run(people: NDArray[Any], scenario: Scenario, rng: Generator) -> Run:
     """One rollout, looked at every LOOK seconds from the end of the first warm-up on, by all methods."""
     found = Run()
-    shipped = levels(manifests.KPIS)
-    judge, level = Judge(shipped), shipped.level
-    naive = _Naive(level, float(args()["effect"]), int(args()["min-requests"]))
+    judge = Judge(levels(manifests.kpis(CHURN)), CHURN.kpis)
+    naive = _Naive(judge.level, float(args()["effect"]), int(args()["min-requests"]))
     answered, exposed, warm_up = 0, 0, _seconds(args()["warm-up"])
     for look, answers, outcomes, canaries in _stream(people, scenario, rng):
         judge.read(answers, outcomes)
@@ -137,7 +139,9 @@ def run(people: NDArray[Any], scenario: Scenario, rng: Generator) -> Run:
         if look < warm_up:
             continue
         p_values = judge.p_values()
-        verdicts = {("judge", kpi): p_values.get((kpi, "new", "old"), 1.0) <= level for kpi in KPIS} | naive.verdicts()
+        verdicts = {
+            ("judge", kpi): p_values.get((kpi, "new", "old"), 1.0) <= judge.level for kpi in KPIS
+        } | naive.verdicts()
         for which, aborts in verdicts.items():
             if aborts and which not in found.requests:
                 found.requests[which], found.exposed[which] = answered, exposed

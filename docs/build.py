@@ -57,8 +57,8 @@ def main() -> None:
     shoot(browser, newest.as_uri(), "report-narrow", 420, 1700)
     with _terminal() as page:
         shoot(browser, page.as_uri(), "demo", 1500, 1500)
-    if rollout_state.keys():
-        shoot(browser, rollout_page.write().as_uri(), "rollouts", 1280, 1700)
+    if rollout_state.keys(CHURN):
+        shoot(browser, rollout_page.write(CHURN).as_uri(), "rollouts", 1280, 1700)
     else:
         say("no rollouts.png: no canary was rolled out in this home: `make demo-canary`")
     before = services.running()

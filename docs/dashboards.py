@@ -25,6 +25,7 @@ from plumbline.errors import PlumblineError
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import ROOT
+from products.churn import CHURN
 from toolchain import binaries
 from transform import business_kpis as business
 
@@ -51,7 +52,7 @@ def main() -> None:
         up.up()
         stack.up(stack.Pace(interval=f"{SCRAPE:.0f}s"))
         simulation.traffic(300)
-        simulation.outcomes()
+        simulation.outcomes(CHURN)
         business.kpis()
         begun = clock.wall().timestamp()
         with simulation.callers():

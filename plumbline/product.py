@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 NAMESPACE = "plumbline"
 """The lineage namespace of all our datasets and jobs."""
@@ -58,6 +59,18 @@ class Stage:
         return next(iter([*self.also, *self.flows]), None)
 
 
+@dataclass(frozen=True)
+class Kpi:
+    """A share of the answers that a canary is judged by: `about` says of which ones. They are those whose outcome has
+    `event`, a column that is true or false. `worse` is the harmful direction: a lower share (-1) or a higher one (1).
+    """
+
+    name: str
+    worse: Literal[-1, 1]
+    about: str
+    event: str
+
+
 @dataclass(frozen=True, eq=False)
 class Product:
     """One product on the platform.
@@ -67,6 +80,7 @@ class Product:
     Feast's names, `more_views` further views with the table of each, `entity_type` Feast's name of the key's type.
     `live` is the table, column and value by which an entity counts at a release: rows of others stay in the views'
     tables, and no reader takes them.
+    `outcomes` is the table of what came of the answers in `log`, `kpis` what a canary is judged by from it.
     `tables` are further tables of the lake that have a contract. `command` goes before a stage's name on the command
     line. `model` is MLflow's, `service` KServe's, `host` the one that callers ask through Istio, `server` the
     predictor's name among a home's servers. From `releases` on, the names of datasets as lineage has them.
@@ -104,6 +118,8 @@ class Product:
     champion: str = ""
     endpoint: str = ""
     log: str = ""
+    outcomes: str = ""
+    kpis: tuple[Kpi, ...] = ()
     acceptable: Mapping[str, str] = field(default_factory=dict)
     acceptable_in_training: Mapping[str, str] = field(default_factory=dict)
 
@@ -140,6 +156,10 @@ class Product:
     def views(self) -> dict[str, str]:
         """Every Feast view with the table that it reads, the one that new models are trained on first."""
         return {self.view: self.features, **self.more_views}
+
+    def beside(self, what: str) -> str:
+        """The name of a server that stands beside its predictor in a home, named alike: `envoy`, `image-envoy`."""
+        return self.server.removesuffix("predictor") + what
 
     @property
     def entities(self) -> str:

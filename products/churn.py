@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plumbline.product import Product, Stage, marts_of, raw_of
+from plumbline.product import Kpi, Product, Stage, marts_of, raw_of
 
 DAILY, TRAINING, BY_HAND = "retail_features", "ml_training_pipeline", "operations"
 
@@ -45,6 +45,11 @@ CHURN = Product(
     champion=CHAMPION,
     endpoint=ENDPOINT,
     log=LOG,
+    outcomes=OUTCOMES,
+    kpis=(
+        Kpi("conversion_rate", -1, "customers who ordered afterwards", "ordered"),
+        Kpi("call_center_load", 1, "customers who called support", "called_support"),
+    ),
     acceptable={
         "rows_deleted": "keys that landed and that the shop does not show any more",
         "daily_rows": "how many rows the shop recorded on each day on which it is open, against its contract",

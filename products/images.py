@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from plumbline.product import Product, Stage
+from plumbline.product import Kpi, Product, Stage
 
 DAG, BY_HAND = "images", "image_operations"
 
@@ -15,7 +15,7 @@ VIEWS = {f"image_embeddings_{version}": table for version, table in EMBEDDINGS.i
 VIEW, *MORE_VIEWS = VIEWS
 FEATURES = VIEWS[VIEW]
 ONLINE = "online.image_embeddings"
-LOG = "serving.image_predictions"
+LOG, OUTCOMES = "serving.image_predictions", "serving.image_outcomes"
 DATASET = "training.images"
 RUNS, MODELS, CHAMPION = "runs.image_logreg", "models.image_logreg", "models.image_logreg.champion"
 ENDPOINT = "endpoints.image-predictor"
@@ -25,7 +25,7 @@ RELEASED = (RAW, LABELS, CLEAN, *EMBEDDINGS.values())
 
 IMAGES = Product(
     name="images",
-    tables=(RAW, LABELS, CLEAN),
+    tables=(RAW, LABELS, CLEAN, OUTCOMES),
     daily=DAG,
     training=DAG,
     by_hand=BY_HAND,
@@ -49,6 +49,11 @@ IMAGES = Product(
     champion=CHAMPION,
     endpoint=ENDPOINT,
     log=LOG,
+    outcomes=OUTCOMES,
+    kpis=(
+        Kpi("agreement_rate", -1, "answers that name what the picture shows", "agreed"),
+        Kpi("review_load", 1, "answers too unsure to be used, which a person looks at", "reviewed"),
+    ),
     acceptable_in_training={
         "metadata_leakage": "how well a field that came with a picture tells its label by itself",
     },
@@ -114,7 +119,10 @@ IMAGES = Product(
             of_release=True,
         ),
         Stage("serve", "image_serving", {ENDPOINT: (MODELS, CHAMPION, ONLINE), LOG: (MODELS, ONLINE)}),
+        Stage("simulate_outcomes", "image_business", {OUTCOMES: (LOG, LABELS)}),
         Stage("leaky_twin", BY_HAND, {DATASET: (*EMBEDDINGS.values(), LABELS, CLEAN)}, also=(RAW,)),
+        Stage("variant_train", BY_HAND, {RUNS: (DATASET,)}),
+        Stage("variant_register", BY_HAND, {MODELS: (RUNS,)}),
         Stage("reproduce", BY_HAND, also=(RUNS, MODELS, *RELEASED, DATASET)),
         Stage("undo", BY_HAND, {RELEASES: RELEASED}),
     ),

@@ -33,10 +33,12 @@ def deploy(product: Product, model: str | None = None) -> dict[str, Any]:
         if champion is None:
             return _recorded(product, registry.CHALLENGER if model is None else model, None)
         if model is None:
-            why = "there is a champion; `plumb rollout start` replaces it by a canary, `plumb deploy --model` at once"
+            by_canary, at_once = state.command(product, "start"), product.command_of("deploy")
+            why = f"there is a champion; `{by_canary}` replaces it by a canary, `{at_once} --model` at once"
             return {"state": "unchanged", "champion": str(champion.version), "why": why}
-        if state.driven():
-            raise Conflict("a rollout is under way: `plumb rollout abort` ends it, `plumb rollout status` shows it")
+        if state.driven(product):
+            abort, status = (state.command(product, what) for what in ("abort", "status"))
+            raise Conflict(f"a rollout is under way: `{abort}` ends it, `{status}` shows it")
         return _recorded(product, model, str(champion.version))
 
 

@@ -1,6 +1,6 @@
 """Ships a registered model to an environment: one file, one commit, on a branch of its own.
 
-`k8s/churn/overlays/<environment>/model.yaml` names version, run, digest, signature and where the files lie; nothing
+`k8s/<product>/overlays/<environment>/model.yaml` names version, run, digest, signature and where the files lie; nothing
 else has to be edited. What comes of the commit is up to whoever merges it: Argo CD syncs, the Rollout ramps, the
 guardrails judge. The checkout is left as it is: the commit is made in a worktree that is gone afterwards.
 """
@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import verdict
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.product import Product
 from plumbline.registry import registered_models, signing, trusted_models
 from plumbline.settings import ROOT
 from plumbline.state import ledger, releases
-from products.churn import CHURN
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-PRODUCT = CHURN.name
-OVERLAYS = Path(CHURN.manifests) / "overlays"
 MODEL_FILE = "model.yaml"
 ANNOTATION = "plumbline.dev"
 STORES = ("s3://", "gs://", "https://", "pvc://", "file://")
@@ -36,7 +34,7 @@ FILE = """\
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 metadata:
-  name: churn
+  name: {name}
   annotations:
     {annotation}/model-version: {version}
     {annotation}/run-id: {run}
@@ -54,44 +52,56 @@ class NotPromoted(PlumblineError):
 
 
 def promote(
-    environment: str, model: str, storage_uri: str | None = None, push: bool = False, repository: Path = ROOT
+    product: Product,
+    environment: str,
+    model: str,
+    storage_uri: str | None = None,
+    push: bool = False,
+    repository: Path = ROOT,
 ) -> dict[str, Any]:
-    """Commits a version (its number, or an alias) as an environment's model, on the branch `promote-<env>-<version>`.
+    """Commits a version (its number, or an alias) as an environment's model, on a branch of its own (`branch_of`).
 
     Raises NotPromoted for an unknown environment or version, a checkout with changes, a branch that is there;
     GateFailed when not all gates of the version passed, Untrusted when its files are not those that were signed.
     """
-    path = OVERLAYS / environment / MODEL_FILE
+    overlays = Path(product.manifests) / "overlays"
+    path = overlays / environment / MODEL_FILE
     if not (repository / path).is_file():
-        known = sorted(found.parent.name for found in (repository / OVERLAYS).glob(f"*/{MODEL_FILE}"))
-        raise NotPromoted(f"no environment {environment!r}: {OVERLAYS} has {', '.join(known) or 'none'}")
-    version = _version(model)
+        known = sorted(found.parent.name for found in (repository / overlays).glob(f"*/{MODEL_FILE}"))
+        raise NotPromoted(f"no environment {environment!r}: {overlays} has {', '.join(known) or 'none'}")
+    version = _version(product, model)
     number = str(version.version)
-    gates = passed_gates(version)
+    gates = passed_gates(product, version)
     trusted_models.verify(version)
     if changed := _git(repository, "status", "--porcelain").splitlines():
         raise NotPromoted(
             f"the checkout has {len(changed)} changes ({changed[0].strip()}): commit or stash them, since what is "
             "promoted is what is committed"
         )
-    text = model_file(version, storage_uri)
+    text = model_file(product, version, storage_uri)
     if text == (repository / path).read_text():
         return {"state": "unchanged", "why": f"{path} names version {number} already"}
-    branch = f"promote-{environment}-{number}"
-    commit = _committed(repository, branch, path, text, _message(environment, version))
+    branch = branch_of(product, environment, number)
+    commit = _committed(repository, branch, path, text, _message(product, environment, version))
     diff = _git(repository, "diff", f"{commit}~1", commit, "--", str(path))
     told = {"state": "done", "version": number, "signed_by": version.tags.get(trusted_models.SIGNED_BY, "unknown")}
     told |= {"branch": branch, "commit": commit[:12], "gates": gates, "diff": diff}
     return told | _next(repository, branch, push) | {"undo": f"git revert {commit[:12]}"}
 
 
-def model_file(version: ModelVersion, storage_uri: str | None = None) -> str:
+def branch_of(product: Product, environment: str, version: str) -> str:
+    """`promote-<env>-<version>`; one of a product whose commands have its name before them has it too."""
+    return "-".join(part for part in ("promote", product.command, environment, version) if part)
+
+
+def model_file(product: Product, version: ModelVersion, storage_uri: str | None = None) -> str:
     """The text of an environment's model file. Raises Untrusted without a signature, NotPromoted without a place that
     a cluster can fetch from."""
-    what = f"{CHURN.model} version {version.version}"
+    what = f"{product.model} version {version.version}"
     bundle = version.tags.get(trusted_models.SIGNATURE)
     if not bundle:
-        raise signing.Untrusted(f"{what} is not signed: `plumb register` signs what this platform trained")
+        register = product.command_of("register")
+        raise signing.Untrusted(f"{what} is not signed: `{register}` signs what this platform trained")
     uri = storage_uri or _artifacts(version)
     if not uri.startswith(STORES):
         raise NotPromoted(
@@ -99,6 +109,7 @@ def model_file(version: ModelVersion, storage_uri: str | None = None) -> str:
             f"({', '.join(STORES)}); its files must be the signed ones"
         )
     return FILE.format(
+        name=product.name,
         annotation=ANNOTATION,
         version=json.dumps(str(version.version)),
         run=json.dumps(version.run_id),
@@ -108,17 +119,17 @@ def model_file(version: ModelVersion, storage_uri: str | None = None) -> str:
     )
 
 
-def passed_gates(version: ModelVersion) -> list[str]:
+def passed_gates(product: Product, version: ModelVersion) -> list[str]:
     """The gates that the version passed on its way: its release's, the leakage gates, and registration's verdict.
 
     Raises GateFailed that names what failed, or what no record tells of.
     """
-    what, release_id = f"{CHURN.model} version {version.version}", version.tags.get("release_id", "")
+    what, release_id = f"{product.model} version {version.version}", version.tags.get("release_id", "")
     if not release_id.isdecimal():
         raise GateFailed(f"{what} does not name its release: no gate can be shown to have passed")
     found = {
-        f"release {release_id}": releases.read(PRODUCT, int(release_id)).gates,
-        "leakage_check": verdict.of_event(_newest("leakage_check", release_id=int(release_id))),
+        f"release {release_id}": releases.read(product.name, int(release_id)).gates,
+        "leakage_check": verdict.of_event(_newest(product, "leakage_check", release_id=int(release_id))),
     }
     for where, gates in found.items():
         failed = verdict.failed(gates.values())
@@ -126,29 +137,30 @@ def passed_gates(version: ModelVersion) -> list[str]:
             raise GateFailed(
                 f"{what} is not promoted: {where} has {', '.join(failed) + ' failed' if failed else 'no passed gates'}"
             )
-    registered = _newest("register", version=str(version.version))
+    registered = _newest(product, "register", version=str(version.version))
     if not registered.get("challenger"):
         why = registered.get("verdict", "the ledger does not tell of its registration")
         raise GateFailed(f"{what} is not promoted, it did not become challenger: {why}")
     return [*(name for gates in found.values() for name in sorted(gates)), "challenger"]
 
 
-def _newest(stage: str, **about: Any) -> dict[str, Any]:
+def _newest(product: Product, stage: str, **about: Any) -> dict[str, Any]:
     """The newest event of a stage's end that says this of itself; an empty one when there is none."""
     found: dict[str, Any] = {}
-    for event in ledger.events(PRODUCT):
+    for event in ledger.events(product.name):
         if event.get("stage") == stage and event["state"] != "START" and about.items() <= event.items():
             found = event
     return found
 
 
-def _version(model: str) -> ModelVersion:
+def _version(product: Product, model: str) -> ModelVersion:
     if not registered_models.exist():
-        raise NotPromoted("no model registry in this home yet: `plumb train`, then `plumb register`")
-    found = registered_models.find(CHURN.model, model)
+        train, register = (product.command_of(stage) for stage in ("train", "register"))
+        raise NotPromoted(f"no model registry in this home yet: `{train}`, then `{register}`")
+    found = registered_models.find(product.model, model)
     if found is None:
-        known = ", ".join(version.version for version in registered_models.versions(CHURN.model)) or "none"
-        raise NotPromoted(f"{CHURN.model} has no version or alias {model!r}; versions are {known}")
+        known = ", ".join(version.version for version in registered_models.versions(product.model)) or "none"
+        raise NotPromoted(f"{product.model} has no version or alias {model!r}; versions are {known}")
     return found
 
 
@@ -160,13 +172,13 @@ def _artifacts(version: ModelVersion) -> str:
     return f"file://{source}" if source.startswith("/") else source
 
 
-def _message(environment: str, version: ModelVersion) -> str:
+def _message(product: Product, environment: str, version: ModelVersion) -> str:
     tags = version.tags
     about = [
         f"run {version.run_id}",
         *(f"{name} {tags[name]}" for name in ("data_version", "code_sha") if name in tags),
     ]
-    return f"{environment} gets {CHURN.model} version {version.version}\n\n{tags.get('verdict', '')}\n" + "\n".join(
+    return f"{environment} gets {product.model} version {version.version}\n\n{tags.get('verdict', '')}\n" + "\n".join(
         about
     )
 

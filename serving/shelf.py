@@ -21,3 +21,8 @@ def log(product: Product) -> Any:
 def shadow(product: Product) -> Any:
     """Its shadow check: `compare(version, champion, strict)` and `tried(version)`, each a dict; see churn's."""
     return pkgutil.resolve_name(f"serving.{product.name}.shadow")
+
+
+def outcomes(product: Product) -> Any:
+    """What came of its answers: `schema()`, `awaiting(version)`, `append(rows)` and `summary(rows)`; see churn's."""
+    return pkgutil.resolve_name(f"serving.{product.name}.outcomes")

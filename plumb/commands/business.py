@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import Json, app, show
+from plumb.commands.base import Json, Of, app, product_of, show
 
 BUSINESS = "Business"
 
@@ -36,18 +36,19 @@ def traffic(
 
 
 @simulate.command("outcomes")
-def outcomes(seed: Seed = 1997, json: Json = False) -> None:
+def outcomes(product: Of = "churn", seed: Seed = 1997, json: Json = False) -> None:
     """Simulate what came of each logged prediction that has no outcome yet; a second time changes nothing.
 
     From the customer, the campaign's action and what the customer really did, never from the model that scored. Where
-    CDNOW's file ends before the 90 days after the request, its last 90 days stand in; each row names its window.
+    CDNOW's file ends before the 90 days after the request, its last 90 days stand in; each row names its window. Of
+    images, a simulated reviewer says the label that the picture has.
 
     Example: plumb simulate outcomes
     """
 
     from plumb.demo import simulation
 
-    show(simulation.outcomes(seed), json)
+    show(simulation.outcomes(product_of(product), seed), json)
 
 
 @app.command(rich_help_panel=BUSINESS)

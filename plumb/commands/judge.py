@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import MODEL, Json, app, show
+from plumb.commands.base import MODEL, Json, Of, app, product_of, show
 
 
 @app.command(rich_help_panel=MODEL)
 def judge(
+    product: Of = "churn",
     template: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The AnalysisTemplate, whose args say alpha and effect; default: kpis.yaml of k8s/churn/base.",
+            help="The AnalysisTemplate, whose args say alpha and effect; default: k8s/PRODUCT/base/kpis.yaml.",
         ),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 9103,
@@ -35,10 +36,11 @@ def judge(
 
     from serving.judge import server
 
+    judged = product_of(product)
     if not once:
-        server.serve(template, host, port, every)
+        server.serve(judged, template, host, port, every)
         return
-    found = server.now(template)
+    found = server.now(judged, template)
     if json:
         show({"verdicts": found}, True)
         return

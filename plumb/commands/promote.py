@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import MODEL, Json, app, show
+from plumb.commands.base import MODEL, Json, Of, app, product_of, show
 
 
 @app.command(rich_help_panel=MODEL)
 def promote(
     model: Annotated[str, typer.Argument(metavar="MODEL_VERSION", help="A version's number, or an alias.")],
-    env: Annotated[str, typer.Option("--env", help="The environment: a folder below k8s/churn/overlays.")],
+    env: Annotated[str, typer.Option("--env", help="The environment: a folder below k8s/PRODUCT/overlays.")],
+    product: Of = "churn",
     storage_uri: Annotated[
         str | None, typer.Option(help="Where the cluster fetches the files; default: where the registry has them.")
     ] = None,
@@ -31,7 +32,7 @@ def promote(
     from plumbline.registry.signing import DEMO_KEY
     from serving import promote
 
-    found = promote.promote(env, model, storage_uri, push)
+    found = promote.promote(product_of(product), env, model, storage_uri, push)
     diff = found.pop("diff", "")
     if json:
         show({**found, "diff": diff}, True)

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from plumb.commands.base import HOUSE, Json, app, show
-from products.churn import CHURN
+from plumb.commands.base import HOUSE, Json, Of, app, product_of, show
 
 rollout = typer.Typer(no_args_is_help=True, help="Roll a model out by a canary: start, status, watch, promote, abort.")
 app.add_typer(rollout, name="rollout", rich_help_panel="The model")
@@ -26,25 +25,26 @@ def start(
     simulate: Annotated[
         float, typer.Option(help="So many simulated requests a second, with simulated outcomes; 0: yours alone.")
     ] = 0.0,
+    product: Of = "churn",
     json: Json = False,
 ) -> None:
-    """Start a canary beside the champion and walk the steps of k8s/churn/base/rollout.yaml; until it has ended.
+    """Start a canary beside the champion and walk the steps of k8s/PRODUCT/base/rollout.yaml; until it has ended.
 
-    Callers go through Envoy, whose address is said. The guardrails are those of the templates that its steps name; an
-    analysis that fails sends all traffic back to the champion (exit code 3). While another rollout is under way its
-    canary is replaced, as Argo Rollouts does. The alias `champion` moves only when the last step is done.
+    Callers go through Envoy, whose address is said. The guardrails are those that the steps name; an analysis that
+    fails sends all traffic back to the champion (exit code 3). While another rollout is under way its canary is
+    replaced, as Argo Rollouts does. The alias `champion` moves only when the last step is done.
 
     Example: plumb rollout start challenger --simulate 80 --arg count=10
     """
 
     from plumb.demo import canary
 
-    status = canary.roll_out(model, dict(_pairs(arg)), simulate)
+    status = canary.roll_out(product_of(product), model, dict(_pairs(arg)), simulate)
     show(_summary(status), json)
 
 
 @rollout.command()
-def status(json: Json = False) -> None:
+def status(product: Of = "churn", json: Json = False) -> None:
     """The rollout that is under way, or the last one. One whose driver was killed is brought to an end first.
 
     Example: plumb rollout status
@@ -52,7 +52,7 @@ def status(json: Json = False) -> None:
 
     from serving.rollout import driver, table
 
-    found = driver.recover()
+    found = driver.recover(product_of(product))
     if json:
         show(asdict(found) if found else {"phase": None}, True)
     elif found is None:
@@ -64,7 +64,7 @@ def status(json: Json = False) -> None:
 
 
 @rollout.command()
-def watch() -> None:
+def watch(product: Of = "churn") -> None:
     """Show the rollout that is under way until it has ended.
 
     Example: plumb rollout watch
@@ -72,12 +72,12 @@ def watch() -> None:
 
     from serving.rollout import following
 
-    found = following.follow()
+    found = following.follow(product_of(product))
     print(f"{found.phase}: {found.message}" if found else "nothing was rolled out here yet")
 
 
 @rollout.command()
-def abort(json: Json = False) -> None:
+def abort(product: Of = "churn", json: Json = False) -> None:
     """Send all traffic back to the champion and stop the canary. Nothing happens when no rollout is under way.
 
     Example: plumb rollout abort
@@ -85,12 +85,13 @@ def abort(json: Json = False) -> None:
 
     from serving.rollout import following
 
-    show(_summary(following.ask("abort", by="`plumb rollout abort`")), json)
+    show(_summary(following.ask(product_of(product), "abort", by="`plumb rollout abort`")), json)
 
 
 @rollout.command()
 def promote(
     full: Annotated[bool, typer.Option("--full", help="Skip every step and analysis that is left.")] = False,
+    product: Of = "churn",
     json: Json = False,
 ) -> None:
     """Go on from a pause, also one of an inconclusive analysis; with --full make the canary stable now.
@@ -100,12 +101,14 @@ def promote(
 
     from serving.rollout import following
 
-    show(_summary(following.ask("full" if full else "promote")), json)
+    show(_summary(following.ask(product_of(product), "full" if full else "promote")), json)
 
 
 @rollout.command()
 def settle(
-    version: Annotated[str, typer.Option(help="The version whose rollout completed.")], json: Json = False
+    version: Annotated[str, typer.Option(help="The version whose rollout completed.")],
+    product: Of = "churn",
+    json: Json = False,
 ) -> None:
     """Move the alias `champion` to a version whose rollout completed, recorded as a deployment.
 
@@ -116,28 +119,32 @@ def settle(
 
     from serving import deploy
 
-    show(deploy.settle(CHURN, version), json)
+    show(deploy.settle(product_of(product), version), json)
 
 
 @app.command("demo-canary", rich_help_panel=HOUSE)
 def demo_canary(
-    bad: Annotated[str, typer.Option(help="The bad model: leaky, swapped, slow, features, or all.")] = "leaky",
+    product: Of = "churn",
+    bad: Annotated[
+        str | None,
+        typer.Option(help="The bad model: leaky, swapped, slow, features; of images swapped, unsure; or all."),
+    ] = None,
     good: Annotated[bool, typer.Option("--good/--no-good", help="Roll a good model out first.")] = True,
     per_second: Annotated[float, typer.Option(help="Simulated requests a second.")] = 120.0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running.")] = False,
     json: Json = False,
 ) -> None:
-    """After the demo: a good model rolled out 10, 25, 50, 100 %, and a bad one stopped at 10 %, in front of you.
+    """After the demo: a good model rolled out 10, 25, 50, 100 %, and a bad one stopped on its way, in front of you.
 
-    Real requests through a real Envoy to two real model servers. Who asks, and what customers did after, is simulated
-    and says so.
+    Real requests through a real Envoy to two real model servers. Who asks, and what came of it after (what a customer
+    did, what a reviewer said of a picture), is simulated and says so.
 
     Example: plumb demo-canary --bad slow
     """
 
     from plumb.demo import canary
 
-    found = canary.demo(bad, good, per_second, keep, quiet=json)
+    found = canary.demo(product_of(product), bad, good, per_second, keep, quiet=json)
     if json:
         show(found, True)
 

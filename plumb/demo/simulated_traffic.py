@@ -1,30 +1,29 @@
 """A steady stream of simulated requests through one address, and at once what came of each answer, simulated too.
 
-Each request is a real one, for one real customer, whatever the answer to the last took (an open loop: a slow server is
-not asked less). The campaign acts on the score in the answer, and the customer responds to that action and to what
-they really did (`simulated_responses`): who answered is not read. Request ids begin with `simulated-`, outcomes say
-`simulated`.
+Each request is a real one, about one real customer or picture, whatever the answer to the last took (an open loop: a
+slow server is not asked less). What comes of an answer is the product's own (`simulated_churn`,
+`simulated_images`); who answered is not read. Request ids begin with `simulated-`, outcomes say `simulated`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import pkgutil
 import random
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from plumb.demo.simulated_responses import SEED
-from plumb.demo.simulation import known_customers, outcome, really_ordered, run_id
+from plumb.demo.simulation import run_id
 from plumbline import clock
+from plumbline.product import Product
 from plumbline.progress import warn
-from serving.churn import outcomes
 
-PATH = "/v1/models/churn-predictor:predict"
 RECORDED_EVERY = 1.5
-"""Seconds between two appends to `serving.outcomes`."""
+"""Seconds between two appends to the product's outcomes."""
 
 TIMEOUT = 10.0
 HELD_UP = 0.1
@@ -45,38 +44,55 @@ class Answer:
     version: str | None
 
 
+class Callers(Protocol):
+    """What of the traffic is one product's: whom it asks about, and what comes of an answer."""
+
+    @property
+    def product(self) -> Product: ...
+
+    def begin(self) -> Sequence[Any]:
+        """Whom it asks about. Reads once what outcomes are made of."""
+
+    def instance(self, number: int, who: Any) -> dict[str, Any]:
+        """The request's one instance; `number` counts requests."""
+
+    def outcome(self, request_id: str, prediction: dict[str, Any]) -> dict[str, Any] | None:
+        """The row of what came of an answer; None when nothing can be known."""
+
+    def record(self, rows: list[dict[str, Any]]) -> None:
+        """Appends outcomes of requests that have none yet."""
+
+
+def callers(product: Product) -> Callers:
+    """A product's simulated callers."""
+    made: Callers = pkgutil.resolve_name(f"plumb.demo.simulated_{product.name}:Callers")()
+    return made
+
+
 @dataclass
 class Traffic:
-    """Simulated callers, `per_second` requests to `url` (http://host:port), for as long as it is open.
-
-    They ask for `customers`, by default those of the release in force.
-    """
+    """Simulated callers, `per_second` requests to `url` (http://host:port), for as long as it is open."""
 
     url: str
     per_second: float
-    outcomes: bool = True
+    callers: Callers
     seed: int = SEED
-    customers: Sequence[int] = ()
     answers: list[Answer] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _answered: threading.Event = field(default_factory=threading.Event)
-    _waiting: deque[dict[str, Any]] = field(default_factory=deque)
+    _waiting: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
 
     def __enter__(self) -> Traffic:
-        self._customers = list(self.customers) or known_customers()
-        day = outcomes.day(clock.now())
-        asked = [{"customer_id": customer, "day": day} for customer in self._customers]
-        self._really = dict(zip(self._customers, really_ordered(asked), strict=True)) if self.outcomes else {}
-        self._run = run_id(self.seed)
-        self._threads = [threading.Thread(target=lambda: asyncio.run(self._ask_all()), daemon=True)]
-        if self.outcomes:
-            self._threads.append(threading.Thread(target=self._record, daemon=True))
+        self._known, self._run = self.callers.begin(), run_id(self.seed)
+        self._path = f"/v1/models/{self.callers.product.service}:predict"
+        targets = (lambda: asyncio.run(self._ask_all()), self._record)
+        self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for thread, over in zip(self._threads, (self._over, self._answered), strict=False):
+        for thread, over in zip(self._threads, (self._over, self._answered), strict=True):
             over.set()  # outcomes of the last answers are recorded when all are there
             thread.join(timeout=2 * TIMEOUT)
 
@@ -101,28 +117,28 @@ class Traffic:
                     await asyncio.sleep(early)
                 elif early < -HELD_UP:
                     begun -= early
-                asking = self._ask(session, f"{self._run}{number:06d}", chosen.choice(self._customers))
+                instance = self.callers.instance(number, chosen.choice(self._known))
+                asking = self._ask(session, f"{self._run}{number:06d}", instance)
                 task = asyncio.ensure_future(asking)
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
                 number += 1
             await asyncio.gather(*under_way)
 
-    async def _ask(self, session: Any, request_id: str, customer: int) -> None:
+    async def _ask(self, session: Any, request_id: str, instance: dict[str, Any]) -> None:
         import aiohttp
 
         begun, status, version = clock.monotonic(), FAILED, None
-        body, named = {"instances": [{"customer_id": customer}]}, {"x-request-id": request_id}
+        body, named = {"instances": [instance]}, {"x-request-id": request_id}
         try:
-            async with session.post(self.url + PATH, json=body, headers=named) as response:
+            async with session.post(self.url + self._path, json=body, headers=named) as response:
                 status = response.status
                 answer = await response.json(content_type=None) if status == 200 else {}
         except (aiohttp.ClientError, TimeoutError, ValueError):
             status, answer = FAILED, {}
         if status == 200:
             version = str(answer["model_version"])
-            score = answer["predictions"][0]["churn_probability"]
-            self._waiting.append({"request_id": request_id, "customer_id": customer, "score": score})
+            self._waiting.append((request_id, answer["predictions"][0]))
         self.answers.append(Answer(begun, 1000 * (clock.monotonic() - begun), status, version))
 
     def _record(self) -> None:
@@ -132,10 +148,9 @@ class Traffic:
             last = self._answered.wait(RECORDED_EVERY)
             rows = []
             while self._waiting:
-                asked = self._waiting.popleft()
-                customer, action = asked["customer_id"], outcomes.action(asked["score"])
-                rows.append(outcome(asked["request_id"], customer, action, self._really[customer], self.seed))
+                if (row := self.callers.outcome(*self._waiting.popleft())) is not None:
+                    rows.append(row)
             try:
-                outcomes.append(rows, new=True)
+                self.callers.record(rows)
             except Exception as error:  # the callers go on asking; the judge sees that outcomes stay away
                 warn(f"{len(rows)} simulated outcomes were not recorded: {error}")

@@ -9,6 +9,7 @@ the window that the model was tested on. Each outcome names its window.
 
 from __future__ import annotations
 
+import pkgutil
 import random
 import statistics
 import threading
@@ -26,13 +27,13 @@ from plumbline import clock, observed, shop
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.pipeline import leases, stage
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings
 from plumbline.state import releases
-from products.churn import CHURN, LOG
-from serving import client
-from serving.churn import outcomes as table
+from products.churn import LOG
+from serving import client, shelf
 from serving.churn.outcomes import Action
 from training.churn import labels
 
@@ -100,43 +101,34 @@ def callers() -> Iterator[None]:
         asking.join(timeout=60)
 
 
-def outcomes(seed: int = SEED) -> dict[str, object]:
+def outcomes(product: Product, seed: int = SEED) -> dict[str, object]:
     """Simulates the outcome of every logged prediction that has none yet; again, it changes nothing.
 
     Raises SimulationError for a shop that is not the demo's: its outcomes are to be recorded, not made up.
     """
-    if settings().shop_url is not None:
+    if product.sources and settings().shop_url is not None:
         raise SimulationError("PLUMBLINE_SHOP_URL is set: outcomes of your customers are to be recorded, not simulated")
-    if lake.version(LOG) is None:
+    if lake.version(product.log) is None:
         raise SimulationError("nothing was predicted yet: `plumb up`, then `plumb simulate traffic --requests 200`")
-    head = {"run_id": f"{demo.PRODUCT}-kpis", "stage": "simulate_outcomes"}
-    with leases.lease(CHURN, "simulate_outcomes", "simulation of outcomes"):
-        told: dict[str, object] = stage.recorded(CHURN, head, lambda: _simulated(seed))["simulation"]
+    head = {"run_id": f"{product.name}-kpis", "stage": "simulate_outcomes"}
+    with leases.lease(product, "simulate_outcomes", "simulation of outcomes"):
+        told: dict[str, object] = stage.recorded(product, head, lambda: _simulated(product, seed))["simulation"]
         return told
 
 
-def _simulated(seed: int) -> dict[str, Any]:
-    version = lake.version(LOG)
-    waiting = table.awaiting(version)
-    rows = []
-    for row, really in zip(waiting, really_ordered(waiting), strict=True):
-        rows.append(outcome(row["request_id"], row["customer_id"], row["action"], really, seed))
-    written, made = table.append(rows), lake.version(table.TABLE)
+def _simulated(product: Product, seed: int) -> dict[str, Any]:
+    version = lake.version(product.log)
+    rows = pkgutil.resolve_name(f"plumb.demo.simulated_{product.name}:made_up")(version, seed)
+    table = shelf.outcomes(product)
+    written, made = table.append(rows), lake.version(product.outcomes)
     if written:
-        observed.wrote(table.TABLE, made, written)
+        observed.wrote(product.outcomes, made, written)
     return {
         "message": f"{written:,} outcomes simulated",
-        "read": {LOG: version},
-        "wrote": {table.TABLE: made} if written else {},
-        "rows": {table.TABLE: written},
-        "simulation": {
-            "simulated": True,
-            "outcomes": written,
-            "contacted": sum(row["contacted"] for row in rows),
-            "ordered": sum(row["ordered"] for row in rows),
-            "called_support": sum(row["called_support"] for row in rows),
-            "real orders of": sorted({f"{row['window_start']}..{row['window_end']}" for row in rows}),
-        },
+        "read": {product.log: version},
+        "wrote": {product.outcomes: made} if written else {},
+        "rows": {product.outcomes: written},
+        "simulation": {"simulated": True, "outcomes": written, **table.summary(rows)},
     }
 
 

@@ -66,7 +66,7 @@ def write(product: Product) -> Path:
     for run in found:
         if run is found[-1] or _older(folder / run.file, run):
             _write_run(product, folder / run.file, run, newest=run is found[-1])
-    rolled_out = rollout_page.write() if state.keys() else None
+    rolled_out = rollout_page.write(product) if state.keys(product) else None
     return page.write(folder / "index.html", "runs.html", runs=found[::-1], states=STATES, rolled_out=rolled_out)
 
 

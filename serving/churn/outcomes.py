@@ -8,20 +8,21 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from plumbline import clock
 from plumbline.lake import tables as lake
-from plumbline.state import leases
 from products.churn import CHURN
+from products.churn import OUTCOMES as TABLE
+from serving import outcomes
 from serving.churn import log as outcome_log
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+__all__ = ["TABLE", "append", "awaiting", "schema", "summary"]
+
 Action = Literal["contact", "none"]
 """What the campaign does about a customer."""
 
-TABLE = "serving.outcomes"
 CONTACT_FROM = 0.8
 """The campaign contacts customers with at least this probability of churn, whichever version said so."""
 
@@ -62,7 +63,7 @@ def awaiting(version: int | None = None) -> list[dict[str, Any]]:
     """
     columns = ["request_id", "customer_id", "at", "score"]
     log = lake.open_table(outcome_log.TABLE, version).to_pyarrow_table(columns=columns)
-    known = _known()
+    known = outcomes.known(CHURN)
     found: dict[tuple[str, int], dict[str, Any]] = {}
     for row in log.to_pylist():
         key = (row["request_id"], row["customer_id"])
@@ -73,35 +74,18 @@ def awaiting(version: int | None = None) -> list[dict[str, Any]]:
 
 
 def append(rows: list[dict[str, Any]], new: bool = False) -> int:
-    """Appends those of the rows whose request and customer have no outcome yet, in one commit; how many.
-
-    `new` says that none has one, for who made the request ids up himself: nothing is read then.
-    """
-    import pyarrow as pa
-    from deltalake import write_deltalake
-
-    with leases.hold(CHURN.name, "outcomes", "outcomes", wait=True):
-        known, recorded_at = set() if new else _known(), clock.wall()
-        added = [
-            {**row, "recorded_at": recorded_at} for row in rows if (row["request_id"], row["customer_id"]) not in known
-        ]
-        if added:
-            table = pa.Table.from_pylist(added, schema=schema())
-            write_deltalake(
-                lake.uri(TABLE),
-                table,
-                mode="append",
-                configuration=lake.KEEP_LOG,
-                storage_options=lake.storage_options(),
-            )
-    return len(added)
+    """Appends rows as serving.outcomes.append does."""
+    return outcomes.append(CHURN, schema(), rows, new)
 
 
-def _known() -> set[tuple[str, int]]:
-    if lake.version(TABLE) is None:
-        return set()
-    keys = lake.open_table(TABLE).to_pyarrow_table(columns=["request_id", "customer_id"])
-    return set(zip(keys["request_id"].to_pylist(), keys["customer_id"].to_pylist(), strict=True))
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What came of it, counted."""
+    return {
+        "contacted": sum(row["contacted"] for row in rows),
+        "ordered": sum(row["ordered"] for row in rows),
+        "called_support": sum(row["called_support"] for row in rows),
+        "real orders of": sorted({f"{row['window_start']}..{row['window_end']}" for row in rows}),
+    }
 
 
 def day(at: datetime) -> date:

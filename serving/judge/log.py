@@ -1,4 +1,4 @@
-"""The outcome log's tail: rows of `serving.predictions` and `serving.outcomes`, each once, as they are committed."""
+"""The tail of a product's outcome log: rows of what was answered and what came of it, each once, as committed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock
 from plumbline.lake import tables as lake
-from serving.churn import log as outcome_log
-from serving.churn.outcomes import TABLE
+from plumbline.product import Product
 from serving.errors import ServingError
 from serving.judge.verdicts import WINDOW, Answer, Outcome
 from serving.track import STABLE
@@ -83,10 +82,12 @@ class Tail:
 
 
 class Log:
-    """Both tables, from `since` on, or from the first canary since then: without one there is nothing to compare."""
+    """A product's `log` and `outcomes`, from `since` on, or from the first canary since then: without one there is
+    nothing to compare."""
 
-    def __init__(self, since: datetime) -> None:
-        self._since = since
+    def __init__(self, product: Product, since: datetime) -> None:
+        self._product, self._since = product, since
+        self._events = [kpi.event for kpi in product.kpis]
         self._tails: tuple[Tail, Tail] | None = None
         self._held: list[Outcome] = []
 
@@ -99,7 +100,7 @@ class Log:
             self._tails = self._begun()
         predictions, known = self._tails
         self._held += [
-            Outcome(row["request_id"], row["recorded_at"].timestamp(), (row["ordered"], row["called_support"]))
+            Outcome(row["request_id"], row["recorded_at"].timestamp(), tuple(row[event] for event in self._events))
             for row in known.read()
         ]
         answers = [
@@ -113,17 +114,17 @@ class Log:
     def _begun(self) -> tuple[Tail, Tail]:
         """The tails, from the first file since `since` whose statistics do not say that all of it is stable's."""
         begin = clock.wall()
-        if lake.version(outcome_log.TABLE) is not None:
-            for file in _added(lake.opened(outcome_log.TABLE)):
+        if lake.version(self._product.log) is not None:
+            for file in _added(lake.opened(self._product.log)):
                 first, last = (_utc(file.get(f"{end}.logged_at"), self._since) for end in ("min", "max"))
                 if last >= self._since and file.get("min.track") != STABLE:
                     begin = min(begin, max(first, self._since))
         begin -= timedelta(seconds=WINDOW)
         answered = ["request_id", "logged_at", "revision", "track", "score"]
-        known = ["request_id", "recorded_at", "ordered", "called_support"]
+        known = ["request_id", "recorded_at", *self._events]
         return (
-            Tail(outcome_log.TABLE, answered, "logged_at", begin),
-            Tail(TABLE, known, "recorded_at", begin),
+            Tail(self._product.log, answered, "logged_at", begin),
+            Tail(self._product.outcomes, known, "recorded_at", begin),
         )
 
 

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from plumbline import clock, metrics
 from plumbline.errors import ServiceUnavailable
+from plumbline.product import Product
 from plumbline.progress import say, warn
 from plumbline.servers import services
-from plumbline.settings import ROOT
-from products.churn import CHURN
 from serving.judge.log import Log, Rewound
 from serving.judge.verdicts import Judge, Levels, levels
+from serving.rollout.manifests import kpis
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric as Family
 
-TEMPLATE = ROOT / CHURN.manifests / "base" / "kpis.yaml"
 PORT = 9103
 EVERY = 2.0
 """Seconds from one look at the log to the next."""
@@ -35,8 +34,8 @@ BLIND = 10.0
 class Bench:
     """A judge and the log that it reads. `collect` is prometheus_client's, called from another thread."""
 
-    def __init__(self, levels: Levels) -> None:
-        self._levels = levels
+    def __init__(self, product: Product, levels: Levels) -> None:
+        self._product, self._levels = product, levels
         self._lock = threading.Lock()
         self._failures = 0
         self._told = ""
@@ -44,7 +43,8 @@ class Bench:
         self._start()
 
     def _start(self) -> None:
-        self._judge, self._log = Judge(self._levels), Log(clock.wall() - BACK)
+        self._judge = Judge(self._levels, self._product.kpis)
+        self._log = Log(self._product, clock.wall() - BACK)
 
     def look(self) -> bool:
         """Reads what is new. False, said once and counted, when the log cannot be read; it is tried again next time."""
@@ -87,15 +87,17 @@ class Bench:
             yield family
 
 
-def serve(template: Path | None = None, host: str = services.HOST, port: int = PORT, every: float = EVERY) -> None:
-    """Looks at the log every `every` seconds and answers scrapes until SIGTERM or Ctrl-C. Port 0 takes a free one.
+def serve(
+    product: Product, template: Path | None = None, host: str = services.HOST, port: int = PORT, every: float = EVERY
+) -> None:
+    """Looks at a product's log every `every` seconds and answers scrapes until SIGTERM or Ctrl-C; port 0 is a free one.
 
     Raises ServingError for a template without alpha and effect, ServiceUnavailable for a port that is taken.
     """
     from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
 
-    found = levels(template or TEMPLATE)
-    bench, registry = Bench(found), CollectorRegistry(auto_describe=False)
+    found = levels(template or kpis(product))
+    bench, registry = Bench(product, found), CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
     registry.register(bench)
     try:
@@ -113,9 +115,12 @@ def serve(template: Path | None = None, host: str = services.HOST, port: int = P
         thread.join(timeout=5)
 
 
-def now(template: Path | None = None) -> list[dict[str, Any]]:
-    """The verdicts of the log as it is: a row for each KPI of each pair. Raises ServingError when it cannot be read."""
-    bench = Bench(levels(template or TEMPLATE))
+def now(product: Product, template: Path | None = None) -> list[dict[str, Any]]:
+    """The verdicts of a product's log as it is: a row for each KPI of each pair.
+
+    Raises ServingError when it cannot be read.
+    """
+    bench = Bench(product, levels(template or kpis(product)))
     if not bench.look():
         raise ServiceUnavailable("no verdict: the outcome log cannot be read")
     found = bench.samples()

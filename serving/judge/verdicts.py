@@ -6,8 +6,8 @@ CELL at a time, so that a restart makes the same cells. Outcomes may come late, 
 requests of one minute are equally old on both sides, so lateness strikes both alike, while the canary's requests of a
 whole rollout are younger than stable's.
 
-A request of several customers counts once, by the first outcome that is recorded: its customers went to one side
-together. Requests outside a rollout (no revision) do not count.
+A request about several (customers, images) counts once, by the first outcome that is recorded: all of it went to one
+side. Requests outside a rollout (no revision) do not count.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from zlib import crc32
 
 from plumbline.lake.distributions import psi
 from plumbline.metrics import JUDGE
+from plumbline.product import Kpi
 from serving.errors import ServingError
-from serving.judge.stats import Harm, SequentialTest
+from serving.judge.stats import SequentialTest
 from serving.track import CANARY, STABLE
 
 WINDOW = 60.0
@@ -49,9 +50,6 @@ BINS, GRID = 5, 0.05
 share a score: a model that gives them a thousandth more would move them all into the next bin (models that differed by
 their seed alone had a PSI of 0.9; so taken, 0.03, above 0.25 in under 1 of 500 samples of 100)."""
 
-KPIS: dict[str, Harm] = {"conversion_rate": -1, "call_center_load": 1}
-"""What is compared, and which way is worse."""
-
 
 class Answer(NamedTuple):
     """A row of the outcome log; `at` in real time, Unix seconds."""
@@ -64,11 +62,11 @@ class Answer(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a request; `recorded` in real time, Unix seconds. Events in the order of KPIS."""
+    """What came of a request; `recorded` in real time, Unix seconds. Events in the order of its product's KPIs."""
 
     request_id: str
     recorded: float
-    events: tuple[bool, bool]
+    events: tuple[bool, ...]
 
 
 class Pair(NamedTuple):
@@ -87,14 +85,10 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Levels:
-    """The guardrails' numbers that the judge needs: of alpha, each KPI has its share."""
+    """The guardrails' numbers that the judge needs: `alpha` is of all KPIs together."""
 
     alpha: float
     effect: float
-
-    @property
-    def level(self) -> float:
-        return self.alpha / len(KPIS)
 
 
 @dataclass
@@ -102,14 +96,17 @@ class _Window:
     """The requests of WINDOW seconds: scores by side, and outcomes that are not tested yet."""
 
     scores: dict[Side, list[float]] = field(default_factory=dict)
-    untested: list[tuple[Side, tuple[bool, bool]]] = field(default_factory=list)
+    untested: list[tuple[Side, tuple[bool, ...]]] = field(default_factory=list)
 
 
 class Judge:
-    """Takes rows of the log as they come, in the order of their commits, and gives the metrics of `JUDGE`."""
+    """Takes rows of the log as they come, in the order of their commits, and gives the metrics of `JUDGE`.
 
-    def __init__(self, levels: Levels) -> None:
-        self._levels = levels
+    `kpis` are compared; each has its share of alpha, which is `level`.
+    """
+
+    def __init__(self, levels: Levels, kpis: Sequence[Kpi]) -> None:
+        self.level, self._effect, self._kpis = levels.alpha / len(kpis), levels.effect, tuple(kpis)
         self._windows: dict[int, _Window] = {}
         self._waiting: dict[str, tuple[Side, int]] = {}
         self._tests: dict[Pair, dict[str, SequentialTest]] = {}
@@ -179,16 +176,16 @@ class Judge:
             if (shift := self._shift(pair)) is not None:
                 found["canary_score_psi"][pair] = shift
         for revision, (requests, *events) in self._counts.items():
-            for kpi, count in zip(KPIS, events, strict=True):
-                found["canary_kpi_observations"][kpi, revision] = requests
-                found["canary_kpi_rate"][kpi, revision] = count / requests
+            for name, count in zip((kpi.name for kpi in self._kpis), events, strict=True):
+                found["canary_kpi_observations"][name, revision] = requests
+                found["canary_kpi_rate"][name, revision] = count / requests
         return found
 
     def _test(self, at: int, window: _Window) -> None:
         """Adds a cell to the test of each pair in it."""
         counts: dict[Side, list[int]] = {}
         for side, events in window.untested:
-            mine = counts.setdefault(side, [0] * (1 + len(KPIS)))
+            mine = counts.setdefault(side, [0] * (1 + len(self._kpis)))
             mine[0] += 1
             for number, event in enumerate(events, start=1):
                 mine[number] += event
@@ -204,12 +201,12 @@ class Judge:
             self._newest[pair] = max(at, self._newest.get(pair, at))
             tests = self._tests.setdefault(
                 pair,
-                {kpi: SequentialTest(self._levels.level, self._levels.effect, harm) for kpi, harm in KPIS.items()},
+                {kpi.name: SequentialTest(self.level, self._effect, kpi.worse) for kpi in self._kpis},
             )
             for number, test in enumerate(tests.values(), start=1):
                 test.add(counts[canary][0], counts[stable][0], counts[canary][number], counts[stable][number])
         for side in {side for pair in pairs for side in pair}:
-            total = self._counts.get(side.revision, [0] * (1 + len(KPIS)))
+            total = self._counts.get(side.revision, [0] * (1 + len(self._kpis)))
             self._counts[side.revision] = [one + other for one, other in zip(total, counts[side], strict=True)]
 
     def _shift(self, pair: Pair) -> float | None:

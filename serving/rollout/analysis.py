@@ -106,7 +106,7 @@ def measure(metric: Metric, ask: Ask = query) -> Measurement:
             metric.name,
             "Failed",
             value,
-            f"{said}, {'expected' if metric.success else 'not'} {wanted.text if wanted else ''}",
+            f"{said}, {'expected' if metric.success else 'not'} {wanted.shown if wanted else ''}",
         )
     return Measurement(metric.name, "Successful" if good else "Inconclusive", value, said)
 

@@ -47,6 +47,11 @@ class Condition:
     text: str
     _tree: ast.expr
 
+    @property
+    def shown(self) -> str:
+        """For people: what every one of ours begins with is said as `a value`."""
+        return self.text.replace("len(result) > 0 && result[0]", "a value")
+
     def holds(self, result: Result) -> bool:
         """Raises NotEvaluated, as for `result[0]` of an empty vector."""
         try:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 from plumbline import clock
 from plumbline.errors import GateFailed, PlumblineError
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.servers import services
-from products.churn import CHURN
 from serving import deploy, launch
 from serving import loaded_model as registry
 from serving.errors import ServingError
@@ -40,7 +40,7 @@ PAIRS = (
 """What the judge says of a pair, sampled for pages and tables; guardrails ask for it themselves."""
 
 LAPTOP = {"warm-up": "20s", "interval": "2s", "count": "5", "window": "12s", "min-requests": "30"}
-"""Args of the template for one machine and minutes instead of a day: what is measured and its thresholds stay."""
+"""Args of the templates for one machine and minutes instead of a day: what is measured and its thresholds stay."""
 
 SCORES, LOGGED_WITHIN = 120, 8.0
 """What the judge wants to see of a canary before it says how far scores have shifted, with a margin, and the seconds
@@ -79,13 +79,18 @@ class Driver:
     _sampled: float = field(init=False, default=0.0)
     _before: int | None = field(init=False, default=None)
 
+    @property
+    def product(self) -> Product:
+        """Whose model is rolled out."""
+        return self.laptop.product
+
     def run(self, model: str) -> Status:
         """Rolls a version out (an alias or a number); how it ended.
 
         Raises Conflict when another driver lives, Aborted with what ended it, RolloutError when it cannot start.
         """
-        with state.driving():
-            state.forget()
+        with state.driving(self.product):
+            state.forget(self.product)
             version: str | None = model
             while version is not None:
                 version = self._one(version)
@@ -93,9 +98,10 @@ class Driver:
 
     def _one(self, model: str) -> str | None:
         """One version; the next one when it was replaced."""
-        stable, found = registry.find(CHURN, registry.CHAMPION), registry.find(CHURN, model)
+        product = self.product
+        stable, found = registry.find(product, registry.CHAMPION), registry.find(product, model)
         if stable is None or found is None:
-            raise RolloutError(f"{CHURN.model} has no {model if stable else registry.CHAMPION!r} to roll out")
+            raise RolloutError(f"{product.model} has no {model if stable else registry.CHAMPION!r} to roll out")
         if stable.version == found.version:
             raise RolloutError(f"version {found.version} is champion already: there is nothing to roll out")
         manifests.named(self.laptop.rollout, self.laptop.templates)
@@ -103,9 +109,10 @@ class Driver:
             self._metrics(step, {"canary": "", "stable": ""})
         self.laptop.up()
         self.status = Status(
-            number=state.next_number(),
+            product=product.name,
+            number=state.next_number(product),
             stable={"version": str(stable.version), "revision": self.laptop.stable_revision()},
-            canary={"version": str(found.version), "revision": launch.revision(CHURN, str(found.version))},
+            canary={"version": str(found.version), "revision": launch.revision(product, str(found.version))},
             steps=[_told(step) for step in self.laptop.rollout.steps],
             args=dict(self.args),
             traffic=self.traffic,
@@ -140,7 +147,7 @@ class Driver:
             case SetWeight(weight):
                 self._weigh(weight, f"step {self.status.step + 1}")
             case Pause(seconds):
-                self._pause(seconds, "a pause" if seconds is not None else "a pause until `plumb rollout promote`")
+                self._pause(seconds, "a pause" if seconds is not None else f"a pause until {self._command('promote')}")
             case Analysis():
                 self._analyse(step)
 
@@ -166,7 +173,7 @@ class Driver:
         if phase in ("Failed", "Error"):
             raise Aborted(why)
         if phase == "Inconclusive":
-            self._pause(None, f"inconclusive, `plumb rollout promote` or `abort`: {why}")
+            self._pause(None, f"inconclusive, {self._command('promote')} or `abort`: {why}")
 
     def _pause(self, seconds: float | None, why: str) -> None:
         """Waits so long, or until somebody promotes."""
@@ -186,7 +193,7 @@ class Driver:
         self.status.phase = "Promoting"
         self._weigh(100, "behind the last step")
         self.laptop.adopt_canary()
-        _settle(self.status)
+        self._settle()
         self.laptop.retire_stable()
         self._end("Healthy", f"version {self.status.canary['version']} is champion")
 
@@ -199,7 +206,7 @@ class Driver:
             self._sample()
             self.status.save()
         self.shown(self.status, self.laptop)
-        match state.asked():
+        match state.asked(self.product):
             case {"what": state.ABORT, "by": by}:
                 raise Aborted(f"{by} asked for it")
             case {"what": state.REPLACE, "version": str(version)}:
@@ -256,10 +263,16 @@ class Driver:
         self.status.save()
         self.shown(self.status, self.laptop)
 
+    def _settle(self) -> None:
+        try:
+            deploy.settle(self.product, self.status.canary["version"])
+        except ServingError as error:
+            raise Aborted(f"the model cannot be champion: {error}") from error
+
     def _settled(self) -> bool:
         """Whether the alias has moved. When the registry cannot say: stable still runs, and takes all traffic."""
         with suppress(PlumblineError):
-            return _champion() == self.status.canary["version"]
+            return _champion(self.product) == self.status.canary["version"]
         return False
 
     def _back(self, why: str) -> None:
@@ -272,8 +285,8 @@ class Driver:
             self.laptop.dismiss_canary()
         except RolloutError as error:
             self.status.message += f"; and {error}"
-            if services.find(envoy.NAME) is None:  # nobody can reach the canary any more
-                services.stop(launch.canary_name(CHURN))
+            if services.find(self.product.beside(envoy.NAME)) is None:  # nobody can reach the canary any more
+                services.stop(launch.canary_name(self.product))
 
     def _metrics(self, step: Step, revisions: Mapping[str, str]) -> list[manifests.Metric]:
         if not isinstance(step, Analysis):
@@ -282,6 +295,9 @@ class Driver:
         address = {"prometheus": self.laptop.addresses()["prometheus"]} if revisions["canary"] else {}
         given = {**step.values, **self.args, **hashes, **address}
         return manifests.metrics([self.laptop.templates[name] for name in step.templates], given)
+
+    def _command(self, what: str) -> str:
+        return f"`{state.command(self.product, what)}`"
 
     def _revisions(self) -> dict[str, str]:
         return {"canary": self.status.canary["revision"], "stable": self.status.stable["revision"]}
@@ -295,29 +311,22 @@ class _Promoted(Exception):
         self.whole = whole
 
 
-def recover() -> Status | None:
-    """The newest rollout. One that a killed driver left is brought to an end first: weights back to stable, or, where
-    the alias has moved already, what is left of the promotion."""
-    found = state.newest()
-    if found is None or not found.active or state.driven():
+def recover(product: Product) -> Status | None:
+    """A product's newest rollout. One that a killed driver left is brought to an end first: weights back to stable, or,
+    where the alias has moved already, what is left of the promotion."""
+    found = state.newest(product)
+    if found is None or not found.active or state.driven(product):
         return found
-    with state.driving():
+    with state.driving(product):
         say(f"rollout {found.number} was left by a driver that was killed: bringing it to an end")
-        driver = Driver(Laptop(manifests.rollout()))
+        driver = Driver(Laptop.of(product))
         driver.status = found
         driver._end("Aborted", "its driver was killed; the weights went back when the next command found it")
         return found
 
 
-def _settle(status: Status) -> None:
-    try:
-        deploy.settle(CHURN, status.canary["version"])
-    except ServingError as error:
-        raise Aborted(f"the model cannot be champion: {error}") from error
-
-
-def _champion() -> str | None:
-    found = registry.find(CHURN, registry.CHAMPION)
+def _champion(product: Product) -> str | None:
+    found = registry.find(product, registry.CHAMPION)
     return str(found.version) if found else None
 
 

@@ -17,11 +17,10 @@ from typing import Any
 from plumbline import files
 from plumbline.servers import services
 from plumbline.servers.services import HOST
-from products.churn import CHURN
 from serving.rollout.errors import RolloutError
 
 NAME = "envoy"
-ROUTES = CHURN.host
+ROUTES = "predictors"
 RDS, EDS = "routes.json", "endpoints-{}.json"
 """Files of a folder that Envoy watches; it takes one cluster's endpoints a file."""
 
@@ -171,8 +170,7 @@ def wait_until_applied(admin: int, folder: Path, within: float = APPLIED_WITHIN)
     while _weights_of(wanted) != _weights_of(_routing(admin)) or hosts != _hosts(admin, hosts):
         if time.monotonic() > deadline:
             raise RolloutError(
-                f"Envoy has not taken over {folder} within {within:.0f} s: "
-                f"see {services.log_file(NAME)} and http://{HOST}:{admin}/config_dump"
+                f"Envoy has not taken over {folder} within {within:.0f} s: see http://{HOST}:{admin}/config_dump"
             )
         time.sleep(0.02)
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from plumbline import files
+from plumbline.product import Product
 from plumbline.servers import services
 from plumbline.servers.services import HOST, Launch, Service
-from plumbline.settings import settings
-from products.churn import CHURN
 from serving import launch
-from serving.rollout import envoy, manifests, prometheus
+from serving.rollout import envoy, manifests, prometheus, state
 from serving.rollout.errors import RolloutError
 from serving.rollout.manifests import Rollout
 from serving.track import STABLE
@@ -31,51 +31,58 @@ JUDGE, JUDGE_EVERY = "judge", 1.0
 
 @dataclass
 class Laptop:
-    """The predictors' addresses as Envoy has them: cluster → the service behind it, None for an empty one."""
+    """A product's machinery, by its Rollout and the analysis templates that this names (name → file)."""
 
+    product: Product
     rollout: Rollout
-    templates: Mapping[str, Path] = field(default_factory=lambda: manifests.TEMPLATES)
+    templates: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, product: Product) -> Self:
+        """By the files that a cluster gets."""
+        return cls(product, manifests.rollout(manifests.rollout_file(product)), manifests.templates(product))
 
     def up(self) -> dict[str, str]:
         """Starts what does not run yet, all traffic to the champion; what → address."""
         stable = self._stable()
-        self._write(0, stable, services.find(launch.canary_name(CHURN)))
-        proxy = services.ensure(envoy.launch(self.watched, [self.rollout.stable, self.rollout.canary]))
+        self._write(0, stable, services.find(self._canary_name))
+        clusters = [self.rollout.stable, self.rollout.canary]
+        proxy = services.ensure(envoy.launch(self.watched, clusters, self.product.beside(envoy.NAME)))
         self._applied()
         judge = self._judge()
         self._targets()
         config = prometheus.scrape_config(f"{HOST}:{proxy.more['admin']}", self._target_file, f"{HOST}:{judge.port}")
-        services.ensure_configured(prometheus.launch(config))
+        services.ensure_configured(prometheus.launch(config, self.product.beside(prometheus.NAME)))
         return self.addresses()
 
     def addresses(self) -> dict[str, str]:
         """What → where it listens."""
         return {
-            CHURN.host: f"http://{HOST}:{self.envoy.port}",
+            self.product.host: f"http://{HOST}:{self.envoy.port}",
             "envoy's pages": f"http://{HOST}:{self.envoy.more['admin']}",
             "prometheus": f"http://{HOST}:{self.prometheus.port}",
         }
 
     def start_canary(self, version: str) -> Service:
         """A predictor of that version, known to Envoy with weight 0."""
-        found = launch.canary(CHURN, version)
-        self._write(0, services.find(CHURN.server), found)
+        found = launch.canary(self.product, version)
+        self._write(0, services.find(self.product.server), found)
         self._applied()
         self._targets()
         return found
 
     def weigh(self, canary: int) -> None:
         """So many of 100 requests go to the canary. Returns when Envoy does so."""
-        self._write(canary, services.find(CHURN.server), services.find(launch.canary_name(CHURN)))
+        self._write(canary, services.find(self.product.server), services.find(self._canary_name))
         self._applied()
 
     def dismiss_canary(self) -> None:
         """Weights back at once; the canary is stopped when its last request is answered."""
         self.weigh(0)
         self._drained(self.rollout.canary)
-        self._write(0, services.find(CHURN.server), None)
+        self._write(0, services.find(self.product.server), None)
         self._applied()
-        services.stop(launch.canary_name(CHURN))
+        services.stop(self._canary_name)
         self._targets()
 
     def adopt_canary(self) -> None:
@@ -83,9 +90,9 @@ class Laptop:
 
         A name loses its address last: a request that was on its way there would find nobody.
         """
-        canary = services.find(launch.canary_name(CHURN))
+        canary = services.find(self._canary_name)
         if canary is None:
-            raise RolloutError(f"the canary is gone: {services.log_file(launch.canary_name(CHURN))}")
+            raise RolloutError(f"the canary is gone: {services.log_file(self._canary_name)}")
         self.weigh(100)
         self._drained(self.rollout.stable)
         self._write(0, canary, canary)
@@ -97,9 +104,9 @@ class Laptop:
 
     def retire_stable(self) -> None:
         """Stops the predictor that was replaced, which nobody asks any more, and gives its name to the new one."""
-        if services.find(launch.canary_name(CHURN)) is not None:
-            services.stop(CHURN.server)
-            services.rename(launch.canary_name(CHURN), CHURN.server)
+        if services.find(self._canary_name) is not None:
+            services.stop(self.product.server)
+            services.rename(self._canary_name, self.product.server)
             self._targets()
 
     def answered(self) -> dict[str, int]:
@@ -109,32 +116,36 @@ class Laptop:
 
     def stable_revision(self) -> str:
         """The revision of the predictor that runs as stable, which may be of older code than this."""
-        found = services.find(CHURN.server)
+        found = services.find(self.product.server)
         return str(found.more["revision"]) if found else ""
 
     def canary_lives(self) -> bool:
         """Whether the canary's process is there."""
-        return services.find(launch.canary_name(CHURN)) is not None
+        return services.find(self._canary_name) is not None
 
     @property
     def envoy(self) -> Service:
         """The proxy. Raises RolloutError when it does not run: nothing reaches any predictor through it then."""
-        return _running(envoy.NAME)
+        return _running(self.product.beside(envoy.NAME))
 
     @property
     def prometheus(self) -> Service:
         """What measures. Raises RolloutError when it does not run."""
-        return _running(prometheus.NAME)
+        return _running(self.product.beside(prometheus.NAME))
 
     @property
     def watched(self) -> Path:
         """The folder that Envoy watches."""
-        return settings().home / "rollout" / "xds"
+        return state.home(self.product) / "xds"
 
     @property
     def virtual_service(self) -> Path:
         """The home's copy, with the weights of now."""
-        return settings().home / "rollout" / "virtual-service.yaml"
+        return state.home(self.product) / "virtual-service.yaml"
+
+    @property
+    def _canary_name(self) -> str:
+        return launch.canary_name(self.product)
 
     @property
     def _names(self) -> dict[str, str]:
@@ -142,32 +153,35 @@ class Laptop:
 
     @property
     def _target_file(self) -> Path:
-        return settings().home / "rollout" / "targets.json"
+        return state.home(self.product) / "targets.json"
 
     def _stable(self) -> Service:
         """The champion's predictor; one from before there were revisions is started again."""
-        found = launch.ensure(CHURN)
+        found = launch.ensure(self.product)
         if "revision" not in found.more:
-            services.stop(CHURN.server)
-            found = launch.ensure(CHURN)
+            services.stop(self.product.server)
+            found = launch.ensure(self.product)
         return found
 
     def _judge(self) -> Service:
         def command(port: int, token: str) -> list[str]:
-            given = ["--template", str(manifests.KPIS), "--port", str(port), "--every", str(JUDGE_EVERY)]
+            given = ["--template", str(manifests.kpis(self.product)), "--port", str(port)]
+            given += ["--product", self.product.name, "--every", str(JUDGE_EVERY)]
             return [sys.executable, "-m", "plumb", "judge", *given]
 
-        return services.ensure(
-            Launch(JUDGE, command, lambda port, token: services.answers(f"http://{HOST}:{port}/metrics", 2))
-        )
+        def ready(port: int, token: str) -> bool:
+            return services.answers(f"http://{HOST}:{port}/metrics", 2)
+
+        return services.ensure(Launch(self.product.beside(JUDGE), command, ready))
 
     def _write(self, canary: int, stable: Service | None, other: Service | None) -> None:
         import yaml
 
-        declared = manifests.read(manifests.VIRTUAL_SERVICE, "VirtualService")
+        source = manifests.virtual_service(self.product)
+        declared = manifests.read(source, "VirtualService")
         given = {self.rollout.stable: 100 - canary, self.rollout.canary: canary}
         made = envoy.with_weights(declared, given, self.rollout.route)
-        head = f"# {manifests.VIRTUAL_SERVICE.name} of the repository, with the weights of this home's rollout\n"
+        head = f"# {source.name} of the repository, with the weights of this home's rollout\n"
         files.write_whole(self.virtual_service, head + yaml.safe_dump(made, sort_keys=False))
         behind = {self.rollout.stable: stable, self.rollout.canary: other}
         envoy.write(self.watched, made, {name: [(HOST, at.port)] if at else [] for name, at in behind.items()})
@@ -182,7 +196,7 @@ class Laptop:
             time.sleep(0.05)
 
     def _targets(self) -> None:
-        found = (services.find(name) for name in (CHURN.server, launch.canary_name(CHURN)))
+        found = (services.find(name) for name in (self.product.server, self._canary_name))
         at = {service.more["revision"]: f"{HOST}:{service.port}" for service in found if service is not None}
         prometheus.write_targets(self._target_file, at)
 

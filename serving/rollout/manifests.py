@@ -1,4 +1,4 @@
-"""The Rollout and the AnalysisTemplates as files, and what of them a laptop follows.
+"""A product's Rollout and AnalysisTemplates as files, and what of them a laptop follows.
 
 The files are the ones that a cluster gets. A field that would change what a rollout does and that is not followed here
 is refused: a laptop that quietly does something else would prove nothing.
@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plumbline.product import Product
 from plumbline.settings import ROOT
-from products.churn import CHURN
 from serving.rollout.conditions import Condition, condition
 from serving.rollout.errors import RolloutError
 
-BASE = ROOT / CHURN.manifests / "base"
-ROLLOUT, VIRTUAL_SERVICE, KPIS = (BASE / name for name in ("rollout.yaml", "virtual-service.yaml", "kpis.yaml"))
 GUARDRAILS = ROOT / "k8s" / "predictor" / "guardrails.yaml"
-TEMPLATES = {f"{CHURN.name}-guardrails": GUARDRAILS, f"{CHURN.name}-kpis": KPIS}
-"""The AnalysisTemplates by the names that they have in a cluster, where a shared one's is prefixed."""
+"""The AnalysisTemplate that all products share."""
 
 ERRORS_IN_A_ROW = 4
 """Argo's default of `consecutiveErrorLimit`."""
@@ -115,7 +112,27 @@ class Rollout:
     steps: tuple[Step, ...]
 
 
-def rollout(path: Path = ROLLOUT) -> Rollout:
+def rollout_file(product: Product) -> Path:
+    """A product's Rollout."""
+    return ROOT / product.manifests / "base" / "rollout.yaml"
+
+
+def virtual_service(product: Product) -> Path:
+    """The VirtualService whose weights the Rollout's controller writes."""
+    return ROOT / product.manifests / "base" / "virtual-service.yaml"
+
+
+def kpis(product: Product) -> Path:
+    """The AnalysisTemplate of its KPIs; the judge takes alpha and effect from its args."""
+    return ROOT / product.manifests / "base" / "kpis.yaml"
+
+
+def templates(product: Product) -> dict[str, Path]:
+    """Its AnalysisTemplates by the names that they have in a cluster, where the shared one's is prefixed."""
+    return {f"{product.name}-guardrails": GUARDRAILS, f"{product.name}-kpis": kpis(product)}
+
+
+def rollout(path: Path) -> Rollout:
     """Reads a Rollout. Raises RolloutError for what is not there or not followed here."""
     made = read(path, "Rollout")
     strategy = (made["spec"].get("strategy") or {}).get("canary")
@@ -165,7 +182,7 @@ def named(steps: Rollout, templates: Collection[str]) -> None:
         raise RolloutError(f"the Rollout's steps name the template {', '.join(other)}; known: {', '.join(templates)}")
 
 
-def defaults(paths: Collection[Path] = tuple(TEMPLATES.values())) -> dict[str, str]:
+def defaults(paths: Collection[Path]) -> dict[str, str]:
     """The args of these templates that have a value."""
     return {name: value for name, value in _declared(paths).items() if value is not None}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from plumbline.display import figures, page
+from plumbline.product import Product
 from plumbline.settings import settings
 from plumbline.state import objects
-from products.churn import CHURN
 from serving.rollout import state
 
 SHOWN = 12
@@ -19,13 +19,14 @@ SHOWN = 12
 COLORS = {"Healthy": "good", "Aborted": "bad"}
 
 
-def write() -> Path:
+def write(product: Product) -> Path:
     """Writes `<home>/report/<product>/rollouts.html` from what drivers left; its path."""
-    told = [objects.read_json(key) or {} for key in state.keys()[::-1][:SHOWN]]
+    told = [objects.read_json(key) or {} for key in state.keys(product)[::-1][:SHOWN]]
     return page.write(
-        settings().home / "report" / CHURN.name / "rollouts.html",
+        settings().home / "report" / product.name / "rollouts.html",
         "rollout.html",
-        rollouts=[{**rollout, "figures": _figures(rollout), "readings": _readings(rollout)} for rollout in told],
+        product=product,
+        rollouts=[{**one, "figures": _figures(one, product), "readings": _readings(one)} for one in told],
         colors=COLORS,
     )
 
@@ -40,13 +41,13 @@ def _readings(rollout: dict[str, Any]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _figures(rollout: dict[str, Any]) -> list[str]:
+def _figures(rollout: dict[str, Any], product: Product) -> list[str]:
     if not rollout["samples"]:
         return []
     begun = datetime.fromisoformat(rollout["begun_at"])
     ended = _since(begun, rollout["ended_at"]) if rollout["ended_at"] else _since(begun, rollout["samples"][-1]["at"])
     drawn = [_weights(rollout, begun, ended)]
-    for kpi in ("conversion_rate", "call_center_load"):
+    for kpi in (kpi.name for kpi in product.kpis):
         points = [
             (_since(begun, sample["at"]), sample["kpis"][kpi])
             for sample in rollout["samples"]

@@ -10,10 +10,9 @@ import pytest
 import yaml
 
 from bench import guardrails, rollouts
-from bench.rollouts import LONGEST, NEVER, PER_SECOND, RAMP, Scenario, step_seconds
+from bench.rollouts import KPIS, LONGEST, NEVER, PER_SECOND, RAMP, Scenario, step_seconds
 from plumbline import files
 from plumbline.settings import ROOT
-from serving.judge.verdicts import KPIS
 
 COMMITTED: dict[str, Any] = files.read_json(guardrails.JSON) or {}
 population = cache(rollouts.population)

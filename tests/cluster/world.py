@@ -106,7 +106,7 @@ def publish(kind: str) -> Model:
     target = bucket() / BUCKET / key
     shutil.copytree(source, target)
     (target / trusted_models.NOTE).unlink(missing_ok=True)
-    declared = yaml.safe_load(promote.model_file(client.get_model_version(CHURN.model, version), uri))
+    declared = yaml.safe_load(promote.model_file(CHURN, client.get_model_version(CHURN.model, version), uri))
     model = Model(version, declared["spec"]["predictor"]["model"]["storageUri"], declared["metadata"]["annotations"])
     PUBLISHED.append(model)
     return model

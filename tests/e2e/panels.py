@@ -35,7 +35,7 @@ def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     asked = simulation.traffic(60, seconds=6)
     assert asked["answers"] == {"200": 60}
     today = clock.now().date()
-    simulated = simulation.outcomes()
+    simulated = simulation.outcomes(CHURN)
     assert simulated["outcomes"] == lake.rows(LOG) > 60, "the demo's own answers have outcomes too"
     window = f"{today}..{today + timedelta(days=89)}"
     assert simulated["real orders of"] == [window], "what customers really did after the demo's end"

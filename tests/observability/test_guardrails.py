@@ -13,6 +13,7 @@ import yaml
 
 from observability import dataset_metrics
 from plumbline.settings import ROOT
+from products.churn import CHURN
 from serving.rollout import manifests
 
 Tool = Callable[[str], Path]
@@ -21,7 +22,9 @@ SPECS: dict[str, dict[str, Any]] = {
     for path in ("k8s/predictor/guardrails.yaml", "k8s/churn/base/kpis.yaml")
 }
 SERVICES = {"canary-service": "churn-canary", "stable-service": "churn-stable"}
-ARGS: dict[str, str] = {"canary-hash": "c4n4ry", "stable-hash": "5t4b1e", **SERVICES} | manifests.defaults()
+ARGS: dict[str, str] = {"canary-hash": "c4n4ry", "stable-hash": "5t4b1e", **SERVICES} | manifests.defaults(
+    manifests.templates(CHURN).values()
+)
 METRICS: dict[str, Any] = {metric["name"]: metric for spec in SPECS.values() for metric in spec["metrics"]}
 FUNCTIONS = {"sum", "min", "max", "rate", "increase", "delta", "histogram_quantile", "vector", "by", "le", "or"}
 HASHES = {"canary", "stable", "revision"}

@@ -70,7 +70,7 @@ def _gates(serving_home: Path) -> Iterator[None]:
 @pytest.mark.usefixtures("_gates")
 def test_one_file_in_one_commit_on_a_branch_of_its_own(repository: Path) -> None:
     head = git(repository, "rev-parse", "HEAD")
-    told = promote.promote("staging", "1", repository=repository)
+    told = promote.promote(CHURN, "staging", "1", repository=repository)
     assert told["gates"] == ["orders_expectations", "target_leakage", "challenger"]
     assert told["next"] == "git merge --ff-only promote-staging-1"
     assert git(repository, "rev-parse", "HEAD") == head and git(repository, "status", "--porcelain") == ""
@@ -93,7 +93,7 @@ def test_one_file_in_one_commit_on_a_branch_of_its_own(repository: Path) -> None
     trusted_models.load_folder(Path(uri.removeprefix("file://")), bundle, "what the cluster fetches")
 
     git(repository, "merge", "--quiet", "--ff-only", "promote-staging-1")
-    assert promote.promote("staging", "1", repository=repository)["state"] == "unchanged"
+    assert promote.promote(CHURN, "staging", "1", repository=repository)["state"] == "unchanged"
     git(repository, *told["undo"].split()[1:], "--no-edit")
     assert git(repository, "diff", head.strip(), "HEAD") == ""
 
@@ -102,10 +102,10 @@ def test_one_file_in_one_commit_on_a_branch_of_its_own(repository: Path) -> None
 def test_a_remote_is_pushed_to_or_the_commands_are_told(repository: Path, tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "--bare", "there.git")
     git(repository, "remote", "add", "origin", str(tmp_path / "there.git"))
-    told = promote.promote("dev", "challenger", "s3://models/1", repository=repository)
+    told = promote.promote(CHURN, "dev", "challenger", "s3://models/1", repository=repository)
     assert told["next"] == "git push -u origin promote-dev-1 && gh pr create --head promote-dev-1 --fill"
     assert '+      storageUri: "s3://models/1"' in told["diff"]
-    told = promote.promote("prod", "1", push=True, repository=repository)
+    told = promote.promote(CHURN, "prod", "1", push=True, repository=repository)
     assert told["pushed"] == "origin/promote-prod-1"
     assert git(tmp_path / "there.git", "branch", "--list").split() == ["promote-prod-1"]
 
@@ -135,7 +135,7 @@ def test_a_file_s_place_and_a_demo_key_are_noted(repository: Path, monkeypatch: 
 def test_what_is_not_as_it_must_be_is_refused(repository: Path) -> None:
     def refused(match: str, environment: str = "staging", model: str = "1", **more: Any) -> None:
         with pytest.raises(NotPromoted, match=match):
-            promote.promote(environment, model, repository=repository, **more)
+            promote.promote(CHURN, environment, model, repository=repository, **more)
 
     refused("no environment 'qa': k8s/churn/overlays has dev, prod, staging", environment="qa")
     refused("has no version or alias '99'; versions are 1", model="99")
@@ -151,7 +151,7 @@ def test_what_is_not_as_it_must_be_is_refused(repository: Path) -> None:
 def test_no_version_without_its_gates(repository: Path, serving_home: Path) -> None:
     def refused(match: str) -> None:
         with pytest.raises(GateFailed, match=match):
-            promote.promote("staging", "1", repository=repository)
+            promote.promote(CHURN, "staging", "1", repository=repository)
 
     folder = serving_home / "ledger" / "churn"
     before = set(folder.glob("*"))
@@ -162,7 +162,9 @@ def test_no_version_without_its_gates(repository: Path, serving_home: Path) -> N
         record(passed=False)
         refused("leakage_check has target_leakage failed")
         record()
-        assert promote.promote("staging", "1", repository=repository)["state"] == "done", "the newest verdict counts"
+        assert promote.promote(CHURN, "staging", "1", repository=repository)["state"] == "done", (
+            "the newest verdict counts"
+        )
     finally:
         for path in set(folder.glob("*")) - before:
             path.unlink()
@@ -176,7 +178,7 @@ def test_neither_an_unsigned_nor_an_altered_version(repository: Path) -> None:
     client.delete_model_version_tag(name, "1", trusted_models.SIGNATURE)
     try:
         with pytest.raises(Untrusted, match="churn_xgb version 1 is not signed"):
-            promote.promote("staging", "1", repository=repository)
+            promote.promote(CHURN, "staging", "1", repository=repository)
     finally:
         client.set_model_version_tag(name, "1", trusted_models.SIGNATURE, version.tags[trusted_models.SIGNATURE])
     path = settings().home / "mlflow/artifacts/models" / version.source.rpartition("/")[2] / "artifacts/model.ubj"
@@ -184,7 +186,7 @@ def test_neither_an_unsigned_nor_an_altered_version(repository: Path) -> None:
     path.write_bytes(whole + b"\n")
     try:
         with pytest.raises(Untrusted, match="was altered in model.ubj"):
-            promote.promote("staging", "1", repository=repository)
+            promote.promote(CHURN, "staging", "1", repository=repository)
     finally:
         path.write_bytes(whole)
     assert git(repository, "branch", "--list").split() == ["*", "main"]

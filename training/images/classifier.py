@@ -96,9 +96,16 @@ def to_onnx(weights: NDArray[Any], bias: NDArray[Any], classes: Sequence[str]) -
     )
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, producer_name="plumbline", ir_version=IR_VERSION, opset_imports=opset)
-    helper.set_model_props(model, {CLASSES: json.dumps(list(classes))})
+    name_classes(model, classes)
     checker.check_model(model, full_check=True)
     return model
+
+
+def name_classes(model: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Writes the class names into the model's file, in the order of its probabilities."""
+    from onnx import helper
+
+    helper.set_model_props(model, {CLASSES: json.dumps(list(names))})
 
 
 def probabilities(content: bytes, embeddings: NDArray[Any]) -> NDArray[Any]:

@@ -69,7 +69,7 @@ def fit(data: Dataset) -> Fitted:
         metrics,
         message(metrics),
         draw=lambda folder: _draw(folder, data, test, said, classes),
-        log=lambda named: _log(model, training.embeddings.shape[1], {**named, "classes": json.dumps(classes)}),
+        log=lambda named: log_model(model, training.embeddings.shape[1], {**named, "classes": json.dumps(classes)}),
     )
 
 
@@ -101,7 +101,7 @@ def _uris(data: Dataset, images: list[str]) -> dict[str, str]:
     return {row["image_id"]: row["clean_uri"] for row in table.to_pylist() if row["clean_uri"]}
 
 
-def _log(model: Any, width: int, named: dict[str, str]) -> Any:
+def log_model(model: Any, width: int, named: dict[str, str]) -> Any:
     """Logs the model into the MLflow run that is open, as one ONNX file, with its classes in the metadata."""
     import mlflow.onnx
     import numpy as np

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from plumb import main as cli
 from plumb.demo import canary as demo_canary
 from plumbline.state.releases import ReleaseError
+from products.churn import CHURN
 from serving.client import DemoError
 
 
@@ -33,9 +34,9 @@ def test_an_arg_without_a_value_is_refused(home: Path) -> None:
 
 def test_an_unknown_bad_model_is_refused_before_anything_is_made(home: Path) -> None:
     with pytest.raises(DemoError, match="no bad model ugly: there are leaky, swapped, slow, features, all"):
-        demo_canary.demo("ugly")
+        demo_canary.demo(CHURN, "ugly")
 
 
 def test_without_a_release_there_is_nothing_to_show(home: Path) -> None:
     with pytest.raises(ReleaseError, match="make demo"):
-        demo_canary.demo()
+        demo_canary.demo(CHURN)

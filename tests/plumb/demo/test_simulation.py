@@ -15,6 +15,7 @@ from plumb.demo.simulation import SimulationError
 from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving.churn import log as outcome_log
 from serving.churn import outcomes
 
@@ -59,7 +60,7 @@ def test_contacting_wins_customers_back_and_costs_calls() -> None:
 def test_two_versions_with_the_same_scores_get_the_same_outcomes(home: Path) -> None:
     log("a", CUSTOMERS, LATE, version="1", track="stable")
     log("b", CUSTOMERS, LATE, version="2", track="canary")
-    told = simulation.outcomes()
+    told = simulation.outcomes(CHURN)
     found = simulated()
     assert told["outcomes"] == len(found) == 600
     for customer in CUSTOMERS:
@@ -71,12 +72,12 @@ def test_two_versions_with_the_same_scores_get_the_same_outcomes(home: Path) -> 
 
 def test_again_changes_nothing_and_new_predictions_join(home: Path) -> None:
     log("a", CUSTOMERS, LATE)
-    simulation.outcomes()
+    simulation.outcomes(CHURN)
     before, version = simulated(), lake.version(outcomes.TABLE)
-    assert simulation.outcomes()["outcomes"] == 0
+    assert simulation.outcomes(CHURN)["outcomes"] == 0
     assert lake.version(outcomes.TABLE) == version
     log("c", range(1, 11), LATE)
-    assert simulation.outcomes()["outcomes"] == 10
+    assert simulation.outcomes(CHURN)["outcomes"] == 10
     assert {name: row for name, row in simulated().items() if name in before} == before
 
 
@@ -84,7 +85,7 @@ def test_what_stands_behind_an_outcome_is_what_the_customer_did_in_the_window_th
     """After the request where CDNOW reaches so far, else its last 90 days; against a loop over the file."""
     log("early", CUSTOMERS, EARLY)
     log("late", CUSTOMERS, LATE)
-    simulation.outcomes()
+    simulation.outcomes(CHURN)
     ordered: dict[int, list[date]] = {}
     for order in shop.read(shop.packaged()):
         ordered.setdefault(order.customer_id, []).append(order.order_date)
@@ -100,9 +101,9 @@ def test_what_stands_behind_an_outcome_is_what_the_customer_did_in_the_window_th
 
 def test_nothing_is_made_up_for_a_shop_that_is_not_the_demos(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SimulationError, match="plumb simulate traffic"):
-        simulation.outcomes()
+        simulation.outcomes(CHURN)
     log("a", CUSTOMERS, LATE)
     monkeypatch.setenv("PLUMBLINE_SHOP_URL", "postgresql+psycopg://shop")
     settings.cache_clear()
     with pytest.raises(SimulationError, match="recorded, not simulated"):
-        simulation.outcomes()
+        simulation.outcomes(CHURN)

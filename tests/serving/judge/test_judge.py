@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from plumbline import metrics
 from plumbline.lake.distributions import psi
 from plumbline.settings import ROOT
+from products.churn import CHURN
 from serving.errors import ServingError
-from serving.judge.verdicts import CELL, ENOUGH, KEPT, KPIS, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
+from serving.judge.verdicts import CELL, ENOUGH, KEPT, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
 
-LEVELS = Levels(alpha=0.05, effect=0.1)
+LEVELS, KPIS = Levels(alpha=0.05, effect=0.1), [kpi.name for kpi in CHURN.kpis]
 START = 1_800_000_000.0
 Samples = dict[str, dict[tuple[str, ...], float]]
 Rate = Callable[[float], float]
@@ -53,7 +54,7 @@ def stream(
 
 
 def judged(*streams: tuple[list[Answer], list[Outcome]]) -> Samples:
-    judge = Judge(LEVELS)
+    judge = Judge(LEVELS, CHURN.kpis)
     for answers, outcomes in streams:
         judge.read(answers, outcomes)
     return judge.samples()
@@ -84,7 +85,7 @@ def test_a_worse_canary_is_told_by_the_kpi_that_is_worse() -> None:
     p_values = judged(stream(worse=1.6))["canary_kpi_p_value"]
     assert (
         p_values["call_center_load", "new", "old"]
-        < LEVELS.level / 100
+        < LEVELS.alpha / 2 / 100
         < 0.1
         < p_values["conversion_rate", "new", "old"]
     )
@@ -95,7 +96,7 @@ def test_a_worse_canary_is_told_by_the_kpi_that_is_worse() -> None:
 @given(st.lists(st.floats(0, 660), max_size=8))
 def test_when_the_log_is_read_changes_nothing(looks: list[float]) -> None:
     answers, outcomes = stream(requests=1500, late=(6.0, 40.0), worse=1.3)
-    judge, before = Judge(LEVELS), -math.inf
+    judge, before = Judge(LEVELS, CHURN.kpis), -math.inf
     for look in [*(START + at for at in sorted(looks)), math.inf]:
         judge.read(
             [row for row in answers if before < row.at + 5 <= look],  # written five seconds later
@@ -107,7 +108,7 @@ def test_when_the_log_is_read_changes_nothing(looks: list[float]) -> None:
 
 def test_an_outcome_may_be_recorded_before_its_prediction_is_logged() -> None:
     answers, outcomes = stream(requests=2000)
-    judge = Judge(LEVELS)
+    judge = Judge(LEVELS, CHURN.kpis)
     for minute in range(12):
         start = START + 60 * minute
         judge.read([], [row for row in outcomes if start <= row.recorded < start + 60])
@@ -143,7 +144,7 @@ def test_a_request_counts_once_and_only_when_it_is_known() -> None:
 
 def test_a_cell_waits_for_its_outcomes_and_what_is_left_is_tested_later() -> None:
     answers, outcomes = stream(requests=CELL + 7, seconds=10)
-    judge = Judge(LEVELS)
+    judge = Judge(LEVELS, CHURN.kpis)
     judge.read(answers, outcomes[: CELL - 1])
     assert not judge.samples()["canary_kpi_observations"]
     judge.read([], outcomes[CELL - 1 :])
@@ -199,7 +200,7 @@ def test_scores_that_many_customers_share_may_move_by_a_thousandth() -> None:
 
 
 def test_an_hour_without_the_canary_ends_it_and_nothing_piles_up() -> None:
-    judge = Judge(LEVELS)
+    judge = Judge(LEVELS, CHURN.kpis)
     judge.read(*stream())
     pairs = set(judge.samples()["canary_score_psi"])
     for hour in range(1, 4):
@@ -211,7 +212,8 @@ def test_an_hour_without_the_canary_ends_it_and_nothing_piles_up() -> None:
 
 def test_the_template_says_alpha_and_effect() -> None:
     found = levels(ROOT / "k8s/churn/base/kpis.yaml")
-    assert (found.alpha, found.effect, found.level) == (0.05, 0.1, 0.025)
+    assert (found.alpha, found.effect) == (0.05, 0.1)
+    assert Judge(found, CHURN.kpis).level == 0.025
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 from plumbline import clock, metrics
 from plumbline.lake import tables as lake
 from plumbline.settings import ROOT, settings
+from products.churn import CHURN
 from serving.churn import log as outcome_log
 from serving.churn import outcomes
 from serving.judge import server as judge_server
@@ -101,8 +102,8 @@ def test_a_judge_that_starts_reads_from_the_first_canary_on() -> None:
     outcome_log.append(predictions(5, 1, hours[5], revision="old"))
     outcome_log.append([*predictions(3, 1, hours[3]), *predictions(3, 1, hours[3], revision="old")])
     outcome_log.append(predictions(2, 1, hours[2], revision="old"))
-    assert Log(now - timedelta(hours=1)).read()[0] == [], "no canary since: nothing to compare"
-    log = Log(now - judge_server.BACK)
+    assert Log(CHURN, now - timedelta(hours=1)).read()[0] == [], "no canary since: nothing to compare"
+    log = Log(CHURN, now - judge_server.BACK)
     assert sorted(row.request_id for row in log.read()[0]) == ["new-3", "old-2", "old-3"]
     outcome_log.append(predictions(0, 1, clock.wall(), revision="old"))
     assert [row.request_id for row in log.read()[0]] == ["old-0"]
@@ -115,7 +116,7 @@ def test_a_log_from_before_revisions_has_no_canaries() -> None:
     before = pa.schema([field for field in outcome_log.schema() if field.name != "revision"])
     rows = [{k: v for k, v in row.items() if k != "revision"} for row in predictions(0, 2)]
     write_deltalake(lake.uri(outcome_log.TABLE), pa.Table.from_pylist(rows, schema=before))
-    log = Log(SINCE)
+    log = Log(CHURN, SINCE)
     assert log.read() == ([], [])
     outcome_log.append(predictions(2, 2) + predictions(4, 1, revision=None))
     assert [row.request_id for row in log.read()[0]] == ["new-2", "new-3"]
@@ -134,7 +135,7 @@ def test_a_table_that_was_made_anew_is_another_log() -> None:
 
 def test_outcomes_are_kept_while_predictions_cannot_be_read() -> None:
     a_canary(100)
-    log, folder = Log(clock.wall() - timedelta(hours=1)), Path(lake.uri(outcome_log.TABLE))
+    log, folder = Log(CHURN, clock.wall() - timedelta(hours=1)), Path(lake.uri(outcome_log.TABLE))
     data = next(folder.glob("*.parquet"))
     whole = data.read_bytes()
     data.write_bytes(b"PAR1 no more")
@@ -151,7 +152,7 @@ def test_verdicts_are_withheld_once_the_log_cannot_be_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a_canary()
-    bench = Bench(Levels(alpha=0.05, effect=0.1))
+    bench = Bench(CHURN, Levels(alpha=0.05, effect=0.1))
     assert bench.look() and bench.samples()["canary_kpi_p_value"]["conversion_rate", "new", "old"] < 0.025
     at = clock.monotonic()
     log = Path(lake.uri(outcome_log.TABLE)) / "_delta_log" / f"{4:020}.json"
@@ -167,9 +168,9 @@ def test_verdicts_are_withheld_once_the_log_cannot_be_read(
 
 
 def test_one_look_gives_the_verdicts_as_they_are() -> None:
-    assert now(TEMPLATE) == []
+    assert now(CHURN, TEMPLATE) == []
     a_canary()
-    conversion, calls = now(TEMPLATE)
+    conversion, calls = now(CHURN, TEMPLATE)
     assert (conversion["kpi"], conversion["canary"], conversion["stable"]) == ("conversion_rate", "new", "old")
     assert conversion["p_value"] < 0.025 < 0.1 < calls["p_value"]
     assert conversion["difference_lower"] < conversion["difference"] < conversion["difference_upper"] < 0

@@ -26,6 +26,7 @@ from serving import launch
 from serving.rollout import manifests
 from serving.rollout.laptop import Laptop
 
+ROLLOUT = manifests.rollout(manifests.rollout_file(CHURN))
 TEMPLATES = """
 apiVersion: argoproj.io/v1alpha1
 kind: AnalysisTemplate
@@ -144,7 +145,7 @@ def callers(url: str, per_second: float = 40.0) -> Iterator[Counter[int]]:
 
 def written(folder: Path, text: str = TEMPLATES) -> dict[str, Path]:
     """Templates of a test's own, by the names that the shipped Rollout gives them."""
-    found = {name: folder / f"{name}.yaml" for name in manifests.TEMPLATES}
+    found = {name: folder / f"{name}.yaml" for name in manifests.templates(CHURN)}
     for path, template in zip(found.values(), text.split("---\n"), strict=True):
         path.write_text(template)
     return found

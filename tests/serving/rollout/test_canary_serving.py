@@ -10,6 +10,7 @@ import mlflow
 import pytest
 import yaml
 
+from plumb.demo.simulated_churn import Callers
 from plumb.demo.simulated_traffic import Traffic
 from plumbline.lake import tables as lake
 from plumbline.registry import registered_models
@@ -61,7 +62,7 @@ def canary_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 @pytest.fixture
 def one_step(tmp_path: Path) -> manifests.Rollout:
     """The shipped Rollout, of its steps only the last weight and the last analysis."""
-    made = manifests.read(manifests.ROLLOUT, "Rollout")
+    made = manifests.read(manifests.rollout_file(CHURN), "Rollout")
     made["spec"]["strategy"]["canary"]["steps"] = made["spec"]["strategy"]["canary"]["steps"][-2:]
     path = tmp_path / "rollout.yaml"
     path.write_text(yaml.safe_dump(made))
@@ -72,10 +73,10 @@ def one_step(tmp_path: Path) -> manifests.Rollout:
 def test_a_model_as_good_as_the_champion_is_promoted_by_the_shipped_guardrails(
     canary_home: Path, one_step: manifests.Rollout
 ) -> None:
-    laptop = Laptop(one_step)
+    laptop = Laptop(CHURN, one_step, manifests.templates(CHURN))
     where = laptop.up()["churn-model"]
     args = {**paced(PER_SECOND, first=50), "count": "2", "latency-slack": "1000"}  # other tests keep the machine busy
-    with Traffic(where, PER_SECOND, customers=KNOWN) as traffic:
+    with Traffic(where, PER_SECOND, Callers(KNOWN)) as traffic:
         status = Driver(laptop, args).run("2")
     assert status.phase == "Healthy", status.message
     assert set(traffic.statuses()) == {200}
@@ -98,4 +99,4 @@ def test_a_model_as_good_as_the_champion_is_promoted_by_the_shipped_guardrails(
     measured = {item["metric"] for item in status.measurements}
     assert {"conversion-rate", "call-center-load", "score-shift", "missing-features", "latency-p99"} <= measured
     assert {"conversion_rate", "call_center_load", "score"} <= set(status.samples[-1]["kpis"])
-    assert driver.recover() == status
+    assert driver.recover(CHURN) == status

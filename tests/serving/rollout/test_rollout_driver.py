@@ -25,7 +25,7 @@ from serving.rollout.driver import Aborted, Driver
 from serving.rollout.errors import RolloutError
 from tests.conftest import use_home
 from tests.serving.made_up_customers import eventually
-from tests.serving.rollout.rollout_world import TEMPLATES, Registry, SmallLaptop, callers, predictor, written
+from tests.serving.rollout.rollout_world import ROLLOUT, TEMPLATES, Registry, SmallLaptop, callers, predictor, written
 
 KINDS = {"1": "good", "2": "good", "3": "failing"}
 
@@ -64,7 +64,7 @@ def registry(standing: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
 @pytest.fixture
 def laptop(registry: Registry, tmp_path: Path) -> SmallLaptop:
     """All of it up, all traffic to version 1."""
-    made = SmallLaptop(manifests.rollout(), written(tmp_path))
+    made = SmallLaptop(CHURN, ROLLOUT, written(tmp_path))
     made.up()
     return made
 
@@ -107,7 +107,7 @@ def test_a_good_version_is_promoted_step_by_step_and_no_request_fails(
     eventually(lambda: asked[200] > before + 5)
     assert set(asked) == {200}
     assert status.exposed > 5
-    assert state.newest() == status
+    assert state.newest(CHURN) == status
 
 
 def test_a_bad_version_is_aborted_at_the_first_step_and_the_champion_stays(
@@ -115,7 +115,7 @@ def test_a_bad_version_is_aborted_at_the_first_step_and_the_champion_stays(
 ) -> None:
     with pytest.raises(Aborted, match=r"error-rate: 0\.\d+, expected .* \(2 bad, 1 allowed\)"):
         Driver(laptop, {}).run("3")
-    status = state.newest()
+    status = state.newest(CHURN)
     assert status and (status.phase, weights(status)) == ("Aborted", [10, 0])
     assert registry.champion == "1" and not registry.settled
     assert services.find(launch.canary_name(CHURN)) is None
@@ -129,7 +129,7 @@ def test_a_bad_version_is_aborted_at_the_first_step_and_the_champion_stays(
 def test_a_canary_that_nobody_asks_is_not_promoted(laptop: SmallLaptop) -> None:
     with pytest.raises(Aborted, match=r"canary-traffic: (no data|0), expected|error-rate: (no data|NaN)"):
         Driver(laptop, {}).run("2")
-    assert state.newest().phase == "Aborted"  # type: ignore[union-attr]
+    assert state.newest(CHURN).phase == "Aborted"  # type: ignore[union-attr]
 
 
 def test_without_prometheus_the_weights_go_back(laptop: SmallLaptop, asked: Any) -> None:
@@ -162,7 +162,7 @@ def test_a_driver_that_is_interrupted_sends_the_traffic_back(laptop: SmallLaptop
 
     with pytest.raises(KeyboardInterrupt):
         Driver(laptop, {}, interrupt).run("2")
-    status = state.newest()
+    status = state.newest(CHURN)
     assert status and (status.phase, status.message) == ("Aborted", "its driver was interrupted")
     assert in_file(laptop)["churn-canary"] == 0 and registry.champion == "1"
 
@@ -173,7 +173,7 @@ def test_promoted_in_mid_analysis_it_goes_to_the_next_step_and_no_further(laptop
     def answer(status: state.Status, _: Any) -> None:
         if status.message.startswith("analysis") and not told:
             told.append(status.weight)
-            state.ask(state.PROMOTE)
+            state.ask(CHURN, state.PROMOTE)
 
     status = Driver(laptop, {}, answer).run("2")
     assert (told, weights(status)) == ([10], [10, 25, 50, 100])
@@ -193,7 +193,7 @@ def test_an_abort_goes_through_when_the_registry_cannot_be_asked(
     laptop.rollout = replace(laptop.rollout, steps=laptop.rollout.steps[:1])
     with pytest.raises(ServiceUnavailable):
         Driver(laptop, {}).run("2")
-    status = state.newest()
+    status = state.newest(CHURN)
     assert status and (status.phase, weights(status)) == ("Aborted", [10, 100, 0])
     assert services.find(launch.canary_name(CHURN)) is None
 
@@ -210,7 +210,7 @@ def test_an_inconclusive_analysis_pauses_until_somebody_promotes(
     def answer(status: state.Status, _: Any) -> None:
         if status.phase == "Paused" and status.weight not in paused:
             paused.append(status.weight)
-            state.ask(state.PROMOTE)
+            state.ask(CHURN, state.PROMOTE)
 
     assert Driver(first_step, {}, answer).run("2").phase == "Healthy"
     assert paused == [10]
@@ -222,10 +222,10 @@ def test_another_version_takes_the_canarys_place(first_step: SmallLaptop, regist
     def another(status: state.Status, _: Any) -> None:
         if status.weight == 10 and not once:
             once.append(10)
-            state.ask(state.REPLACE, version="2")
+            state.ask(CHURN, state.REPLACE, version="2")
 
     status = Driver(first_step, {}, another).run("3")
-    first, second = state.everyone()
+    first, second = state.everyone(CHURN)
     assert (first.phase, first.message, weights(first)) == ("Aborted", "version 2 was asked for instead", [10, 0])
     assert (second.phase, weights(second)) == ("Healthy", [10, 100]) and status == second
     assert registry.champion == "2"
@@ -241,7 +241,7 @@ def test_asked_to_abort_it_aborts_and_another_deployment_is_refused(laptop: Smal
             with pytest.raises(Conflict, match="`plumb rollout abort` ends it"):
                 deploy.deploy(CHURN, "3")
             refused.append(status.phase)
-            state.ask(state.ABORT, by="the test")
+            state.ask(CHURN, state.ABORT, by="the test")
 
     with pytest.raises(Aborted, match="the test asked for it"):
         Driver(laptop, {}, other).run("2")
@@ -254,22 +254,23 @@ def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop, tm
         "from tests.serving.rollout import rollout_world as world\n"
         "from pathlib import Path\n"
         "from serving import launch\n"
-        "from serving.rollout import driver, manifests\n"
+        "from products.churn import CHURN\n"
+        "from serving.rollout import driver\n"
         "made = world.Registry(); driver.registry.find = made.find\n"
         "launch.ensure = lambda product: world.predictor(product.server, '1', 'good')\n"
         "launch.canary = lambda product, version: world.predictor(launch.canary_name(product), version, 'good')\n"
-        "driver.Driver(world.SmallLaptop(manifests.rollout(), world.written(Path(sys.argv[1]))), {}).run('2')\n"
+        "driver.Driver(world.SmallLaptop(CHURN, world.ROLLOUT, world.written(Path(sys.argv[1]))), {}).run('2')\n"
     )
     running = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT)
-    eventually(lambda: (found := state.newest()) and found.weight == 10, 20)
+    eventually(lambda: (found := state.newest(CHURN)) and found.weight == 10, 20)
     running.kill()
     running.wait()
     assert in_file(laptop)["churn-canary"] == 10
-    found = driver.recover()
+    found = driver.recover(CHURN)
     assert found and found.phase == "Aborted" and "its driver was killed" in found.message
     assert in_file(laptop)["churn-canary"] == 0
     assert services.find(launch.canary_name(CHURN)) is None
-    assert driver.recover() == found
+    assert driver.recover(CHURN) == found
 
 
 @pytest.mark.parametrize(
@@ -284,13 +285,13 @@ def test_the_next_command_ends_what_a_killed_driver_left(laptop: SmallLaptop, tm
 def test_a_template_that_cannot_be_followed_is_refused_before_anything_starts(
     registry: Registry, tmp_path: Path, was: str, now: str, message: str
 ) -> None:
-    made = SmallLaptop(manifests.rollout(), written(tmp_path, TEMPLATES.replace(was, now)))
+    made = SmallLaptop(CHURN, ROLLOUT, written(tmp_path, TEMPLATES.replace(was, now)))
     with pytest.raises(RolloutError, match=message):
         Driver(made, {}).run("2")
-    assert CHURN.server not in services.running() and state.newest() is None
+    assert CHURN.server not in services.running() and state.newest(CHURN) is None
 
 
 @pytest.mark.parametrize(("model", "message"), [("9", "no '9' to roll out"), ("1", "version 1 is champion already")])
 def test_what_cannot_be_rolled_out_is_refused(registry: Registry, tmp_path: Path, model: str, message: str) -> None:
     with pytest.raises(RolloutError, match=message):
-        Driver(SmallLaptop(manifests.rollout(), written(tmp_path)), {}).run(model)
+        Driver(SmallLaptop(CHURN, ROLLOUT, written(tmp_path)), {}).run(model)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from products.churn import CHURN
 from serving.rollout import analysis, envoy, manifests
 from serving.rollout.analysis import AnalysisRun
 from serving.rollout.conditions import NotEvaluated, condition
@@ -16,16 +17,17 @@ from serving.rollout.errors import RolloutError
 from serving.rollout.manifests import Analysis, Metric, Pause, SetWeight
 from serving.rollout.prometheus import QueryError
 
-SHIPPED = list(manifests.TEMPLATES.values())
+SHIPPED = list(manifests.templates(CHURN).values())
+ROLLOUT, KPIS = manifests.rollout_file(CHURN), manifests.kpis(CHURN)
 GIVEN = {"canary-hash": "new", "stable-hash": "old", "canary-service": "churn-canary", "stable-service": "churn-stable"}
 
 
 def shipped() -> dict[str, Any]:
-    return manifests.read(manifests.VIRTUAL_SERVICE, "VirtualService")
+    return manifests.read(manifests.virtual_service(CHURN), "VirtualService")
 
 
 def test_the_shipped_rollout_goes_10_25_50_with_an_analysis_behind_each() -> None:
-    steps = manifests.rollout().steps
+    steps = manifests.rollout(ROLLOUT).steps
     assert [step.weight for step in steps if isinstance(step, SetWeight)] == [10, 25, 50]
     for weight, behind in zip(steps[::2], steps[1::2], strict=True):
         assert isinstance(weight, SetWeight) and isinstance(behind, Analysis)
@@ -200,7 +202,7 @@ def test_what_envoy_would_do_otherwise_than_the_mesh_is_refused(virtual_service:
     ],
 )
 def test_a_rollout_that_cannot_be_followed_is_refused(tmp_path: Path, change: Any, message: str) -> None:
-    made = manifests.read(manifests.ROLLOUT, "Rollout")
+    made = manifests.read(ROLLOUT, "Rollout")
     made["spec"]["strategy"] = (
         {"blueGreen": {}} if change is None else {"canary": made["spec"]["strategy"]["canary"] | change}
     )
@@ -225,14 +227,14 @@ def test_a_template_that_cannot_be_followed_is_refused(tmp_path: Path, where: st
 
 def kpis(folder: Path, **changed: Any) -> Path:
     """The shipped template of KPIs with these fields of its spec."""
-    made = manifests.read(manifests.KPIS, "AnalysisTemplate")
+    made = manifests.read(KPIS, "AnalysisTemplate")
     path = folder / "kpis.yaml"
     path.write_text(yaml.safe_dump({**made, "spec": {**made["spec"], **changed}}))
     return path
 
 
 def test_what_argo_does_not_merge_is_refused(tmp_path: Path) -> None:
-    args = manifests.read(manifests.KPIS, "AnalysisTemplate")["spec"]["args"]
+    args = manifests.read(KPIS, "AnalysisTemplate")["spec"]["args"]
     other = [{**arg, "value": "3m"} if arg["name"] == "warm-up" else arg for arg in args]
     with pytest.raises(RolloutError, match=r"kpis.yaml: the arg warm-up is '3m', and '2m' in another template"):
         manifests.metrics([manifests.GUARDRAILS, kpis(tmp_path, args=other)], GIVEN)
@@ -242,20 +244,20 @@ def test_what_argo_does_not_merge_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_default_of_one_template_is_the_arg_of_both(tmp_path: Path) -> None:
-    args = manifests.read(manifests.KPIS, "AnalysisTemplate")["spec"]["args"]
+    args = manifests.read(KPIS, "AnalysisTemplate")["spec"]["args"]
     bare = kpis(tmp_path, args=[{"name": arg["name"]} if arg["name"] == "warm-up" else arg for arg in args])
     for paths in ([manifests.GUARDRAILS, bare], [bare, manifests.GUARDRAILS]):
         assert {metric.initial_delay for metric in manifests.metrics(paths, GIVEN)} == {120}
 
 
 def test_a_template_that_is_not_at_hand_is_refused() -> None:
-    manifests.named(manifests.rollout(), manifests.TEMPLATES)
+    manifests.named(manifests.rollout(ROLLOUT), manifests.templates(CHURN))
     with pytest.raises(RolloutError, match="name the template churn-kpis; known: churn-guardrails, other"):
-        manifests.named(manifests.rollout(), ["churn-guardrails", "other"])
+        manifests.named(manifests.rollout(ROLLOUT), ["churn-guardrails", "other"])
 
 
 def test_pauses_are_steps(tmp_path: Path) -> None:
-    made = manifests.read(manifests.ROLLOUT, "Rollout")
+    made = manifests.read(ROLLOUT, "Rollout")
     made["spec"]["strategy"]["canary"]["steps"] = [{"pause": {"duration": "1m"}}, {"pause": {}}]
     path = tmp_path / "rollout.yaml"
     path.write_text(yaml.safe_dump(made))

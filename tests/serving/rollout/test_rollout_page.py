@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from plumbline import clock, files
+from products.churn import CHURN
 from serving.rollout import page as rollout_page
 
 AT = "2026-01-05T10:00:{:02d}.000000+00:00"
@@ -48,7 +49,7 @@ def page(home: Path) -> str:
     ):
         made = told(number, phase, weights, **({} if weights else {"samples": [], "measurements": []}))
         files.write_whole(home / "rollouts" / "churn" / f"{number:04d}.json", files.dumps(made))
-    return rollout_page.write().read_text()
+    return rollout_page.write(CHURN).read_text()
 
 
 def test_each_rollout_is_shown_with_its_verdict_and_where_it_fell(page: str) -> None:
@@ -70,4 +71,4 @@ def test_simulated_numbers_say_so(page: str) -> None:
 
 def test_without_a_rollout_the_page_says_how_to_get_one(home: Path) -> None:
     assert clock.is_replay()
-    assert "plumb demo-canary" in rollout_page.write().read_text()
+    assert "plumb demo-canary" in rollout_page.write(CHURN).read_text()
