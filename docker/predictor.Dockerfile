@@ -1,4 +1,5 @@
-# What answers about customers: the predictor, and beside it the judge and the job that moves the alias `champion`.
+# What answers about customers and images: the predictors, and beside them the judge and the job that moves the alias
+# `champion`. The network that embeds pictures is built into the image's cache.
 #   docker build -f docker/predictor.Dockerfile --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:… \
 #     --build-arg CODE_SHA=$(git rev-parse HEAD) .
 # PYTHON_IMAGE has no default: a base image is named by its digest, and which one is for whoever builds to say.

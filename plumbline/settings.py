@@ -70,7 +70,9 @@ class Settings(BaseSettings):
         "are carried on anyway.",
     )
     images_provider: Literal["cpu", "cuda"] = Field("cpu", description="What the network of embeddings runs on.")
-    images_threads: int | None = Field(None, ge=1, description="Cores that embedding uses; default: all of them.")
+    images_threads: int | None = Field(
+        None, ge=1, description="Cores that decoding and embedding use; default: all of them."
+    )
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     mlflow_url: str | None = Field(
         None, description="MLflow tracking server, or its database (postgresql+psycopg://…); default: SQLite in home."

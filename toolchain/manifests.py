@@ -6,6 +6,7 @@ the schemas of two Kubernetes versions and of the CRDs, unknown fields refused; 
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
 import sys
@@ -18,13 +19,10 @@ from plumbline.settings import ROOT
 from toolchain import manifest_tools
 from toolchain.binaries import BinariesError
 
-APPLIED = (
-    "k8s/apps",
-    "k8s/platform",
-    "k8s/churn/overlays/dev",
-    "k8s/churn/overlays/staging",
-    "k8s/churn/overlays/prod",
-)
+OVERLAYS = tuple(sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("k8s/*/overlays/*")))
+"""An environment of a product each."""
+
+APPLIED = ("k8s/apps", "k8s/platform", *OVERLAYS)
 """What Argo CD applies, each a kustomization."""
 
 BY_HAND = ("k8s/argocd/argocd-cm.yaml", "k8s/apps/root.yaml")
@@ -50,6 +48,26 @@ def objects(path: str, root: Path = ROOT) -> list[Object]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [found for found in yaml.load_all(render(path, root), loader) if found]
+
+
+def applications(name: str, root: Path = ROOT) -> list[Object]:
+    """The Applications that an ApplicationSet of k8s/apps makes of its one `list`, or of the product of several."""
+    import yaml
+
+    (found,) = [
+        made
+        for made in objects("k8s/apps", root)
+        if (made["kind"], made["metadata"]["name"]) == ("ApplicationSet", name)
+    ]
+    (generator,) = found["spec"]["generators"]
+    lists = [each["list"]["elements"] for each in generator.get("matrix", {"generators": [generator]})["generators"]]
+    made = []
+    for elements in itertools.product(*lists):
+        text = yaml.safe_dump(found["spec"]["template"])
+        for key, value in (pair for element in elements for pair in element.items()):
+            text = text.replace("{{." + key + "}}", value)
+        made.append(yaml.safe_load(text))
+    return made
 
 
 def pod_specs(made: Object) -> list[tuple[str, Object]]:

@@ -27,7 +27,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def threads() -> int:
-    """How many cores embedding uses: PLUMBLINE_IMAGES_THREADS, else all of them."""
+    """How many cores decoding and embedding use: PLUMBLINE_IMAGES_THREADS, else all of them."""
     return settings().images_threads or os.cpu_count() or 1
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from plumbline import clock, files
 from plumbline.errors import PlumblineError
-from plumbline.pictures import child
+from plumbline.pictures import child, network
 from plumbline.pictures.decode import LIMITS, BadPicture, Limits, Picture
 from plumbline.settings import ROOT
 
@@ -64,7 +64,7 @@ class Decoders:
 
     def __init__(self, limits: Limits = LIMITS, children: int | None = None) -> None:
         self.limits = limits
-        self.size = children or min(os.cpu_count() or 1, MOST_CHILDREN)
+        self.size = children or min(network.threads(), MOST_CHILDREN)
         self._all = [_Child(limits) for _ in range(self.size)]
         self._free: queue.LifoQueue[_Child] = queue.LifoQueue()
         for one in self._all:

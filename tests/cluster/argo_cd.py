@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import copy
 
-import yaml
 from kube import Kube, Object
 
-from plumbline.settings import ROOT
+from toolchain.manifests import applications
 
 MANAGER = "argocd-controller"
 HASH = "rollouts-pod-template-hash"
@@ -37,8 +36,7 @@ def apply(kube: Kube, manifests: list[Object]) -> None:
 
 def _ignored() -> dict[tuple[str, str], list[str]]:
     """The jq expressions of fields that Argo CD leaves alone, by kind and name."""
-    application = yaml.safe_load((ROOT / "k8s" / "apps" / "churn.yaml").read_text())
-    spec = application["spec"]["template"]["spec"]
+    (spec,) = (made["spec"] for made in applications("products") if made["metadata"]["name"] == "churn-dev")
     assert "RespectIgnoreDifferences=true" in spec["syncPolicy"]["syncOptions"]
     return {(one["kind"], one["name"]): one["jqPathExpressions"] for one in spec["ignoreDifferences"]}
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,12 +19,14 @@ import pytest
 from plumb.demo.images import asked
 from plumbline import clock
 from plumbline.lake import tables as lake
-from plumbline.servers import services
+from plumbline.registry import registered_models, signing, trusted_models
+from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
 from plumbline.state import objects, releases, trainings
 from products.images import IMAGES, LOG
 from serving import launch
 from tests.plumbline.pictures.malformed import malformed
+from tests.serving import as_a_pod
 from tests.serving.made_up_customers import eventually
 
 pytestmark = pytest.mark.slow
@@ -59,10 +63,9 @@ PREDICT = f"/v1/models/{IMAGES.service}:predict"
 INFER = f"/v2/models/{IMAGES.service}/infer"
 
 
-def post(path: str, body: object, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-    """A request to the running predictor; bytes are sent as they are."""
-    predictor = launch.ensure(IMAGES)
-    connection = http.client.HTTPConnection(services.HOST, predictor.port, timeout=30)
+def post(path: str, body: object, headers: dict[str, str] | None = None, port: int | None = None) -> tuple[int, Any]:
+    """A request to the home's predictor, or to the one at that port; bytes are sent as they are."""
+    connection = http.client.HTTPConnection(services.HOST, port or launch.ensure(IMAGES).port, timeout=30)
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     connection.request("POST", path, content, headers or {"Content-Type": "application/json"})
     answer = connection.getresponse()
@@ -170,6 +173,50 @@ def test_answers_are_logged_and_why_tells_of_them(images_home: Path) -> None:
     told = plumb("why", image[:12])
     assert "asked by bytes" in told and "embedding v1 by efficientnet-lite0@sha256:" in told
     assert f"c1/{image[:2]}/{image}.png" in told.replace("\n", "")
+
+
+def test_a_pod_s_predictor_answers_as_the_home_s_does(images_home: Path, tmp_path: Path) -> None:
+    """In an empty home, on a read-only root, without a registry: the network is the cache's, the model a folder's."""
+    import mlflow
+
+    champion = registered_models.find(IMAGES.model, "champion")
+    assert champion is not None
+    folder = tmp_path / "model"
+    mlflow.artifacts.download_artifacts(f"models:/{IMAGES.model}/{champion.version}", dst_path=folder)
+    (folder / trusted_models.NOTE).unlink(missing_ok=True)
+    home, scratch, port = tmp_path / "home", tmp_path / "scratch", services.free_port()
+    home.mkdir()
+    scratch.mkdir()
+    bundle = champion.tags[trusted_models.SIGNATURE]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_")} | {
+        "PLUMBLINE_HOME": str(home),
+        "HOME": str(scratch),
+        "TMPDIR": str(scratch),
+        "PLUMBLINE_REDIS_URL": online_store.url(),
+        "PLUMBLINE_VERIFY_KEY": str(images_home / "keys" / "demo-verify.pem"),
+        "PLUMBLINE_MODEL_VERSION": str(champion.version),
+        "PLUMBLINE_MODEL_RUN": str(champion.run_id),
+        "PLUMBLINE_MODEL_DIGEST": signing.digest(bundle),
+        "PLUMBLINE_MODEL_SIGNATURE": signing.packed(bundle),
+        "PLUMBLINE_IMAGES_THREADS": "2",
+    }
+    ((image, content),) = asked(1).items()
+    body = {"instances": [{"image_id": image}, {"image": {"b64": b64(content)}}]}
+    serve = as_a_pod.read_only(as_a_pod.command(IMAGES, folder, port), home, scratch)
+    with subprocess.Popen(serve, env=env, cwd="/", stderr=subprocess.PIPE) as pod:
+        try:
+            ready = f"http://{services.HOST}:{port}{launch.ready(IMAGES)}"
+            eventually(lambda: pod.poll() is not None or services.answers(ready, 2), 60)
+            assert pod.poll() is None, pod.stderr.read().decode()[-2000:] if pod.stderr else ""
+            status, answer = post(PREDICT, body, port=port)
+        finally:
+            pod.send_signal(signal.SIGTERM)
+            pod.communicate(timeout=30)
+    _, here = post(PREDICT, body)
+    assert status == 200
+    for theirs, ours in zip(answer["predictions"], here["predictions"], strict=True):
+        assert theirs | {"features_age_seconds": None} == ours | {"features_age_seconds": None}
+    assert {path.name for path in home.iterdir()} == {"feast", "lake", "lineage.ndjson"}, "SIGTERM writes the log"
 
 
 def test_a_picture_that_comes_later_is_the_next_days(images_home: Path) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +17,13 @@ from plumbline.errors import SettingsError
 from plumbline.registry import signing
 from plumbline.registry.signing import Untrusted
 from plumbline.servers import services
-from plumbline.settings import ROOT, settings
+from plumbline.settings import settings
 from products.churn import CHURN
 from serving import launch, model_folder
 from serving import loaded_model as registry
 from serving.churn.scorer import Scorer
+from tests.serving import as_a_pod
+from tests.serving.as_a_pod import read_only
 from tests.serving.made_up_customers import FULL, eventually
 
 pytestmark = pytest.mark.usefixtures("_home_settings")
@@ -149,9 +150,8 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
     env = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_")}  # Feast's, here
     env |= {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_HOME": str(home), "HOME": str(tmp)}
     env |= {"PLUMBLINE_VERIFY_KEY": str(settings().home / "keys" / "demo-verify.pem"), "TMPDIR": str(tmp)}
-    env["PLUMBLINE_CACHE"] = str(tmp / "cache")
-    serve = [sys.executable, "-B", "-m", "plumb", "serve", "--model-dir", str(folder), "--port", str(port)]
-    with subprocess.Popen(read_only(serve, home, tmp), env=env, cwd="/", stderr=subprocess.PIPE) as pod:
+    serve = read_only(as_a_pod.command(CHURN, folder, port), home, tmp)
+    with subprocess.Popen(serve, env=env, cwd="/", stderr=subprocess.PIPE) as pod:
         try:
             ready = f"http://{services.HOST}:{port}{launch.ready(CHURN)}"
             eventually(lambda: pod.poll() is not None or services.answers(ready, 2), 60)
@@ -165,12 +165,3 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
             pod.send_signal(signal.SIGTERM)
             pod.communicate(timeout=30)
     assert {path.name for path in home.iterdir()} == {"feast", "lake", "lineage.ndjson"}
-
-
-def read_only(command: list[str], *writable: Path) -> list[str]:
-    """The command where only these folders can be written to, as in a pod; as it is where no namespace can be made."""
-    if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
-        return command
-    binds = [f"mount --bind {path} {path}" for path in writable]
-    script = " && ".join([*binds, "mount -o remount,ro,bind /", f"! touch {ROOT}/x 2>&-", 'exec "$@"'])
-    return ["unshare", "-m", "sh", "-c", script, "sh", *command]

@@ -43,7 +43,7 @@ def test_an_image_is_built_from_locks_and_runs_as_nobody(path: str) -> None:
 
 
 def test_manifests_run_pods_as_the_images_user() -> None:
-    text = "".join(path.read_text() for path in (ROOT / "k8s/churn").rglob("*.yaml"))
+    text = "".join(path.read_text() for path in (ROOT / "k8s").rglob("*.yaml"))
     assert set(re.findall(r"runAs(?:User|Group): (\d+)", text)) == {str(USER)}
 
 
