@@ -15,6 +15,7 @@ from plumb.main import app as plumb_app
 from plumbline.product import Product
 from plumbline.settings import ROOT, Settings
 from products.churn import CHURN
+from serving.rollout import manifests as laptop
 from serving.server import GRACE
 from tests.k8s.rendered import (
     Object,
@@ -234,7 +235,7 @@ def test_the_rollout_alone_runs_the_pods(product: Product, environment: str) -> 
             f"{product.name}-{side}" for side in ("canary", "stable")
         }
         named = {each["templateName"] for each in step["analysis"]["templates"]}
-        assert named == {template["metadata"]["name"] for template in templates}
+        assert named == {template["metadata"]["name"] for template in templates} == set(laptop.templates(product))
     (route,) = one(of(product, environment), "VirtualService", product.host)["spec"]["http"]
     assert {step["destination"]["host"]: step["weight"] for step in route["route"]} == {
         canary["stableService"]: 100,

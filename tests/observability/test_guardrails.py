@@ -12,7 +12,9 @@ import pytest
 import yaml
 
 from observability import dataset_metrics
+from plumbline.product import Product
 from plumbline.settings import ROOT
+from products import ALL
 from products.churn import CHURN
 from serving.rollout import manifests
 
@@ -85,10 +87,19 @@ def test_every_arg_is_used_and_every_used_one_is_declared(path: str) -> None:
     assert used | for_the_judge == {arg["name"] for arg in SPECS[path]["args"]}
 
 
-def test_alpha_is_divided_among_the_kpis() -> None:
-    kpis = [name for name in METRICS if "canary_kpi_p_value" in query(name)]
-    thresholds = {METRICS[name]["successCondition"].partition("> {{")[2] for name in kpis}
-    assert len(kpis) == 2 and thresholds == {"args.alpha}} / 2"}
+@pytest.mark.parametrize("product", ALL, ids=lambda product: product.name)
+def test_a_product_s_kpis_are_its_guardrails_alike_but_for_their_names(product: Product) -> None:
+    spec = manifests.read(manifests.kpis(product), "AnalysisTemplate")["spec"]
+    churns = SPECS["k8s/churn/base/kpis.yaml"]
+    assert spec["args"] == churns["args"]
+    pattern = churns["metrics"][0]
+    for kpi, metric in zip(product.kpis, spec["metrics"], strict=True):
+        first = CHURN.kpis[0].name
+        asked = pattern["provider"]["prometheus"]["query"].replace(first, kpi.name)
+        assert metric["provider"]["prometheus"]["query"] == asked
+        assert metric["name"] == kpi.name.replace("_", "-")
+        assert metric["successCondition"].endswith(f"> {{{{args.alpha}}}} / {len(product.kpis)}"), "alpha is divided"
+        assert {**metric, "name": "", "provider": {}} == {**pattern, "name": "", "provider": {}}
 
 
 def asked(binary: Tool, folder: Path, series: dict[str, str], wanted: dict[str, list[float]]) -> str:
