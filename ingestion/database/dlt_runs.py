@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from ingestion.database.source import address
-from plumbline import causes, s3
+from plumbline import causes, files, s3
 from plumbline.contracts import contract as contracts
 from plumbline.errors import GateFailed, ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.settings import settings
+
+RAW = "raw"
+"""The lake's folder that it lands in; other products land there too."""
 
 
 def settle() -> None:
@@ -35,14 +40,26 @@ def write(resources: list[Any]) -> None:
     import dlt
 
     home = settings().home
+    if not s3.holds(settings().lake_uri):
+        _mark(Path(settings().lake_uri) / RAW)
     pipeline = dlt.pipeline(
         pipeline_name="shop",
         pipelines_dir=str(home / "dlt"),
         destination=_destination(),
-        dataset_name="raw",
+        dataset_name=RAW,
     )
     pipeline.drop()  # windows are stated by the run, so nothing of a run that was killed may be picked up
     pipeline.run(resources, table_format="delta", write_disposition="append")
+
+
+def _mark(folder: Path) -> None:
+    """Puts dlt's mark into its folder. It makes both, and refuses for ever a folder that has none: another product
+    landed first, or a landing was killed between the two."""
+    from dlt.destinations.impl.filesystem.filesystem import CURRENT_VERSION, INIT_FILE_NAME
+
+    if not (folder / INIT_FILE_NAME).exists():
+        versions = {"initial_version": CURRENT_VERSION, "current_version": CURRENT_VERSION}
+        files.write_whole(folder / INIT_FILE_NAME, json.dumps(versions))
 
 
 def _destination() -> Any:

@@ -76,6 +76,13 @@ def test_a_window_lands_whole_with_its_stamps() -> None:
     assert found["total_cents"].dtype == "int64"
 
 
+def test_a_lake_in_which_another_product_landed_first_takes_the_shops_rows(home: Path) -> None:
+    (home / "lake" / "raw" / "images").mkdir(parents=True)
+    assert len(land(FIRST)) == shop_orders(FIRST)
+    release(FIRST)
+    assert len(land(SECOND)) == shop_orders(SECOND)
+
+
 def test_the_next_day_lands_that_day_alone() -> None:
     land(FIRST)
     release(FIRST)
