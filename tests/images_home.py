@@ -26,6 +26,7 @@ from plumbline.settings import settings
 from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
 from plumbline.state.trainings import Place
+from plumbline.verdict import Verdict
 from products.images import CLEAN, EMBEDDINGS, IMAGES, LABELS, RAW
 
 if TYPE_CHECKING:
@@ -230,8 +231,9 @@ def publish(day: date, rejected: Iterable[str] = ()) -> Release:
     held = {table: version for table, version in known.items() if version is not None}
     base = releases.in_force(IMAGES.name)
     number = base.release_id if base else 0
+    gates = {"images_expectations": Verdict("images_expectations", passed=True)}
     made = Release(
-        number + 1, IMAGES.name, day, number or None, held, {}, "code", "lock", f"images-{day}", NOW, list(rejected)
+        number + 1, IMAGES.name, day, number or None, held, gates, "code", "lock", f"images-{day}", NOW, list(rejected)
     )
     releases.publish(made)
     return made

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,24 @@ import grpc  # type: ignore[import-untyped]
 import pytest
 
 from plumb.demo.images import asked
+from plumb.demo.simulated_images import Callers
+from plumb.demo.simulated_traffic import Traffic
 from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.registry import registered_models, signing, trusted_models
 from plumbline.servers import online_store, services
 from plumbline.settings import ROOT, settings
 from plumbline.state import objects, releases, trainings
+from products.churn import CHURN
 from products.images import IMAGES, LOG
 from serving import launch
+from serving.rollout import manifests, state
+from serving.rollout.driver import Aborted, Driver, paced
+from serving.rollout.laptop import Laptop
 from tests.plumbline.pictures.malformed import malformed
 from tests.serving import as_a_pod
 from tests.serving.made_up_customers import eventually
+from training import variants
 
 pytestmark = pytest.mark.slow
 
@@ -59,6 +67,7 @@ def images_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     settings.cache_clear()
 
 
+RATE = 60.0
 PREDICT = f"/v1/models/{IMAGES.service}:predict"
 INFER = f"/v2/models/{IMAGES.service}/infer"
 
@@ -217,6 +226,28 @@ def test_a_pod_s_predictor_answers_as_the_home_s_does(images_home: Path, tmp_pat
     for theirs, ours in zip(answer["predictions"], here["predictions"], strict=True):
         assert theirs | {"features_age_seconds": None} == ours | {"features_age_seconds": None}
     assert {path.name for path in home.iterdir()} == {"feast", "lake", "lineage.ndjson"}, "SIGTERM writes the log"
+
+
+def test_a_canary_whose_classes_were_swapped_is_stopped_by_what_came_of_its_answers(images_home: Path) -> None:
+    whole = manifests.rollout(manifests.rollout_file(IMAGES))
+    laptop = Laptop(IMAGES, replace(whole, steps=whole.steps[-2:]), manifests.templates(IMAGES))
+    where = laptop.up()[IMAGES.host]
+    args = {**paced(RATE, first=50), "count": "60", "latency-slack": "5000"}  # of a busy machine
+    with (
+        Traffic(where, RATE, Callers()) as traffic,
+        pytest.raises(Aborted, match="agreement-rate: .* a value > 0.05 / 2"),
+    ):
+        Driver(laptop, args).run(variants.register(IMAGES, "swapped")["version"])
+    status = state.newest(IMAGES)
+    assert status and [item["canary"] for item in status.weights] == [50, 0]
+    assert {answer.version for answer in traffic.answers} == {"1", "2"} and set(traffic.statuses()) == {200}
+    bad = {item["metric"] for item in status.measurements if item["phase"] == "Failed"}
+    assert bad == {"agreement-rate"}, "its scores are a good model's"
+    champion = registered_models.find(IMAGES.model, registered_models.CHAMPION)
+    assert champion and str(champion.version) == "1" and services.find(launch.canary_name(IMAGES)) is None
+    outcomes = lake.open_table(IMAGES.outcomes).to_pyarrow_table().to_pylist()
+    assert len(outcomes) == traffic.statuses()[200] and all(row["simulated"] for row in outcomes)
+    assert state.newest(CHURN) is None
 
 
 def test_a_picture_that_comes_later_is_the_next_days(images_home: Path) -> None:

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from plumbline.product import Product
+from products import ALL
 from products.churn import CHURN
+from serving import shelf
 from serving.rollout import analysis, envoy, manifests
 from serving.rollout.analysis import AnalysisRun
 from serving.rollout.conditions import NotEvaluated, condition
@@ -17,7 +20,6 @@ from serving.rollout.errors import RolloutError
 from serving.rollout.manifests import Analysis, Metric, Pause, SetWeight
 from serving.rollout.prometheus import QueryError
 
-SHIPPED = list(manifests.templates(CHURN).values())
 ROLLOUT, KPIS = manifests.rollout_file(CHURN), manifests.kpis(CHURN)
 GIVEN = {"canary-hash": "new", "stable-hash": "old", "canary-service": "churn-canary", "stable-service": "churn-stable"}
 
@@ -26,19 +28,44 @@ def shipped() -> dict[str, Any]:
     return manifests.read(manifests.virtual_service(CHURN), "VirtualService")
 
 
-def test_the_shipped_rollout_goes_10_25_50_with_an_analysis_behind_each() -> None:
-    steps = manifests.rollout(ROLLOUT).steps
+def given(product: Product) -> dict[str, str]:
+    """The args of an analysis that have no default."""
+    return {arg: value.replace(CHURN.name, product.name) for arg, value in GIVEN.items()}
+
+
+@pytest.mark.parametrize("product", ALL, ids=lambda product: product.name)
+def test_the_shipped_rollouts_go_10_25_50_with_an_analysis_behind_each(product: Product) -> None:
+    shipped = manifests.rollout(manifests.rollout_file(product))
+    steps = shipped.steps
     assert [step.weight for step in steps if isinstance(step, SetWeight)] == [10, 25, 50]
     for weight, behind in zip(steps[::2], steps[1::2], strict=True):
         assert isinstance(weight, SetWeight) and isinstance(behind, Analysis)
-        assert behind.templates == ("churn-guardrails", "churn-kpis")
+        assert behind.templates == tuple(manifests.templates(product))
         assert behind.hashes == {"canary-hash": "canary", "stable-hash": "stable"}
         assert set(behind.hashes) | set(behind.values) == set(GIVEN)
+        assert dict(behind.values) == {"canary-service": shipped.canary, "stable-service": shipped.stable}
+    declared = manifests.read(manifests.virtual_service(product), "VirtualService")
+    assert (declared["metadata"]["name"], declared["spec"]["hosts"]) == (product.host, [product.host])
+    assert envoy.weights(declared, shipped.route) == {shipped.stable: 100, shipped.canary: 0}
 
 
-def test_a_laptop_changes_times_and_counts_of_the_shipped_templates_and_no_threshold() -> None:
-    cluster = manifests.metrics(SHIPPED, GIVEN)
-    laptop = manifests.metrics(SHIPPED, {**GIVEN, **LAPTOP})
+@pytest.mark.parametrize("product", ALL, ids=lambda product: product.name)
+def test_each_kpi_of_a_product_has_its_guardrail_at_its_share_of_alpha(product: Product) -> None:
+    metrics = manifests.metrics(
+        [manifests.kpis(product)], {name: GIVEN[name] for name in ("canary-hash", "stable-hash")}
+    )
+    assert [metric.name.replace("-", "_") for metric in metrics] == [kpi.name for kpi in product.kpis]
+    for metric, kpi in zip(metrics, product.kpis, strict=True):
+        assert f'canary_kpi_p_value{{kpi="{kpi.name}",canary="new",stable="old"' in metric.query
+        assert metric.success and metric.success.text == f"len(result) > 0 && result[0] > 0.05 / {len(product.kpis)}"
+    assert {kpi.event for kpi in product.kpis} <= set(shelf.outcomes(product).schema().names)
+
+
+@pytest.mark.parametrize("product", ALL, ids=lambda product: product.name)
+def test_a_laptop_changes_times_and_counts_of_the_shipped_templates_and_no_threshold(product: Product) -> None:
+    paths = list(manifests.templates(product).values())
+    cluster = manifests.metrics(paths, given(product))
+    laptop = manifests.metrics(paths, {**given(product), **LAPTOP})
     assert [m.name for m in laptop] == [m.name for m in cluster]
     for ours, theirs in zip(laptop, cluster, strict=True):
         if ours.name != "canary-traffic":  # how many requests a window must have, and the window is shorter

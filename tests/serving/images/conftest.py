@@ -1,0 +1,3 @@
+from tests.images_home import images
+
+__all__ = ["images"]
