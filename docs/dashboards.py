@@ -3,16 +3,20 @@
 Nothing in it is drawn by hand. On the drills' ground (a home of its own, real orders) the real exporter, predictor and
 Prometheus run; the next day's orders come with customers missing, the gate at landing stops them, the deadline passes,
 the shop mends its orders and the day is run again. Requests and outcomes are simulated, as everywhere.
+
+`python -m docs.dashboards images` draws the board of images over the home in use, after `make demo-images`.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import sys
 from collections.abc import Callable
 from datetime import timedelta
 from time import sleep
+from typing import Any
 
 from drills import ground, shop_faults
 from observability import stack
@@ -20,16 +24,19 @@ from observability.grafana import generate
 from observability.grafana.answers import Window, answers, panels
 from observability.grafana.drawing.draw import bundled, draw
 from plumb.demo import demo, simulation, up
+from plumb.demo.images import asked
 from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import ROOT
 from products.churn import CHURN
+from products.images import IMAGES
+from serving import client
 from toolchain import binaries
 from transform import business_kpis as business
 
-IMAGES = ROOT / "docs" / "images"
+PICTURES = ROOT / "docs" / "images"
 SCRAPE = 2.0
 QUIET = 60.0
 """Seconds that each state is watched for before it is drawn."""
@@ -70,7 +77,8 @@ def main() -> None:
             _wait("the alerts", lambda: _shown("Alerts firing") >= 1)
             sleep(QUIET)
             _draw("during", begun)
-            draw(_prometheus(), "pipeline.json", _window(begun), IMAGES / "dashboard-pipeline-during.png", dark=False)
+            pipeline = PICTURES / "dashboard-pipeline-during.png"
+            draw(_prometheus(), "churn/pipeline.json", _window(begun), pipeline, dark=False)
 
             mend()
             if not ground.run():
@@ -78,15 +86,31 @@ def main() -> None:
             _wait("the alerts' end", lambda: _shown("Alerts firing") == 0)
             sleep(QUIET)
             _draw("after", begun)
-            draw(_prometheus(), "churn.json", _window(begun), IMAGES / "dashboard-light.png", dark=False)
+            draw(_prometheus(), "churn/churn.json", _window(begun), PICTURES / "dashboard-light.png", dark=False)
+
+
+def images() -> None:
+    """Asks the home's image predictor by id, by bytes, and for what it must refuse, and draws."""
+    bundled()
+    stack.up(stack.Pace(interval=f"{SCRAPE:.0f}s"))
+    up.predictor(IMAGES)
+    begun, pictures = clock.wall().timestamp(), asked(50)
+    instances: list[dict[str, Any]] = [{"image_id": image} for image in pictures]
+    instances += [{"image": {"b64": base64.b64encode(content).decode()}} for content in [*pictures.values()][:20]]
+    instances += [{"image": {"b64": base64.b64encode(b"no picture").decode()}}, {"image_id": "0" * 32}]
+    while clock.wall().timestamp() < begun + 2 * QUIET:
+        for instance in instances:
+            client.predict(IMAGES, [instance])
+            sleep(0.02)
+    draw(_prometheus(), "images/images.json", _window(begun), PICTURES / "dashboard-images.png")
 
 
 def _draw(when: str, begun: float) -> None:
     draw(
         _prometheus(),
-        "churn.json",
+        "churn/churn.json",
         _window(begun),
-        IMAGES / f"dashboard-{when}.png",
+        PICTURES / f"dashboard-{when}.png",
         top=0 if when == "during" else TOP,
     )
 
@@ -104,7 +128,7 @@ def _prometheus() -> str:
 
 def _shown(title: str) -> float:
     """The number that a panel of the first board shows now."""
-    board = json.loads((generate.FOLDER / "churn.json").read_text())
+    board = json.loads((generate.FOLDER / "churn/churn.json").read_text())
     board["panels"] = [panel for panel in panels(board) if panel["title"] == title]
     now = clock.wall().timestamp()
     ((series,),) = answers(_prometheus(), board, Window(now - 60, now, SCRAPE)).values()
@@ -123,6 +147,6 @@ def _wait(what: str, seen: Callable[[], bool], seconds: float = 120.0) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     try:
-        main()
+        images() if sys.argv[1:] == ["images"] else main()
     except PlumblineError as error:
         raise SystemExit(f"dashboards: {error}") from None

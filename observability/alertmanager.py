@@ -21,13 +21,14 @@ SECRETS = PurePosixPath("/etc/alertmanager/secrets")
 PAGERDUTY = "pagerduty"
 SWITCH = "watchdog"
 
+NEXT = "plumb incident {{ .CommonLabels.alertname }}{{ with .CommonLabels.product }} --product {{ . }}{{ end }}"
 TITLE = "[{{ .Status | toUpper }}] {{ .CommonLabels.alertname }}: {{ len .Alerts }} {{ .CommonLabels.severity }}"
 EACH = (
     "{{ range .Alerts }}*{{ .Annotations.summary }}*\n"
     'since {{ .StartsAt.UTC.Format "2006-01-02 15:04:05" }} UTC, owner {{ .Labels.owner }}\n'
     "downstream: {{ .Labels.affected }}\n"
     "{{ .Annotations.runbook }}\n{{ end }}"
-    "next: plumb incident {{ .CommonLabels.alertname }}"
+    f"next: {NEXT}"
 )
 
 
@@ -61,7 +62,7 @@ def config(
     return {
         "route": {
             "receiver": _ticket(channels[0]),
-            "group_by": ["alertname", "channel", "severity"],
+            "group_by": ["alertname", "channel", "product", "severity"],
             "group_wait": waits.ticket,
             "group_interval": waits.interval,
             "repeat_interval": waits.again,
@@ -133,7 +134,7 @@ def _receivers(
             "affected": "{{ (index .Alerts 0).Labels.affected }}",
             "owner": "{{ .CommonLabels.owner }}",
             "runbook": "{{ (index .Alerts 0).Annotations.runbook }}",
-            "next": "plumb incident {{ .CommonLabels.alertname }}",
+            "next": NEXT,
         },
         **({"url": pagerduty_url} if pagerduty_url else {}),
     }
@@ -160,5 +161,6 @@ def _inhibitions() -> list[dict[str, Any]]:
         {
             "source_matchers": ['alertname="PredictorDown"'],
             "target_matchers": ['alertname=~"PredictorFailing|PredictorSlow"'],
+            "equal": ["product"],
         },
     ]

@@ -163,6 +163,8 @@ class Exporter:
                 scrape.add("stage_running_seconds", running, **head)
             if name in told.seconds:
                 scrape.add("stage_seconds", told.seconds[name], **head)
+            for table, rows in told.rows.get(name, {}).items():
+                scrape.add("stage_rows", rows, table=table, **head)
         for (name, state), runs in told.runs.items():
             scrape.add("stage_runs_total", runs, product=product, stage=name, state=state)
         for gate, last_judged in told.gates.items():
@@ -171,6 +173,13 @@ class Exporter:
             scrape.add("gate_verdicts_total", times, product=product, gate=gate, verdict=verdict)
         for (table, outcome), rows in told.landed.items():
             scrape.add("landing_records_total", rows, product=product, table=table, outcome=outcome)
+        for split, rows in told.splits.items():
+            scrape.add("dataset_rows", rows, product=product, split=split)
+        if told.cleaning is not None:
+            scrape.add("clean_pictures", told.cleaning["clean"], product=product)
+            scrape.add("near_duplicate_groups", told.cleaning["groups"], product=product)
+            for reason, pictures in told.cleaning["quarantined"].items():
+                scrape.add("quarantined_pictures", pictures, product=product, reason=reason)
         if told.mismatch_ratio is not None:
             scrape.add("feature_parity_mismatch_ratio", told.mismatch_ratio, product=product)
         if told.champion is not None:

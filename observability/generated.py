@@ -20,7 +20,7 @@ from toolchain import binaries
 
 RULES = "observability/prometheus/rules"
 CONFIG = "observability/alertmanager/alertmanager.yml"
-DASHBOARDS = "observability/grafana/dashboards/churn"
+DASHBOARDS = "observability/grafana/dashboards"
 CLUSTER = "k8s/platform/monitoring/generated"
 HEADER = "# Generated from {source}\n# by `make generate`. Do not edit: `make lint` compares.\n"
 
@@ -45,9 +45,9 @@ def cluster_texts() -> dict[str, str]:
     for name, module in (("house", house_rules), ("promises", slo_rules)):
         source = f"contracts/*.odcs.yaml and {module.__name__.replace('.', '/')}.py"
         found[f"{CLUSTER}/rules-{name}.yaml"] = dumped(kubernetes.rule(name, module.groups()), source)
-    for board in sorted((ROOT / DASHBOARDS).glob("*.json")):
+    for board in sorted((ROOT / DASHBOARDS).glob("*/*.json")):
         made = kubernetes.dashboard(board.stem, board.read_text())
-        found[f"{CLUSTER}/dashboard-{board.stem}.yaml"] = dumped(made, f"{DASHBOARDS}/{board.name}")
+        found[f"{CLUSTER}/dashboard-{board.stem}.yaml"] = dumped(made, str(board.relative_to(ROOT)))
     return found
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from observability import promises
-from observability.rule import EXPORTER, PREDICTOR, WATCHDOG, Alert, Group
+from observability.rule import EXPORTER, WATCHDOG, Alert, Group
 from observability.slo_rules import CUSTOMERS
-from observability.way_back import MODEL, RUNBOOK, STAGE, by
+from observability.way_back import RUNBOOK, by, model, stage
 from plumbline.contracts import contract as contracts
+from plumbline.contracts.contract import Contract
 from plumbline.lineage.expected import affected_by
-from products.churn import CHURN, LOG
+from plumbline.product import Product
+from products import ALL
+from products.churn import CHURN
 
 STUCK = 3_600
 """Seconds: no stage of the demo takes a tenth of it, and a killed stage leaves a start without an end."""
@@ -21,87 +24,113 @@ BEHIND = 1_000
 
 
 def groups() -> list[Group]:
-    """The pipeline's alerts, the exporter's, the predictor's and those of event consumers."""
-    features, orders = contracts.load("features.customers"), contracts.load("analytics.orders")
-    landed = contracts.shop("orders")
-    served, answers = affected_by(CHURN, "features.customers"), promises.predictor()
-    pipeline = (
+    """What watches, each product's pipeline and predictor, and event consumers."""
+    features, landed = contracts.load(CHURN.features), contracts.shop("orders")
+    watched = Alert(
+        WATCHDOG,
+        "vector(1)",
+        "none",
+        features,
+        "always fires: Prometheus evaluates its rules and Alertmanager hears of it",
+        by("plumb up"),
+    )
+    lag = "sum by (consumergroup, topic) (kafka_consumergroup_lag)"
+    consumers = Alert(
+        "ConsumerLag",
+        f"{lag} > {BEHIND} and sum by (consumergroup, topic) (delta(kafka_consumergroup_lag[10m])) >= 0",
+        "ticket",
+        landed,
+        "{{ $labels.consumergroup }} is {{ $value }} messages of {{ $labels.topic }} behind and does not catch up",
+        RUNBOOK,
+        affected_by(CHURN, "raw.orders"),
+        300,
+    )
+    return [
+        Group("watchdog", (watched,)),
+        *(Group(f"pipeline of {product.name}", _pipeline(product)) for product in ALL),
+        Group("exporter", _exporter(features)),
+        *(Group(product.endpoint, _predictor(product)) for product in ALL),
+        Group("consumers", (consumers,)),
+    ]
+
+
+def _pipeline(product: Product) -> tuple[Alert, ...]:
+    """Of a product's stages, and of what it has online."""
+    of, about = f'product="{product.name}"', {"product": product.name}
+    first, judged = (product.raw or product.tables)[0], (product.marts or product.tables)[0]
+    features, owner = contracts.load(product.features), contracts.load(judged)
+    served = affected_by(product, product.features)
+    materialize, check = product.command_of("materialize"), product.command_of("parity_check")
+    one = product.entities.removesuffix("s")
+    return (
         Alert(
             "GateFailed",
-            'gate_passed{gate!="parity"} == 0',
+            f'gate_passed{{{of},gate!="parity"}} == 0',
             "ticket",
-            orders,
+            owner,
             "{{ $labels.gate }} stopped the line; the release in force stays and is served",
-            STAGE,
-            affected_by(CHURN, "analytics.orders"),
+            stage(product),
+            affected_by(product, judged),
+            about=about,
         ),
         Alert(
             "ParityBroken",
-            "feature_parity_mismatch_ratio > 0",
+            f"feature_parity_mismatch_ratio{{{of}}} > 0",
             "page",
             features,
-            "what is online is not what the release holds; customers whose rows were taken out get no score",
-            by("plumb materialize && plumb parity_check", doubts_release=True),
+            f"what is online is not what the release holds; {product.entities} whose rows were taken out get no score",
+            by(f"{materialize} && {check}", doubts_release=True),
             served,
+            about=about,
         ),
         Alert(
             "StageFailed",
-            'max by (product, stage) (stage_state{state=~"fail|killed"}) == 1',
+            f'max by (product, stage) (stage_state{{{of},state=~"fail|killed"}}) == 1',
             "ticket",
-            orders,
+            owner,
             "{{ $labels.stage }} failed or was killed, and nobody has run it again",
-            STAGE,
-            affected_by(CHURN, "raw.orders"),
+            stage(product),
+            affected_by(product, first),
             300,
+            about,
         ),
         Alert(
             "StageStuck",
-            f"stage_running_seconds > {STUCK}",
+            f"stage_running_seconds{{{of}}} > {STUCK}",
             "ticket",
-            orders,
+            owner,
             "{{ $labels.stage }} began {{ $value | humanizeDuration }} ago and has not ended",
-            STAGE,
-            affected_by(CHURN, "raw.orders"),
+            stage(product),
+            affected_by(product, first),
+            about=about,
         ),
         Alert(
             "NotOnline",
-            f"materialization_lag_seconds > {OFFLINE}",
+            f"materialization_lag_seconds{{{of}}} > {OFFLINE}",
             "page",
             features,
-            "the release in force is not online: customers are scored from an older one",
-            by("plumb materialize"),
+            f"the release in force is not online: {product.entities} are scored from an older one",
+            by(materialize),
             served,
+            about=about,
         ),
         Alert(
             "OnlineRowsMissing",
-            "online_rows < online_rows_written",
+            f"online_rows{{{of}}} < online_rows_written{{{of}}}",
             "page",
             features,
-            "Redis holds {{ $value }} whole rows, fewer than were written: who is missing gets no score",
-            by("plumb materialize && plumb parity_check"),
+            f"Redis holds {{{{ $value }}}} whole rows, fewer than were written: a {one} without one gets no score",
+            by(f"{materialize} && {check}"),
             served,
             120,
-        ),
-        Alert(
-            "LineageNotSent",
-            _counted("lineage_emit_failures_total"),
-            "ticket",
-            features,
-            "the lineage server did not confirm events; the file has them",
-            by("plumb lineage_resend"),
+            about,
         ),
     )
-    watched = (
-        Alert(
-            WATCHDOG,
-            "vector(1)",
-            "none",
-            features,
-            "always fires: Prometheus evaluates its rules and Alertmanager hears of it",
-            by("plumb up"),
-        ),
-    )
-    exporter = (
+
+
+def _exporter(features: Contract) -> tuple[Alert, ...]:
+    """Of what watches, and of what it cannot see."""
+    return (
         Alert(
             "ExporterDown",
             f'absent(up{{job="{EXPORTER}"}} == 1)',
@@ -119,52 +148,55 @@ def groups() -> list[Group]:
             "the exporter cannot read {{ $labels.what }}; the metrics that need it are absent",
             RUNBOOK,
         ),
+        Alert(
+            "LineageNotSent",
+            _counted("lineage_emit_failures_total"),
+            "ticket",
+            features,
+            "the lineage server did not confirm events; the file has them",
+            by("plumb lineage_resend"),
+        ),
     )
-    serving = (
+
+
+def _predictor(product: Product) -> tuple[Alert, ...]:
+    """Of a product's predictor. It is missed once a model was deployed, or it has run within a day."""
+    of, about, answers = f'{{product="{product.name}"}}', {"product": product.name}, promises.predictor(product)
+    here = f"predictions_in_flight{of}"  # of a target that does not answer Prometheus keeps no series
+    wanted = f"max(champion_version{of}) or max(present_over_time({here}[1d]))"
+    return (
         Alert(
             "PredictorDown",
-            f'absent(up{{job="{PREDICTOR}"}} == 1)',
+            f"absent({here}) and on () ({wanted})",
             "page",
             answers,
-            "no predictor answers",
+            f"no predictor of {product.name} answers",
             by("plumb up"),
             (CUSTOMERS,),
             60,
+            about,
         ),
         Alert(
             "ModelRefused",
-            "max by (model_version) (model_refused) == 1",
+            f"max by (model_version) (model_refused{of}) == 1",
             "page",
             answers,
             "champion version {{ $labels.model_version }} does not verify; the previous version serves in its place",
-            MODEL,
+            model(product),
             (CUSTOMERS,),
+            about=about,
         ),
         Alert(
             "OutcomesLost",
-            f"{_counted('outcome_log_dropped_total')} or {_counted('outcome_log_failures_total')}",
+            f"{_counted(f'outcome_log_dropped_total{of}')} or {_counted(f'outcome_log_failures_total{of}')}",
             "ticket",
             answers,
             "predictions are served and not written down",
             RUNBOOK,
-            affected_by(CHURN, LOG),
+            affected_by(product, product.log),
+            about=about,
         ),
     )
-    consumers = (
-        Alert(
-            "ConsumerLag",
-            f"sum by (consumergroup, topic) (kafka_consumergroup_lag) > {BEHIND}"
-            " and sum by (consumergroup, topic) (delta(kafka_consumergroup_lag[10m])) >= 0",
-            "ticket",
-            landed,
-            "{{ $labels.consumergroup }} is {{ $value }} messages of {{ $labels.topic }} behind and does not catch up",
-            RUNBOOK,
-            affected_by(CHURN, "raw.orders"),
-            300,
-        ),
-    )
-    named = {"pipeline": pipeline, "exporter": exporter, "predictor": serving, "consumers": consumers}
-    return [Group("watchdog", watched), *(Group(name, rules) for name, rules in named.items())]
 
 
 def _counted(counter: str) -> str:

@@ -55,7 +55,8 @@ class Judged:
 
 @dataclass
 class Told:
-    """What a product's ledger says by now. `published` is when a release's stage ended, by real time."""
+    """What a product's ledger says by now. `published` is when a release's stage ended, by real time; `rows` are those
+    that a stage's newest run brought to tables, `splits` the newest dataset's, `cleaning` the newest one's totals."""
 
     stages: dict[str, Last] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -64,6 +65,9 @@ class Told:
     verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed: Counter[tuple[str, str]] = field(default_factory=Counter)
     landed_until: datetime | None = None
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    splits: dict[str, int] = field(default_factory=dict)
+    cleaning: dict[str, Any] | None = None
     mismatch_ratio: float | None = None
     online: int | None = None
     published: dict[int, datetime] = field(default_factory=dict)
@@ -135,6 +139,7 @@ def _take(told: Told, event: dict[str, Any]) -> None:
             told.seconds[stage] = float(event["seconds"])
         _newest(told, taken)
         if state == "complete":
+            told.rows[stage] = {str(table): int(n) for table, n in (event.get("rows") or {}).items() if "." in table}
             _forget(told, stage, gates)
     if state != "running":
         told.runs[stage, state] += 1
@@ -147,7 +152,7 @@ def _take(told: Told, event: dict[str, Any]) -> None:
 
 def _newest(told: Told, taken: dict[str, Any]) -> None:
     """Facts of which only the stage's newest count."""
-    for name in ("mismatch_ratio", "online", "champion", "landed_until"):
+    for name in ("mismatch_ratio", "online", "champion", "landed_until", "splits", "cleaning"):
         if name in taken:
             setattr(told, name, taken[name])
 
@@ -169,7 +174,7 @@ def _more(told: Told, taken: dict[str, Any]) -> None:
 
 def _ingested(event: dict[str, Any], at: datetime) -> dict[str, Any]:
     if "landed_until" not in event:  # of a product that lands no windows
-        return {}
+        return {"landed": {(table, "landed"): int(n) for table, n in (event.get("rows") or {}).items()}}
     rows = {(f"raw.{table}", "landed"): int(n) for table, n in (event.get("landed") or {}).items()}
     return {"landed": rows, "landed_until": datetime.fromisoformat(event["landed_until"])}
 
@@ -189,6 +194,14 @@ def _compared(event: dict[str, Any], at: datetime) -> dict[str, Any]:
     return {} if ratio is None else {"mismatch_ratio": float(ratio)}
 
 
+def _cleaned(totals: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "clean": int(totals["total_clean"]),
+        "groups": int(totals["near_duplicate_groups"]),
+        "quarantined": {str(reason): int(n) for reason, n in totals["quarantined"].items()},
+    }
+
+
 _FACTS: dict[tuple[str, str], Callable[[dict[str, Any], datetime], dict[str, Any]]] = {
     ("ingest", "complete"): _ingested,
     ("ingest", "gate_failed"): _quarantined,
@@ -198,6 +211,10 @@ _FACTS: dict[tuple[str, str], Callable[[dict[str, Any], datetime], dict[str, Any
     ("materialize", "complete"): lambda event, at: {"online": int(event["release_id"])},
     ("parity_check", "complete"): _compared,
     ("parity_check", "gate_failed"): _compared,
+    ("clean", "complete"): lambda event, at: {"cleaning": _cleaned(event["cleaning"])} if "cleaning" in event else {},
+    ("dataset", "complete"): lambda event, at: {
+        "splits": {str(split): int(n) for split, n in (event.get("split_counts") or event["rows"]).items()}
+    },
     ("train", "complete"): lambda event, at: {
         "metrics": {str(event["model_id"]): {name: float(value) for name, value in event["metrics"].items()}}
     },

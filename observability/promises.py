@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract, ContractError, Level
-from products.churn import LOG
+from plumbline.product import Product
 
 DAYS = 200
 """The window of a daily promise: the shortest in which one late day is what 99.5% allow."""
@@ -65,22 +65,33 @@ def complete(contract: Contract) -> tuple[Ratio, tuple[str, ...]] | None:
     return Ratio(float(promised.value)), columns
 
 
-def predictor() -> Contract:
-    """The contract that holds the predictor's promises: of what it writes down of every answer."""
-    return contracts.load(LOG)
+@dataclass(frozen=True)
+class Speed:
+    """Of predictions that ask by `input` (its name in v2), the share that is answered in so many milliseconds."""
+
+    input: str
+    ratio: Ratio
+    milliseconds: float
 
 
-def available() -> Ratio:
+def predictor(product: Product) -> Contract:
+    """The contract that holds its predictor's promises: of what it writes down of every answer."""
+    return contracts.load(product.log)
+
+
+def available(product: Product) -> Ratio:
     """The share of requests that are answered without a fault of ours."""
-    promised = level(predictor(), "availability")
+    promised = level(predictor(product), "availability")
     if promised is None:
-        raise ContractError(f"{predictor().file}: slaProperties: expected availability")
+        raise ContractError(f"{predictor(product).file}: slaProperties: expected availability")
     return Ratio(float(promised.value))
 
 
-def fast() -> tuple[Ratio, float]:
-    """The share of predictions that are answered in so many milliseconds."""
-    promised = level(predictor(), "latency")
-    if promised is None or promised.objective is None or promised.unit != "ms":
-        raise ContractError(f"{predictor().file}: expected latency in ms, with a percentage in objectives")
-    return Ratio(promised.objective), float(promised.value)
+def fast(product: Product) -> tuple[Speed, ...]:
+    """How fast predictions are, by each input; at least one is promised."""
+    contract = predictor(product)
+    stated = [one for one in contract.levels if one.property == "latency"]
+    if not stated or any(one.objective is None or one.unit != "ms" or not one.element for one in stated):
+        wanted = "an input's name as its element and a percentage in objectives"
+        raise ContractError(f"{contract.file}: expected latency in ms, with {wanted}")
+    return tuple(Speed(one.element, Ratio(one.objective or 0.0), float(one.value)) for one in stated)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from observability.way_back import WayBack
 from plumbline.contracts.contract import Contract
 
-EXPORTER, PREDICTOR = "exporter", "predictor"
-"""Prometheus' jobs, by which rules tell whose target is down."""
+EXPORTER = "exporter"
+"""Prometheus' job of the exporter."""
 
 RUNBOOKS = "docs/runbooks"
 

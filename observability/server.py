@@ -10,19 +10,23 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from observability import airflow_metrics
 from observability.exporter import Exporter, OnlineRows
-from observability.rule import PREDICTOR
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import say
 from plumbline.servers import callers, services
 from plumbline.settings import settings
+from products import ALL
 
 PORT = 9102
 
 
 def targets() -> list[dict[str, Any]]:
-    """The home's predictor, as Prometheus' HTTP service discovery wants to be told of targets."""
-    found = services.find(PREDICTOR)
-    return [{"targets": [f"{services.HOST}:{found.port}"], "labels": {"job": PREDICTOR}}] if found else []
+    """Each product's predictor that runs, and its canary, as Prometheus' HTTP service discovery wants to be told of
+    targets. The job is the server's name; what a predictor shows says by itself whose it is."""
+    names = (name for product in ALL for name in (product.server, product.canary_server))
+    found = {name: service for name in names if (service := services.find(name)) is not None}
+    return [
+        {"targets": [f"{services.HOST}:{service.port}"], "labels": {"job": name}} for name, service in found.items()
+    ]
 
 
 class _Server(ThreadingMixIn, WSGIServer):

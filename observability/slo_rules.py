@@ -16,9 +16,10 @@ from datetime import timedelta
 from observability import dataset_metrics, promises
 from observability.promises import Ratio
 from observability.rule import EXPORTER, Alert, Group, Recording, Severity
-from observability.way_back import FIRST_DAY_OR_RUNBOOK, MISSING_DAY, MODEL, RUNBOOK, UNDO, WayBack
+from observability.way_back import FIRST_DAY_OR_RUNBOOK, RUNBOOK, WayBack, missing_day, model, undo
 from plumbline.contracts.contract import Contract
 from plumbline.lineage import expected
+from plumbline.product import Product
 from products import ALL
 
 CUSTOMERS = "customers"
@@ -46,7 +47,7 @@ LEAST = 5
 
 
 def groups() -> list[Group]:
-    """A group of all deadlines, one for each contract's other promises, and one for the predictor's.
+    """A group of all deadlines, one for each contract's other promises, and one for each predictor's.
 
     Deadlines are evaluated together, so that Alertmanager knows a late source no later than what it silences.
     """
@@ -54,7 +55,7 @@ def groups() -> list[Group]:
     found = [
         Group("deadlines", tuple(rule for contract in contracted for rule in _deadline(contract))),
         *(Group(f"promises of {contract.dataset}", _of(contract)) for contract in contracted),
-        Group("promises of the predictor", _of_predictor()),
+        *(Group(f"promises of {product.endpoint}", _of_predictor(product)) for product in ALL),
     ]
     return [group for group in found if group.rules]
 
@@ -62,6 +63,16 @@ def groups() -> list[Group]:
 def _affected(table: str) -> tuple[str, ...]:
     """What is made of a table, whichever product's it is."""
     return tuple(name for product in ALL for name in expected.affected_by(product, table))
+
+
+def product_of(contract: Contract) -> Product:
+    """Whose dataset it is."""
+    return next(product for product in ALL if product.name == contract.product)
+
+
+def about_table(contract: Contract) -> dict[str, str]:
+    """What tells the alerts of a contracted dataset from others."""
+    return {"dataset": dataset_metrics.table_of(contract), "product": contract.product}
 
 
 def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
@@ -80,9 +91,9 @@ def _of(contract: Contract) -> tuple[Recording | Alert, ...]:
             lambda window: f'max(avg_over_time({name}_null_ratio{{column=~"{among}"}}[{window}]))',
             contract,
             f"{table} lacks {' or '.join(columns)} in more rows than its contract allows",
-            UNDO,
+            undo(product_of(contract)),
             affected,
-            {"dataset": table},
+            about_table(contract),
         )
     return tuple(rules)
 
@@ -120,7 +131,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
     name, affected, seconds = dataset_metrics.prefix(table), _affected(table), limit - DAY
     at = f"{seconds // 3600:02}:{seconds % 3600 // 60:02} UTC"
     unknown = f'absent({name}_freshness_seconds) and on() (up{{job="{EXPORTER}"}} == 1)'
-    about = {"dataset": table}
+    about = about_table(contract)
     severity: Severity = "page" if felt(affected) else "ticket"
     return [
         Alert(
@@ -129,7 +140,7 @@ def _deadline(contract: Contract) -> list[Recording | Alert]:
             severity,
             contract,
             f"{table}: yesterday is not there, it was due at {at}",
-            MISSING_DAY,
+            missing_day(product_of(contract)),
             affected,
             about=about,
             kept=KEPT if table.startswith("raw.") else 0,
@@ -162,45 +173,52 @@ def _days(contract: Contract, table: str, affected: tuple[str, ...]) -> list[Rec
             f"{table}: {{{{ $value }}}} late days in {promises.DAYS}, allowed: {allowed:g}",
             RUNBOOK,
             affected,
-            about={"dataset": table},
+            about=about_table(contract),
         ),
     ]
 
 
-def _of_predictor() -> tuple[Recording | Alert, ...]:
-    contract = promises.predictor()
-    ratio, milliseconds = promises.fast()
-    affected = (CUSTOMERS,)
-    answers = 'sum(rate(predictions_total{status=~"5.."}[$w])) / (sum(rate(predictions_total[$w])) > 0)'
-    within = f'sum(rate(prediction_latency_ms_bucket{{le="{milliseconds:.1f}"}}[$w]))'
-    slow = f"1 - {within} / (sum(rate(prediction_latency_ms_count[$w])) > 0)"
-    return (
-        *burning(
-            "PredictorFailing",
-            "predictor-available",
-            promises.available(),
-            # A predictor that never failed has no such series: its share of failures is 0 and not unknown.
-            lambda window: f"({answers} or 0 * (sum(rate(predictions_total[$w])) > 0))".replace("$w", window),
-            contract,
-            "the predictor answers 5xx to more requests than its contract allows",
-            MODEL,
-            affected,
-            bad=lambda window: f'sum(increase(predictions_total{{status=~"5.."}}[{window}]))',
+def _of_predictor(product: Product) -> tuple[Recording | Alert, ...]:
+    contract, affected, about = promises.predictor(product), (CUSTOMERS,), {"product": product.name}
+    every = f'predictions_total{{product="{product.name}"}}'
+    bad = f'predictions_total{{product="{product.name}",status=~"5.."}}'
+    rules = burning(
+        "PredictorFailing",
+        f"{product.server}-available",
+        promises.available(product),
+        # A predictor that never failed has no such series: its share of failures is 0 and not unknown.
+        lambda window: (
+            f"(sum(rate({bad}[{window}])) / (sum(rate({every}[{window}])) > 0)"
+            f" or 0 * (sum(rate({every}[{window}])) > 0))"
         ),
-        *burning(
-            "PredictorSlow",
-            "predictor-fast",
-            ratio,
-            lambda window: slow.replace("$w", window),
-            contract,
-            f"more predictions than its contract allows take over {milliseconds:g} ms",
-            MODEL,
-            affected,
-            bad=lambda window: (
-                f"sum(increase(prediction_latency_ms_count[{window}]))"
-                f' - sum(increase(prediction_latency_ms_bucket{{le="{milliseconds:.1f}"}}[{window}]))'
-            ),
-        ),
+        contract,
+        "the predictor answers 5xx to more requests than its contract allows",
+        model(product),
+        affected,
+        about,
+        bad=lambda window: f"sum(increase({bad}[{window}]))",
+    )
+    speeds = promises.fast(product)
+    for speed in speeds:
+        rules += _slow(product, speed, f"-{speed.input}" if len(speeds) > 1 else "")
+    return tuple(rules)
+
+
+def _slow(product: Product, speed: promises.Speed, ending: str) -> list[Recording | Alert]:
+    chosen = f'product="{product.name}",input="{speed.input}"'
+    every = f"prediction_latency_ms_count{{{chosen}}}"
+    in_time = f'prediction_latency_ms_bucket{{{chosen},le="{speed.milliseconds:.1f}"}}'
+    return burning(
+        "PredictorSlow",
+        f"{product.server}-fast{ending}",
+        speed.ratio,
+        lambda window: f"1 - sum(rate({in_time}[{window}])) / (sum(rate({every}[{window}])) > 0)",
+        promises.predictor(product),
+        f"more predictions by {speed.input} than the contract allows take over {speed.milliseconds:g} ms",
+        model(product),
+        (CUSTOMERS,),
+        {"product": product.name},
+        bad=lambda window: f"sum(increase({every}[{window}])) - sum(increase({in_time}[{window}]))",
     )
 
 

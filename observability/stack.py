@@ -13,7 +13,7 @@ from typing import Any
 
 from observability import alertmanager, generated
 from observability.alertmanager import Waits
-from observability.rule import EXPORTER, PREDICTOR
+from observability.rule import EXPORTER
 from plumbline import files
 from plumbline.servers import services
 from plumbline.servers.services import HOST, Launch, Service
@@ -59,7 +59,7 @@ def folder(name: str) -> Path:
 
 
 def prometheus_config(exporter: int, tells: int, interval: str) -> dict[str, Any]:
-    """Prometheus' configuration, of targets at these loopback ports. The exporter says where the predictor is."""
+    """Prometheus' configuration, of targets at these loopback ports. The exporter says where predictors are."""
     sd = {"url": f"http://{HOST}:{exporter}/targets", "refresh_interval": interval}
     return {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
@@ -67,7 +67,7 @@ def prometheus_config(exporter: int, tells: int, interval: str) -> dict[str, Any
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{HOST}:{tells}"]}]}]},
         "scrape_configs": [
             {"job_name": EXPORTER, "static_configs": [{"targets": [f"{HOST}:{exporter}"]}]},
-            {"job_name": PREDICTOR, "http_sd_configs": [sd]},
+            {"job_name": "predictors", "http_sd_configs": [sd]},
         ],
     }
 

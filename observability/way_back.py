@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from plumbline.product import Product
+
 Kind = Literal["command", "day", "stage", "undo", "model", "runbook"]
 
 
@@ -30,21 +32,43 @@ def by(command: str, *, doubts_release: bool = False) -> WayBack:
     return WayBack("command", f"Way back: `{command}`.", command, doubts_release, first_day=False)
 
 
-_DAY = "Way back: mend what stopped the day, then run the command that `plumb incident {alert}` prints."
+def flag(product: Product) -> str:
+    """How the commands that know every product are told of this one."""
+    return f" --product {product.name}" if product.command else ""
 
-MISSING_DAY = WayBack("day", _DAY)
-STAGE = WayBack("stage", _DAY + " A stage of training or deployment: the runbook.")
-UNDO = WayBack(
-    "undo",
-    "Way back: undo the release. `plumb incident {alert}` prints the command, with the release to go back to.",
-    'plumb releases undo --to {release} --why "{alert}"',
-    doubts_release=True,
-)
-MODEL = WayBack(
-    "model",
-    "Way back: `plumb deploy --model previous`. Without a previous model: the runbook.",
-    "plumb deploy --model previous",
-    first_day=False,
-)
+
+def missing_day(product: Product) -> WayBack:
+    """The day that is missing is brought in."""
+    return WayBack("day", _day(product))
+
+
+def stage(product: Product) -> WayBack:
+    """The stage that stopped goes on."""
+    return WayBack("stage", _day(product) + " A stage of training or deployment: the runbook.")
+
+
+def undo(product: Product) -> WayBack:
+    """An older release is put in force."""
+    return WayBack(
+        "undo",
+        f"Way back: undo the release. `plumb incident {{alert}}{flag(product)}` prints the command, with the release "
+        "to go back to.",
+        f'plumb releases undo --to {{release}} --why "{{alert}}"{flag(product)}',
+        doubts_release=True,
+    )
+
+
+def model(product: Product) -> WayBack:
+    """The model that served before serves again."""
+    back = f"{product.command_of('deploy')} --model previous"
+    sentence = f"Way back: `{back}`. Without a previous model: the runbook."
+    return WayBack("model", sentence, back, first_day=False)
+
+
+def _day(product: Product) -> str:
+    prints = f"`plumb incident {{alert}}{flag(product)}`"
+    return f"Way back: mend what stopped the day, then run the command that {prints} prints."
+
+
 RUNBOOK = WayBack("runbook", "No one command is the way back: read the runbook.", first_day=False)
 FIRST_DAY_OR_RUNBOOK = WayBack("runbook", RUNBOOK.sentence, first_day=True)

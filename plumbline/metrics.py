@@ -27,13 +27,17 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
+PRODUCT = ("product",)
+TRACK = ("model_version", "track")
+
 PREDICTOR: tuple[Metric, ...] = (
     Metric(
         "prediction_latency_ms",
         "histogram",
         "ms",
-        "From a decoded prediction request to its answer inside the predictor, per scored request.",
-        ("model_version", "track"),
+        "From a decoded prediction request to its answer inside the predictor, per scored request. `input` is what it "
+        "asked by, as v2 names it; of two, the one that is more work.",
+        (*PRODUCT, *TRACK, "input"),
         (1, 2, 3, 5, 7.5, 10, 15, 25, 50, 100, 250, 500, 1000, 2000),
     ),
     Metric(
@@ -42,7 +46,7 @@ PREDICTOR: tuple[Metric, ...] = (
         "pct",
         "Share of null model inputs in a scored request, mean over its customers. A histogram, so that its mean over "
         "any window and any number of replicas is rate(_sum) / rate(_count).",
-        ("model_version", "track"),
+        (*PRODUCT, *TRACK),
         (0, 5, 10, 15, 20, 30, 40, 50, 75, 100),
     ),
     Metric(
@@ -50,32 +54,44 @@ PREDICTOR: tuple[Metric, ...] = (
         "counter",
         "1",
         "Answers to prediction requests, refusals included, by HTTP status (gRPC codes as the status they stand for).",
-        ("protocol", "status"),
+        (*PRODUCT, "protocol", "status"),
     ),
-    Metric("predictions_in_flight", "gauge", "1", "Prediction requests that are being answered now."),
-    Metric("outcome_log_rows_total", "counter", "1", "Scored customers written to the outcome log."),
+    Metric(
+        "predictions_refused_total",
+        "counter",
+        "1",
+        "Requests that were refused, by why: of a picture what cleaning calls it (plumbline/pictures/decode.py), of an "
+        "id `unknown`, `unfit`, `lost`; `malformed`, `too_much`, `busy` and others (serving/errors.py).",
+        (*PRODUCT, "status", "reason"),
+    ),
+    Metric(
+        "predictions_in_flight",
+        "gauge",
+        "1",
+        "Prediction requests that are being answered now. It is there from when the model is loaded: who has none has "
+        "no predictor.",
+        PRODUCT,
+    ),
+    Metric("outcome_log_rows_total", "counter", "1", "Scored entities written to the outcome log.", PRODUCT),
     Metric(
         "outcome_log_dropped_total",
         "counter",
         "1",
-        "Scored customers whose outcome log row was dropped: `full`, the queue had no room; `closed`, the lake did not "
+        "Scored entities whose outcome log row was dropped: `full`, the queue had no room; `closed`, the lake did not "
         "take them by the time the predictor stopped.",
-        ("reason",),
+        (*PRODUCT, "reason"),
     ),
     Metric(
         "model_refused",
         "gauge",
         "1",
         "1 when this version, the champion, was refused for its signature and the previous one serves in its place.",
-        ("model_version",),
+        (*PRODUCT, "model_version"),
     ),
-    Metric("outcome_log_failures_total", "counter", "1", "Writes of the outcome log that the lake refused."),
+    Metric("outcome_log_failures_total", "counter", "1", "Writes of the outcome log that the lake refused.", PRODUCT),
 )
 
-
-PRODUCT = ("product",)
 STAGE = ("product", "stage")
-TRACK = ("model_version", "track")
 
 EXPORTER: tuple[Metric, ...] = (
     Metric("plumbline_clock_seconds", "gauge", "s", "The platform's now as Unix time; a replay's lies in the past."),
@@ -101,12 +117,12 @@ EXPORTER: tuple[Metric, ...] = (
         "Real time since the release in force was published without being online; 0 when it is online.",
         PRODUCT,
     ),
-    Metric("online_rows", "gauge", "1", "Customers whose whole row Redis holds; absent while none is online.", PRODUCT),
+    Metric("online_rows", "gauge", "1", "Entities whose whole row Redis holds; absent while none is online.", PRODUCT),
     Metric(
         "online_rows_written",
         "gauge",
         "1",
-        "Customers whose rows were written for the release that is online.",
+        "Entities whose rows were written for the release that is online.",
         PRODUCT,
     ),
     Metric(
@@ -130,12 +146,19 @@ EXPORTER: tuple[Metric, ...] = (
         "1 for the state of the stage's newest run, 0 for the others: running, complete, fail, gate_failed, killed.",
         ("product", "stage", "state"),
     ),
+    Metric(
+        "stage_rows",
+        "gauge",
+        "1",
+        "Rows that the stage's newest run that was done brought to a table.",
+        (*STAGE, "table"),
+    ),
     Metric("stage_runs_total", "counter", "1", "Runs of a stage that ended, by how.", ("product", "stage", "state")),
     Metric(
         "landing_records_total",
         "counter",
         "1",
-        "Rows that the shop showed to landing: `landed` in raw, or `quarantined`.",
+        "Rows that a source showed to landing: `landed` in raw, or `quarantined`.",
         ("product", "table", "outcome"),
     ),
     Metric(
@@ -145,8 +168,26 @@ EXPORTER: tuple[Metric, ...] = (
         "champion_metric",
         "gauge",
         "1",
-        "A metric of the champion's training run, on held-out customers.",
+        "A metric of the champion's training run, on what was held out.",
         ("product", "model", "model_version", "metric"),
+    ),
+    Metric(
+        "dataset_rows", "gauge", "1", "Rows of the newest dataset, by its split: train, val, test.", (*PRODUCT, "split")
+    ),
+    Metric("clean_pictures", "gauge", "1", "Pictures that the newest cleaning came to as clean.", PRODUCT),
+    Metric(
+        "quarantined_pictures",
+        "gauge",
+        "1",
+        "Pictures that the newest cleaning set aside, by reason (plumbline/pictures/decode.py).",
+        (*PRODUCT, "reason"),
+    ),
+    Metric(
+        "near_duplicate_groups",
+        "gauge",
+        "1",
+        "Groups of at least two clean pictures that look alike: each is on one side of a split.",
+        PRODUCT,
     ),
     Metric("lineage_emit_failures_total", "counter", "1", "Lineage events that the lineage server did not take."),
     Metric(

@@ -162,6 +162,11 @@ class Product:
         return self.server.removesuffix("predictor") + what
 
     @property
+    def canary_server(self) -> str:
+        """The canary's name among a home's servers."""
+        return f"{self.server}-canary"
+
+    @property
     def entities(self) -> str:
         """What its predictor's answers are about, as in `customers`."""
         return f"{self.entity.removesuffix('_id')}s"

@@ -83,7 +83,7 @@ class Edge:
         except ClientDisconnect:
             status = status or GONE
         except Refused as refused:
-            await response(refused, request_id, self._product.entities)(scope, receive, sending)
+            await response(refused, request_id, self._product)(scope, receive, sending)
         except Exception:
             LOG.exception("request %r failed", request_id)
             if status:
@@ -92,7 +92,8 @@ class Edge:
             await JSONResponse(errors.body(message, request_id, self._product.entities), 500)(scope, receive, sending)
         finally:
             if protocol is not None:
-                instrument("predictions_total").labels(protocol=protocol, status=str(status or GONE)).inc()
+                answered = instrument("predictions_total")
+                answered.labels(self._product.name, protocol, str(status or GONE)).inc()
 
     async def _taken(
         self, scope: Message, receive: Receive, request_id: str, protocol: str | None
@@ -191,10 +192,11 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return replaying
 
 
-def response(refused: Refused, request_id: str, entities: str) -> JSONResponse:
-    """A refusal as an answer; `entities` as in errors.body."""
+def response(refused: Refused, request_id: str, product: Product) -> JSONResponse:
+    """A refusal as an answer, counted."""
+    instrument("predictions_refused_total").labels(product.name, str(refused.status), refused.code).inc()
     request_id = refused.request_id or request_id
     headers = {"x-request-id": request_id} if requests.is_plain(request_id) else {}
     if refused.retry_after is not None:
         headers["retry-after"] = str(refused.retry_after)
-    return JSONResponse(refused.body(request_id, entities), refused.status, headers)
+    return JSONResponse(refused.body(request_id, product.entities), refused.status, headers)

@@ -7,6 +7,17 @@ from typing import Any
 
 from plumbline.errors import PlumblineError
 
+CODES = {
+    400: "malformed",
+    403: "forbidden",
+    404: "unknown",
+    413: "too_much",
+    415: "not_json",
+    500: "internal",
+    503: "unavailable",
+}
+"""What a refusal is counted as that has no word of its own, by status."""
+
 
 class ServingError(PlumblineError):
     """A model cannot be loaded, or the server cannot start."""
@@ -16,7 +27,7 @@ class Refused(PlumblineError):
     """A request that gets no score. `status` is HTTP's; `reasons` gives the reason for each id it concerns.
 
     400, 403, 413, 415 and 431: the request is wrong; 404: a customer or version nobody knows; 503: ask again after
-    `retry_after` seconds.
+    `retry_after` seconds. `code` is a short word for why, from a closed list, for counting.
     """
 
     def __init__(
@@ -25,8 +36,10 @@ class Refused(PlumblineError):
         message: str,
         reasons: Mapping[Any, str] | None = None,
         retry_after: int | None = None,
+        code: str = "",
     ) -> None:
         super().__init__(message)
+        self.code = code or CODES.get(status, "other")
         self.status = status
         self.reasons = dict(reasons or {})
         self.retry_after = retry_after
@@ -41,7 +54,7 @@ class StoreAway(Refused):
     """The online store does not answer, or refuses every command: 503 for everybody, not for one customer."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(503, message, retry_after=1)
+        super().__init__(503, message, retry_after=1, code="store_away")
 
 
 def body(message: str, request_id: str, entities: str, reasons: Mapping[Any, str] | None = None) -> dict[str, Any]:

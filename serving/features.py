@@ -98,7 +98,7 @@ class OnlineFeatures:
             )
         }
         if refused:
-            raise Refused(503, _summary("features are not fit to be scored", refused), refused, retry_after=60)
+            raise Refused(503, _summary("features are not fit to be scored", refused), refused, 60, "unfit")
         columns = {
             name: [stored[customer].values[name] for customer in customers] for name in stored[customers[0]].values
         }
@@ -123,6 +123,7 @@ class OnlineFeatures:
                 f"(`{self.product.command_of('materialize')}` brings one in)",
                 reasons,
                 retry_after=30,
+                code="nothing_online",
             )
         if unknown := [customer for customer, brought in zip(absent, known, strict=True) if not brought]:
             reasons = dict.fromkeys(
@@ -132,7 +133,7 @@ class OnlineFeatures:
         reasons = dict.fromkeys(
             absent, f"lost: the release brought a row of this {self.product.entities[:-1]}, the online store has none"
         )
-        raise Refused(503, _summary("the online store lost rows", reasons), reasons, retry_after=60)
+        raise Refused(503, _summary("the online store lost rows", reasons), reasons, 60, "lost")
 
     def _unfit(self, stamps: dict[str, datetime], now: datetime) -> str | None:
         """Why a customer's rows may not be scored now, None when they may."""

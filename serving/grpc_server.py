@@ -15,6 +15,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb  # noqa: TID253
 from kserve.protocol.infer_type import InferRequest  # noqa: TID253
 
 from plumbline.metrics import instrument
+from plumbline.product import Product
 from serving import bodies, requests
 from serving.edge import GONE
 from serving.errors import Refused
@@ -49,8 +50,8 @@ class Unreadable:
 class Reading(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     """Refuses messages that are too large or no protobuf: gRPC itself would answer with a Python class's name."""
 
-    def __init__(self, largest: int) -> None:
-        self._largest = largest
+    def __init__(self, product: Product, largest: int) -> None:
+        self._product, self._largest = product, largest
 
     async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         """The call's handler, behind a deserializer that does not raise."""
@@ -72,7 +73,7 @@ class Reading(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         async def answering(request: Any, context: Any) -> Any:
             if isinstance(request, Unreadable):
                 if details.method == INFER:
-                    _count(request.status)
+                    _count(self._product, request.status)
                 await context.abort(request.code, request.why)
             return await answer(request, context)
 
@@ -91,10 +92,11 @@ class RefusingServicer(Servicer):
             return answer
         except Exception as error:
             refused = _refused(error)
-            status = refused.status
+            status, product = refused.status, self.data_plane.predictor.product
+            instrument("predictions_refused_total").labels(product.name, str(status), refused.code).inc()
             await self._abort(context, refused)
         finally:
-            _count(status)
+            _count(self.data_plane.predictor.product, status)
 
     async def ModelReady(self, request: Any, context: Any) -> Any:
         """Whether the model scores, in the version that is asked for."""
@@ -155,8 +157,8 @@ class RefusingServicer(Servicer):
 KSERVE: Mapping[type[Exception], int] = {kserve_errors.ModelNotFound: 404, kserve_errors.ModelNotReady: 503}
 
 
-def _count(status: int) -> None:
-    instrument("predictions_total").labels(protocol="grpc", status=str(status)).inc()
+def _count(product: Product, status: int) -> None:
+    instrument("predictions_total").labels(product.name, "grpc", str(status)).inc()
 
 
 def _refused(error: Exception) -> Refused:
@@ -172,5 +174,6 @@ def _refused(error: Exception) -> Refused:
 
 def server(host: str, port: int, **more: Any) -> AddressGrpc:
     """KServe's gRPC server on that address, with this module's refusals."""
-    largest = more["data_plane"].predictor.largest_body
-    return AddressGrpc(host, port, RefusingServicer, [Reading(largest)], READ * largest, **more)
+    predictor = more["data_plane"].predictor
+    reading, largest = Reading(predictor.product, predictor.largest_body), READ * predictor.largest_body
+    return AddressGrpc(host, port, RefusingServicer, [reading], largest, **more)

@@ -16,7 +16,7 @@ from serving.track import CANARY, STABLE
 
 def canary_name(product: Product) -> str:
     """The canary's name among the home's servers; the predictor's is `product.server`."""
-    return f"{product.server}-canary"
+    return product.canary_server
 
 
 def ready(product: Product) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.metrics import instrument
+from plumbline.product import Product
 from plumbline.progress import warn
 
 if TYPE_CHECKING:
@@ -52,10 +53,11 @@ class OutcomeLog:
     """
 
     def __init__(
-        self, write: Write, table: str = "the lake", capacity: int = 20_000, batch: int = 500, seconds: float = 5.0
+        self, product: Product, write: Write, capacity: int = 20_000, batch: int = 500, seconds: float = 5.0
     ) -> None:
-        """`write` appends rows to `table`, which is named in warnings."""
-        self._write, self._table, self._capacity, self._batch, self._seconds = write, table, capacity, batch, seconds
+        """`write` appends rows to the product's log."""
+        self._product, self._write = product, write
+        self._capacity, self._batch, self._seconds = capacity, batch, seconds
         self._waiting: deque[dict[str, Any]] = deque()
         self._change = threading.Condition()
         self._closed = False
@@ -107,14 +109,13 @@ class OutcomeLog:
         try:
             self._write(rows)
         except Exception as error:
-            instrument("outcome_log_failures_total").inc()
+            instrument("outcome_log_failures_total").labels(self._product.name).inc()
             took = clock.monotonic() - begun
             why = (str(error) or type(error).__name__).splitlines()[0][:300]  # delta-rs adds a stack of its own
-            warn(
-                f"outcome log: {len(rows)} rows not written to {self._table} after {took:.1f} s, kept for later: {why}"
-            )
+            table = self._product.log
+            warn(f"outcome log: {len(rows)} rows not written to {table} after {took:.1f} s, kept for later: {why}")
             return False
-        instrument("outcome_log_rows_total").inc(len(rows))
+        instrument("outcome_log_rows_total").labels(self._product.name).inc(len(rows))
         return True
 
     def _put_back(self, rows: list[dict[str, Any]]) -> None:
@@ -125,4 +126,4 @@ class OutcomeLog:
 
     def _drop(self, count: int, reason: str) -> None:
         if count:
-            instrument("outcome_log_dropped_total").labels(reason=reason).inc(count)
+            instrument("outcome_log_dropped_total").labels(self._product.name, reason).inc(count)

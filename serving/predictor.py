@@ -34,7 +34,7 @@ PROBE_SECONDS = 3.0
 PROBED = 10
 """Entities that a probe tries at most, until one is scored."""
 
-MEASURED = ("prediction_latency_ms", "pct_missing_features")
+LATENCY, MISSING = "prediction_latency_ms", "pct_missing_features"
 """What is measured of each scored request."""
 
 REMEMBERED = 50_000
@@ -110,6 +110,10 @@ class Predictor(Model):  # type: ignore[misc]
         """How much work it is, in the unit of `most_at_once`."""
         return len(asked)
 
+    def input_of(self, asked: list[Any]) -> str:
+        """The input that a request asked by, for its latency; of two, the one that is more work."""
+        return self.inputs[0][0]
+
     def __init__(self, model: str | Path, log: OutcomeLog, track: Track | None = None) -> None:
         super().__init__(self.product.service, return_response_headers=True)
         self._wanted, self._log, self._track = model, log, track or Track()
@@ -134,8 +138,10 @@ class Predictor(Model):  # type: ignore[misc]
             self.scorer = self.scorer_of(self._wanted)
         except Untrusted as refused:
             self.scorer, self._refused = self._in_its_place(refused)
-        for name in MEASURED:
-            instrument(name).labels(self._version, self._track())
+        for name, _ in self.inputs:
+            self._latency(name)
+        self._missing()
+        self._in_flight()
         self.ready = True
         return True
 
@@ -186,7 +192,7 @@ class Predictor(Model):  # type: ignore[misc]
         warn(f"REFUSED: {refused}")
         scorer = self.scorer_of(str(standby.version))
         warn(f"the previous champion, version {standby.version}, serves in its place; `plumb deploy --model` mends it")
-        instrument("model_refused").labels(model_version=str(wanted.version)).set(1)
+        instrument("model_refused").labels(self.product.name, str(wanted.version)).set(1)
         return scorer, str(wanted.version)
 
     def start(self) -> None:
@@ -217,7 +223,8 @@ class Predictor(Model):  # type: ignore[misc]
         request_id = requests.request_id(payload.id if tensors else None, headers)
         try:
             self.check_version(payload.model_version if tensors else None)
-            scored = await self._score(self.asked(payload))
+            asked = self.asked(payload)
+            scored = await self._score(asked)
         except Refused as refused:
             refused.request_id = request_id
             raise
@@ -226,22 +233,34 @@ class Predictor(Model):  # type: ignore[misc]
             response_headers["x-request-id"] = request_id
         answer = self._tensors(request_id, scored, payload) if tensors else self._body(scored)
         self._log.add(self.log_rows(request_id, scored, self._version, self._track()))
-        for name, value in zip(MEASURED, (1000 * (clock.monotonic() - begun), scored.pct_missing), strict=True):
-            instrument(name).labels(self._version, self._track()).observe(value)
+        self._latency(self.input_of(asked)).observe(1000 * (clock.monotonic() - begun))
+        self._missing().observe(scored.pct_missing)
         return answer
+
+    def _latency(self, by: str) -> Any:
+        return instrument(LATENCY).labels(self.product.name, self._version, self._track(), by)
+
+    def _missing(self) -> Any:
+        return instrument(MISSING).labels(self.product.name, self._version, self._track())
+
+    def _in_flight(self) -> Any:
+        return instrument("predictions_in_flight").labels(self.product.name)
 
     async def _score(self, asked: list[Any]) -> Any:
         """Scores in a thread: a Redis that hangs must not hold up health checks and other requests."""
         if self.scorer is None:
-            raise Refused(503, f"{self.product.service} has not loaded its model yet", retry_after=5)
+            raise Refused(503, f"{self.product.service} has not loaded its model yet", None, 5, "loading")
         weight = max(self.at_least, self.weight(asked))
         if self._under_way + weight > self.most_at_once:
             raise Refused(
-                503, f"as many {self.product.entities} are under way as this predictor takes: ask again", retry_after=1
+                503,
+                f"as many {self.product.entities} are under way as this predictor takes: ask again",
+                retry_after=1,
+                code="busy",
             )
         self._under_way += weight
         try:
-            with instrument("predictions_in_flight").track_inprogress():
+            with self._in_flight().track_inprogress():
                 return await asyncio.get_running_loop().run_in_executor(self._pool, self.scorer.score, asked)
         finally:
             self._under_way -= weight

@@ -14,6 +14,7 @@ from kserve import errors as kserve_errors  # noqa: TID253 (imported by the serv
 from kserve.protocol.dataplane import DataPlane  # noqa: TID253
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from plumbline.product import Product
 from serving import bodies, errors
 from serving.connections import BoundedConnection
 from serving.edge import Edge, response
@@ -82,12 +83,13 @@ def _id(request: Request) -> str:
     return request.headers.get("x-request-id", "")
 
 
-def _handlers(entities: str) -> dict[type[Exception], Any]:
-    """What answers each exception; `entities` as in errors.body."""
+def _handlers(product: Product) -> dict[type[Exception], Any]:
+    """What answers each exception."""
+    entities = product.entities
 
     async def on_refused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refused)  # noqa: S101 (as registered)
-        return response(error, _id(request), entities)
+        return response(error, _id(request), product)
 
     async def on_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 (as registered)
@@ -112,4 +114,4 @@ def server(bound: socket.socket, hosts: list[str], **more: Any) -> SocketRest:
     product, largest = plane.predictor.product, plane.predictor.largest_body
     connection = type("Connection", (BoundedConnection,), {"entities": product.entities})
     edge = partial(Edge, product=product, largest_body=largest, check_version=plane.check_version, hosts=hosts)
-    return SocketRest(bound, edge, _handlers(product.entities), connection, **more)
+    return SocketRest(bound, edge, _handlers(product), connection, **more)

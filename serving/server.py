@@ -69,7 +69,7 @@ def serve(
         predictor_class = shelf.predictor(product)
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog(shelf.log(product).append, product.log)
+    log = OutcomeLog(product, shelf.log(product).append)
     predictor = predictor_class(model_dir or model, log, Track(without=CANARY if canary else STABLE))
     try:
         with observed.watching(product, "serve") as watch:

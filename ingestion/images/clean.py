@@ -51,7 +51,8 @@ def clean(run: StageRun) -> str:
     rows = _grouped(store, pa.concat_tables([kept, _cleaned(store, due, kept)]))
     version = _write(rows)
     run.write(CLEAN, version, len(rows))
-    manifest = {"tables": {RAW: run.pin(RAW), CLEAN: version}, **manifest_of(rows)}
+    run.facts["cleaning"] = manifest_of(rows)
+    manifest = {"tables": {RAW: run.pin(RAW), CLEAN: version}, **run.facts["cleaning"]}
     key = f"manifests/clean_manifest-{run.candidate.run_id}-v{version}.json"
     landing.put_once(store, key, files.dumps(manifest).encode())
     for part in store.keys(_progress(due, kept), None):  # before the gate: after it failed, all is looked at again

@@ -5,17 +5,31 @@ A dashboard depends on the contracts and the code alone, so the same of both giv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from observability.grafana.churn.board import churn
-from observability.grafana.churn.pipeline import pipeline
+from observability.grafana.answers_board import answers_board
+from observability.grafana.churn.business import business
+from observability.grafana.images.pictures import asked, pictures
+from observability.grafana.pipeline_board import pipeline_board
 from plumbline import files
 from plumbline.settings import ROOT
+from products.churn import CHURN
+from products.images import IMAGES
 
-FOLDER = Path(__file__).parent / "dashboards" / "churn"
-BOARDS = {"churn.json": churn, "pipeline.json": pipeline}
+FOLDER = Path(__file__).parent / "dashboards"
+BOARDS: dict[str, Callable[[], dashboard.Dashboard]] = {
+    "churn/churn.json": lambda: answers_board(
+        CHURN, "data, model, business", ("roc_auc", "log_loss", "brier"), business()
+    ),
+    "churn/pipeline.json": lambda: pipeline_board(CHURN),
+    "images/images.json": lambda: answers_board(IMAGES, "data, model", ("accuracy", "log_loss"), asked()),
+    "images/images-pipeline.json": lambda: pipeline_board(IMAGES, pictures()),
+}
+"""Each board by its path. File names are told apart without their folder: a cluster's Grafana reads them from one."""
 
 
 def rendered() -> dict[Path, str]:

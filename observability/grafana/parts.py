@@ -163,6 +163,7 @@ def rows(
     span: int,
     height: int,
     empty: str,
+    descending: bool = False,
 ) -> table.Panel:
     """The labels of a query's series as a table. `columns` are label → heading, in order; `Value` is the value.
 
@@ -184,7 +185,7 @@ def rows(
         .span(span)
         .height(height)
         .no_value(empty)
-        .sort_by([make.TableSortByFieldState().display_name(sort).desc(False)])
+        .sort_by([make.TableSortByFieldState().display_name(sort).desc(descending)])
         .with_transformation(chosen)
         .with_target(_target(query, 0, instant=True).format(PromQueryFormat.TABLE))
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from datetime import datetime
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from plumb.commands.base import HOUSE, Json, app, show
 from products.churn import CHURN
+from products.images import IMAGES
 
 
 @app.command(rich_help_panel=HOUSE)
@@ -36,13 +38,12 @@ def settings(json: Json = False) -> None:
 
 @app.command(rich_help_panel=HOUSE)
 def up(json: Json = False) -> None:
-    """Start what answers and what watches it: Redis, predictor, MLflow, exporter, Prometheus, Alertmanager.
+    """Start what answers and what watches it: Redis, predictors, MLflow, exporter, Prometheus, Alertmanager.
 
     Nothing is trained or computed.
 
     Example: plumb up
     """
-
     from plumb.demo import up
 
     found = up.up()
@@ -50,10 +51,19 @@ def up(json: Json = False) -> None:
         show(found, json)
     else:
         for what, where in found.items():
-            print(f"{what:17} {where}")
-        body = """'{"instances": [{"customer_id": 1}]}'"""
+            print(f"{what:25} {where}")
         print("stop with `make down`")
-        print(f"try: curl -s -H 'Content-Type: application/json' -d {body} {found['predictor']}")
+        for server, instance in _instances(found).items():
+            body = f"'{{\"instances\": [{instance}]}}'"
+            print(f"try: curl -s -H 'Content-Type: application/json' -d {body} {found[server]}")
+
+
+def _instances(found: Container[str]) -> dict[str, str]:
+    """What each of these servers may be asked."""
+    from plumb.demo.images import asked
+
+    known = {CHURN.server: '{"customer_id": 1}'} if CHURN.server in found else {}
+    return known | ({IMAGES.server: f'{{"image_id": "{next(iter(asked(1)))}"}}'} if IMAGES.server in found else {})
 
 
 @app.command(rich_help_panel=HOUSE)

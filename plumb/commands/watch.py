@@ -35,6 +35,9 @@ def incident(
     dataset: Annotated[
         str | None, typer.Option(help="Which dataset's, where an alert is of several; default: the one that fires.")
     ] = None,
+    product: Annotated[
+        str | None, typer.Option(help="Which product's, where an alert is of several; default: the one that fires.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """What on-call needs to know of an alert: last good release, what changed since, downstream, the way back.
@@ -46,7 +49,7 @@ def incident(
 
     from plumb.reports import incident, incident_text
 
-    found = incident.incident(alert, dataset)
+    found = incident.incident(alert, dataset, product)
     if json:
         show(found, True)
     else:

@@ -49,7 +49,7 @@ def demo(until: date | None = None, keep: bool = False) -> None:
         say(f"{orders}; the clock stands at {clock.now():%Y-%m-%d %H:%M} UTC (a replay)")
         seconds = _through_airflow(last)
         say("starting the predictor and asking it")
-        seconds["serving: start"] = _timed(lambda: up.start(["predictor"]))
+        seconds["serving: start"] = _timed(lambda: up.predictor(CHURN))
         answers = [_told(who, customer) for who, customer in _customers(last)]
         report.show(CHURN, answers, seconds, clock.monotonic() - begun, seen)
     finally:

@@ -18,40 +18,47 @@ from plumb.reports import what_changed
 from plumbline import clock, provenance, verdict
 from plumbline.errors import PlumblineError, Unreadable
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from plumbline.registry import registered_models
 from plumbline.servers import services
 from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
-from products.churn import CHURN, LOG
-
-PRODUCT = CHURN.name
+from products import ALL
+from products.churn import CHURN
 
 
 class IncidentError(PlumblineError):
     """There is no such alert."""
 
 
-def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
+def incident(name: str, dataset: str | None = None, product: str | None = None) -> dict[str, Any]:
     """Everything that is known of an alert by now; parts that cannot be known are None and `unknown` says why.
 
-    Raises IncidentError that lists the alerts, when there is none of that name or of that dataset.
+    Without a dataset or product it is that which fires; nothing fires: the first that has such an alert. Raises
+    IncidentError that lists the alerts, when there is none of that name or of that dataset or product.
     """
     known = alerts([*slo_rules.groups(), *house_rules.groups()])
     firing = _firing(name)
     told = sorted(firing or (), key=lambda a: bool(a["state"] != "active"))  # what is silenced is not the cause
-    dataset = dataset or next((a["labels"]["dataset"] for a in told if "dataset" in a["labels"]), None)
-    alert = _named(known, name, dataset)
+    told = [a for a in told if product in (None, a["labels"].get("product"))]
+    if dataset is None:
+        dataset = next((a["labels"]["dataset"] for a in told if "dataset" in a["labels"]), None)
+        if product is None:
+            product = next((a["labels"]["product"] for a in told if "product" in a["labels"]), None)
+    alert = _named(known, name, dataset, product)
+    of = next((one for one in ALL if one.name == alert.about.get("product")), CHURN)
     unknown: list[str] = []
-    numbers, known_releases = _releases(unknown)
+    numbers, known_releases = _releases(of, unknown)
     current = known_releases[-1] if known_releases and known_releases[-1].release_id == numbers[-1] else None
     broken: list[str] = []
-    events = list(ledger.events(PRODUCT, broken))
+    events = list(ledger.events(of.name, broken))
     unknown += [f"cannot be read: {why}" for why in broken]
     good = last_good(current, known_releases, events, doubted=alert.way_back.doubts_release)
     found: dict[str, Any] = {
         "alert": name,
         "severity": sorted({a.severity for a in known if a.name == name}),
         "dataset": alert.about.get("dataset"),
+        "product": alert.about.get("product"),
         "runbook": alert.runbook,
         "owner": alert.contract.owner,
         "channel": alert.contract.channel,
@@ -72,14 +79,15 @@ def incident(name: str, dataset: str | None = None) -> dict[str, Any]:
     if current and good and good.release_id != current.release_id:
         found["differs"] = releases.diff(good, current)
         try:
-            found["changed"] = what_changed.what_changed(CHURN, str(good.release_id), str(current.release_id))
+            found["changed"] = what_changed.what_changed(of, str(good.release_id), str(current.release_id))
         except (PlumblineError, ValueError) as error:  # a table that is broken may not be comparable
             unknown.append(f"what changed in the rows: {error}")
-    models = registered_models.versions(CHURN.model)
+    models = registered_models.versions(of.model)
     failed = [event["stage"] for event in found["since_release"] or [] if event["at"]]  # code has no time
     found["models"] = [str(model) for model in models if model.aliases]
-    found["predictions_exposed"] = _exposed(alert, current, released=bool(numbers))
+    found["predictions_exposed"] = _exposed(of, alert, current, released=bool(numbers))
     found["way_back"] = way_back(
+        of,
         alert,
         good,
         found["since_release"] or [],
@@ -115,6 +123,7 @@ def last_good(
 
 
 def way_back(
+    product: Product,
     alert: Alert,
     good: Release | None,
     since: list[dict[str, Any]],
@@ -132,48 +141,51 @@ def way_back(
     if way.kind == "command":
         return way.command
     if not released and way.first_day:
-        return "plumb demo" if clock.is_replay() else "plumb ingest"
+        return "plumb demo" if product is CHURN and clock.is_replay() else product.command_of("ingest")
     if way.kind == "model":
         return way.command if previous else by_the_book
     if way.kind == "undo":
         return way.command.format(release=good.release_id, alert=alert.name) if good else by_the_book
-    if way.kind == "runbook" or (way.kind == "stage" and at_fault not in (None, *CHURN.daily_stages)):
+    if way.kind == "runbook" or (way.kind == "stage" and at_fault not in (None, *product.daily_stages)):
         return by_the_book
-    return _missing_day(since)
+    return _missing_day(product, since)
 
 
-def _missing_day(since: list[dict[str, Any]]) -> str:
+def _missing_day(product: Product, since: list[dict[str, Any]]) -> str:
     """The command that goes on with the day that is missing, by what stopped it last."""
-    stops = [event for event in since if event["stage"] in CHURN.daily_stages]
+    stops = [event for event in since if event["stage"] in product.daily_stages]
     if stops and stops[-1]["gates"] and not stops[-1]["sets_aside"]:  # mended code goes on at that stage
-        return f"plumb {stops[-1]['stage']} --as-of {stops[-1]['as_of']}"
+        return f"{product.command_of(stops[-1]['stage'])} --as-of {stops[-1]['as_of']}"
     kept = [event["quarantine"] for event in stops if event["quarantine"]]
     if kept:
         return f"plumb quarantine show {kept[-1]}"
-    return "plumb replay --days 1" if clock.is_replay() else "plumb ingest"
+    return "plumb replay --days 1" if product is CHURN and clock.is_replay() else product.command_of("ingest")
 
 
-def _releases(unknown: list[str]) -> tuple[list[int], list[Release]]:
+def _releases(product: Product, unknown: list[str]) -> tuple[list[int], list[Release]]:
     """The numbers of all releases, and those that can be read, oldest first; `unknown` is told of the others."""
-    numbers, found = releases.numbers(PRODUCT), []
+    numbers, found = releases.numbers(product.name), []
     for number in numbers:
         try:
-            found.append(releases.read(PRODUCT, number))
+            found.append(releases.read(product.name, number))
         except Unreadable as error:
             unknown.append(f"cannot be read: {error}")
     return numbers, found
 
 
-def _named(known: list[Alert], name: str, dataset: str | None) -> Alert:
+def _named(known: list[Alert], name: str, dataset: str | None, product: str | None) -> Alert:
     named = [alert for alert in known if alert.name == name]
     if not named:
         raise IncidentError(f"no alert {name!r}; there are {', '.join(sorted({a.name for a in known}))}")
-    if dataset is None or "dataset" not in named[0].about:
-        return named[0]
-    for alert in named:
-        if alert.about["dataset"] == dataset:
-            return alert
-    raise IncidentError(f"{name} is not of {dataset!r}; it is of {', '.join(a.about['dataset'] for a in named)}")
+    for about, given in (("dataset", dataset), ("product", product)):
+        if given is None or about not in named[0].about:
+            continue
+        kept = [alert for alert in named if alert.about[about] == given]
+        if not kept:
+            of = ", ".join(dict.fromkeys(alert.about[about] for alert in named))
+            raise IncidentError(f"{name} is not of {given!r}; it is of {of}")
+        named = kept
+    return named[0]
 
 
 def _firing(name: str) -> list[dict[str, Any]] | None:
@@ -230,8 +242,8 @@ def _since(current: Release, events: list[dict[str, Any]]) -> list[dict[str, Any
     return told
 
 
-def _exposed(alert: Alert, current: Release | None, *, released: bool) -> dict[str, Any]:
-    """Customers scored from the release in force: all since it came, of a late day those after its deadline.
+def _exposed(product: Product, alert: Alert, current: Release | None, *, released: bool) -> dict[str, Any]:
+    """Answers given from the release in force: all since it came, of a late day those after its deadline.
 
     `rows` is None when the outcome log or the release in force cannot be read.
     """
@@ -245,11 +257,11 @@ def _exposed(alert: Alert, current: Release | None, *, released: bool) -> dict[s
     if alert.name == "DatasetLate":
         since = clock.end_of(current.as_of) + timedelta(days=1) + (promises.deadline(alert.contract) or timedelta())
     of += f" since {since:%F %H:%M} UTC, the platform's clock"
-    if lake.version(LOG) is None:
+    if lake.version(product.log) is None:
         return {"rows": 0, "of": of}
     try:
-        rows = lake.open_table(LOG).to_pyarrow_dataset()
+        rows = lake.open_table(product.log).to_pyarrow_dataset()
         chosen = (pc.field("release_id") == current.release_id) & (pc.field("at") >= since)
         return {"rows": rows.count_rows(filter=chosen), "of": of}
     except (lake.LakeError, OSError, ValueError) as error:
-        return {"rows": None, "of": f"{of}: {LOG} cannot be read: {error}"}
+        return {"rows": None, "of": f"{of}: {product.log} cannot be read: {error}"}

@@ -19,7 +19,7 @@ def show(found: dict[str, Any]) -> None:
     def line(what: str, told: str) -> None:
         console.print(f"  {what:20} {escape(told)}", soft_wrap=True)
 
-    of = f" of {found['dataset']}" if found["dataset"] else ""
+    of = f" of {about}" if (about := found["dataset"] or found["product"]) else ""
     console.print(f"[bold]{escape(found['alert'])}[/bold]{escape(of)} ({' or '.join(found['severity'])})")
     line("way back", found["way_back"])
     line("runbook", found["runbook"])

@@ -46,7 +46,8 @@ READERS = {
     "availability": ("serving.",),
     "latency": ("serving.",),
 }
-"""The service levels that rules and alerts are made from, each with the datasets (by how they begin) it is read of."""
+"""The service levels that rules and alerts are made from, each with the datasets (by how they begin) it is read of.
+A predictor with several inputs promises a latency for each: the level's element is the input's name."""
 
 
 def read(path: Path) -> Contract:
@@ -270,7 +271,8 @@ def _levels(
         if not any(dataset.startswith(beginning) for beginning in READERS.get(name, ())):
             readable = [known for known, beginnings in READERS.items() if dataset.startswith(beginnings)]
             raise bad(path, place, f"nothing here reads it of {dataset}; read are {', '.join(readable)}")
-        if name in {level.property for level in levels}:
+        element = given.element or ""
+        if any(level.property == name and (name != "latency" or level.element == element) for level in levels):
             raise bad(path, place, "stated twice: only one would be read")
         if name == "schemaNotice" and (str(given.value), given.unit) != (str(NOTICE.days), "d"):
             raise bad(
@@ -281,7 +283,7 @@ def _levels(
                 property=name,
                 value=given.value if isinstance(given.value, str | float | int) else str(given.value),
                 unit=given.unit or "",
-                element=given.element or "",
+                element=element,
                 description=given.description or "",
                 objective=objectives.get(name),
             )

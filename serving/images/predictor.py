@@ -41,6 +41,10 @@ class ImagePredictor(Predictor):
         """A picture is as much work as 25 images by id."""
         return sum(one.weight for one in asked)
 
+    def input_of(self, asked: list[Asked]) -> str:
+        """A picture is more work than an id."""
+        return requests.PICTURE if any(one.content is not None for one in asked) else requests.KEY
+
     def rows(self, scored: Scored) -> list[dict[str, Any]]:
         """A prediction for each image."""
         return [

@@ -134,9 +134,8 @@ class ImageScorer:
             picture = self._decoders.decoded(content)
         except BadPicture as bad:
             status = 413 if bad.reason.startswith("too_many") or bad.reason == "too_large" else 400
-            raise Refused(
-                status, f"picture {number} cannot be used: {bad}; nothing was scored", {number: str(bad)}
-            ) from None
+            message = f"picture {number} cannot be used: {bad}; nothing was scored"
+            raise Refused(status, message, {number: str(bad)}, code=bad.reason) from None
         prepared = preprocess.preprocess(picture.rgb, self._version)
         embedding: NDArray[np.float32] = self._network.embed(prepared[None])[0]
         return embedding

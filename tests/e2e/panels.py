@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from observability.grafana.answers import Window, answers, panels
 from plumb.demo import demo, simulation
 from plumbline import clock
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from plumbline.servers import services
 from plumbline.state import ledger
 from products.churn import CHURN, LOG
@@ -44,9 +46,9 @@ def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     assert kpis["is_simulated"] is True
 
     with simulation.callers():  # each rate needs some in its window, however long the questions take
-        good = _until(lambda shown: not (_empty(shown) - EMPTY_WHEN_WELL) and not _firing(shown))
-    assert _values(good, "Conversion rate (simulated)") == [kpis["conversion_rate"]]
-    assert _values(good, AGE) == [0.0]
+        good = until(CHURN, lambda shown: not (empty(shown) - EMPTY_WHEN_WELL) and not _firing(shown))
+    assert values(good, "Conversion rate (simulated)") == [kpis["conversion_rate"]]
+    assert values(good, AGE) == [0.0]
 
     demo.set_clock(clock.now() + timedelta(hours=25))
     head = {"run_id": "churn-broken", "stage": "ge_check", "as_of": clock.now().date()}
@@ -58,29 +60,29 @@ def assert_every_panel_answers_and_tells_a_broken_day() -> None:
     }
     ledger.record("churn", {**head, "state": "START"})
     ledger.record("churn", {**head, **failed})
-    broken = _until(lambda shown: {"DatasetLate", "GateFailed"} <= _firing(shown))
-    assert _values(broken, AGE) == [25.0]
-    assert _values(broken, "Gates failed") == [1.0]
-    assert {title for title in TELL if _values(good, title) == _values(broken, title)} == set()
+    broken = until(CHURN, lambda shown: {"DatasetLate", "GateFailed"} <= _firing(shown))
+    assert values(broken, AGE) == [25.0]
+    assert values(broken, "Gates failed") == [1.0]
+    assert {title for title in TELL if values(good, title) == values(broken, title)} == set()
 
 
-def _until(seen: Any, seconds: float = 120.0) -> Shown:
-    """Every panel's answers, as soon as they are as expected."""
+def until(product: Product, seen: Callable[[Shown], bool], seconds: float = 120.0) -> Shown:
+    """What every panel of a product's boards shows, as soon as it is as expected."""
     service = services.find(stack.PROMETHEUS)
     assert service is not None
     begun = clock.monotonic()
     while True:
-        shown = _shown(f"http://{services.HOST}:{service.port}")
+        shown = _shown(f"http://{services.HOST}:{service.port}", product)
         if seen(shown):
             return shown
-        assert clock.monotonic() - begun < seconds, f"without data: {_empty(shown)}; firing: {_firing(shown)}"
+        assert clock.monotonic() - begun < seconds, f"without data: {empty(shown)}; firing: {_firing(shown)}"
         time.sleep(0.5)
 
 
-def _shown(prometheus: str) -> Shown:
+def _shown(prometheus: str, product: Product) -> Shown:
     found: Shown = {}
     now = clock.wall().timestamp()
-    for name in generate.BOARDS:
+    for name in (name for name in generate.BOARDS if name.startswith(f"{product.name}/")):
         board = json.loads((generate.FOLDER / name).read_text())
         assert not {panel["title"] for panel in panels(board)} & set(found), "a title names one panel"
         given = answers(prometheus, board, Window(now - 120, now, 1.0))
@@ -88,18 +90,18 @@ def _shown(prometheus: str) -> Shown:
     return found
 
 
-def _empty(shown: Shown) -> set[str]:
+def empty(shown: Shown) -> set[str]:
     """Panels with a target that gave nothing, or nothing that is a number."""
-    return {title for title, targets in shown.items() if not all(map(_numbers, targets))}
+    return {title for title, targets in shown.items() if not all(map(numbers, targets))}
 
 
-def _numbers(series: list[dict[str, Any]]) -> list[float]:
+def numbers(series: list[dict[str, Any]]) -> list[float]:
     newest = [float((one.get("values") or [one["value"]])[-1][1]) for one in series]
     return [value for value in newest if value == value]
 
 
-def _values(shown: Shown, title: str) -> list[float]:
-    return [value for target in shown[title] for value in _numbers(target)]
+def values(shown: Shown, title: str) -> list[float]:
+    return [value for target in shown[title] for value in numbers(target)]
 
 
 def _firing(shown: Shown) -> set[str]:

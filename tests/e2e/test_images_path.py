@@ -17,6 +17,7 @@ from typing import Any
 import grpc  # type: ignore[import-untyped]
 import pytest
 
+from observability import stack
 from plumb.demo.images import asked
 from plumb.demo.simulated_images import Callers
 from plumb.demo.simulated_traffic import Traffic
@@ -32,6 +33,7 @@ from serving import launch
 from serving.rollout import manifests, state
 from serving.rollout.driver import Aborted, Driver, paced
 from serving.rollout.laptop import Laptop
+from tests.e2e import panels
 from tests.plumbline.pictures.malformed import malformed
 from tests.serving import as_a_pod
 from tests.serving.made_up_customers import eventually
@@ -144,6 +146,31 @@ def test_grpc_says_the_same_by_id_and_by_bytes(images_home: Path) -> None:
             answered("image", b"no picture")
         assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert "not_an_image" in refused.value.details()
+
+
+def test_every_panel_of_its_boards_answers_and_tells_what_was_refused(images_home: Path) -> None:
+    """The real exporter, predictor and Prometheus; of the table of a version that nobody asked for there is no line."""
+    ((image, content),) = asked(1).items()
+    launch.ensure(IMAGES)
+    stack.up(stack.Pace(interval="1s"))
+
+    def tells(shown: panels.Shown) -> bool:
+        instances = ({"image_id": image}, {"image": {"b64": b64(content)}}, {"image": {"b64": b64(b"no picture")}})
+        statuses = [post(PREDICT, {"instances": [one]})[0] for one in (*instances, "0" * 32)]
+        assert statuses == [200, 200, 400, 404]
+        titles = {title for title in panels.empty(shown) if not any(map(panels.numbers, shown[title]))}
+        return titles <= {"Firing now", "Set aside, by reason"} and {"unknown", "not_an_image"} <= {
+            series["metric"].get("reason") for series in shown["Refused a second, by why"][1]
+        }
+
+    shown = panels.until(IMAGES, tells)
+    assert panels.values(shown, "Landed, clean, set aside") == [300.0, 300.0, 0.0]
+    assert panels.values(shown, "New embeddings of the last run") == [300.0]
+    assert sum(panels.values(shown, "Rows of the newest dataset")) == 300
+    assert panels.values(shown, "Clean pictures that are not online") == [0.0]
+    assert panels.values(shown, "Embeddings lost or unfit, last hour") == [0.0]
+    assert {series["metric"]["input"] for series in shown["Scored a second, by input"][0]} == {"image_id", "image"}
+    assert shown["Firing now"] == [[]]
 
 
 def test_no_bad_picture_is_answered_with_anything_but_a_4xx(images_home: Path) -> None:

@@ -17,6 +17,7 @@ from plumbline.state import ledger, releases
 from plumbline.state.releases import Release
 from plumbline.verdict import Verdict
 from products.churn import CHURN
+from products.images import IMAGES
 
 PRODUCT = CHURN.name
 SOURCES = ("orders", "customers", "returns")
@@ -113,6 +114,21 @@ def train(version: str = "1") -> None:
         {"run_id": "t", "stage": "register", "state": "COMPLETE", "model_id": f"m-{version}", "version": version},
     )
     ledger.record(PRODUCT, {"run_id": "d", "stage": "deploy", "state": "COMPLETE", "champion": version})
+
+
+def clean_images(quarantined: dict[str, int], clean: int = 8) -> None:
+    """A run of the image product up to its dataset: so many pictures were clean, and so many set aside."""
+    bad, day = sum(quarantined.values()), date(1998, 6, 29)
+    totals = {"total_raw": clean + bad, "total_clean": clean, "total_quarantined": bad, "quarantined": quarantined}
+    cleaning = {"cleaning_version": "c1", **totals, "near_duplicate_groups": 2}
+    for stage, facts in {
+        "ingest": {"rows": {"raw.images": clean + bad, "raw.image_labels": clean}},
+        "clean": {"rows": {"clean.images": clean + bad}, "cleaning": cleaning},
+        "features": {"rows": {IMAGES.features: clean}},
+        "dataset": {"split_counts": {"train": clean - 3, "val": 1, "test": 2}},
+    }.items():
+        head = {"run_id": f"images-{day}", "stage": stage, "as_of": day}
+        ledger.record(IMAGES.name, {**head, "state": "COMPLETE", "seconds": 1.0, **facts})
 
 
 def answer(rows: int, at: datetime, release: int = 1) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
+import sys
 import threading
 import urllib.request
 from datetime import UTC, date, datetime, timedelta
@@ -21,9 +22,11 @@ from plumbline.errors import ServiceUnavailable
 from plumbline.lake import tables as lake
 from plumbline.lineage import sending
 from plumbline.product import Product
+from plumbline.servers import services
 from plumbline.settings import settings
 from plumbline.state import objects, releases
 from products.churn import CHURN
+from products.images import IMAGES
 from tests.conftest import use_home
 from tests.observability import made_up_platform as platform
 
@@ -92,11 +95,31 @@ def test_a_platform_that_is_well_is_shown_whole(lived: Path) -> None:
     assert {name: found.get(name) for name in expected} == expected
 
 
+def test_a_run_of_the_image_product_is_shown_by_what_it_came_to(lived: Path) -> None:
+    platform.clean_images({"truncated": 2, "timeout": 1})
+    platform.clean_images({"truncated": 1})
+    found = scraped(Exporter())
+    assert unreadable(found) == set()
+    head = 'product="images"'
+    expected = {
+        f"clean_pictures{{{head}}}": 8,
+        f"near_duplicate_groups{{{head}}}": 2,
+        f'quarantined_pictures{{{head},reason="truncated"}}': 1,
+        f'quarantined_pictures{{{head},reason="timeout"}}': None,
+        f'stage_rows{{{head},stage="features",table="features.image_embeddings_v1"}}': 8,
+        f'dataset_rows{{{head},split="train"}}': 5,
+        f'dataset_rows{{{head},split="val"}}': 1,
+        f'landing_records_total{{outcome="landed",{head},table="raw.images"}}': 20,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
 def test_every_metric_of_the_schema_is_shown_by_somebody(lived: Path) -> None:
     platform.whole_day(MONDAY)
     platform.event("dbt_run", "START", TUESDAY)
     platform.train()
     platform.answer(1, datetime(1998, 6, 30, tzinfo=UTC))
+    platform.clean_images({"truncated": 1})
     kpis = {
         "model_version": ["1"],
         "track": ["stable"],
@@ -315,6 +338,26 @@ def test_over_http_it_answers_prometheus_and_says_where_the_predictor_is(lived: 
     assert "features_customers_rows 10.0" in text
     assert "process_resident_memory_bytes" in text
     assert releases.required(platform.PRODUCT).as_of + timedelta(days=1) == TUESDAY
+
+
+@pytest.mark.servers
+def test_each_predictor_that_runs_is_a_target_and_its_canary_too(home: Path) -> None:
+    def listens(name: str) -> services.Launch:
+        def command(port: int, token: str) -> list[str]:
+            return [sys.executable, "-m", "http.server", str(port), "--bind", services.HOST, "--directory", str(home)]
+
+        return services.Launch(name, command, lambda port, token: services.answers(f"http://{services.HOST}:{port}", 2))
+
+    names = (CHURN.server, IMAGES.server, IMAGES.canary_server)
+    try:
+        ports = {name: services.ensure(listens(name)).port for name in names}
+        assert [(target["labels"], target["targets"]) for target in server.targets()] == [
+            ({"job": name}, [f"127.0.0.1:{ports[name]}"]) for name in names
+        ]
+        services.stop(IMAGES.server)
+        assert [target["labels"]["job"] for target in server.targets()] == [CHURN.server, IMAGES.canary_server]
+    finally:
+        services.stop_all()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ Tool = Callable[[str], Path]
 WORDS = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 PROMQL = {
     "and", "or", "unless", "on", "by", "group", "sum", "max", "min", "avg", "count", "rate", "increase", "delta",
-    "absent", "max_over_time", "avg_over_time", "offset", "ignoring", "without", "vector",
+    "absent", "max_over_time", "present_over_time", "avg_over_time", "offset", "ignoring", "without", "vector",
 }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def raw(predictor: Asker, request: bytes) -> tuple[int, dict[str, Any]]:
 
 
 def counted(predictor: Asker, status: str, protocol: str = "v1") -> float:
-    return predictor.metric(f'predictions_total{{protocol="{protocol}",status="{status}"}}')
+    return predictor.metric(f'predictions_total{{product="churn",protocol="{protocol}",status="{status}"}}')
 
 
 def in_one_shape(body: Any) -> bool:
@@ -84,7 +84,7 @@ def test_a_grpc_caller_who_cancels_is_499(predictor: Asker) -> None:
 
     def cancelled() -> bool:
         call = GRPCInferenceServiceStub(predictor.channel).ModelInfer.future(request)
-        eventually(lambda: predictor.metric("predictions_in_flight") >= 1 or call.done())
+        eventually(lambda: predictor.metric('predictions_in_flight{product="churn"}') >= 1 or call.done())
         call.cancel()
         return counted(predictor, "499", "grpc") > 0
 

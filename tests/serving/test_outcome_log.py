@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from plumbline.contracts import contract as contracts
 from plumbline.lake import tables as lake
 from plumbline.settings import settings
+from products.churn import CHURN
 from serving.churn.log import TABLE, append, schema
 from serving.outcome_log import OutcomeLog
 from tests.serving.made_up_customers import eventually
@@ -27,12 +28,12 @@ def rows(count: int, first: int = 0) -> Rows:
 
 
 def dropped(reason: str) -> float:
-    return REGISTRY.get_sample_value("outcome_log_dropped_total", {"reason": reason}) or 0.0
+    return REGISTRY.get_sample_value("outcome_log_dropped_total", {"product": "churn", "reason": reason}) or 0.0
 
 
 def test_a_full_batch_is_written_without_waiting() -> None:
     written: list[Rows] = []
-    log = OutcomeLog(written.append, batch=3, seconds=3600)
+    log = OutcomeLog(CHURN, written.append, batch=3, seconds=3600)
     log.add(rows(2))
     log.add(rows(1, first=2))
     eventually(lambda: written)
@@ -42,7 +43,7 @@ def test_a_full_batch_is_written_without_waiting() -> None:
 
 def test_a_few_rows_are_written_when_the_first_has_waited_long_enough() -> None:
     written: list[Rows] = []
-    log = OutcomeLog(written.append, batch=1000, seconds=0.05)
+    log = OutcomeLog(CHURN, written.append, batch=1000, seconds=0.05)
     log.add(rows(2))
     assert eventually(lambda: written) == [rows(2)]
     log.close()
@@ -50,7 +51,7 @@ def test_a_few_rows_are_written_when_the_first_has_waited_long_enough() -> None:
 
 def test_closing_writes_what_waits_and_takes_no_more() -> None:
     written: list[Rows] = []
-    log = OutcomeLog(written.append, seconds=3600)
+    log = OutcomeLog(CHURN, written.append, seconds=3600)
     log.add(rows(2))
     log.close()
     assert written == [rows(2)]
@@ -69,7 +70,7 @@ def test_a_slow_lake_costs_rows_and_no_time() -> None:
         written.append(batch)
 
     before = dropped("full")
-    log = OutcomeLog(write, capacity=10, batch=1, seconds=3600)
+    log = OutcomeLog(CHURN, write, capacity=10, batch=1, seconds=3600)
     log.add(rows(1))
     assert writing.wait(10)
     log.add(rows(25, first=1))
@@ -89,7 +90,7 @@ def test_a_lake_that_refuses_is_asked_again_and_gets_all_in_order(capsys: pytest
             raise OSError("disk is full")
         written.append(batch)
 
-    log = OutcomeLog(write, TABLE, batch=2, seconds=0.05)
+    log = OutcomeLog(CHURN, write, batch=2, seconds=0.05)
     log.add(rows(2))
     eventually(lambda: written)
     log.close()
@@ -101,7 +102,7 @@ def test_a_lake_that_fails_with_a_stack_is_told_of_in_one_line(capsys: pytest.Ca
     def write(batch: Rows) -> None:
         raise OSError("No space left on device\nstack backtrace:\n   0: rust_begin_unwind")
 
-    log = OutcomeLog(write, seconds=3600)
+    log = OutcomeLog(CHURN, write, seconds=3600)
     log.add(rows(1))
     log.close()
     (line,) = capsys.readouterr().err.splitlines()
@@ -115,7 +116,7 @@ def test_a_lake_that_goes_on_refusing_is_asked_less_and_less_often() -> None:
         tries.append(time.monotonic())
         raise OSError("disk is full")
 
-    log = OutcomeLog(write, seconds=0.1)
+    log = OutcomeLog(CHURN, write, seconds=0.1)
     log.add(rows(1))
     eventually(lambda: len(tries) >= 4)
     log.close()
@@ -127,7 +128,7 @@ def test_rows_that_a_closing_log_cannot_write_are_counted() -> None:
         raise OSError("disk is full")
 
     before = dropped("closed")
-    log = OutcomeLog(write, seconds=3600)
+    log = OutcomeLog(CHURN, write, seconds=3600)
     log.add(rows(4))
     log.close()
     assert dropped("closed") == before + 4

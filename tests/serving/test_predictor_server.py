@@ -227,16 +227,20 @@ def test_redis_dies_and_comes_back_without_a_restart(predictor: Asker) -> None:
 def test_answers_are_counted_by_status_and_timed(predictor: Asker) -> None:
     for protocol in ("v1", "v2", "grpc"):
         for status in ("200", "400", "404", "503"):
-            assert predictor.metric(f'predictions_total{{protocol="{protocol}",status="{status}"}}') > 0
-        assert predictor.metric(f'predictions_total{{protocol="{protocol}",status="500"}}') == 0
-    labels = '{model_version="1",track="stable"}'
-    assert predictor.metric(f"prediction_latency_ms_count{labels}") > 0
+            assert predictor.metric(f'predictions_total{{product="churn",protocol="{protocol}",status="{status}"}}') > 0
+        assert predictor.metric(f'predictions_total{{product="churn",protocol="{protocol}",status="500"}}') == 0
+    for reason, status in (("malformed", "400"), ("unknown", "404"), ("unfit", "503"), ("store_away", "503")):
+        refused = f'predictions_refused_total{{product="churn",reason="{reason}",status="{status}"}}'
+        assert predictor.metric(refused) > 0, reason
+    by_id = '{input="customer_id",model_version="1",product="churn",track="stable"}'
+    assert predictor.metric(f"prediction_latency_ms_count{by_id}") > 0
+    labels = '{model_version="1",product="churn",track="stable"}'
     before = [predictor.metric(f"pct_missing_features_{part}{labels}") for part in ("sum", "count")]
     predictor.v1(FULL, SPARSE)
     after = [predictor.metric(f"pct_missing_features_{part}{labels}") for part in ("sum", "count")]
     assert after[0] - before[0] == pytest.approx(100 * 2 / 28)
     assert after[1] - before[1] == 1
-    assert predictor.metric("predictions_in_flight") == 0
+    assert predictor.metric('predictions_in_flight{product="churn"}') == 0
 
 
 def test_the_running_predictor_is_found_not_started_again(predictor: Asker) -> None:
@@ -252,7 +256,7 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
     os.kill(redis.pid, signal.SIGSTOP)
     try:
         asking.start()
-        eventually(lambda: predictor.metric("predictions_in_flight") == 1 or answers)
+        eventually(lambda: predictor.metric('predictions_in_flight{product="churn"}') == 1 or answers)
         assert not answers, "Redis is held, so nothing can have been answered"
         os.kill(predictor.service.pid, signal.SIGTERM)
         begun = time.monotonic()
@@ -292,7 +296,7 @@ def test_a_predictor_without_its_model_refuses(serving_home: Path) -> None:
     from serving.errors import Refused
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog(append)
+    log = OutcomeLog(CHURN, append)
     unloaded = ChurnPredictor("champion", log)
     assert not unloaded.ready
     with pytest.raises(Refused, match="has not loaded its model") as refused:

@@ -83,12 +83,12 @@ def test_an_answer_is_logged_and_measured_under_its_revision_and_track(tmp_path:
     from serving.outcome_log import OutcomeLog
 
     def measured(track: str) -> float:
-        labels = {"model_version": predictor.scorer.model.version, "track": track}  # type: ignore[union-attr]
+        labels = {"product": "churn", "model_version": predictor.scorer.model.version, "track": track}  # type: ignore[union-attr]
         return REGISTRY.get_sample_value("pct_missing_features_count", labels) or 0.0
 
     deploy(CHURN)
     logged: list[dict[str, Any]] = []
-    log = OutcomeLog(logged.extend, seconds=3600)
+    log = OutcomeLog(CHURN, logged.extend, seconds=3600)
     predictor = ChurnPredictor("champion", log)
     predictor.load()
     before = measured("canary"), measured("stable")

@@ -249,7 +249,7 @@ def predictor() -> Iterator[Callable[[str], Any]]:
     made = []
 
     def make(model: str) -> Any:
-        log = OutcomeLog(append)
+        log = OutcomeLog(CHURN, append)
         made.append((ChurnPredictor(model, log), log))
         return made[-1][0]
 
@@ -278,7 +278,7 @@ def test_an_altered_champion_is_refused_at_a_restart_and_the_previous_one_serves
         told = capsys.readouterr().err
         assert f"REFUSED: churn_xgb version {made} after it was signed was altered in model.ubj" in told
         assert "the previous champion, version 1, serves in its place" in told
-    assert instrument("model_refused").labels(model_version=made)._value.get() == 1
+    assert instrument("model_refused").labels(product="churn", model_version=made)._value.get() == 1
     assert alias(registry.CHAMPION) == made, "who is champion is not for a predictor to say"
 
     back = deploy(CHURN, "previous")

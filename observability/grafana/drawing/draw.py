@@ -41,7 +41,7 @@ class DrawingError(PlumblineError):
 
 
 def draw(prometheus: str, board: str, window: Window, target: Path, *, dark: bool = True, top: int = 0) -> Path:
-    """Draws a committed board (`churn.json`) as a PNG; `top` > 0 draws its first so many pixels alone."""
+    """Draws a committed board (`churn/churn.json`) as a PNG; `top` > 0 draws its first so many pixels alone."""
     shown = json.loads((generate.FOLDER / board).read_text())
     picture = {
         "board": shown,

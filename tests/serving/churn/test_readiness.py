@@ -32,7 +32,7 @@ def predictor(serving_home: Path) -> Iterator[Any]:
     from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog(append)
+    log = OutcomeLog(CHURN, append)
     made = ChurnPredictor("champion", log)
     made.load()
     yield made
@@ -142,7 +142,7 @@ def test_one_without_its_model_is_not_ready(serving_home: Path) -> None:
     from serving.churn.predictor import ChurnPredictor
     from serving.outcome_log import OutcomeLog
 
-    log = OutcomeLog(append)
+    log = OutcomeLog(CHURN, append)
     unloaded = ChurnPredictor("champion", log)
     assert not ready(unloaded)
     unloaded.close()

@@ -1,15 +1,24 @@
-"""The board of the churn pipeline: each stage's state and time, releases, late days, and whether to believe it all."""
+"""The board of a product's pipeline: state and time of each stage, releases, late days, and whether to trust it."""
 
 from __future__ import annotations
 
 from grafana_foundation_sdk.builders import dashboard
 
+from observability.dataset_metrics import prefix
 from observability.grafana import limits as promises
-from observability.grafana.board import CHURN as DATA_BOARD
-from observability.grafana.board import LINEAGE, PIPELINE, REPORT, TRAINING, board, with_rows
+from observability.grafana.board import (
+    LINEAGE,
+    Section,
+    answers_uid,
+    board,
+    pipeline_uid,
+    report,
+    training,
+    with_rows,
+)
 from observability.grafana.parts import BAD, GOOD, IDLE, NEUTRAL, WARN, Panel, Query, curve, link, number, steps, words
 from observability.promises import DAYS
-from products.churn import CHURN
+from plumbline.product import Product
 
 WAITING = (0, "waiting", IDLE)
 """The number, word and colour of a stage that has not begun since the run's first stage did."""
@@ -24,30 +33,32 @@ CODES = {
 """A stage's states as the numbers that `stage_state` is summed up to, with what a panel shows; a gate stops a stage."""
 
 
-def pipeline() -> dashboard.Dashboard:
-    """The board."""
+def pipeline_board(product: Product, *more: Section) -> dashboard.Dashboard:
+    """The board; `more` are sections of its own, behind its stages."""
     made = board(
-        "Churn: the pipeline's stages",
-        PIPELINE,
+        product,
+        "the pipeline's stages",
+        pipeline_uid(product),
         "Which stage is late or broken, how long each takes, what is in force.",
-    ).link(link("Data, model, business", f"/d/{DATA_BOARD}"))
+    ).link(link("Data, model, business", f"/d/{answers_uid(product)}"))
     return with_rows(
         made,
-        ("In force", _in_force()),
-        ("Stages of the daily run, in their order", _stages("the daily run", CHURN.daily_stages)),
-        ("Stages of training, in their order", _stages("training", TRAINING)),
-        ("Over time", _over_time()),
+        ("In force", _in_force(product)),
+        ("Stages of the daily run, in their order", _stages(product, "the daily run", product.daily_stages)),
+        ("Stages of training, in their order", _stages(product, "training", training(product))),
+        *more,
+        ("Over time", _over_time(product)),
         ("Can this board be believed?", _trust()),
     )
 
 
-def _in_force() -> list[Panel]:
-    churn, allowed = '{product="churn"}', promises.late_days()
+def _in_force(product: Product) -> list[Panel]:
+    of, in_days = f'{{product="{product.name}"}}', promises.oldest(product) is not None
     return [
         number(
             "Release in force",
             "What does everything read?",
-            [Query(f"release_id{churn}")],
+            [Query(f"release_id{of}")],
             unit="none",
             limits=steps(below=NEUTRAL),
             filled=False,
@@ -57,7 +68,7 @@ def _in_force() -> list[Panel]:
         number(
             "Release online",
             "What does the predictor read?",
-            [Query(f"online_release_id{churn}")],
+            [Query(f"online_release_id{of}")],
             unit="none",
             limits=steps(below=NEUTRAL),
             filled=False,
@@ -66,7 +77,7 @@ def _in_force() -> list[Panel]:
         number(
             "In force until",
             "The end of the last day that the release covers, UTC.",
-            [Query(f"1000 * release_covers_until_timestamp_seconds{churn}")],
+            [Query(f"1000 * release_covers_until_timestamp_seconds{of}")],
             unit="dateTimeAsIso",
             limits=steps(below=NEUTRAL),
             filled=False,
@@ -81,34 +92,39 @@ def _in_force() -> list[Panel]:
             filled=False,
             span=6,
         ),
-        number(
-            f"Late days of the last {DAYS}",
-            f"Is the promise kept? The contract allows {allowed:.0f} of {DAYS} days to be late.",
-            [Query("features_customers_late_days")],
-            unit="none",
-            limits=steps((allowed, WARN), (allowed + 1, BAD)),
-            span=4,
-        ),
+        *([_late_days(product)] if in_days else []),
     ]
 
 
-def _stages(run: str, names: tuple[str, ...]) -> list[Panel]:
+def _late_days(product: Product) -> Panel:
+    allowed = promises.late_days(product)
+    return number(
+        f"Late days of the last {DAYS}",
+        f"Is the promise kept? The contract allows {allowed:.0f} of {DAYS} days to be late.",
+        [Query(f"{prefix(product.features)}_late_days")],
+        unit="none",
+        limits=steps((allowed, WARN), (allowed + 1, BAD)),
+        span=4,
+    )
+
+
+def _stages(product: Product, run: str, names: tuple[str, ...]) -> list[Panel]:
     return [
         number(
             f"State of {run}",
             "Where does the line stand? In the order of the run; `waiting` has not begun since the first one did.",
-            [Query(_state(name, names[0]), name) for name in names],
+            [Query(_state(product, name, names[0]), name) for name in names],
             unit="none",
             limits=steps(below=NEUTRAL),
             mappings=words({code: (text, color) for code, text, color in (WAITING, *CODES.values())}),
             span=24,
             height=4,
-            links=[link("Report: the run", REPORT)],
+            links=[link("Report: the run", report(product))],
         ),
         number(
             f"Time of {run}",
             "Which stage takes long?",
-            [Query(f'stage_seconds{{product="churn", stage="{name}"}}', name) for name in names],
+            [Query(f'stage_seconds{{product="{product.name}", stage="{name}"}}', name) for name in names],
             unit="s",
             limits=steps(below=NEUTRAL),
             filled=False,
@@ -118,22 +134,27 @@ def _stages(run: str, names: tuple[str, ...]) -> list[Panel]:
     ]
 
 
-def _state(stage: str, first: str) -> str:
-    """One number for a stage's state: of its states one is 1, the others 0; 0 for all that belongs to an older run."""
+def _state(product: Product, stage: str, first: str) -> str:
+    """One number for a stage's state: of its states one is 1, the others 0; 0 for all that belongs to an older run.
+
+    A run that began behind its first stage, by hand, has no older one.
+    """
     parts = [
-        f'{code} * max(stage_state{{product="churn", stage="{stage}", state="{state}"}})'
+        f'{code} * max(stage_state{{product="{product.name}", stage="{stage}", state="{state}"}})'
         for state, (code, _, _) in CODES.items()
     ]
-    since, begun = (f'max(stage_last_timestamp_seconds{{product="churn", stage="{name}"}})' for name in (first, stage))
-    return f"({' + '.join(parts)}) * ({begun} >= bool {since})"
+    last = f'stage_last_timestamp_seconds{{product="{product.name}", stage='
+    since, begun = (f'max({last}"{name}"}})' for name in (first, stage))
+    return f"({' + '.join(parts)}) * ({begun} >= bool ({since} or 0 * {begun}))"
 
 
-def _over_time() -> list[Panel]:
+def _over_time(product: Product) -> list[Panel]:
+    of = f'{{product="{product.name}"}}'
     return [
         curve(
             "Seconds a stage",
             "Did a stage become slow?",
-            [Query('stage_seconds{product="churn"}', "{{stage}}")],
+            [Query(f"stage_seconds{of}", "{{stage}}")],
             unit="s",
             lowest=0,
             stepped=True,
@@ -143,7 +164,7 @@ def _over_time() -> list[Panel]:
         curve(
             "Runs of stages, in all",
             "Does something fail again and again? Runs that ended, by how.",
-            [Query('sum by (state) (stage_runs_total{product="churn"})', "{{state}}")],
+            [Query(f"sum by (state) (stage_runs_total{of})", "{{state}}")],
             unit="none",
             lowest=0,
             stepped=True,
@@ -153,7 +174,7 @@ def _over_time() -> list[Panel]:
         curve(
             "Verdicts of gates, in all",
             "Which gate is it each time?",
-            [Query('sum by (gate, verdict) (gate_verdicts_total{product="churn"})', "{{gate}} {{verdict}}")],
+            [Query(f"sum by (gate, verdict) (gate_verdicts_total{of})", "{{gate}} {{verdict}}")],
             unit="none",
             lowest=0,
             stepped=True,
