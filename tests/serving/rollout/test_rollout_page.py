@@ -9,7 +9,9 @@ import pytest
 
 from plumbline import clock, files
 from products.churn import CHURN
+from products.images import IMAGES
 from serving.rollout import page as rollout_page
+from serving.rollout import state
 
 AT = "2026-01-05T10:00:{:02d}.000000+00:00"
 
@@ -67,6 +69,24 @@ def test_a_guardrails_bad_readings_are_counted(page: str) -> None:
 
 def test_simulated_numbers_say_so(page: str) -> None:
     assert page.count("Requests and outcomes are simulated") == 4
+
+
+def test_each_product_has_rollouts_and_a_page_of_its_own(home: Path) -> None:
+    made = told(1, "Aborted", [10, 0])
+    for sample in made["samples"]:
+        sample["kpis"] = {"agreement_rate": sample["kpis"]["conversion_rate"]}
+    files.write_whole(home / "rollouts" / "images" / "0001.json", files.dumps({**made, "product": "images"}))
+    page = rollout_page.write(IMAGES).read_text()
+    assert "agreement_rate: canary − stable (simulated)" in page and "k8s/images/base/rollout.yaml" in page
+    assert "the KPIs say nothing about real images" in page
+    assert "Nothing was rolled out here yet" in rollout_page.write(CHURN).read_text()
+    assert [found.number for found in state.everyone(IMAGES)] == [1] and state.newest(CHURN) is None
+
+
+def test_a_rollout_from_before_there_were_products_is_its_folders(home: Path) -> None:
+    files.write_whole(home / "rollouts" / "churn" / "0001.json", files.dumps(told(1, "Healthy", [10, 100])))
+    found = state.newest(CHURN)
+    assert found and (found.product, found.number, found.phase) == ("churn", 1, "Healthy")
 
 
 def test_without_a_rollout_the_page_says_how_to_get_one(home: Path) -> None:
