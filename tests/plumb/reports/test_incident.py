@@ -18,7 +18,9 @@ from plumbline import clock, provenance
 from plumbline.pipeline import undo
 from plumbline.registry import registered_models
 from plumbline.registry.registered_models import Registered
+from plumbline.state import ledger
 from products.churn import CHURN
+from products.images import IMAGES
 from tests.observability import made_up_platform as platform
 
 SUNDAY, MONDAY, TUESDAY = date(1998, 6, 28), date(1998, 6, 29), date(1998, 6, 30)
@@ -248,3 +250,15 @@ def test_in_a_terminal_the_way_back_comes_first(lived: Path) -> None:
     assert any(line.split() == ["changed", "raw.orders", "v1", "→", "v2"] for line in rest)
     as_json = CliRunner().invoke(app, ["incident", "DatasetIncomplete", "--dataset", "features.customers", "--json"])
     assert json.loads(as_json.stdout)["last_good"]["release_id"] == 2
+
+
+def test_an_alert_of_images_is_about_their_ledger_and_leads_back_by_their_commands(lived: Path) -> None:
+    head = {"run_id": "images-1998-06-30", "stage": "clean", "as_of": TUESDAY, "state": "GATE_FAILED"}
+    ledger.record(IMAGES.name, {**head, "gates": platform.passed("cleaning", False), "sets_aside": False, "error": "x"})
+    found = incident("GateFailed", product="images")
+    assert (found["product"], numbers(found)) == ("images", (None, None)), "churn's releases are not theirs"
+    assert found["way_back"] == "plumb images ingest" and "endpoints.image-predictor" in found["downstream"]
+    assert incident("NotOnline", product="images")["way_back"] == "plumb images materialize"
+    assert incident("GateFailed")["product"] == "churn", "nothing fires: the first that has such an alert"
+    with pytest.raises(IncidentError, match="GateFailed is not of 'shoes'; it is of churn, images"):
+        incident("GateFailed", product="shoes")
