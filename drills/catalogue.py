@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from drills import code_faults, process_faults, shop_faults, store_faults
+from drills import code_faults, picture_faults, pictures, process_faults, shop_faults, store_faults
 from drills.drill import Drill, Drilling
 
+SOURCE = "the pictures' folder"
 SHOP, TREE, PROCESS, STORE, LAKE, DISK, CLOCK = (
     "the shop's database",
     "a file of the tree",
@@ -216,11 +217,94 @@ DRILLS = [
 ]
 
 
+DATASET_AGAIN = "take the change back; run the day again"
+
+PICTURES = [
+    Drill("clean-pictures", "none: 250 more pictures (control)", "–", "", "–", _nothing, on=pictures.GROUND),
+    Drill(
+        "near-duplicates",
+        "The split goes by picture instead of by group, and sixty pictures came again, a shade brighter",
+        TREE,
+        "leakage_check: near_duplicates",
+        DATASET_AGAIN,
+        picture_faults.near_duplicates,
+        picture_faults.the_day_with_it,
+        on=pictures.GROUND,
+    ),
+    Drill(
+        "augmented-copies",
+        "Pictures are copied before the split, and the copies land on any side",
+        TREE,
+        "leakage_check: augmented_copies, near_duplicates",
+        DATASET_AGAIN,
+        picture_faults.augmented_copies,
+        picture_faults.the_day_with_it,
+        on=pictures.GROUND,
+    ),
+    Drill(
+        "camera-of-a-class",
+        "The day's pictures are photos, and each digit had a camera of its own (EXIF)",
+        SOURCE,
+        "leakage_check: metadata_leakage",
+        "undo the release, bring the pictures without it; run the day again",
+        picture_faults.camera,
+        on=pictures.GROUND,
+    ),
+    Drill(
+        "later-labels",
+        "Labels of today get into a dataset of yesterday: the code takes the newest ones",
+        TREE,
+        "leakage_check: label_time",
+        "take the change back; build the dataset again",
+        picture_faults.later_labels,
+        picture_faults.dataset_of_the_eve,
+        picture_faults.dataset_of_the_eve_again,
+        on=pictures.GROUND,
+    ),
+    Drill(
+        "broken-pictures",
+        "Fifteen of the day's files are truncated, renamed, or texts",
+        SOURCE,
+        "",
+        "–",
+        picture_faults.broken,
+        on=pictures.GROUND,
+        holds=picture_faults.all_are_set_aside,
+    ),
+    Drill(
+        "evicted-embedding",
+        "Redis throws a picture's row away, as `allkeys-lru` does when memory is short",
+        STORE,
+        "predictor: answers 503",
+        "`plumb images materialize`",
+        store_faults.evicted,
+        process_faults.asked,
+        store_faults.written_again_then_the_day,
+        on=pictures.GROUND,
+        refuses=True,
+    ),
+    Drill(
+        "skewed-embedding",
+        "Embeddings are rounded on their way into Redis, and only there",
+        TREE,
+        "parity_check: parity",
+        "take the change back; `plumb images materialize`, `plumb images parity_check`",
+        picture_faults.other_embeddings,
+        picture_faults.the_day_with_it,
+        process_faults.materialized_anew,
+        on=pictures.GROUND,
+        refuses=True,
+    ),
+]
+
+ALL = [*DRILLS, *PICTURES]
+
+
 def named(name: str) -> Drill:
     """A drill by its name. Raises PlumblineError that lists the names there are."""
     from plumbline.errors import PlumblineError
 
-    for drill in DRILLS:
+    for drill in ALL:
         if drill.name == name:
             return drill
-    raise PlumblineError(f"no drill {name!r}; there are {', '.join(drill.name for drill in DRILLS)}")
+    raise PlumblineError(f"no drill {name!r}; there are {', '.join(drill.name for drill in ALL)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from drills import ground, shop_faults
 from drills.drill import Drilling
 from plumbline.errors import PlumblineError
+from products.churn import CHURN
 
 
 @dataclass(frozen=True)
@@ -91,12 +92,12 @@ def leaky_encoding(drilling: Drilling) -> None:
 
 def trained_on_it(drilling: Drilling) -> bool:
     """Training, with the changed code."""
-    return drilling.run_changed(ground.TRAINING)
+    return drilling.run_changed(CHURN.training)
 
 
 def trained_without(drilling: Drilling) -> bool:
     """Training, with the change taken back."""
-    return drilling.run(ground.TRAINING)
+    return drilling.run(CHURN.training)
 
 
 def other_rounding(drilling: Drilling) -> None:

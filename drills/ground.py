@@ -1,8 +1,8 @@
-"""The drill ground: a home in which the churn path ran on real orders, brought back to that state before each drill.
+"""The drill ground of a product: a home in which its path ran on real data, brought back to that state for each drill.
 
-`<home>/drills/home` is always at the same place, because MLflow keeps absolute ones; what it is brought back from is
-`<home>/drills/baseline`: real orders up to Monday 1997-10-06, two releases, the first one's model as champion, the
-second one's as challenger, everything online. The drills' day is the Tuesday after.
+`<home>/drills/<product>/home` is always at the same place, because MLflow keeps absolute ones; what it is brought back
+from is `<home>/drills/<product>/baseline`: some days released, a model that serves, everything online. The drills' day
+is the one after.
 """
 
 from __future__ import annotations
@@ -12,109 +12,126 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from ingestion.churn import cdnow
 from plumb.demo import demo
-from plumbline import clock, files, provenance
+from plumbline import files, provenance
 from plumbline.lake import spark
 from plumbline.orchestration import airflow
 from plumbline.orchestration.airflow import Airflow, AirflowError
+from plumbline.product import Product
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
-from plumbline.state import releases
-from products.churn import CHURN
 from serving import client
 
-BACKFILL, EVE, DAY = date(1997, 10, 5), date(1997, 10, 6), date(1997, 10, 7)
-DAILY, TRAINING = "retail_features", "ml_training_pipeline"
-PRODUCT = CHURN.name
 
+@dataclass(frozen=True)
+class Ground:
+    """What the drills of one product stand on.
 
-@contextmanager
-def taken() -> Iterator[Path]:
-    """Makes the drill ground the home of this process, with one Spark server for all drills; gives its folder."""
-    ground = settings().home / "drills"
-    cache, before = settings().cache, dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("PLUMBLINE_")]:
-        del os.environ[name]
-    os.environ |= {"PLUMBLINE_CACHE": str(cache), "PLUMBLINE_HOME": str(ground / "spark")}
-    settings.cache_clear()
-    try:
-        with files.locked(ground / "drills.lock", wait=False, held="other drills are at work"):
-            os.environ["SPARK_REMOTE"] = spark.server_url()
-            use(ground / "home")
-            _prepare(ground)
-            yield ground
-    finally:
-        os.environ.pop("PLUMBLINE_LAKE", None)
-        os.environ.pop("SPARK_REMOTE", None)
-        for home in (ground / "home", ground / "spark"):
-            use(home)
-            services.stop_all()
-        os.environ.clear()
-        os.environ.update(before)
+    `comes` brings a day's data and sets the clock to its end; `one` chooses, on the baseline, what the predictor is
+    asked, `newest` what only the day's release answers, and `said` takes from an answer what a fault must not change;
+    `lost` counts what was sent and is not once in the release in force. `anew` says that each release writes every row
+    online, not the new ones alone.
+    """
+
+    product: Product
+    eves: tuple[date, ...]
+    day: date
+    counted: str
+    about: str
+    comes: Callable[[date], None]
+    one: Callable[[], dict[str, Any]]
+    newest: Callable[[], dict[str, Any]]
+    anew: bool
+    said: Callable[[dict[str, Any]], dict[str, Any]]
+    lost: Callable[[], int]
+    settings: Callable[[Path], dict[str, str]] = lambda home: {}
+
+    @property
+    def dags(self) -> tuple[str, ...]:
+        """The DAGs of a day, in their order."""
+        return tuple(dict.fromkeys((self.product.daily, self.product.training)))
+
+    @contextmanager
+    def taken(self) -> Iterator[Path]:
+        """Makes the ground the home of this process, with one Spark server for all its drills; gives its folder."""
+        folder = settings().home / "drills" / self.product.name
+        cache, before = settings().cache, dict(os.environ)
+        for name in [name for name in os.environ if name.startswith("PLUMBLINE_")]:
+            del os.environ[name]
+        os.environ |= {"PLUMBLINE_CACHE": str(cache), "PLUMBLINE_HOME": str(folder / "spark")}
+        settings.cache_clear()
+        try:
+            with files.locked(folder / "drills.lock", wait=False, held="other drills are at work"):
+                os.environ["SPARK_REMOTE"] = spark.server_url()
+                self._use(folder / "home")
+                self._prepare(folder)
+                yield folder
+        finally:
+            os.environ.pop("PLUMBLINE_LAKE", None)
+            os.environ.pop("SPARK_REMOTE", None)
+            for home in (folder / "home", folder / "spark"):
+                self._use(home)
+                services.stop_all()
+            os.environ.clear()
+            os.environ.update(before)
+            settings.cache_clear()
+
+    def reset(self, folder: Path, name: str) -> None:
+        """Brings the ground back to the baseline. The lake gets a path of its own: Spark remembers what lay at one."""
+        home = folder / "home"
+        services.stop_all(grace=0)  # what they hold is thrown away
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.copytree(folder / "baseline", home)
+        lake = home / f"lake-{name}"
+        (home / "lake").rename(lake)
+        self._use(home, lake=str(lake), retry_seconds="5")
+
+    def run(self, dag: str | None = None, day: date | None = None, within: Airflow | None = None) -> bool:
+        """Runs a DAG (default: the day's), in that Airflow or in one of its own.
+
+        True when it came to its end, False when a task stopped it.
+        """
+        chosen, of = dag or self.product.daily, day or self.day
+        asked = [(chosen, of.isoformat() if chosen == self.product.daily else None)]
+        try:
+            for _ in within.run(asked) if within else airflow.run(asked):
+                pass
+        except AirflowError:
+            return False
+        return True
+
+    def _use(self, home: Path, **more: str) -> None:
+        """Makes `home` the home of this process and of the commands it starts, with further settings."""
+        os.environ["PLUMBLINE_HOME"] = str(home)
+        for name, value in {**self.settings(home), **more}.items():
+            os.environ[f"PLUMBLINE_{name.upper()}"] = value
         settings.cache_clear()
 
-
-def use(home: Path, **more: str) -> None:
-    """Makes `home` the home of this process and of the commands it starts, with further settings."""
-    os.environ["PLUMBLINE_HOME"] = str(home)
-    for name, value in more.items():
-        os.environ[f"PLUMBLINE_{name.upper()}"] = value
-    settings.cache_clear()
-
-
-def reset(ground: Path, name: str) -> None:
-    """Brings the ground back to the baseline. The lake gets a path of its own: Spark remembers what lay at a path."""
-    home = ground / "home"
-    services.stop_all(grace=0)  # what they hold is thrown away
-    shutil.rmtree(home, ignore_errors=True)
-    shutil.copytree(ground / "baseline", home)
-    lake = home / f"lake-{name}"
-    (home / "lake").rename(lake)
-    use(home, lake=str(lake), retry_seconds="5")
-
-
-def day_comes(day: date, orders: bool = True) -> None:
-    """The shop has the real orders up to that day, and the clock stands at its end."""
-    if orders:
-        cdnow.load(until=day)
-    demo.set_clock(clock.end_of(day))
-
-
-def run(dag: str = DAILY, day: date | None = DAY, within: Airflow | None = None) -> bool:
-    """Runs a DAG, in that Airflow or in one of its own; True when it came to its end, False when a task stopped it."""
-    asked = [(dag, day.isoformat() if day and dag == DAILY else None)]
-    try:
-        for _ in within.run(asked) if within else airflow.run(asked):
-            pass
-    except AirflowError:
-        return False
-    return True
-
-
-def _prepare(ground: Path) -> None:
-    """Builds the baseline, unless the same code and environment built it already."""
-    stamp, made_by = ground / "baseline.stamp", f"{provenance.code_sha()} {provenance.lock_hash()}"
-    if stamp.exists() and stamp.read_text() == made_by:
-        return
-    say(f"building the drills' baseline: real orders up to {EVE}, two releases and their models (about 3 minutes)")
-    services.stop_all()
-    for old in ("home", "baseline"):
-        shutil.rmtree(ground / old, ignore_errors=True)
-    with demo.following_ledger():
-        for day in (BACKFILL, EVE):
-            day_comes(day)
-            for dag in (DAILY, TRAINING):
-                if not run(dag, day):
-                    demo.raise_what_failed()
-                    raise client.DemoError(f"{dag} did not come to its end: see {settings().home}/logs/airflow.log")
-    services.stop_all()
-    shutil.copytree(ground / "home", ground / "baseline")
-    files.write_whole(stamp, made_by)
+    def _prepare(self, folder: Path) -> None:
+        """Builds the baseline, unless the same code and environment built it already."""
+        stamp, made_by = folder / "baseline.stamp", f"{provenance.code_sha()} {provenance.lock_hash()}"
+        if stamp.exists() and stamp.read_text() == made_by:
+            return
+        say(f"building the baseline of {self.product.name}: {self.about} (some minutes)")
+        services.stop_all()
+        for old in ("home", "baseline"):
+            shutil.rmtree(folder / old, ignore_errors=True)
+        with demo.following_ledger(self.product.name):
+            for day in self.eves:
+                self.comes(day)
+                for dag in self.dags:
+                    if not self.run(dag, day):
+                        demo.raise_what_failed(self.product.name)
+                        raise client.DemoError(f"{dag} did not come to its end: see {settings().home}/logs/airflow.log")
+        services.stop_all()
+        shutil.copytree(folder / "home", folder / "baseline")
+        files.write_whole(stamp, made_by)
 
 
 def tree(ground: Path) -> Path:
@@ -136,12 +153,3 @@ def another_tree(ground: Path, change: Callable[[Path], None]) -> None:
     who = ["-c", "user.name=drill", "-c", "user.email=drill@localhost"]
     for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "A change, for a drill"]):
         subprocess.run(["git", *command], cwd=copy, check=True)
-
-
-def customer() -> int:
-    """A customer of the baseline whose features are all there: the one with most orders."""
-    from plumbline.lake import tables as lake
-
-    release = releases.required(PRODUCT)
-    orders = lake.open_table("analytics.orders", release.version("analytics.orders")).to_pandas()
-    return int(orders.groupby("customer_id").size().idxmax())

@@ -14,9 +14,10 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from drills import ground
-from drills.drill import Drilling, answered, serve
-from drills.striking import PLUMB, Moment, new_file, redis_writes, started
+from drills import shop
+from drills.drill import Drilling, last_line
+from drills.striking import Moment, new_file, redis_writes, started
+from plumb.demo import demo
 from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.servers import services
@@ -67,8 +68,8 @@ def two_runs(drilling: Drilling) -> bool:
     """The day's run, and while its dbt is at work somebody starts the same stage in a shell."""
 
     def strike() -> None:
-        done = plumb("dbt_run", "--as-of", str(ground.DAY))
-        drilling.seen = (clock.wall(), f"the second dbt_run: exit code {done.returncode} | {_last(done)}")
+        done = drilling.stage("dbt_run", "--as-of", str(shop.DAY))
+        drilling.saw(f"the second dbt_run: exit code {done.returncode}", last_line(done))
 
     with at_the_moment(started("dbt_run"), strike):
         return drilling.run()
@@ -84,9 +85,9 @@ def altered_model(drilling: Drilling) -> None:
 
 def deployed(drilling: Drilling) -> bool:
     """Somebody deploys the challenger; True when that was done."""
-    done = plumb("deploy", "--model", "challenger")
+    done = drilling.stage("deploy", "--model", "challenger")
     if done.returncode:
-        drilling.seen = (clock.wall(), f"deploy: exit code {done.returncode} | {_last(done)}")
+        drilling.saw(f"deploy: exit code {done.returncode}", last_line(done))
     return done.returncode == 0
 
 
@@ -94,35 +95,35 @@ def trained_anew(drilling: Drilling) -> bool:
     """The day's run; then the altered model's release is trained and registered again. True when what came serves."""
     release = str(drilling.release)
     again = (("train", "--release", release), ("register", "--release", release), ("deploy", "--model", "challenger"))
-    return drilling.run() and all(plumb(*command).returncode == 0 for command in again)
+    return drilling.run() and all(drilling.stage(*command).returncode == 0 for command in again)
 
 
 def materialized_anew(drilling: Drilling) -> bool:
     """Somebody writes every row online again and compares both sides; True when they are equal."""
-    return all(plumb(command).returncode == 0 for command in ("materialize", "parity_check"))
+    return all(drilling.stage(command).returncode == 0 for command in ("materialize", "parity_check"))
 
 
 def weeks_pass(drilling: Drilling) -> bool:
     """Nothing runs for two weeks and a day, then the predictor is asked."""
-    drilling.day = ground.DAY + timedelta(days=15)
-    ground.day_comes(drilling.day, orders=False)
-    services.stop("predictor")
+    drilling.day = shop.DAY + timedelta(days=15)
+    demo.set_clock(clock.end_of(drilling.day))
+    services.stop(drilling.on.product.server)
     with suppress(PlumblineError):
-        serve()
+        drilling.serve()
     return asked(drilling)
 
 
 def asked(drilling: Drilling) -> bool:
-    """The predictor is asked for the drill's customer; True when it answered with a score."""
-    answer = answered(drilling.customer)
+    """The predictor is asked; True when it answered with a score."""
+    answer = drilling.answered()
     if answer["status"] != 200:
-        drilling.seen = (clock.wall(), f"predictor: answers {answer['status']} | {answer['told']}")
+        drilling.saw(f"predictor: answers {answer['status']}", answer["told"])
     return bool(answer["status"] == 200)
 
 
 def catches_up(drilling: Drilling) -> bool:
     """One run over all the days."""
-    ground.day_comes(drilling.day)
+    shop.day_comes(drilling.day)
     return drilling.run(day=drilling.day)
 
 
@@ -156,16 +157,6 @@ def _mount(folder: Path, options: str) -> None:
 
 def _unmount(folder: Path) -> None:
     subprocess.run(["umount", "-l", folder], check=True)
-
-
-def plumb(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command in the drill's home."""
-    return subprocess.run([PLUMB, *arguments], capture_output=True, text=True, timeout=300, check=False)
-
-
-def _last(done: subprocess.CompletedProcess[str]) -> str:
-    lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines() or ["it said nothing"]
-    return lines[-1].removeprefix("plumb: ")
 
 
 def _kill_command(stage: str) -> None:

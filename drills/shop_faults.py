@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from drills.ground import DAY, PRODUCT
+from drills.shop import DAY, PRODUCT, sql
 from ingestion.churn import cdnow
-from ingestion.database import source
 from plumbline.lake import tables as lake
 from plumbline.state import releases
 
@@ -18,18 +17,6 @@ Mend = Callable[[], None]
 FEW = 3
 COPIED = 5_000_000
 """Added to an order's number, for a second one that looks like it."""
-
-
-def sql(*statements: str) -> list[Any]:
-    """Runs statements in the shop's database in one transaction; the rows of the last one."""
-    import sqlalchemy as sa
-
-    found: list[Any] = []
-    with source.connected(source.engine()) as connection:
-        for statement in statements:
-            done = connection.execute(sa.text(statement))
-            found = list(done.all()) if done.returns_rows else []
-    return found
 
 
 CORRECTED = "SELECT order_id FROM orders WHERE order_date = '1997-01-15' ORDER BY order_id LIMIT 5"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from drills.drill import Drilling, answered
-from drills.process_faults import plumb
+from drills.drill import Drilling
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
+from plumbline.product import Product
 from products.churn import CHURN
 
 RAW = "raw.orders"
@@ -44,7 +44,7 @@ def lost_data_file(drilling: Drilling) -> None:
 def strangers_in_redis(drilling: Drilling) -> None:
     """Another project keeps rows of the same entity and view in the same Redis, and a string under a like name."""
     client = _client()
-    for customer in (drilling.customer, 777_777):
+    for customer in (drilling.entity, 777_777):
         client.hset(_key(customer, STRANGERS), mapping=FOREIGN)
     client.set(b"stats:churn", b"17")
 
@@ -54,16 +54,17 @@ def strangers_are_as_they_were(drilling: Drilling) -> list[str]:
     client = _client()
     wrong = [
         f"{STRANGERS}'s row of customer {customer} is {row}"
-        for customer in (drilling.customer, 777_777)
+        for customer in (drilling.entity, 777_777)
         if (row := client.hgetall(_key(customer, STRANGERS))) != FOREIGN
     ]
     return wrong + ([] if client.get(b"stats:churn") == b"17" else ["the key stats:churn is gone"])
 
 
 def evicted(drilling: Drilling) -> None:
-    """Redis throws one customer's row away, as `allkeys-lru` does when memory is short."""
-    if not _client().delete(_key(drilling.customer, CHURN.name)):
-        raise PlumblineError(f"customer {drilling.customer} had no row in Redis: the drill cannot begin")
+    """Redis throws one row away, as `allkeys-lru` does when memory is short."""
+    product = drilling.on.product
+    if not _client().delete(_key(drilling.entity, product.feature_project, product)):
+        raise PlumblineError(f"{product.entity} {drilling.entity} had no row in Redis: the drill cannot begin")
 
 
 def half_a_row(drilling: Drilling) -> None:
@@ -73,13 +74,13 @@ def half_a_row(drilling: Drilling) -> None:
 
     view = feature_store.open_store(CHURN).get_feature_view(CHURN.view)
     kept = {b"_ts:customer_features", *feast_internals.row_fields(view, ["release_id"])}
-    client, key = _client(), _key(drilling.customer, CHURN.name)
+    client, key = _client(), _key(drilling.entity, CHURN.name)
     client.hdel(key, *(name for name in client.hkeys(key) if name not in kept))
 
 
 def written_again_then_the_day(drilling: Drilling) -> bool:
-    """What Redis lost is written again, and the customer gets the answer from before; then the day runs."""
-    brought_back = plumb("materialize").returncode == 0 and answered(drilling.customer) == drilling.before
+    """What Redis lost is written again, and the answer is the one from before; then the day runs."""
+    brought_back = drilling.stage("materialize").returncode == 0 and drilling.answered() == drilling.before
     return brought_back and drilling.run()
 
 
@@ -89,10 +90,10 @@ def _client() -> Any:
     return online_store.client()
 
 
-def _key(customer: int, project: str) -> bytes:
+def _key(entity: Any, project: str, product: Product = CHURN) -> bytes:
     from feature_repo import feast_internals
     from feature_repo import store as feature_store
 
-    store = feature_store.open_store(CHURN)
-    (key,) = feast_internals.entity_keys(store, CHURN, [customer])
+    store = feature_store.open_store(product)
+    (key,) = feast_internals.entity_keys(store, product, [entity])
     return bytes(key).removesuffix(store.project.encode()) + project.encode()
