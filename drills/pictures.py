@@ -54,8 +54,8 @@ def write(items: Iterable[Item]) -> None:
 
 def picture(day: date = EVE) -> dict[str, str]:
     """A clean picture that came on that day, the one with the smallest id."""
-    came = (row["image_id"] for row in rows(CLEAN) if row["state"] == "clean" and row["event_time"].date() == day)
-    return {"image_id": min(came)}
+    clean = (row for row in rows(CLEAN) if row["state"] == "clean")
+    return {"image_id": min(row["image_id"] for row in clean if row["event_time"] == clock.end_of(day))}
 
 
 def rows(table: str) -> list[dict[str, Any]]:
