@@ -24,7 +24,7 @@ def main() -> None:
 
     SIGTERM ends a command as Ctrl-C does: what it started is stopped, and the ledger hears of it.
     """
-    if sys.argv[1:2] != ["serve"]:  # which drains first, by handlers of its own
+    if "serve" not in sys.argv[1:3]:  # which drains first, by handlers of its own
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     try:
         app()

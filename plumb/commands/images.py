@@ -10,6 +10,7 @@ import typer
 from plumb.commands.base import HOUSE, AsOf, Json, ReleaseId, app, day, perform, show, stage_command
 from plumb.commands.base import IMAGES as PANEL
 from plumb.commands.parity import parity_command
+from plumb.commands.serve import serve_command
 from products.images import IMAGES
 
 images_app = typer.Typer(help="What a picture shows: ingest, clean, embed, train, serve.", no_args_is_help=True)
@@ -118,24 +119,7 @@ def deploy(
     show(deploy.deploy(IMAGES, model), json)
 
 
-@images_app.command()
-def serve(
-    port: Annotated[int, typer.Option(help="HTTP port; 0 chooses a free one.")] = 0,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
-    model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
-    model_dir: Annotated[
-        Path | None, typer.Option(help="A folder with the model's files instead of the registry, as in a pod.")
-    ] = None,
-    canary: Annotated[bool, typer.Option("--canary", help="Log and measure as the canary.")] = False,
-) -> None:
-    """06: Serve the model until SIGTERM: images by id, and pictures as bytes; v1 and v2, REST and gRPC.
-
-    Example: plumb images serve --port 8080
-    """
-    from serving import server
-
-    server.serve(IMAGES, port, grpc_port, model, host, model_dir, canary)
+images_app.command("serve")(serve_command(IMAGES))
 
 
 @app.command("demo-images", rich_help_panel=HOUSE)

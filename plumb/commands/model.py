@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from plumb.commands.base import MODEL, Json, ReleaseId, app, show
+from plumb.commands.serve import serve_command
 from products.churn import CHURN
 
 
@@ -94,33 +94,7 @@ def deploy(
     show(deploy.deploy(CHURN, model), json)
 
 
-@app.command(rich_help_panel=MODEL)
-def serve(
-    port: Annotated[int, typer.Option(help="HTTP port; 0 chooses a free one.")] = 0,
-    grpc_port: Annotated[int, typer.Option(help="gRPC port; 0 chooses a free one.")] = 0,
-    model: Annotated[str, typer.Option(help="The registered model's alias or version.")] = "champion",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
-    model_dir: Annotated[
-        Path | None, typer.Option(help="A folder with the model's files instead of the registry, as in a pod.")
-    ] = None,
-    canary: Annotated[
-        bool, typer.Option("--canary", help="Log and measure as the canary, where PLUMBLINE_TRACK_FILE does not say.")
-    ] = False,
-) -> None:
-    """Serve the model with KServe's model server until it gets SIGTERM: v1 and v2, REST and gRPC.
-
-    A champion that is unsigned or was altered is refused, and the previous one serves in its place: the log says
-    REFUSED, the metric model_refused is 1, and answers carry refused_model_version. Another model is refused outright.
-
-    With --model-dir no registry is asked: PLUMBLINE_MODEL_VERSION says which version the folder holds, and
-    PLUMBLINE_MODEL_SIGNATURE must sign exactly what is in it.
-
-    Example: plumb serve --port 8080
-    """
-
-    from serving import server
-
-    server.serve(CHURN, port, grpc_port, model, host, model_dir, canary)
+app.command("serve", rich_help_panel=MODEL)(serve_command(CHURN))
 
 
 @app.command(rich_help_panel="Features")
