@@ -2,7 +2,8 @@
 
 A version (`v1`, `v2`) is a preprocessing with a network, a table of its own and a view of Feast's over it. What a run
 computes is kept part by part in the clean bucket (parts.py), so that a run which was killed goes on where it was; the
-rows then go into the table in one commit. An embedding of an older cleaning stays beside the new one.
+rows then go into the table, some thousand a commit, and the release names the version behind the last one. An embedding
+of an older cleaning stays beside the new one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ PART = 256
 """Pictures in one part: what a kill can lose, a second of work."""
 ROW_GROUP = 2_048
 """Rows that a reader has to hold at least: 10 MB."""
+COMMIT = 40 * PART
+"""Rows in one commit: the writer holds all of one, 50 MB."""
 SECONDS_BETWEEN_LINES = 3.0
 
 
@@ -69,8 +72,6 @@ def clean_pictures(run: StageRun) -> pa.Table:
 
 
 def _embed(run: StageRun, version: str, clean: pa.Table, loaded: Network) -> str:
-    from deltalake import WriterProperties, write_deltalake
-
     table, released = EMBEDDINGS[version], run.released(EMBEDDINGS[version]).get(EMBEDDINGS[version])
     columns = quality.arrow_schema(contracts.load(table).columns.values())
     lake.reset(table, columns, released)
@@ -81,9 +82,9 @@ def _embed(run: StageRun, version: str, clean: pa.Table, loaded: Network) -> str
     seconds = clock.monotonic() - begun
     pinned = released
     if lacking.num_rows or pinned is None:
-        rows = _rows(run, columns, version, _created_at(table, released), lacking, parts)
-        groups, storage = WriterProperties(max_row_group_size=ROW_GROUP), lake.storage_options()
-        write_deltalake(lake.uri(table), rows, mode="append", writer_properties=groups, storage_options=storage)
+        created_at = _created_at(table, released)
+        for start in range(0, max(lacking.num_rows, 1), COMMIT):
+            _append(table, _rows(run, columns, version, created_at, lacking.slice(start, COMMIT), parts))
         pinned = lake.version(table) or 0
     run.write(table, pinned, lacking.num_rows)
     kept = lake.rows(table, released) if released is not None else 0
@@ -92,6 +93,15 @@ def _embed(run: StageRun, version: str, clean: pa.Table, loaded: Network) -> str
     _leave_manifest(run, version, digest, clean.num_rows, seconds if computed else None)
     rate = f" ({computed / seconds:,.0f} images/s)" if computed else ""
     return f"{lacking.num_rows:,} of {clean.num_rows:,} clean images embedded at {version}{rate}"
+
+
+def _append(table: str, rows: pa.RecordBatchReader) -> None:
+    from deltalake import WriterProperties, write_deltalake
+
+    groups = WriterProperties(max_row_group_size=ROW_GROUP)
+    write_deltalake(
+        lake.uri(table), rows, mode="append", writer_properties=groups, storage_options=lake.storage_options()
+    )
 
 
 def _leave_manifest(run: StageRun, version: str, digest: str, clean: int, seconds: float | None) -> None:

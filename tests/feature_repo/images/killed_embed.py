@@ -14,7 +14,7 @@ from typing import Any
 from feature_repo.images import embed as stage
 from tests.feature_repo.images import made_up_images as made
 
-PART = 4
+PART, COMMIT = 4, 8
 
 
 def main(function: str, n: str) -> None:
@@ -34,7 +34,7 @@ def main(function: str, n: str) -> None:
         return result
 
     setattr(owner, name, counted)
-    stage.PART = PART
+    stage.PART, stage.COMMIT = PART, COMMIT
     stage.embed(made.run_of(made.FIRST), ["v1", "v2"])
 
 
