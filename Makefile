@@ -48,7 +48,7 @@ kill: setup ## Kill every stage in mid-work, run it again, compare; the table go
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py
 	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md
 
-drill: setup ## Put every fault into a real run and see who stops it; the table goes to docs/drills.md (40 minutes)
+drill: setup ## Put every fault into a real run and see who stops it; the tables go to docs/drills.md, docs/drills-images.md (50 minutes)
 	@$(BIN)/plumb drill && $(BIN)/plumb drill --page
 
 faults: setup ## The tests of every small fault that once went wrong; the list goes to docs/faults.md (10 minutes)
