@@ -62,7 +62,31 @@ def clean(run: StageRun) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in manifest["quarantined"].items())
     return (
         f"{manifest['total_clean']:,} of {manifest['total_raw']:,} images are clean at {CLEANING_VERSION} "
-        f"({len(due):,} decoded now); quarantined: {reasons or 'none'}"
+        f"({len(due):,} decoded now); quarantined: {reasons or 'none'}{contradictions(raw, rows)}"
+    )
+
+
+def contradictions(raw: pa.Table, rows: pa.Table) -> str:
+    """What is to be said of duplicates that came with another label than the picture they repeat; else nothing.
+
+    The label of the repeated picture counts, so somebody should look which one is right.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    doubles = rows.filter(pc.is_valid(rows["duplicate_of"])).select(["image_id", "duplicate_of"]).to_pylist()
+    involved = pc.is_in(
+        raw["image_id"], value_set=pa.array([name for one in doubles for name in one.values()], pa.string())
+    )
+    some = raw.filter(involved)
+    label = dict(zip(some["image_id"].to_pylist(), some["label_at_ingestion"].to_pylist(), strict=True))
+    wrong = [one for one in doubles if label[one["image_id"]] not in (None, label[one["duplicate_of"]])]
+    if not wrong:
+        return ""
+    image, first = wrong[0]["image_id"], wrong[0]["duplicate_of"]
+    return (
+        f"; {len(wrong):,} duplicates came with another label than the picture they repeat, whose label counts: "
+        f"{image} says {label[image]!r}, {first} {label[first]!r}"
     )
 
 
@@ -71,7 +95,7 @@ def raw_rows(run: StageRun) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names = ["image_id", "format", "source_name", "event_time", "ingestion_timestamp"]
+    names = ["image_id", "format", "source_name", "label_at_ingestion", "event_time", "ingestion_timestamp"]
     table = lake.open_table(RAW, run.pin(RAW)).to_pyarrow_dataset()
     rejected = pc.field("batch_id").isin(pa.array(run.candidate.rejected, pa.string()))
     chosen = table.to_table(columns=names, filter=~rejected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
@@ -57,16 +58,39 @@ def rows(content: bytes, where: str, columns: tuple[str, ...]) -> Iterator[tuple
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
             raise SourceError(f"{where}: expected the columns {', '.join(columns)}, found {reader.fieldnames or []}")
+        if twice := [name for name in columns if list(reader.fieldnames or ()).count(name) > 1]:
+            raise SourceError(
+                f"{where}: the column {twice[0]} stands there twice, in {reader.fieldnames}: leave one out"
+            )
         for line in reader:
+            if None in line:
+                raise SourceError(
+                    f"{where}, row {reader.line_num}: {len(line) - 1 + len(line[None])} values in "
+                    f"{len(line) - 1} columns, too many by {line[None]}; a comma in a value needs quotes around it"
+                )
             values = tuple((line[name] or "").strip() for name in columns)
             for name, value in zip(columns, values, strict=True):
                 if not value:
                     raise SourceError(f"{where}, row {reader.line_num}, column {name}: empty; leave the row out")
-                if len(value) > LONGEST_LABEL and name != "image":
-                    raise SourceError(
-                        f"{where}, row {reader.line_num}, column {name}: {value[:40]!r}… has {len(value):,} "
-                        f"characters; up to {LONGEST_LABEL}"
-                    )
+            try:
+                values = tuple(
+                    label_of(value) if name == "label" else value for name, value in zip(columns, values, strict=True)
+                )
+            except ValueError as error:
+                raise SourceError(f"{where}, row {reader.line_num}, column label: {error}") from None
             yield reader.line_num, values
     except csv.Error as error:
         raise SourceError(f"{where}, row {reader.line_num}: {error}") from None
+
+
+def label_of(text: str) -> str:
+    """A label as it counts: no spaces around it, and composed (NFC), so that the two spellings of an é are one class.
+
+    Raises ValueError for one that is empty, too long, or no line of text.
+    """
+    label = unicodedata.normalize("NFC", text).strip()
+    if not 0 < len(label) <= LONGEST_LABEL:
+        raise ValueError(f"{label[:40]!r} has {len(label):,} characters; expected 1 to {LONGEST_LABEL}")
+    if odd := next((one for one in label if unicodedata.category(one) in ("Cc", "Cs")), None):
+        raise ValueError(f"{label[:40]!r} holds the character {odd!r}; expected a line of text")
+    return label

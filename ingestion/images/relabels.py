@@ -16,7 +16,7 @@ from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.state import objects, releases
-from products.images import IMAGES, LABELS, RAW
+from products.images import CLEAN, IMAGES, LABELS, RAW
 
 FOLDER = f"relabels/{IMAGES.name}"
 TIMES = ("labelled_at", "stated_at")
@@ -59,8 +59,10 @@ def waiting(known: set[str], released: dict[str, int], until: datetime) -> tuple
 
 
 def _state(given: list[tuple[str, str, str]], by: str) -> dict[str, Any]:
-    if not by.strip():
-        raise LabelError("--by: expected who states the label, found nothing")
+    try:
+        by = labels_file.label_of(by)
+    except ValueError as error:
+        raise LabelError(f"--by: expected who states the label; {error}") from None
     release = releases.in_force(IMAGES.name)
     if release is None or RAW not in release.tables:
         raise LabelError("no image is released yet: land some and publish them first (PIPELINE_GUIDE.md)")
@@ -70,21 +72,39 @@ def _state(given: list[tuple[str, str, str]], by: str) -> dict[str, Any]:
     for where, image, label in given:
         if image not in known:
             raise LabelError(f"{where}: release {release.release_id} has no image {image!r}. Nothing was put down")
-        if not label.strip() or len(label) > labels_file.LONGEST_LABEL:
-            raise LabelError(f"{where}: label {label[:40]!r}: expected 1 to {labels_file.LONGEST_LABEL} characters")
+        try:
+            stated = labels_file.label_of(label)
+        except ValueError as error:
+            raise LabelError(f"{where}, label: {error}. Nothing was put down") from None
         at, was[image] = now, None
         if image in newest:
             at, was[image] = max(now, newest[image][0] + timedelta(microseconds=1)), newest[image][1]
-        statements.append(
-            {"image_id": image, "label": label.strip(), "labelled_at": at, "labelled_by": by.strip(), "stated_at": now}
-        )
+        statements.append({"image_id": image, "label": stated, "labelled_at": at, "labelled_by": by, "stated_at": now})
     name = f"{clock.wall():%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
     objects.create_json(f"{FOLDER}/{name}.json", {"statements": [_as_text(one) for one in statements]})
-    told: dict[str, Any] = {"statements": len(statements), "by": by.strip(), "lands_with": _lands_with(now)}
+    told: dict[str, Any] = {"statements": len(statements), "by": by, "lands_with": _lands_with(now)}
+    if aside := _set_aside({one["image_id"] for one in statements}, release.tables):
+        image, why = aside[0]
+        told["note"] = (
+            f"{len(aside):,} of them in quarantine, where no dataset reads a label, such as {image} ({why}); of a "
+            "duplicate, label the picture that it repeats"
+        )
     if len(statements) == 1:
-        _, image, label = given[0]
-        told |= {"image_id": image, "was": was[image], "label": label.strip()}
+        image = statements[0]["image_id"]
+        told |= {"image_id": image, "was": was[image], "label": statements[0]["label"]}
     return told
+
+
+def _set_aside(images: set[str], tables: dict[str, int]) -> list[tuple[str, str]]:
+    """Those of the images that are in quarantine, and why."""
+    import pyarrow.compute as pc
+
+    if CLEAN not in tables:
+        return []
+    clean = lake.opened(CLEAN, tables[CLEAN]).to_pyarrow_dataset()
+    aside = clean.to_table(columns=["image_id", "reason", "detail"], filter=pc.field("state") == "quarantined")
+    rows = [row for row in aside.to_pylist() if row["image_id"] in images]
+    return sorted((row["image_id"], f"{row['reason']}: {row['detail']}") for row in rows)
 
 
 def _lands_with(now: datetime) -> str:

@@ -54,21 +54,27 @@ SAID = ("preprocessing_version", "extraction_model", "cleaning_version", "create
 
 def show(found: dict[str, Any]) -> None:
     """Prints it."""
+    from rich.markup import escape
+
     from plumbline.display import terminal
 
     console = terminal.console(140)
     raw, clean = found["raw"], found["clean"]
     console.print(f"[bold]Image {found['image_id']}[/bold], release {found['release_id']}")
-    console.print(f"  raw: {raw['source_name']} of {raw['source']}, {raw['format']}, {raw['size_bytes']:,} bytes")
-    console.print(f"       {raw['minio_uri']}", soft_wrap=True)
+    console.print(
+        f"  raw: {escape(raw['source_name'])} of {escape(raw['source'])}, {raw['format']}, {raw['size_bytes']:,} bytes"
+    )
+    console.print(f"       {escape(raw['minio_uri'])}", soft_wrap=True)
     for label in found["labels"]:
         at = f"{label['labelled_at']:%Y-%m-%d %H:%M} UTC"
-        console.print(f"  label: {label['label']}, by {label['labelled_by']}, {at}")
+        console.print(f"  label: {escape(str(label['label']))}, by {escape(label['labelled_by'])}, {at}")
     if clean.get("state") == "clean":
         console.print(f"  clean at {clean['cleaning_version']}: {clean['width']} x {clean['height']} pixels")
-        console.print(f"       {found['picture']}", soft_wrap=True)
+        console.print(f"       {escape(found['picture'])}", soft_wrap=True)
     elif clean:
-        console.print(f"  [red]quarantined[/red] at {clean['cleaning_version']}: {clean['reason']}, {clean['detail']}")
+        console.print(
+            f"  [red]quarantined[/red] at {clean['cleaning_version']}: {clean['reason']}, {escape(clean['detail'])}"
+        )
     if found["near_duplicates"]:
         others = found["near_duplicates"]
         console.print(f"  near duplicates: {len(others)}, such as {', '.join(other[:12] for other in others[:4])}")
@@ -77,9 +83,9 @@ def show(found: dict[str, Any]) -> None:
             f"  embedding {one['preprocessing_version']} by {one['extraction_model']}, release {one['release_id']}"
         )
     for name, row in found["datasets"].items():
-        console.print(f"  dataset {name}: {row['split']}, labelled {row['label']}")
+        console.print(f"  dataset {name}: {row['split']}, labelled {escape(row['label'])}")
     for answer in found["answers"]:
-        said = f"{answer['label']} ({answer['score']:.3f})"
+        said = f"{escape(answer['label'])} ({answer['score']:.3f})"
         console.print(f"  answered {said} by model {answer['model_version']}, asked by {answer['asked_by']}, "
                       f"{answer['logged_at']:%Y-%m-%d %H:%M:%S} UTC, request {answer['request_id']}")  # fmt: skip
     if not found["answers"]:

@@ -87,7 +87,9 @@ def required(product: str, number: int | None = None) -> Release:
         return read(product, number)
     release = in_force(product)
     if release is None:
-        raise ReleaseError(f"no release of {product} yet: run its pipeline first (`make demo`)")
+        raise ReleaseError(
+            f"no release of {product} yet: run its pipeline first (`make demo`, of images `make demo-images`)"
+        )
     return release
 
 

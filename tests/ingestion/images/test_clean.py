@@ -99,6 +99,22 @@ def test_the_same_pixels_in_another_file_are_a_duplicate_of_the_earlier_one(tmp_
     assert set(objects()) == {original, found["b.png"]["image_id"]}
 
 
+def test_a_duplicate_that_came_with_another_label_is_said_and_one_without_a_label_is_not(tmp_path: Path) -> None:
+    one = rgb(1)
+    folder = folder_of(tmp_path / "set", {"a.png": encoded(one, "PNG")}, "a.png,cat\n")
+    landed(str(folder))
+    released(DAY)
+    again = {"a.bmp": encoded(one, "BMP"), "a.tiff": encoded(one, "TIFF")}
+    landed(str(folder_of(folder, again, "a.png,cat\na.bmp,dog\n")), NEXT)
+    said = cleaned(NEXT).message
+
+    found = by_name()
+    assert said.endswith(
+        "; 1 duplicates came with another label than the picture they repeat, whose label counts: "
+        f"{found['a.bmp']['image_id']} says 'dog', {found['a.png']['image_id']} 'cat'"
+    )
+
+
 def test_near_duplicates_share_the_smallest_id_and_one_that_comes_later_joins_them(tmp_path: Path) -> None:
     photo = rgb(5, 96)
     first = {"photo.png": encoded(photo, "PNG"), "copy.jpg": encoded(photo, "JPEG", quality=80), "other.png": png(6)}

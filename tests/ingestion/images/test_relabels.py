@@ -13,8 +13,9 @@ from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.settings import settings
 from plumbline.state import releases
-from products.images import LABELS, RAW
-from tests.ingestion.images.conftest import DAY, NEXT, landed, released, rows
+from products.images import CLEAN, LABELS, RAW
+from tests.ingestion.images.conftest import DAY, NEXT, folder_of, landed, released, rows
+from tests.plumbline.pictures.malformed import encoded, rgb
 
 
 @pytest.fixture
@@ -113,10 +114,31 @@ def test_a_bad_row_of_statements_is_named_and_nothing_of_the_file_counts(
 def test_a_statement_needs_an_image_a_label_and_a_name(images: list[str]) -> None:
     with pytest.raises(LabelError, match="image ffff: release 1 has no image 'ffff'"):
         relabels.state("ffff", "9", "ada")
-    with pytest.raises(LabelError, match="label '  ': expected 1 to 200 characters"):
+    with pytest.raises(LabelError, match="label: '' has 0 characters; expected 1 to 200"):
         relabels.state(images[0], "  ", "ada")
     with pytest.raises(LabelError, match="--by: expected who states the label"):
         relabels.state(images[0], "9", " ")
+
+
+@pytest.mark.parametrize("label", ["\udcff", "a\nb", "\x00"])
+def test_a_label_that_no_table_could_hold_is_refused_and_the_next_run_lands(label: str, images: list[str]) -> None:
+    with pytest.raises(LabelError, match=r"label: .* holds the character .*expected a line of text\. Nothing was put"):
+        relabels.state(images[0], label, "ada")
+    with pytest.raises(LabelError, match="--by: .* holds the character"):
+        relabels.state(images[0], "9", label + "x")
+    assert landed("mnist:10", NEXT).rows[LABELS] == 0
+
+
+def test_who_labels_a_picture_in_quarantine_is_told_that_no_dataset_reads_it(tmp_path: Path) -> None:
+    one = rgb(1)
+    pictures = {"a.png": encoded(one, "PNG"), "a.bmp": encoded(one, "BMP")}
+    landed(str(folder_of(tmp_path / "set", pictures, "a.png,cat\na.bmp,cat\n")))
+    released(DAY)
+    [double] = [row for row in rows(CLEAN) if row["state"] == "quarantined"]
+    told = relabels.state(double["image_id"], "dog", "ada")
+    reason = f"{double['image_id']} (duplicate: the same pixels as {double['duplicate_of']})"
+    assert reason in told["note"]
+    assert "note" not in relabels.state(double["duplicate_of"], "dog", "ada")
 
 
 def test_before_the_first_release_there_is_nothing_to_label() -> None:

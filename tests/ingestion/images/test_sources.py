@@ -95,12 +95,21 @@ def test_a_picture_without_a_row_has_no_label(place: type, tmp_path: Path) -> No
         (LABELS.encode() + b"dog/2.png,cat\n", r"row 5, column image: 'dog/2.png' stands in row 4 too, .*'dog'; here"),
         (b"image,label\ncat/0.png,caf\xe9\n", r"row 2: expected UTF-8, found the byte 0xe9"),
         (b'image,label\ncat/0.png,"cat\n', r"row \d: unexpected end of data"),
-        (b"image,label\ncat/0.png," + b"x" * 201, r"row 2, column label: 'x+'… has 201 characters; up to 200"),
+        (b"image,label\ncat/0.png," + b"x" * 201, r"row 2, column label: 'x+' has 201 characters; expected 1 to 200"),
+        (b"image,label\ncat/0.png,cat, big\n", r"row 2: 3 values in 2 columns, too many by \[' big'\]; a comma in a"),
+        (b"image,label,label\ncat/0.png,cat,dog\n", r"the column label stands there twice, in \['image', 'label', 'l"),
+        (b'image,label\ncat/0.png,"c\nat"\n', r"column label: 'c\\nat' holds the character '\\n'; expected a line"),
     ],
 )
 def test_a_bad_row_of_labels_is_named(place: type, labels: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=message):
         taken(place(tmp_path / "set", {**PICTURES, "labels.csv": labels}))
+
+
+def test_two_spellings_of_an_accent_are_one_label(tmp_path: Path) -> None:
+    labels = "image,label\ncat/0.png,caf\u00e9\ncat/1.png,cafe\u0301\n"
+    source = laid(tmp_path / "set", {**PICTURES, "labels.csv": labels.encode()})
+    assert [label for _, label, _ in taken(source)] == ["caf\u00e9", "caf\u00e9", None]
 
 
 @KINDS
