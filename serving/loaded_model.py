@@ -35,7 +35,7 @@ class LoadedModel:
 
 def client() -> MlflowClient:
     """A client of the registry in the settings. Raises ServingError when this home has none yet."""
-    _must_exist()
+    _must_exist("plumb train", "plumb register")
     return registered_models.client()
 
 
@@ -44,7 +44,7 @@ def find(product: Product, model: str) -> ModelVersion | None:
 
     Raises ServingError when this home has no registry yet, ServiceUnavailable when it does not answer.
     """
-    _must_exist()
+    _must_exist(product.command_of("train"), product.command_of("register"))
     return registered_models.find(product.model, model)
 
 
@@ -85,6 +85,6 @@ def of_trusted(product: Product, version: str, trusted: TrustedModel) -> LoadedM
     return LoadedModel(version, trusted, *(trusted.metadata[name] for name in TRAINED))
 
 
-def _must_exist() -> None:
+def _must_exist(train: str, register: str) -> None:
     if not registered_models.exist():
-        raise ServingError("no model registry in this home yet: `plumb train`, then `plumb register`")
+        raise ServingError(f"no model registry in this home yet: `{train}`, then `{register}`")

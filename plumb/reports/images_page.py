@@ -14,6 +14,8 @@ from plumbline.pictures import names as picture_names
 from plumbline.settings import settings
 from plumbline.state import ledger, objects, releases, trainings
 from products.images import CLEAN, IMAGES, RAW
+from serving.rollout import page as rollout_page
+from serving.rollout import state
 
 SHOWN = 12
 """Groups of near duplicates on the page, at most."""
@@ -34,6 +36,7 @@ def write(answers: list[dict[str, Any]]) -> Path:
         plots=_plots(release.release_id),
         leaky=trainings.datasets(IMAGES.name).get(f"{release.release_id}-leaky"),
         answers=answers,
+        rolled_out=rollout_page.write(IMAGES) if state.keys(IMAGES) else None,
     )
 
 

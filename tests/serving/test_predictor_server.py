@@ -266,7 +266,7 @@ def test_sigterm_answers_what_is_under_way_and_logs_every_prediction(predictor: 
     assert [answer.status for answer in answers] == [200]
     _, status = os.waitpid(predictor.service.pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    assert time.monotonic() - begun < 8
+    assert time.monotonic() - begun < 20, "the drain ends by itself, long before a pod is killed (45 s)"
 
     logged = lake.open_table("serving.predictions").to_pyarrow_table().to_pylist()
     told = {(row["request_id"], row["customer_id"]): row["score"] for row in logged if row["request_id"][:4] != "fuzz"}
