@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 COLUMNS, MOST = 6, 24
 """Pictures in a row, and on the page."""
 
+LONGEST = 24
+"""Characters of a label that a figure has room for."""
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -33,7 +36,7 @@ class Mistake:
 def draw(folder: Path, counts: NDArray[Any], classes: Sequence[str], mistakes: Sequence[Mistake], title: str) -> None:
     """Writes confusion.png and misclassified.png into `folder`. A picture that cannot be read is a grey field."""
     folder.mkdir(parents=True, exist_ok=True)
-    with figures.style() as plt:
+    with figures.style() as plt, plt.rc_context({"text.parse_math": False}):  # a $ in a label is a $
         side = max(4.0, 0.45 * len(classes) + 2.2)
         figure, axes = plt.subplots(figsize=(side + 0.6, side), layout="constrained")
         _confusion(axes, counts, classes)
@@ -56,18 +59,23 @@ def _confusion(axes: Any, counts: NDArray[Any], classes: Sequence[str]) -> None:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.grid(visible=False)
     axes.set(xlabel="the model says", ylabel="it shows", title="Test images, by row")
-    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=7)
-    axes.set_yticks(range(len(classes)), classes, fontsize=7)
+    names = [_short(name) for name in classes]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
     for row, column in zip(*np.nonzero(counts), strict=True):
         color = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=7, color=color)
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
 
 
 def _picture(axes: Any, mistake: Mistake) -> None:
     import numpy as np
 
     axes.imshow(picture(mistake.uri) if mistake.uri else np.full((8, 8, 3), 210, dtype=np.uint8))
-    axes.set_title(f"{mistake.label}\n→ {mistake.said} {mistake.share:.2f}", fontsize=6)
+    axes.set_title(f"{_short(mistake.label)}\n→ {_short(mistake.said)} {mistake.share:.2f}", fontsize=6)
 
 
 def picture(uri: str) -> NDArray[Any]:
