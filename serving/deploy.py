@@ -55,8 +55,7 @@ def settle(product: Product, version: str) -> dict[str, Any]:
 def _recorded(product: Product, model: str, champion: str | None, rolled_out: bool = False) -> dict[str, Any]:
     found = registry.find(product, model)
     if found is None:
-        train, register = product.command_of("train"), product.command_of("register")
-        raise ServingError(f"{product.model} has no {model} to deploy: run `{train}`, then `{register}`")
+        raise ServingError(registry.missing(product, model))
     if champion == str(found.version):
         return {"state": "unchanged", "champion": champion, "why": f"version {champion} is champion already"}
     tags = {"data_version": found.tags.get("data_version"), "release_id": found.tags.get("release_id")}

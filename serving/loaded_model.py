@@ -71,7 +71,11 @@ def load(product: Product, model: str) -> LoadedModel:
 def missing(product: Product, model: str) -> str:
     """What to say of a model that is not there."""
     made, deployed = product.command_of("register"), product.command_of("deploy")
-    return f"{product.model} has no {model!r}: `{made}` makes a challenger, `{deployed}` a champion"
+    versions = ", ".join(str(found.version) for found in registered_models.versions(product.model)) or "none"
+    return (
+        f"{product.model} has no {model!r}; versions are {versions}. `{made}` makes a challenger, `{deployed}` a "
+        f"champion; {PREVIOUS} is there once a champion was replaced"
+    )
 
 
 def of_trusted(product: Product, version: str, trusted: TrustedModel) -> LoadedModel:

@@ -57,7 +57,10 @@ def rows(content: bytes, where: str, columns: tuple[str, ...]) -> Iterator[tuple
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
-            raise SourceError(f"{where}: expected the columns {', '.join(columns)}, found {reader.fieldnames or []}")
+            raise SourceError(
+                f"{where}, row 1: expected the columns {', '.join(columns)}, in small letters, divided by commas; "
+                f"found {reader.fieldnames or []}"
+            )
         if twice := [name for name in columns if list(reader.fieldnames or ()).count(name) > 1]:
             raise SourceError(
                 f"{where}: the column {twice[0]} stands there twice, in {reader.fieldnames}: leave one out"

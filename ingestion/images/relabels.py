@@ -83,6 +83,9 @@ def _state(given: list[tuple[str, str, str]], by: str) -> dict[str, Any]:
     name = f"{clock.wall():%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
     objects.create_json(f"{FOLDER}/{name}.json", {"statements": [_as_text(one) for one in statements]})
     told: dict[str, Any] = {"statements": len(statements), "by": by, "lands_with": _lands_with(now)}
+    labels = {label for _, label in newest.values()}
+    if fresh := sorted({one["label"] for one in statements} - labels):
+        told["new_labels"] = f"{', '.join(fresh)}: no picture had it before; the others are {_some(labels)}"
     if aside := _set_aside({one["image_id"] for one in statements}, release.tables):
         image, why = aside[0]
         told["note"] = (
@@ -93,6 +96,12 @@ def _state(given: list[tuple[str, str, str]], by: str) -> dict[str, Any]:
         image = statements[0]["image_id"]
         told |= {"image_id": image, "was": was[image], "label": statements[0]["label"]}
     return told
+
+
+def _some(labels: set[str], most: int = 12) -> str:
+    """The first labels, and how many more there are."""
+    named = ", ".join(sorted(labels)[:most])
+    return f"{named} and {len(labels) - most} more" if len(labels) > most else named or "none"
 
 
 def _set_aside(images: set[str], tables: dict[str, int]) -> list[tuple[str, str]]:

@@ -251,9 +251,11 @@ def levels(template: Path) -> Levels:
     try:
         args = {arg["name"]: arg.get("value") for arg in yaml.safe_load(template.read_text())["spec"]["args"]}
     except OSError as error:
-        raise ServingError(f"{template}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise ServingError(f"{template}: not an AnalysisTemplate with spec.args: {error}") from None
+        raise ServingError(f"{template}: {error.strerror}; expected the file of an AnalysisTemplate") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ServingError(f"{template}: expected an AnalysisTemplate, found no YAML: {error}") from None
+    except (TypeError, KeyError, AttributeError):
+        raise ServingError(f"{template}: expected an AnalysisTemplate with spec.args, each with a name") from None
     return Levels(*(_share(template, args, name, below) for name, below in (("alpha", 0.5), ("effect", 5.0))))
 
 

@@ -116,6 +116,6 @@ def test_who_was_asked_about_last_is_among_those_checked() -> None:
 
 @pytest.mark.usefixtures("_champion")
 def test_there_must_be_such_a_model() -> None:
-    with pytest.raises(ServingError, match="has no previous to deploy"):
+    with pytest.raises(ServingError, match="has no 'previous'; versions are .*once a champion was replaced"):
         deploy(CHURN, "previous")
     assert deploy(CHURN, "1")["state"] == "unchanged"

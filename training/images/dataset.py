@@ -157,9 +157,11 @@ def described(where: Place, rows: pd.DataFrame, facts: dict[str, Any]) -> tuple[
     classes = sorted(rows["label"].unique())
     by_class = {side: Counter(rows[rows["split"] == side]["label"]) for side in split.SIDES}
     _refuse_what_cannot_be_learnt(classes, by_class)
+    untested = [name for name in classes if not by_class["test"][name]]
     about = {
         "message": f"{dataset_id}: {counts['train']:,} images to train on, {counts['val']:,} to validate, "
-        f"{counts['test']:,} to test, of {len(classes)} classes",
+        f"{counts['test']:,} to test, of {len(classes)} classes"
+        + (f"; no image to test with shows {', '.join(untested)}: nothing measures it" if untested else ""),
         "dataset_id": dataset_id,
         "content_hash": digest,
         "split_counts": counts,
@@ -293,7 +295,7 @@ def _refuse_what_cannot_be_learnt(classes: list[str], by_class: dict[str, Counte
     if lacking := [name for name in classes if not by_class["train"][name]]:
         raise TrainingError(
             f"no image to train on shows {', '.join(lacking)}: of so few images all are on the other sides; bring "
-            "more of that class, or label them as another one"
+            f"{split.TEST + split.VAL + 1} or more of that class, or label them as another one"
         )
     if empty := [side for side in split.SIDES if not by_class[side]]:
         raise TrainingError(f"no image is on the side {', '.join(empty)}: bring more images ({split.BLOCK} a class)")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from plumbline import files
 from training.evaluate import FLOOR
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ def confusion(labels: NDArray[Any], predicted: NDArray[Any], classes: Sequence[s
 
 
 def slugs(classes: Sequence[str]) -> list[str]:
-    """The classes' names as MLflow takes them in a metric's; numbered where two would be the same."""
+    """The classes' names as MLflow takes them in a metric's: lower case, digits and _.
+
+    A name that loses letters so, or comes to the same as another, ends in a digest of itself: by whatever classes stand
+    beside it, one metric is never of two.
+    """
     plain = [re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower() for name in classes]
-    return plain if len(set(plain)) == len(plain) and all(plain) else [f"{n}_{name}" for n, name in enumerate(plain)]
+    whole = [
+        name.isascii() and bool(slug) and plain.count(slug) == 1 for name, slug in zip(classes, plain, strict=True)
+    ]
+    return [
+        slug if told else f"{slug}_{files.sha256(name.encode())[:6]}".lstrip("_")
+        for name, slug, told in zip(classes, plain, whole, strict=True)
+    ]

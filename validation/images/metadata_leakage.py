@@ -7,6 +7,7 @@ its time stamp. The model does not see these fields; they show what else differs
 from __future__ import annotations
 
 import json
+from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from validation.images import tables
@@ -61,7 +62,8 @@ def _ranges(values: pd.Series) -> pd.Series:
 def _alone(name: str, values: NDArray[Any], rows: pd.DataFrame, limits: dict[str, float]) -> Finding:
     """How much of what the most frequent class gets wrong the field gets right, on images that it was not read from.
 
-    It says for each value the class that is most frequent with it in the training rows. Chance gives 0 or less.
+    It says for each value the class that is most frequent with it in the training rows. Chance gives 0 or less: of few
+    images it could do better, so what it got right counts but for a bound of chance.
     """
     import pandas as pd
 
@@ -72,13 +74,23 @@ def _alone(name: str, values: NDArray[Any], rows: pd.DataFrame, limits: dict[str
     says = known.groupby("value")["label"].agg(lambda labels: labels.mode().iloc[0])
     said = pd.Series(values[~train]).map(says).fillna(usual).to_numpy()
     base, right = float((label[~train] == usual).mean()), float((said == label[~train]).mean())
-    value = round((right - base) / (1 - base), 6) if base < 1 else 0.0
+    sure = _at_least(right, len(said), limits["errors"])
+    value = round((sure - base) / (1 - base), 6) if base < 1 else 0.0
     limit = limits["alone"]
     told = (
-        f"{name} alone tells {right:.1%} of the labels, the most frequent class {base:.1%}: {value:.2f} of what is "
-        f"left, at most {limit} is believed"
+        f"{name} alone tells {right:.1%} of {len(said):,} labels, the most frequent class {base:.1%}; surely "
+        f"{sure:.1%}: {value:.2f} of what is left, at most {limit} is believed"
     )
     return Finding(f"{name}: alone", value > limit, told, value, limit, len(rows))
+
+
+def _at_least(share: float, rows: int, errors: float) -> float:
+    """What a share seen in so many rows is at least, but for so many standard errors of chance (Wilson's bound)."""
+    if not rows:
+        return 0.0
+    squared = errors**2 / rows
+    spread = errors * sqrt((share * (1 - share) + squared / 4) / rows)
+    return (share + squared / 2 - spread) / (1 + squared)
 
 
 def _purest(name: str, values: NDArray[Any], rows: pd.DataFrame, limits: dict[str, float]) -> Finding:

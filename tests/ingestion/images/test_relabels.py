@@ -99,7 +99,7 @@ def test_a_file_of_statements_lands_whole(images: list[str], tmp_path: Path) -> 
         ("image_id,label\nffff,9\n", r"reviewed\.csv, row 2: release 1 has no image 'ffff'\. Nothing was put down"),
         ("image_id,label\n{0},9\n{0},8\n", r"row 3, column image_id: '{0}' stands in .*row 2 too"),
         ("image_id,label\n{0},\n", r"reviewed\.csv, row 2, column label: empty"),
-        ("image,label\n{0},9\n", r"reviewed\.csv: expected the columns image_id, label, found \['image', 'label'\]"),
+        ("image,label\n{0},9\n", r"reviewed\.csv, row 1: expected the columns image_id, label, .*\['image', 'label'\]"),
     ],
 )
 def test_a_bad_row_of_statements_is_named_and_nothing_of_the_file_counts(
@@ -139,6 +139,12 @@ def test_who_labels_a_picture_in_quarantine_is_told_that_no_dataset_reads_it(tmp
     reason = f"{double['image_id']} (duplicate: the same pixels as {double['duplicate_of']})"
     assert reason in told["note"]
     assert "note" not in relabels.state(double["duplicate_of"], "dog", "ada")
+
+
+def test_a_label_that_no_picture_had_is_said_beside_those_there_are(images: list[str]) -> None:
+    told = relabels.state(images[0], "sevne", "ada")
+    assert told["new_labels"] == "sevne: no picture had it before; the others are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert "new_labels" not in relabels.state(images[0], "7", "ada")
 
 
 def test_before_the_first_release_there_is_nothing_to_label() -> None:

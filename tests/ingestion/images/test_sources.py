@@ -84,8 +84,9 @@ def test_a_picture_without_a_row_has_no_label(place: type, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (b"image,kind\n", r"labels\.csv: expected the columns image, label, found \['image', 'kind'\]"),
-        (b"", r"labels\.csv: expected the columns image, label, found \[\]"),
+        (b"image,kind\n", r"labels\.csv, row 1: expected the columns image, label, .*found \['image', 'kind'\]"),
+        (b"image;label\n", r"labels\.csv, row 1: expected .* divided by commas; found \['image;label'\]"),
+        (b"", r"labels\.csv, row 1: expected the columns image, label, .*found \[\]"),
         (b"image,label\ncat/0.png,\n", r"labels\.csv, row 2, column label: empty; leave the row out"),
         (b"image,label\n,cat\n", r"labels\.csv, row 2, column image: empty"),
         (b"image,label\ncat/0.png\n", r"labels\.csv, row 2, column label: empty"),

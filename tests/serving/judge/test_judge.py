@@ -219,8 +219,8 @@ def test_the_template_says_alpha_and_effect() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "not an AnalysisTemplate with spec.args"),
-        ("spec: {args: [", "not an AnalysisTemplate with spec.args"),
+        ("", "expected an AnalysisTemplate with spec.args, each with a name"),
+        ("spec: {args: [", "expected an AnalysisTemplate, found no YAML"),
         ("spec: {args: [{name: alpha}, {name: effect, value: '0.1'}]}", "a number as the arg 'alpha', found None"),
         ("spec: {args: [{name: alpha, value: '0.05'}]}", "a number as the arg 'effect', found None"),
         ("spec: {args: [{name: alpha, value: '5'}, {name: effect, value: '0.1'}]}", "arg 'alpha' is 5.0, expected"),

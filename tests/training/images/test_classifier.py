@@ -79,4 +79,5 @@ def test_measures_of_a_known_case() -> None:
 
 def test_names_of_classes_become_names_of_metrics() -> None:
     assert measures.slugs(["Smileys & Emotion", "Flags"]) == ["smileys_emotion", "flags"]
-    assert measures.slugs(["a b", "a-b", "☂"]) == ["0_a_b", "1_a_b", "2_"]
+    assert measures.slugs(["a b", "a-b", "☂"]) == ["a_b_c8687a", "a_b_d44362", "07472e"]
+    assert measures.slugs(["café"]) == measures.slugs(["a", "café", "cafe"])[1:2] == ["caf_850f7d"]

@@ -128,6 +128,16 @@ def test_what_feast_gives_is_held_against_the_table(images: Place) -> None:
         dataset.with_features(found.rows, answer, mixed, pins)
 
 
+def test_a_class_that_no_image_to_test_with_shows_is_named(images: Place) -> None:
+    assert "nothing measures it" not in datasets.load(images).about["message"]
+    lone = next(image for image, row in rows_of(images).items() if row["split"] == "train")
+    images_home.review({lone: "triangle"}, SECOND)
+    images_home.publish(SECOND)
+    images_home.write_dataset(Place(IMAGES, 2))
+    message = datasets.load(Place(IMAGES, 2)).about["message"]
+    assert message.endswith("of 5 classes; no image to test with shows triangle: nothing measures it")
+
+
 def test_what_cannot_be_learnt_says_why(images: Place) -> None:
     everything = dict.fromkeys(rows_of(images), "cat")
     images_home.review(everything, SECOND)
@@ -137,7 +147,7 @@ def test_what_cannot_be_learnt_says_why(images: Place) -> None:
     lone = next(image for image, row in rows_of(images).items() if row["split"] == "test")
     images_home.review({lone: "dog"}, THIRD)
     images_home.publish(THIRD)
-    with pytest.raises(TrainingError, match="no image to train on shows dog"):
+    with pytest.raises(TrainingError, match="no image to train on shows dog: .* bring 7 or more of that class"):
         images_home.write_dataset(Place(IMAGES, 3))
     with pytest.raises(TrainingError, match=r"no clean image of 140 has a label by 2026-05-02 00:00 UTC"):
         images_home.write_dataset(Place(IMAGES, 1, cutoff=FIRST.replace(month=5)))
