@@ -135,8 +135,8 @@ ALERT = {
     "observability/house_rules.py": (
         '        Alert(\n            "ParityBroken",',
         '        Alert(\n            "ReplayInForce",\n            "plumbline_replay == 1",\n            "ticket",\n'
-        '            orders,\n            "the clock is a replay\'s",\n            RUNBOOK,\n'
-        '            affected_by(CHURN, "raw.orders"),\n        ),\n'
+        '            owner,\n            "the clock is a replay\'s",\n            RUNBOOK,\n'
+        '            affected_by(product, first),\n        ),\n'
         '        Alert(\n            "ParityBroken",',
     ),
     "docs/runbooks/ReplayInForce.md": """# ReplayInForce
