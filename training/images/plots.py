@@ -68,7 +68,12 @@ def _confusion(axes: Any, counts: NDArray[Any], classes: Sequence[str]) -> None:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}…"
+    """A label as a figure has room and letters for it: one that its font lacks stands there by its number."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    told = "".join(c if font.get_char_index(ord(c)) else f"\\u{ord(c):x}" for c in label)
+    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
 
 
 def _picture(axes: Any, mistake: Mistake) -> None:

@@ -13,8 +13,8 @@ from training.images import plots
 from training.images.plots import Mistake
 
 
-@pytest.mark.parametrize("label", ["$\\frac$", "L" * 200])
-def test_a_label_of_dollars_or_of_200_characters_is_drawn_and_leaves_room_for_the_matrix(
+@pytest.mark.parametrize("label", ["$\\frac$", "L" * 200, "猫 x", "🐈"])
+def test_a_label_of_dollars_of_200_characters_or_of_letters_that_the_font_lacks_is_drawn_and_leaves_room_for_the_matrix(
     label: str, tmp_path: Path
 ) -> None:
     with warnings.catch_warnings():
@@ -24,3 +24,8 @@ def test_a_label_of_dollars_or_of_200_characters_is_drawn_and_leaves_room_for_th
         "confusion.png": "PNG",
         "misclassified.png": "PNG",
     }
+
+
+def test_a_letter_that_the_font_lacks_stands_there_by_its_number() -> None:
+    assert plots._short("猫 x") == "\\u732b x"
+    assert plots._short("café") == "café"
