@@ -136,7 +136,7 @@ ALERT = {
         '        Alert(\n            "ParityBroken",',
         '        Alert(\n            "ReplayInForce",\n            "plumbline_replay == 1",\n            "ticket",\n'
         '            owner,\n            "the clock is a replay\'s",\n            RUNBOOK,\n'
-        '            affected_by(product, first),\n        ),\n'
+        "            affected_by(product, first),\n        ),\n"
         '        Alert(\n            "ParityBroken",',
     ),
     "docs/runbooks/ReplayInForce.md": """# ReplayInForce

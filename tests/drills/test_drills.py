@@ -1,4 +1,4 @@
-"""Two of the drills, whole: pictures that nobody can read, and a leak in what came with them. `make drill` runs all."""
+"""One of the drills, whole: a split that forgets near duplicates. `make drill` runs all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from drills.striking import PLUMB
 from drills.table import FEWEST, PAGES
 from plumbline.settings import ROOT
 
-CHOSEN = ("broken-pictures", "camera-of-a-class")
+CHOSEN = ("near-duplicates",)
 EDITS = {
     name: edit if isinstance(edit, tuple) else (edit,)
     for module in (code_faults, picture_faults)

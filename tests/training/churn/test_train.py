@@ -19,8 +19,8 @@ from plumbline.settings import ROOT, settings
 from plumbline.state import objects, trainings
 from plumbline.state.trainings import Place, place
 from products.churn import CHURN
-from training import datasets, register, runs, tracking
-from training.churn import model, variants
+from training import datasets, register, runs, tracking, variants
+from training.churn import model
 from training.churn import train as training
 from training.churn.shelf import SHELF
 from training.errors import TrainingError
@@ -274,7 +274,7 @@ def test_a_model_made_for_a_rollout_leads_back_to_its_dataset(
     shop_home: Path, first: dict[str, Any], kind: str
 ) -> None:
     register.register(place(CHURN))
-    made, dataset = variants.register(kind, 1), datasets.load(Place(CHURN, 1)).about["dataset_id"]
+    made, dataset = variants.register(CHURN, kind, 1), datasets.load(Place(CHURN, 1)).about["dataset_id"]
     version = tracking.client().get_model_version(CHURN.model, made["version"])
     known = graph.of(made["version"], EventFile(), CHURN)
     run = f"runs.churn_xgb@{version.run_id}"
