@@ -28,12 +28,17 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if set(names) & set(NAMES[1:5]) and "stages" not in names and not (measured.HOME / "demo" / "releases").exists():
         parser.error("no demo to read yet: name `stages` too")
-    found = {**page.read(), "machine": measured.machine()}
+    found, machine = page.read(), measured.machine()
+    if set(names) == set(NAMES):
+        found |= {"machine": machine, "machines": {}}
+    found.setdefault("machine", machine)
     for name in names:
         module = importlib.import_module(f"bench.{name}")
         say(f"{name}: {(module.__doc__ or name).splitlines()[0]}")
         begun = clock.monotonic()
         found[name] = module.measure()
+        if found["machine"] != machine:  # the others' numbers are of another day or machine
+            found.setdefault("machines", {})[name] = machine
         say(f"{name}: measured in {clock.monotonic() - begun:.0f} s")
         page.write(found)
     print(page.text(found))
