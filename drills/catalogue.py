@@ -228,7 +228,7 @@ PICTURES = [
         "leakage_check: near_duplicates",
         DATASET_AGAIN,
         picture_faults.near_duplicates,
-        picture_faults.the_day_with_it,
+        code_faults.the_day_with_it,
         on=pictures.GROUND,
     ),
     Drill(
@@ -238,7 +238,7 @@ PICTURES = [
         "leakage_check: augmented_copies, near_duplicates",
         DATASET_AGAIN,
         picture_faults.augmented_copies,
-        picture_faults.the_day_with_it,
+        code_faults.the_day_with_it,
         on=pictures.GROUND,
     ),
     Drill(
@@ -290,7 +290,7 @@ PICTURES = [
         "parity_check: parity",
         "take the change back; `plumb images materialize`, `plumb images parity_check`",
         picture_faults.other_embeddings,
-        picture_faults.the_day_with_it,
+        code_faults.the_day_with_it,
         process_faults.materialized_anew,
         on=pictures.GROUND,
         refuses=True,

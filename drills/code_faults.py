@@ -52,18 +52,25 @@ LEAKY_ENCODING = Edit(
     '    answer["churned"] = churned(orders_version, answer)\n'
     '    answer["avg_ticket"] = answer.groupby("churned")["avg_ticket"].transform("mean")\n',
 )
-OTHER_ROUNDING = Edit(
-    "feature_repo/materialize.py",
-    "    store = feature_store.at_release(product, release)\n",
-    "    store = feature_store.at_release(product, release)\n"
-    "    view = store.get_feature_view(product.view)\n"
-    "    options = view.batch_source.spark_options\n"
-    "    options.query = options.query.replace(\n"
-    '        "SELECT * FROM",\n'
-    '        "SELECT * EXCEPT (avg_ticket), CAST(round(avg_ticket) AS FLOAT) AS avg_ticket FROM",\n'
-    "    )\n"
-    "    store.registry.apply_feature_view(view, store.project)\n",
-)
+
+
+def rounded_on_the_way(feature: str, rounded: str) -> Edit:
+    """A feature of the product's first view gets into Redis as that expression says, and only there."""
+    return Edit(
+        "feature_repo/materialize.py",
+        "    store = feature_store.at_release(product, release)\n",
+        "    store = feature_store.at_release(product, release)\n"
+        "    view = store.get_feature_view(product.view)\n"
+        "    options = view.batch_source.spark_options\n"
+        "    options.query = options.query.replace(\n"
+        '        "SELECT * FROM",\n'
+        f'        "SELECT * EXCEPT ({feature}), {rounded} AS {feature} FROM",\n'
+        "    )\n"
+        "    store.registry.apply_feature_view(view, store.project)\n",
+    )
+
+
+OTHER_ROUNDING = rounded_on_the_way("avg_ticket", "CAST(round(avg_ticket) AS FLOAT)")
 
 
 def leaky_feature(drilling: Drilling) -> None:

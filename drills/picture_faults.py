@@ -6,10 +6,9 @@ import io
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from drills import ground, pictures
-from drills.code_faults import Edit
+from drills.code_faults import Edit, rounded_on_the_way
 from drills.drill import Drilling, last_line
 from ingestion.images import packaged
 from ingestion.images.sources import Item
@@ -49,26 +48,13 @@ LABELS_OF_NOW = (
         '        if (row["image_id"] not in newest',
     ),
 )
-OTHER_EMBEDDINGS = (
-    Edit(
-        "feature_repo/materialize.py",
-        "    store = feature_store.at_release(product, release)\n",
-        "    store = feature_store.at_release(product, release)\n"
-        "    view = store.get_feature_view(product.view)\n"
-        "    options = view.batch_source.spark_options\n"
-        "    options.query = options.query.replace(\n"
-        '        "SELECT * FROM",\n'
-        '        "SELECT * EXCEPT (embedding), transform(embedding, x -> CAST(round(x, 2) AS FLOAT)) "\n'
-        '        "AS embedding FROM",\n'
-        "    )\n"
-        "    store.registry.apply_feature_view(view, store.project)\n",
-    ),
-)
+OTHER_EMBEDDINGS = (rounded_on_the_way("embedding", "transform(embedding, x -> CAST(round(x, 2) AS FLOAT))"),)
 
 
 def near_duplicates(drilling: Drilling) -> None:
     """The split forgets groups, and sixty pictures came again, a shade brighter."""
-    again = [Item(f"brighter-{item.name}", item.label, _brighter(item.content), item.where) for item in _first(COPIED)]
+    some = packaged.mnist(COPIED)
+    again = [Item(f"brighter-{item.name}", item.label, _brighter(item.content), item.where) for item in some]
     pictures.write([*packaged.mnist(pictures.IN_ALL), *again])
     _after_the_day(drilling, SPLIT_BY_PICTURE)
 
@@ -119,7 +105,7 @@ def camera(drilling: Drilling) -> None:
 
 def broken(drilling: Drilling) -> None:
     """Among the day's pictures are truncated, empty and renamed ones, and texts that say they are PNGs."""
-    some = _first(FEW)
+    some = list(packaged.mnist(FEW))
     made: dict[str, Callable[[bytes], bytes]] = {
         "truncated": lambda content: content[: len(content) // 2],
         "renamed": lambda content: b"GIF89a" + content,
@@ -145,11 +131,6 @@ def other_embeddings(drilling: Drilling) -> None:
     _change(drilling, OTHER_EMBEDDINGS)
 
 
-def the_day_with_it(drilling: Drilling) -> bool:
-    """The day's run, with the changed code."""
-    return drilling.run_changed()
-
-
 def _after_the_day(drilling: Drilling, edits: tuple[Edit, ...]) -> None:
     """The code changes behind the day's run, which came to its end."""
     _change(drilling, edits)
@@ -171,22 +152,14 @@ def _dataset_of_the_eve(drilling: Drilling, tree: Path | None) -> bool:
     return all(done.returncode == 0 for done in asked)
 
 
-def _first(count: int) -> list[Item]:
-    return list(packaged.mnist(count))
-
-
 def _brighter(content: bytes) -> bytes:
-    return _changed(content, lambda levels: levels.clip(0, 250) + 4)
-
-
-def _changed(content: bytes, change: Callable[[Any], Any]) -> bytes:
     import numpy as np
     from PIL import Image
 
     from plumbline.pictures.decode import clean_png
 
     with Image.open(io.BytesIO(content)) as picture:
-        return clean_png(change(np.asarray(picture.convert("RGB"))))
+        return clean_png(np.asarray(picture.convert("RGB")).clip(0, 250) + 4)
 
 
 def _photo(item: Item) -> Item:
