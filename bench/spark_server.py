@@ -19,7 +19,8 @@ import time
 
 import psutil
 
-from plumbline.lake import java, spark
+from plumbline import java
+from plumbline.lake import spark
 from plumbline.progress import say
 from plumbline.servers import services
 from plumbline.settings import settings

@@ -74,6 +74,10 @@ class Settings(BaseSettings):
         None, ge=1, description="Cores that decoding and embedding use; default: all of them."
     )
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
+    kafka_url: SecretStr | None = Field(
+        None,
+        description="kafka(s)://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…] of the shop's order events; default: a private one.",
+    )
     mlflow_url: str | None = Field(
         None, description="MLflow tracking server, or its database (postgresql+psycopg://…); default: SQLite in home."
     )

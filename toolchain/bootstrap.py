@@ -31,7 +31,7 @@ ENVIRONMENTS = {
 }
 FOREIGN = ("contracts", "dvc")
 """The environments that hold nothing of this repository."""
-JARS = ("jars", "s3-jars", "compiler-jars")
+JARS = ("jars", "s3-jars", "compiler-jars", "kafka-jars")
 """Lists of jars in requirements/, each a folder of the cache."""
 NETWORK = [ROOT / "toolchain" / name for name in ("network.py", "torch_weights.py")]
 JAVA = sorted((ROOT / "toolchain" / "java").rglob("*.java"))
@@ -159,7 +159,7 @@ def ivy(jars: dict[str, list[str]]) -> None:
     )
     python = str(HOME / "venvs" / "pipeline" / "bin" / "python")
     told = subprocess.run(
-        [python, "-c", "from plumbline.lake import java, spark; print(java.java_home()); print(spark.spark_home())"],
+        [python, "-c", "from plumbline import java; from plumbline.lake import spark; print(java.java_home()); print(spark.spark_home())"],
         capture_output=True, text=True, check=True,
     ).stdout.split("\n")  # fmt: skip
     run(

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from plumbline import s3
 from plumbline.errors import PlumblineError
-from plumbline.lake import java, spark
+from plumbline import java
+from plumbline.lake import spark
 from plumbline.settings import settings
 
 EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -13,9 +13,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plumbline import files, s3
+from plumbline import files, java, s3
 from plumbline.errors import ServiceUnavailable
-from plumbline.lake import java
 from plumbline.lake.tables import KEEP_FILES
 from plumbline.servers import services
 from plumbline.settings import ROOT, settings
