@@ -37,6 +37,7 @@ KEY_KINDS = ("integer", "string", "date")
 """What a column of a shop's key may be: what is the same value in each database, and as text."""
 
 RULED = ("shop.", "analytics.", "features.")
+RANGED = ("shop.", "analytics.", "orders.events")
 """How the datasets begin whose rules of a whole table are run: at landing, or by the stage that writes the table."""
 
 READERS = {
@@ -239,7 +240,7 @@ def _column(path: Path, dataset: str, position: int, given: SchemaProperty) -> C
             )
     if unknown := sorted(set(options) - {"minimum", "maximum"}):
         raise bad(path, f"{place}.logicalTypeOptions ({name})", f"nothing here would check {', '.join(unknown)}")
-    if (options or rules) and not dataset.startswith(("shop.", "analytics.")):
+    if (options or rules) and not dataset.startswith(RANGED):
         raise bad(path, f"{place} ({name})", f"nothing here would check a range of {dataset}: state it of a mart")
     if relationships := getattr(given, "relationships", None):
         raise bad(path, f"{place}.relationships ({name})", f"nothing here would check {relationships}: use a dbt test")
