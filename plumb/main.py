@@ -9,7 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from plumb.commands import daily, parity, gate, model, trust, data, release_history, contracts, why, house, drills  # isort: skip # noqa: F401 - in the order of the panels in --help
+from plumb.commands import daily, parity, gate, model, trust, data, events  # isort: skip # noqa: F401 - as in --help
+from plumb.commands import release_history, contracts, why, house, drills  # isort: skip # noqa: F401
 from plumb.commands import erase, lineage, watch  # isort: skip # noqa: F401
 from plumb.commands import business, judge, promote, rollout  # isort: skip # noqa: F401
 from plumb.commands import images, image_model  # isort: skip # noqa: F401

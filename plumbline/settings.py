@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, description="redis(s)://… of the online store; default: a private one.")
     kafka_url: SecretStr | None = Field(
         None,
-        description="kafka(s)://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…] of the shop's order events; default: a private one.",
+        description="kafka(s)://[USER:PASSWORD@]HOST:PORT[,HOST:PORT…] of order events; default: a private one.",
     )
     mlflow_url: str | None = Field(
         None, description="MLflow tracking server, or its database (postgresql+psycopg://…); default: SQLite in home."

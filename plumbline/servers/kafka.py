@@ -163,17 +163,23 @@ def _properties(data: Path, port: int, token: str, controller: int) -> str:
 
 
 def _answers(port: int, token: str) -> bool:
-    """Whether the broker lets us in and knows its cluster."""
-    from confluent_kafka import KafkaException
+    """Whether the broker lets us in and leads each partition that it has: after a kill it takes them up one by one."""
+    from confluent_kafka import KafkaException, TopicPartition
     from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin._listoffsets import OffsetSpec
 
     if not services.listening(port):
         return False
     at = Broker(f"{services.HOST}:{port}", USER, token, tls=False)
     try:
-        return bool(AdminClient({**at.client(), "log_level": 0}).list_topics(timeout=5).brokers)
+        client = AdminClient({**at.client(), "log_level": 0})
+        topics, latest = client.list_topics(timeout=5).topics, OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        ends = {TopicPartition(name, n): latest for name, topic in topics.items() for n in topic.partitions}
+        for offset in client.list_offsets(ends, request_timeout=5).values() if ends else ():
+            offset.result(5)
     except KafkaException:
         return False
+    return True
 
 
 def _quoted(text: str) -> str:
