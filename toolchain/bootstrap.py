@@ -159,7 +159,8 @@ def ivy(jars: dict[str, list[str]]) -> None:
     )
     python = str(HOME / "venvs" / "pipeline" / "bin" / "python")
     told = subprocess.run(
-        [python, "-c", "from plumbline import java; from plumbline.lake import spark; print(java.java_home()); print(spark.spark_home())"],
+        [python, "-c", "from plumbline import java; from plumbline.lake import spark as s; "
+         "print(java.java_home()); print(s.spark_home())"],
         capture_output=True, text=True, check=True,
     ).stdout.split("\n")  # fmt: skip
     run(

@@ -13,9 +13,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from plumbline import s3
+from plumbline import java, s3
 from plumbline.errors import PlumblineError
-from plumbline import java
 from plumbline.lake import spark
 from plumbline.settings import settings
 
