@@ -1,7 +1,8 @@
 """The only source of now.
 
-In production now is real. In a replay (the shop's last order is from 1998) `PLUMBLINE_NOW` fixes it, and whatever
-depends on it (ttl, freshness, days since the last order) agrees on the same instant.
+In production now is real. In a replay (the shop's last order is from 1998) `PLUMBLINE_NOW` fixes it, or
+`PLUMBLINE_CLOCK_SHIFT_DAYS` puts it back and lets it run. Whatever depends on it (ttl, freshness, days since the last
+order) agrees on the same instant.
 
 A process that reads the clock, and every one that it starts, runs in UTC, whatever zone its machine has. Spark and
 Feast hand over instants without a zone and read them back in the process's own.
@@ -20,13 +21,14 @@ time.tzset()
 
 
 def now() -> datetime:
-    """The platform's now, aware, UTC: the `PLUMBLINE_NOW` setting, else the real time."""
-    return settings().now or wall()
+    """The platform's now, aware, UTC: the `PLUMBLINE_NOW` setting, else the real time, put back by whole days where
+    `PLUMBLINE_CLOCK_SHIFT_DAYS` says so."""
+    return settings().now or wall() + timedelta(days=settings().clock_shift_days)
 
 
 def is_replay() -> bool:
-    """True when `now` is a setting rather than the real time; answers and pages must say so."""
-    return settings().now is not None
+    """True when `now` is not the real time; answers and pages must say so."""
+    return settings().now is not None or settings().clock_shift_days != 0
 
 
 def wall() -> datetime:

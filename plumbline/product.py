@@ -81,7 +81,9 @@ class Product:
     `live` is the table, column and value by which an entity counts at a release: rows of others stay in the views'
     tables, and no reader takes them.
     `outcomes` is the table of what came of the answers in `log`, `kpis` what a canary is judged by from it.
-    `tables` are further tables of the lake that have a contract. `command` goes before a stage's name on the command
+    `tables` are further tables of the lake that have a contract. `events` is the dataset of the events that come
+    through Kafka, `streams` the live Feast views that a stream writes, with the table of each: their rows do not wait
+    for a release. `command` goes before a stage's name on the command
     line. `model` is MLflow's, `service` KServe's, `host` the one that callers ask through Istio, `server` the
     predictor's name among a home's servers. From `releases` on, the names of datasets as lineage has them.
     `features_sql` is the file of its feature SQL, where it has one.
@@ -97,6 +99,8 @@ class Product:
     sources: tuple[str, ...] = ()
     histories: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
+    events: str = ""
+    streams: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     entity: str = ""
     entity_type: str = "INT64"
@@ -189,6 +193,8 @@ class Product:
             *self.tables,
             *self.marts,
             *self.views.values(),
+            self.events,
+            *self.streams.values(),
             self.log,
         )
         return tuple(name for name in named if name)

@@ -36,6 +36,12 @@ class Settings(BaseSettings):
     home: Path = Field(ROOT / ".plumbline", description="All state of a laptop run; nothing is written elsewhere.")
     cache: Path = Field(ROOT / ".plumbline" / "cache", description="Downloads that may be shared: packages, jars.")
     now: datetime | None = Field(None, description="Fixes the clock for a replay, e.g. 1998-07-01T00:00:00Z.")
+    clock_shift_days: int = Field(
+        0,
+        ge=-36_500,
+        le=0,
+        description="Days by which the running clock is put back for a replay.",
+    )
     lake: str | None = Field(
         None,
         description="Where the Delta tables live: a folder or s3://bucket/prefix; default: the folder `lake` in home.",

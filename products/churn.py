@@ -16,6 +16,7 @@ DATASET = "training.churn"
 RUNS, MODELS, CHAMPION = "runs.churn_xgb", "models.churn_xgb", "models.churn_xgb.champion"
 ENDPOINT = "endpoints.churn-predictor"
 RELEASES = "releases.churn"
+EVENTS = "orders.events"
 
 HISTORIES = ("analytics.orders_history", "analytics.customers_history", "analytics.returns_history")
 RAW, MARTS = raw_of(SOURCES), (*marts_of(SOURCES), *HISTORIES)
@@ -29,6 +30,7 @@ CHURN = Product(
     by_hand=BY_HAND,
     sources=SOURCES,
     histories=HISTORIES,
+    events=EVENTS,
     entity="customer_id",
     feature_project="churn",
     view="customer_features",

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
+
+from plumbline import clock
+from plumbline.settings import settings
 
 ZONES = """
 import subprocess, sys, time
@@ -24,3 +28,15 @@ def test_a_process_and_what_it_starts_run_in_utc(zone: str) -> None:
         [sys.executable, "-c", ZONES], env={**os.environ, "TZ": zone}, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == ["UTC 0", "0", "1998-03-26 00:00:00+00:00"]
+
+
+def test_a_clock_that_is_put_back_goes_on_and_is_a_replay_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLUMBLINE_NOW", raising=False)
+    monkeypatch.setenv("PLUMBLINE_CLOCK_SHIFT_DAYS", "-10000")
+    settings.cache_clear()
+    first, real = clock.now(), clock.wall()
+    assert real - first < timedelta(days=10_000, seconds=5)
+    assert clock.now() > first
+    assert clock.is_replay()
+    monkeypatch.undo()
+    settings.cache_clear()

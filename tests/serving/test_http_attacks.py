@@ -469,7 +469,7 @@ def test_grpc_that_drains_is_unavailable_and_never_unknown(predictor: Asker) -> 
         with grpc.insecure_channel(f"127.0.0.1:{predictor.service.more['grpc_port']}") as channel:
             while not ended.is_set():
                 try:
-                    GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=10)
+                    GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=60)
                     codes.add("OK")
                 except grpc.RpcError as error:
                     codes.add(error.code().name)

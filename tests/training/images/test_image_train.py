@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from plumbline import files
+from plumbline import files, provenance
 from plumbline.errors import Conflict
 from plumbline.registry import trusted_models
 from plumbline.registry.signing import Untrusted
@@ -160,6 +160,7 @@ def test_training_that_was_killed_is_done_again_and_gives_the_same(
     images: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLUMBLINE_LEASE_SECONDS", "3")
+    monkeypatch.setenv("PLUMBLINE_CODE_SHA", provenance.code_sha())  # whatever changes in the checkout meanwhile
     settings.cache_clear()
     leakage.check(images)
     expected = files.sha256(SHELF.fit(datasets.load(images)).content)
