@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feature_repo import store
+from feature_repo.churn.jobs import activity
 from feature_repo.churn.jobs.customers import READS, SQL, TABLE
 from plumbline import clock
 from plumbline.errors import PlumblineError
@@ -34,47 +36,67 @@ class CatalogError(PlumblineError):
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature as definitions.py has it; `view` is a feature view, or an on-demand one."""
+    """One feature as definitions.py has it; `view` is a feature view, or an on-demand one. `live` ones come with the
+    order stream; of two features of one name the live one has its view before the name."""
 
     name: str
     type: str
     description: str
     view: str
     on_demand: bool
+    live: bool
     services: list[str]
+
+    @property
+    def column(self) -> str:
+        """Its name in its table."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def sql(self) -> Path:
+        """The file that defines it, where it is stored."""
+        return activity.SQL if self.live else SQL
 
 
 def features() -> list[Feature]:
     """All features, stored ones first, in the order of the definitions."""
     store.settle()
-    from feast import FeatureView
+    from feast import FeatureService, FeatureView
     from feast.on_demand_feature_view import OnDemandFeatureView
 
     from feature_repo.churn.definitions import DEFINITIONS
 
-    services = store.features_by_service(CHURN)
-    found = []
+    services = [made for made in DEFINITIONS if isinstance(made, FeatureService)]
+    found: dict[str, Feature] = {}
     for view in DEFINITIONS:
         if isinstance(view, FeatureView | OnDemandFeatureView):
             asked = isinstance(view, OnDemandFeatureView)
             for item in view.features:
-                theirs = [name for name, given in services.items() if item.name in given]
+                name = f"{view.name}.{item.name}" if item.name in found else item.name
+                given = {
+                    service.name: [field.name for field in projection.features]
+                    for service in services
+                    for projection in service.feature_view_projections
+                    if projection.name == view.name
+                }
+                theirs = [service for service, names in given.items() if item.name in names]
                 told = item.description or (view.description if asked else "")
-                found.append(Feature(item.name, str(item.dtype).lower(), told, view.name, asked, theirs))
-    return sorted(found, key=lambda feature: feature.on_demand)
+                live = view.name in CHURN.streams
+                found[name] = Feature(name, str(item.dtype).lower(), told, view.name, asked, live, theirs)
+    return sorted(found.values(), key=lambda feature: feature.on_demand)
 
 
 def listed() -> list[dict[str, Any]]:
-    """Every feature, with its missing share and age at the release in force (None for on-demand ones)."""
+    """Every feature, with its missing share and age at the release in force (None for on-demand and live ones)."""
     release = releases.required(PRODUCT)
-    columns = _newest(release, [feature.name for feature in features() if not feature.on_demand])
+    columns = _newest(release, [each.name for each in features() if not (each.on_demand or each.live)])
     age = (clock.now() - clock.end_of(release.as_of)).total_seconds()
     return [
         {
             **feature.__dict__,
             "release_id": release.release_id,
             "missing": describe(columns[feature.name])["missing"] if feature.name in columns else None,
-            "age_seconds": None if feature.on_demand else age,
+            "age_seconds": None if feature.on_demand or feature.live else age,
         }
         for feature in features()
     ]
@@ -92,7 +114,8 @@ def shown(name: str) -> dict[str, Any]:
     if feature.on_demand:
         definition, lineage = _on_demand(feature)
     else:
-        definition, lineage = column_lineage.outputs(SQL.read_text()).get(name, ""), [_trace(name)]
+        definition = column_lineage.outputs(feature.sql.read_text()).get(feature.column, "")
+        lineage = [_trace(feature)]
     return {
         **feature.__dict__,
         "models": models,
@@ -105,9 +128,11 @@ def shown(name: str) -> dict[str, Any]:
 def history(name: str, last: int = 10) -> dict[str, Any]:
     """A feature at each of the last releases (its newest snapshot there), and the commits that changed its SQL.
 
-    PSI is against the release before. Raises CatalogError for an unknown name or an on-demand feature.
+    PSI is against the release before. Raises CatalogError for an unknown name, an on-demand feature or a live one.
     """
-    _stored(name)
+    feature = _stored(name)
+    if feature.live:
+        raise CatalogError(f"{name} changes with each order: no snapshots of it could be held against each other")
     points: list[dict[str, Any]] = []
     before: NDArray[Any] | None = None
     for number in releases.numbers(PRODUCT)[-last:]:
@@ -123,14 +148,18 @@ def history(name: str, last: int = 10) -> dict[str, Any]:
         shift = psi(before, values) if before is not None else None
         points.append({**about, **describe(values), "psi": shift})
         before = values
-    return {"name": name, "releases": points, **_commits(name)}
+    return {"name": name, "releases": points, **_commits(feature)}
 
 
 def of_customer(name: str, customer: int) -> list[dict[str, Any]]:
-    """A customer's values of a feature by snapshot, at the release in force. Raises CatalogError when it has none."""
+    """A customer's values of a feature by snapshot, at the release in force. Raises CatalogError when it has none, and
+    for a live feature."""
     import pyarrow.compute as pc
 
-    _stored(name)
+    if _stored(name).live:
+        raise CatalogError(
+            f"{name} has no snapshots: {activity.TABLE} has a row for each micro-batch of the customer's"
+        )
     release = releases.required(PRODUCT)
     table = lake.open_table(TABLE, release.version(TABLE)).to_pyarrow_dataset()
     if name not in table.schema.names:
@@ -153,9 +182,11 @@ def known(name: str) -> Feature:
     raise CatalogError(f"no feature {name!r}: {hint}")
 
 
-def _stored(name: str) -> None:
-    if known(name).on_demand:
+def _stored(name: str) -> Feature:
+    feature = known(name)
+    if feature.on_demand:
         raise CatalogError(f"{name} is computed when the question is asked: no release holds values of it")
+    return feature
 
 
 def _newest(release: Release, names: list[str]) -> dict[str, NDArray[Any]]:
@@ -169,14 +200,16 @@ def _newest(release: Release, names: list[str]) -> dict[str, NDArray[Any]]:
     return {name: found[name].to_numpy(dtype="float64", na_value=np.nan) for name in held}
 
 
-def _trace(name: str) -> column_lineage.Step:
+def _trace(feature: Feature) -> column_lineage.Step:
+    if feature.live:
+        return column_lineage.trace(feature.column, feature.sql, activity.NAMES, {activity.EVENTS: list(activity.READ)})
     release = releases.in_force(PRODUCT)
     pinned = {table: release.tables[table] for table in CHURN.raw if release and table in release.tables}
     raw = {table: [f.name for f in lake.open_table(table, pin).schema().fields] for table, pin in pinned.items()}
     try:
-        return column_lineage.trace(name, SQL, INPUTS, raw)
+        return column_lineage.trace(feature.name, SQL, INPUTS, raw)
     except ValueError as error:
-        raise CatalogError(f"definitions.py names {name}, but {error}") from None
+        raise CatalogError(f"definitions.py names {feature.name}, but {error}") from None
 
 
 def _on_demand(feature: Feature) -> tuple[str, list[column_lineage.Step]]:
@@ -185,13 +218,12 @@ def _on_demand(feature: Feature) -> tuple[str, list[column_lineage.Step]]:
 
     view = getattr(definitions, feature.view)
     text: str = view.feature_transformation.udf_string
-    stored = [item.name for item in features() if not item.on_demand and f'"{item.name}"' in text]
-    return text, [_trace(name) for name in stored]
+    return text, [_trace(item) for item in features() if not item.on_demand and f'"{item.name}"' in text]
 
 
-def _commits(name: str) -> dict[str, Any]:
+def _commits(feature: Feature) -> dict[str, Any]:
     """The commits that changed the lines of customers.sql that lead to the feature, newest first; none without git."""
-    places = [place for place in _places(_trace(name)) if place.startswith(str(SQL.relative_to(ROOT)))]
+    places = [place for place in _places(_trace(feature)) if place.startswith(str(SQL.relative_to(ROOT)))]
     ranges = [
         f"-L{line},{line}:{file}" for file, _, line in (place.partition(":") for place in places) if line.isdecimal()
     ]

@@ -19,6 +19,8 @@ def show_list(found: list[dict[str, Any]]) -> None:
         share = (
             "on demand"
             if item["on_demand"]
+            else "live"
+            if item["live"]
             else f"{100 * item['missing']:.1f} %"
             if item["missing"] is not None
             else "not there yet"

@@ -96,7 +96,7 @@ def _materialize(
         "state": "done",
         "release_id": release.release_id,
         "rows": {product.online: rows},
-        "read": {table: release.version(table) for table in feature_store.released_views(product, release).values()},
+        "read": {table: release.version(table) for table in product.views.values() if table in release.tables},
         "online_rows": len(entities),
         "removed_rows": removed,
         "online_until": end.isoformat(),

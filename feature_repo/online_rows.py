@@ -84,7 +84,8 @@ def counts(product: Product) -> tuple[int, int] | None:
 
 
 def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> list[Row]:
-    """What every on-demand view in definitions.py computes for these rows, asked at these times (seconds since 1970).
+    """What every on-demand view in definitions.py that reads no other features computes for these rows, asked at these
+    times (seconds since 1970).
 
     Rows hold the table's features, null as None. What comes is typed as declared: a FLOAT is rounded to one.
     """
@@ -96,13 +97,19 @@ def on_demand(product: Product, rows: list[Row], request_times: list[int]) -> li
     given["request_time"] = request_times
     computed: list[Row] = [{} for _ in rows]
     for view in defined if rows else []:
-        if isinstance(view, OnDemandFeatureView):
+        if isinstance(view, OnDemandFeatureView) and _reads(view) <= given.keys():
             made = view.feature_transformation.udf(dict(given))
             for field in view.features:
                 typed = python_values_to_proto_values(list(made[field.name]), field.dtype.to_value_type())
                 for row, value in zip(computed, typed, strict=True):
                     row |= _plain({field.name: value})
     return computed
+
+
+def _reads(view: Any) -> set[str]:
+    """The names of the stored features that an on-demand view needs: where it takes a view whole, nothing but its name
+    tells a feature that it reads from one that it does not, so all of them."""
+    return {field.name for source in view.source_feature_view_projections.values() for field in source.features}
 
 
 def _plain(values: dict[str, Any]) -> Row:

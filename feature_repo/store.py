@@ -45,8 +45,8 @@ def definitions(product: Product) -> Any:
 
 
 def newest_service(product: Product, release: Release | None = None) -> FeatureService:
-    """The service with the highest number in definitions.py: what new models are trained on. A model in use names its
-    own. With a release, the newest of those whose tables it has.
+    """The service with the highest number in definitions.py whose tables the release has: what new models are trained
+    on. A model in use names its own. Without a release it is the newest that asks for no live view, which any has.
 
     Raises DefinitionError for a service whose name does not end in `_vN`, and when the release has no service's tables.
     """
@@ -54,9 +54,9 @@ def newest_service(product: Product, release: Release | None = None) -> FeatureS
     from feast import FeatureService
 
     services = [made for made in defined if isinstance(made, FeatureService)]
-    if release is not None:
-        lacking = {view for view, table in product.views.items() if table not in release.tables}
-        services = [s for s in services if lacking.isdisjoint(p.name for p in s.feature_view_projections)]
+    there = product.views.values() if release is None else release.tables
+    lacking = {view for view, table in product.view_tables.items() if table not in there}
+    services = [s for s in services if lacking.isdisjoint(p.name for p in s.feature_view_projections)]
     if not services:
         where = f"whose tables release {release.release_id} has" if release else "at all"
         raise DefinitionError(f"{product.definitions} has no service {where}: new models are trained on one")
@@ -98,7 +98,8 @@ def features_by_service(product: Product) -> dict[str, list[str]]:
 
 
 def on_demand(product: Product, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the table with what the newest service computes on demand, as if asked at each row's event_time."""
+    """Rows of the main view's table with what the newest service (without a live view) computes on demand, as if asked
+    at each row's event_time."""
     defined = definitions(product)
     from feast.on_demand_feature_view import OnDemandFeatureView
 
@@ -151,17 +152,14 @@ def at_release(product: Product, release: Release) -> FeatureStore:
     pinned = _registry(product).with_name(f"release-{release.release_id:06d}.db")
     shutil.copyfile(_registry(product), pinned)
     store = open_store(product, pinned)
-    for name, table in released_views(product, release).items():
+    for name, table in product.view_tables.items():
+        if table not in release.tables:
+            continue
         view = store.get_feature_view(name)
         relation = live.relation(product, release, _relation(view, table, release.version(table)))
         view.batch_source = definitions(product).source(table, relation)
         store.registry.apply_feature_view(view, store.project)
     return store
-
-
-def released_views(product: Product, release: Release) -> dict[str, str]:
-    """The product's views whose tables a release names, each with its table."""
-    return {view: table for view, table in product.views.items() if table in release.tables}
 
 
 def _relation(view: FeatureView, table: str, version: int) -> str:

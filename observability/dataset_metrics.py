@@ -46,11 +46,12 @@ def table_of(contract: Contract) -> str:
 def contracted(products: Sequence[Product] = ALL) -> list[str]:
     """The watched datasets that the folder of contracts has one of, by name.
 
-    A mart's history is not watched beside it: one model run writes both, so both are late or odd together.
+    A mart's history is not watched beside it: one model run writes both, so both are late or odd together. What a
+    stream brings is told by the stream itself: it has no day that could be late.
     """
     names = {path.name.removesuffix(contracts.SUFFIX) for path in contracts.folder().glob(f"*{contracts.SUFFIX}")}
-    watched = names - {history for product in ALL for history in product.histories}
-    return sorted(dataset for dataset in watched if _is_of(products, dataset))
+    apart = {name for product in ALL for name in (*product.histories, product.events, *product.streams.values())}
+    return sorted(dataset for dataset in names - apart if _is_of(products, dataset))
 
 
 def _is_of(products: Sequence[Product], dataset: str) -> bool:

@@ -158,8 +158,14 @@ class Product:
 
     @property
     def views(self) -> dict[str, str]:
-        """Every Feast view with the table that it reads, the one that new models are trained on first."""
+        """Every Feast view that a release brings, with the table that it reads; first the one whose rows say which
+        release they are of."""
         return {self.view: self.features, **self.more_views}
+
+    @property
+    def view_tables(self) -> dict[str, str]:
+        """Every Feast view with the table that it reads offline, the live ones too."""
+        return {**self.views, **self.streams}
 
     def beside(self, what: str) -> str:
         """The name of a server that stands beside its predictor in a home, named alike: `envoy`, `image-envoy`."""

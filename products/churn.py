@@ -17,6 +17,7 @@ RUNS, MODELS, CHAMPION = "runs.churn_xgb", "models.churn_xgb", "models.churn_xgb
 ENDPOINT = "endpoints.churn-predictor"
 RELEASES = "releases.churn"
 EVENTS = "orders.events"
+ACTIVITY = "features.customer_activity"
 
 HISTORIES = ("analytics.orders_history", "analytics.customers_history", "analytics.returns_history")
 RAW, MARTS = raw_of(SOURCES), (*marts_of(SOURCES), *HISTORIES)
@@ -31,6 +32,7 @@ CHURN = Product(
     sources=SOURCES,
     histories=HISTORIES,
     events=EVENTS,
+    streams={"customer_activity": ACTIVITY},
     entity="customer_id",
     feature_project="churn",
     view="customer_features",

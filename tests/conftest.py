@@ -51,6 +51,7 @@ SERVER_PLACES = (
     "dags",
     "drills",
     "e2e",
+    "feature_repo/test_live_rows.py",
     "feature_repo/test_online_rows.py",
     "feature_repo/test_store.py",
     "feature_repo/test_undo_online.py",

@@ -158,10 +158,10 @@ def _features(product: Product) -> Iterator[str]:
 
 def _feast(product: Product) -> Iterator[str]:
     file = product.definitions
-    for view, dataset in product.views.items():
+    for view, dataset in product.view_tables.items():
         columns = contracts.load(dataset).columns
         for name, (kind, description) in feast_fields((ROOT / file).read_text(), view).items():
-            place = f"{file}: {view}'s {name}" if product.more_views else f"{file}: {name}"
+            place = f"{file}: {view}'s {name}" if len(product.view_tables) > 1 else f"{file}: {name}"
             if name not in columns:
                 yield f"{place} is not in contract {dataset}"
             elif FEAST.get(kind) != columns[name].type:

@@ -45,7 +45,7 @@ READERS = {
     "schemaNotice": ("",),
     "timeOfAvailability": ("analytics.", "features."),
     "availability": ("serving.",),
-    "latency": ("serving.",),
+    "latency": ("serving.", "features.customer_activity"),
 }
 """The service levels that rules and alerts are made from, each with the datasets (by how they begin) it is read of.
 A predictor with several inputs promises a latency for each: the level's element is the input's name."""

@@ -92,7 +92,8 @@ def outputs(query: str) -> dict[str, str]:
 def _step(node: Node, file: str, known: Mapping[str, Model]) -> Step:
     from sqlglot import exp
 
-    name = node.name.rpartition(".")[2]
+    # In a UNION it is the column's place.
+    name = node.expression.alias_or_name if node.name.isdecimal() else node.name.rpartition(".")[2]
     if isinstance(node.expression, exp.Table):
         table = ".".join(part for part in (node.expression.db, node.expression.name) if part)
         return Step(f"{table}.{name}", "", None)
@@ -101,7 +102,7 @@ def _step(node: Node, file: str, known: Mapping[str, Model]) -> Step:
     while model and len(below) == 1 and _passes_on(node) and below[0].source_name == model:
         node = below[0]  # within one model, what only hands a column on is not a step
         below = _inputs(node)
-    shown = f"{model}.{name}" if model else node.name
+    shown = f"{model}.{name}" if model else name if node.name.isdecimal() else node.name
     place = _line_in(known[model].file, name) if model in known else f"{file}:{_line(node) or '?'}"
     return Step(shown, node.expression.unalias().sql(DIALECT), place, [_step(child, file, known) for child in below])
 
@@ -112,8 +113,15 @@ def _on_its_base(name: str, sql: str) -> str:
 
 
 def _inputs(node: Node) -> list[Node]:
-    """What a column is computed from, by name; not its own earlier rows, which came the same way."""
-    return sorted((child for child in node.downstream if not _is_its_base(child)), key=lambda child: child.name)
+    """What a column is computed from, by name; not its own earlier rows, which came the same way, nor a plain NULL."""
+    below = (child for child in node.downstream if not (_is_its_base(child) or _is_null(child)))
+    return sorted(below, key=lambda child: child.name)
+
+
+def _is_null(node: Node) -> bool:
+    from sqlglot import exp
+
+    return isinstance(node.expression.unalias(), exp.Null)
 
 
 def _is_its_base(node: Node) -> bool:

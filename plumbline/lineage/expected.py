@@ -51,8 +51,9 @@ def edges(product: Product) -> tuple[Edge, ...]:
             continue
         for target, sources in stage.flows.items():
             found |= {Edge(source, product.job(stage.name), target) for source in sources if source != target}
-    for table in feast_tables(product).values():  # what a view reads is what materialization reads
-        found |= {Edge(table, product.job("materialize"), target) for target in product.stage("materialize").flows}
+    for view, table in feast_tables(product).items():  # what a view reads is what materialization reads
+        if view not in product.streams:
+            found |= {Edge(table, product.job("materialize"), target) for target in product.stage("materialize").flows}
     return tuple(sorted(found))
 
 

@@ -25,7 +25,7 @@ def write(client: redis.Redis, product: Product, release_id: int, until: datetim
     """Says that a release is online until `until`, with these rows and no others. Readers see all of it or nothing."""
     coming: Any = f"{product.online_mark}:coming"
     client.delete(coming)
-    for keys in _batches(row_keys):
+    for keys in batches(row_keys):
         client.hset(coming, mapping=dict.fromkeys(keys, ""))
     about = {"release_id": release_id, "event_time": until.isoformat(), "rows": len(row_keys)}
     client.hset(coming, mapping=about)
@@ -46,7 +46,8 @@ def knows(client: redis.Redis, product: Product, row_keys: Sequence[bytes]) -> l
     return None if release_id is None else [member is not None for member in members]
 
 
-def _batches(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
+def batches(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Keys in parts that one command takes."""
     rest = iter(keys)
     while batch := list(islice(rest, BATCH)):
         yield batch

@@ -41,12 +41,17 @@ def two_releases(home: Path) -> None:
 def test_every_feature_is_listed_with_what_is_missing_at_the_release() -> None:
     found = {item["name"]: item for item in catalog.listed()}
     assert found["avg_ticket"]["missing"] == pytest.approx(0.2)
-    assert (found["avg_ticket"]["type"], found["avg_ticket"]["services"]) == ("float32", ["churn_v1", "churn_v2"])
+    assert (found["avg_ticket"]["type"], found["avg_ticket"]["services"]) == (
+        "float32",
+        ["churn_v1", "churn_v2", "churn_v3"],
+    )
     assert found["avg_ticket"]["age_seconds"] == 0, "the clock stands at the end of the release's day"
     assert found["orders_7d"]["missing"] is None, "this release does not have it"
     asked = found["days_since_last_order"]
     assert (asked["on_demand"], asked["missing"], asked["age_seconds"]) == (True, None, None)
     assert asked["description"].startswith("Whole days")
+    live = found["orders_1h"]
+    assert (live["live"], live["missing"], live["age_seconds"], live["services"]) == (True, None, None, ["churn_v3"])
 
 
 @pytest.mark.usefixtures("two_releases")
@@ -72,6 +77,20 @@ def test_a_customers_values_by_snapshot() -> None:
         catalog.of_customer("avg_ticket", 999)
     with pytest.raises(CatalogError, match="does not have orders_7d yet"):
         catalog.of_customer("orders_7d", 30)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_live_feature_comes_from_order_events_and_has_no_snapshots() -> None:
+    """Both views have orders of 7 days: the live one is called by its view's name too."""
+    found = catalog.shown("spend_cents_1h")
+    assert found["roots"] == ["asked.known_at", "raw.order_events.event_time", "raw.order_events.total_cents"]
+    assert [step["column"] for step in found["lineage"][0]["inputs"]] == ["total_cents", "in_1h"]
+    assert catalog.known("orders_7d").view == "customer_features"
+    both = catalog.known("customer_activity.orders_7d")
+    assert (both.view, both.column, both.services) == ("customer_activity", "orders_7d", [])
+    for ask in (catalog.history, lambda name: catalog.of_customer(name, 30)):
+        with pytest.raises(CatalogError, match="snapshots"):
+            ask("customer_activity.orders_7d")
 
 
 def test_an_unknown_feature_is_met_with_the_one_that_was_meant(home: Path) -> None:

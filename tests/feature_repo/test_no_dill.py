@@ -81,7 +81,10 @@ def test_neither_an_altered_text_nor_a_pickle_beside_it_runs(home: Path, text: s
     alter(home, change)
     store = feature_store.open_store(CHURN)
     assert recency(store) == {"days_since_last_order": [5]}
-    assert [recency_of.name for recency_of in store.list_on_demand_feature_views()] == ["churn_recency"]
+    assert [recency_of.name for recency_of in store.list_on_demand_feature_views()] == [
+        "churn_recency",
+        "activity_recency",
+    ]
     assert not marker.exists()
 
 

@@ -255,6 +255,20 @@ def test_the_newest_service_is_told_by_its_number(home: Path, monkeypatch: pytes
             feature_store.service_name(CHURN)
 
 
+def test_a_release_without_a_live_views_table_keeps_the_newest_service_that_asks_for_none() -> None:
+    live = CHURN.streams["customer_activity"]
+
+    def at(*tables: str) -> str:
+        named = dict.fromkeys(tables, 0)
+        return feature_store.service_name(CHURN, Release(1, "churn", LAST, None, named, {}, "c", "l", "r", "now"))
+
+    assert (at(TABLE), at(TABLE, live), feature_store.service_name(CHURN)) == ("churn_v2", "churn_v3", "churn_v2")
+    with pytest.raises(feature_store.DefinitionError, match="no service whose tables release 1 has"):
+        at(live)
+    stored, asked = feature_store.service_inputs(CHURN)
+    assert "orders_1h" not in stored and asked == ["days_since_last_order"]
+
+
 @pytest.mark.usefixtures("with_spark")
 def test_going_back_takes_away_whom_only_the_newer_release_knows(home: Path) -> None:
     first = write_snapshot(LAST - timedelta(days=1), 1)

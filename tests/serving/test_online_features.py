@@ -157,7 +157,9 @@ def test_a_redis_that_was_killed_and_started_elsewhere_is_found(features: Any) -
 def test_an_unknown_feature_service_is_named(serving_home: Path) -> None:
     from serving.features import OnlineFeatures
 
-    with pytest.raises(ServingError, match=r"'churn_v9' is not applied; the registry has \['churn_v1', 'churn_v2'\]"):
+    with pytest.raises(
+        ServingError, match=r"'churn_v9' is not applied; the registry has \['churn_v1', 'churn_v2', 'churn_v3'\]"
+    ):
         OnlineFeatures(CHURN, "churn_v9")
 
 

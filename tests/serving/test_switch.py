@@ -35,16 +35,16 @@ def register(names: list[str], service: str) -> str:
 
 @pytest.fixture(scope="module")
 def newer(serving_home: Path) -> Iterator[str]:
-    """A model of churn_v3, a service beside churn_v1 with two of its features and one that churn_v1 does not give."""
+    """A model of churn_v33, a service beside churn_v1 with two of its features and one that churn_v1 does not give."""
     from feast import FeatureService
 
     from feature_repo import store as feature_store
     from feature_repo.churn.definitions import churn_recency, customer_features
 
     two = customer_features[["orders_total", "avg_ticket_30d", "last_order_day"]]
-    feature_store.open_store(CHURN).apply([FeatureService(name="churn_v3", features=[two, churn_recency])])
-    yield register(["days_since_last_order", "orders_total", "avg_ticket_30d", "last_order_day"], "churn_v3")
-    feature_store.open_store(CHURN).delete_feature_service("churn_v3")
+    feature_store.open_store(CHURN).apply([FeatureService(name="churn_v33", features=[two, churn_recency])])
+    yield register(["days_since_last_order", "orders_total", "avg_ticket_30d", "last_order_day"], "churn_v33")
+    feature_store.open_store(CHURN).delete_feature_service("churn_v33")
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_challenger_of_a_newer_service_takes_over_and_the_old_champion_comes_b
     assert (done["state"], done["champion"], done["previous"], champion()) == ("done", newer, "1", newer)
     assert done["customers"] == 2, "all of the release's customers"
     assert "→" in done["mean_score"] and f"customer {FULL}: " in done["largest_moves"]
-    assert Scorer("champion").model.feature_service == "churn_v3"
+    assert Scorer("champion").model.feature_service == "churn_v33"
     assert [event["state"] for event in ledger.events("churn") if event["stage"] == "deploy"][-2:] == [
         "START",
         "COMPLETE",

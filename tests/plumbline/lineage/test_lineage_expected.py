@@ -59,7 +59,9 @@ def test_feasts_views_read_the_tables_that_its_definitions_name() -> None:
 
     views = {made.name: made.batch_source.query for made in DEFINITIONS if getattr(made, "batch_source", None)}
     assert {name: f"SELECT * FROM {table}" for name, table in expected.feast_tables(CHURN).items()} == views
-    assert set(expected.feast_tables(CHURN).values()) <= set(RELEASED)
+    assert set(expected.feast_tables(CHURN).values()) <= {*RELEASED, *CHURN.streams.values()}
+    brought = {edge.source for edge in expected.edges(CHURN) if edge.target == CHURN.online}
+    assert brought == set(CHURN.views.values()), "no materialization brings a live view"
 
 
 def test_models_are_read_as_dbt_reads_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
