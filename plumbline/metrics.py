@@ -2,8 +2,8 @@
 
 A metric that is not in the table cannot be made. Units: `ms` milliseconds, `s` seconds, `pct` 0 to 100, `ratio` 0 to
 1, `1` a count. `PREDICTOR` is what a predictor serves, `EXPORTER` what `plumb exporter` does, with those of each
-contracted dataset (`of_dataset`): a new contract brings its metrics; `JUDGE` is what `plumb judge` serves. `EXTERNAL`
-are others' that rules, dashboards and guardrails read.
+contracted dataset (`of_dataset`): a new contract brings its metrics; `JUDGE` is what `plumb judge` serves, `STREAM`
+what `plumb events run` does. `EXTERNAL` are others' that rules, dashboards and guardrails read.
 """
 
 from __future__ import annotations
@@ -253,6 +253,59 @@ JUDGE: tuple[Metric, ...] = (
 )
 """What `plumb judge` serves; `canary` and `stable` are revisions."""
 
+PARTITION = ("topic", "partition")
+
+STREAM: tuple[Metric, ...] = (
+    Metric("events_landed_total", "counter", "1", "Order events that landed in raw.", PRODUCT),
+    Metric("events_duplicates_total", "counter", "1", "Messages that said again what had landed.", PRODUCT),
+    Metric(
+        "events_dead_letters_total",
+        "counter",
+        "1",
+        "Messages that are no events of the contract, by reason (ingestion/events/order_events.py).",
+        (*PRODUCT, "reason"),
+    ),
+    Metric(
+        "events_freshness_seconds",
+        "histogram",
+        "s",
+        "From when an order was placed to when its customer's features could be read in Redis, per event that landed.",
+        PRODUCT,
+        (0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 300, 3600, 86400),
+    ),
+    Metric(
+        "events_batch_seconds",
+        "histogram",
+        "s",
+        "What a micro-batch took, from its offsets to Redis and the books.",
+        PRODUCT,
+        (0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 30, 60),
+    ),
+    Metric(
+        "events_known_at_timestamp_seconds",
+        "gauge",
+        "s",
+        "The instant of the newest batch, platform's clock, as Unix time: how far the stream is.",
+        PRODUCT,
+    ),
+    Metric("kafka_topic_partition_current_offset", "gauge", "1", "The end of a partition.", PARTITION),
+    Metric(
+        "kafka_consumergroup_current_offset",
+        "gauge",
+        "1",
+        "Where a consumer group is in a partition.",
+        ("consumergroup", *PARTITION),
+    ),
+    Metric(
+        "kafka_consumergroup_lag",
+        "gauge",
+        "1",
+        "Messages of a partition that a consumer group has not landed.",
+        ("consumergroup", *PARTITION),
+    ),
+)
+"""What `plumb events run` serves; the last three are named as kafka_exporter names them, which may serve them too."""
+
 AIRFLOW: tuple[Metric, ...] = (
     Metric("airflow_task_ends_total", "counter", "1", "Task instances that ended, by how.", ("dag", "task", "state")),
     Metric("airflow_dag_runs_total", "counter", "1", "DAG runs that ended, by how.", ("dag", "state")),
@@ -262,7 +315,7 @@ AIRFLOW: tuple[Metric, ...] = (
 )
 """Airflow's own, which it sends to the exporter by OpenTelemetry's protocol."""
 
-SCHEMA = (*PREDICTOR, *EXPORTER, *JUDGE, *AIRFLOW)
+SCHEMA = (*PREDICTOR, *EXPORTER, *JUDGE, *STREAM, *AIRFLOW)
 
 EXTERNAL: dict[str, str] = {
     "up": "Prometheus: 1 when the target answered the newest scrape",
@@ -271,8 +324,6 @@ EXTERNAL: dict[str, str] = {
     "scrape_duration_seconds": "Prometheus: how long a scrape took",
     "istio_requests_total": "Istio's proxies: requests by response_code and destination_service_name",
     "istio_request_duration_milliseconds_bucket": "Istio's proxies: how long they took, by destination_service_name",
-    "kafka_consumergroup_lag": "kafka_exporter: messages behind, by consumergroup, topic and partition",
-    "kafka_consumergroup_current_offset": "kafka_exporter: where a consumer group is, by topic and partition",
 }
 """What rules, dashboards and guardrails may read besides the schema, and who makes it."""
 

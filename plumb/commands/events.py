@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from plumb.commands.base import DATA, Json, app, day, show
+from plumbline.progress import say
 
 events_app = typer.Typer(help="Orders as events, through Kafka.", no_args_is_help=True)
 app.add_typer(events_app, name="events", rich_help_panel=DATA)
@@ -59,3 +60,83 @@ def produce(
     also = "".join(f", {count:,} {what}" for what, count in more.items() if count)
     moved = "".join(f", {n:,} {what}" for what, n in (("late", sent.late), ("out of order", sent.out_of_order)) if n)
     print(f"{sent.events:,} events{moved}{also}: {sent.messages:,} messages in {sent.seconds:.1f} s")
+
+
+@events_app.command()
+def run(
+    once: Annotated[bool, typer.Option("--once", help="Drain the topic and end.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds from one batch to the next.")] = 1.0,
+    most: Annotated[int, typer.Option("--batch", min=1, help="Messages in a batch, at most.")] = 100_000,
+    metrics_port: Annotated[int, typer.Option(help="Where /metrics is, on loopback; 0 chooses a free port.")] = 0,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on behind messages that the broker deleted before they landed.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Land order events from Kafka, compute customers' activity and bring it to Redis, until SIGTERM or Ctrl-C.
+
+    An event lands once, whatever is killed and however often it is sent. What is no event of the contract goes to the
+    dead letters: `plumb events dead-letters`.
+
+    Example: plumb events run --once
+    """
+    from feature_repo import live_rows
+    from feature_repo.churn.jobs import activity
+    from ingestion.events import stream
+    from products.churn import CHURN
+
+    view = "customer_activity"
+
+    def online(rows: Any) -> None:
+        live_rows.write(CHURN, view, rows)
+
+    def ready() -> None:
+        if mended := live_rows.repair(CHURN, view):
+            say(f"{mended:,} rows of {view} in Redis were not what the lake holds: they are now")
+
+    plan = stream.Plan(activity.rows, activity.TABLE, online, ready, once, every, most, accept_loss, metrics_port)
+    report = stream.run(plan)
+    if json:
+        show(asdict(report), True)
+        return
+    told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(report.reasons.items()))
+    print(
+        f"{report.messages:,} messages in {report.batches:,} batches and {report.seconds:.1f} s: {report.landed:,} "
+        f"events landed, {report.duplicates:,} duplicates, {report.dead_letters:,} dead letters"
+        + (f" ({told})" if told else "")
+    )
+
+
+@events_app.command("dead-letters")
+def dead_letters(
+    since: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DATE", help="Known since this day.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="Of this reason alone.")] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="How many are shown.")] = 20,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Send their messages to the topic again, after a mend.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Messages that are no events of the contract: where they are in the topic, why, and what they say.
+
+    Example: plumb events dead-letters --reason wrong_type --replay
+    """
+    from ingestion.events import dead_letters as letters
+    from plumbline.servers import kafka
+
+    first = since.date() if since else None
+    if replay:
+        sent = letters.replay(kafka.broker(), first, reason)
+        show({"sent": sent}, True) if json else print(f"{sent:,} messages sent again; `plumb events run` reads them")
+        return
+    rows = letters.listed(first, reason, most)
+    if json:
+        show({"counts": letters.counted(first), "newest": rows}, True)
+        return
+    for row in rows:
+        print(
+            f"{row['topic']}/{row['partition']}/{row['offset']}  {row['reason']}: {row['detail']}\n    {row['value']}"
+        )
+    print(", ".join(f"{count:,} {name}" for name, count in letters.counted(first).items()) or "none")

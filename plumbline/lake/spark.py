@@ -27,6 +27,7 @@ SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 CONF = {
     "spark.master": "local[2]",
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     # Kept for a UI that nobody opens: by default a thousand of each, for weeks.
     "spark.ui.retainedJobs": "50",
     "spark.ui.retainedStages": "50",

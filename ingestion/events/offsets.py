@@ -1,0 +1,152 @@
+"""Where the job begins to read: where its checkpoint is, unless that is gone or an operator moved the consumer group.
+
+The truth are the books (`raw.order_batches`): up to which offset all has landed. The consumer group's committed offsets
+are written for others to see how far behind the job is; an operator moves them back to have messages read again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ingestion.events import topics
+from ingestion.events.landing import StreamError
+from plumbline.errors import ServiceUnavailable
+from plumbline.progress import warn
+from plumbline.servers.kafka import Broker
+from plumbline.settings import settings
+from plumbline.state import objects
+
+GROUP = "plumbline-order-events"
+KEY = "streams/order-events.json"
+OURS = "committed by plumbline"
+"""What stands beside an offset that the job committed; beside one that an operator set it does not."""
+
+
+@dataclass(frozen=True)
+class Begin:
+    """Where the query's checkpoint is, from which offsets a new one starts (Spark's JSON), and what was accepted as
+    lost: of a partition the offsets from, and up to, not with."""
+
+    checkpoint: str
+    starting: str
+    lost: Mapping[tuple[str, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What the broker says of a partition: its first offset and the one behind its last, and what the group has."""
+
+    first: int
+    end: int
+    committed: int | None
+    ours: bool
+
+
+def partitions(broker: Broker) -> dict[tuple[str, int], Partition]:
+    """Each partition of the topic of orders. Raises ServiceUnavailable."""
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+    options = {**broker.client(), "group.id": GROUP, "enable.auto.commit": False, "log_level": 0}
+    consumer = Consumer(options)
+    try:
+        topic = consumer.list_topics(topics.ORDERS, timeout=topics.TIMEOUT).topics[topics.ORDERS]
+        asked = [TopicPartition(topics.ORDERS, number) for number in sorted(topic.partitions)]
+        committed = consumer.committed(asked, timeout=topics.TIMEOUT)
+        found = {}
+        for one in committed:
+            first, end = consumer.get_watermark_offsets(
+                TopicPartition(one.topic, one.partition), timeout=topics.TIMEOUT
+            )
+            has = one.offset if one.offset >= 0 else None
+            found[one.topic, one.partition] = Partition(first, end, has, one.metadata == OURS)
+        return found
+    except KafkaException as error:
+        raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.args[0].str()}") from None
+    finally:
+        consumer.close()
+
+
+def commit(broker: Broker, positions: Mapping[tuple[str, int], int]) -> None:
+    """Says at the broker how far the job is. Raises KafkaException."""
+    from confluent_kafka import Consumer, TopicPartition
+
+    options = {**broker.client(), "group.id": GROUP, "enable.auto.commit": False, "log_level": 0}
+    consumer = Consumer(options)
+    try:
+        given = [TopicPartition(topic, number, at, OURS) for (topic, number), at in sorted(positions.items())]
+        consumer.commit(offsets=given, asynchronous=False)
+    finally:
+        consumer.close()
+
+
+def begin(broker: Broker, booked: Mapping[tuple[str, int], int], *, accept_loss: bool = False) -> Begin:
+    """Where to begin, given up to where the books say that all has landed. An operator's move back is followed.
+
+    Raises StreamError when messages between the books and the first that the broker has are gone (`accept_loss` goes on
+    behind them, and the books say so), when the group was moved forward, or the topic is another one than was read.
+    """
+    at_broker, starts, lost = partitions(broker), dict[tuple[str, int], int](), dict[tuple[str, int], tuple[int, int]]()
+    moved = False
+    for place, partition in at_broker.items():
+        position = booked.get(place)
+        if position is None and not booked:  # the first time: where an operator put the group, else all there is
+            starts[place] = partition.first if partition.ours or partition.committed is None else partition.committed
+            continue
+        position = position or 0  # a partition that was added
+        if position > partition.end:
+            raise StreamError(
+                f"{_named(place)} ends at offset {partition.end:,}, but {position:,} messages of it have landed: it is "
+                "not the topic that was read before. Point PLUMBLINE_KAFKA_URL at the broker that holds that one"
+            )
+        if partition.committed is not None and not partition.ours and place in booked:
+            if partition.committed > position:
+                raise StreamError(
+                    f"{_named(place)}: somebody moved the consumer group {GROUP} forward to {partition.committed:,}, "
+                    f"past {partition.committed - position:,} messages that have not landed. Move it back to "
+                    f"{position:,} at most, with kafka-consumer-groups.sh --reset-offsets"
+                )
+            if partition.committed < position:
+                warn(f"{_named(place)}: the group was moved back to {partition.committed:,}: reading from there again")
+                moved, position = True, partition.committed
+        if position < partition.first:
+            lost[place] = (position, partition.first)
+            position = partition.first
+        starts[place] = position
+    for place in booked.keys() - at_broker.keys():
+        raise StreamError(f"{_named(place)} is not there any more, {booked[place]:,} messages of it have landed")
+    if lost and not accept_loss:
+        told = "; ".join(f"{_named(place)}: {a:,} to {b - 1:,} ({b - a:,})" for place, (a, b) in lost.items())
+        raise StreamError(
+            f"the broker has deleted messages that had not landed: {told}. They are lost here: restore the topic from "
+            "where it is copied to, or have the shop send these orders again (known ones are duplicates, no harm), "
+            "then go on with `plumb events run --accept-loss`, which says so in the books"
+        )
+    starting = {topics.ORDERS: {str(number): at for (_, number), at in starts.items()}}
+    return Begin(_checkpoint(anew=moved or bool(lost)), json.dumps(starting), lost)
+
+
+def explained(error: str) -> str:
+    """What Spark said when the query failed, as one sentence."""
+    if "Some data may have been lost" in error or "OffsetOutOfRange" in error:
+        return (
+            "the broker deleted messages while they were waiting to be read, or the topic was made anew: "
+            "run `plumb events run` again, it says which"
+        )
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    return f"the stream ended: {lines[0][:300] if lines else 'without a word'}"
+
+
+def _checkpoint(*, anew: bool) -> str:
+    """Where Spark keeps the offsets of each batch: beside the tables, a new folder for each beginning."""
+    found = objects.read(KEY)
+    generation = found.json()["generation"] if found else 1
+    if anew or found is None:
+        generation += anew
+        objects.replace_json(KEY, {"generation": generation}, if_match=found.etag if found else None)
+    return f"{settings().lake_uri}/_order_stream/{generation:04d}"
+
+
+def _named(place: tuple[str, int]) -> str:
+    return f"partition {place[1]} of {place[0]}"

@@ -1,0 +1,175 @@
+"""The job of the order stream: Kafka to raw, to features, to Redis, batch by batch, exactly once.
+
+Spark keeps the offsets of each batch in its checkpoint before the batch is worked on. What a batch writes goes by its
+number (ingestion/events/landing.py), so a batch that is done again writes nothing twice. A checkpoint that was lost, or
+an operator who moved the consumer group back, costs a second reading: it lands as duplicates.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ingestion.events import dead_letters, offsets, topics, watch
+from ingestion.events.landing import Activity, Landed, Landing, StreamError, positions
+from plumbline import clock
+from plumbline.lake import spark
+from plumbline.servers import kafka
+from plumbline.settings import settings
+from plumbline.state import leases
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.streaming.query import StreamingQuery
+
+MOST = 100_000
+"""Messages in a batch: what two cores land in some seconds."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the job runs. `every` are the seconds from one batch to the next; `once` drains the topic and ends.
+
+    `then` gets the rows of features of each batch once they are in the lake, and brings them to where they are read;
+    `ready` is called before the first batch.
+    """
+
+    activity: Activity
+    table: str
+    then: Callable[[pa.Table], None]
+    ready: Callable[[], None]
+    once: bool = False
+    every: float = 1.0
+    most: int = MOST
+    accept_loss: bool = False
+    metrics_port: int = 0
+
+
+@dataclass
+class Report:
+    """What a run of the job did."""
+
+    batches: int = 0
+    messages: int = 0
+    landed: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, landed: Landed) -> None:
+        """Counts a batch in."""
+        self.batches += 1
+        for name in ("messages", "landed", "duplicates", "dead_letters"):
+            setattr(self, name, getattr(self, name) + landed.total(name))
+        for reason, count in landed.reasons.items():
+            self.reasons[reason] = self.reasons.get(reason, 0) + count
+
+
+def run(plan: Plan) -> Report:
+    """Runs until the topic is drained (`once`) or SIGTERM or SIGINT comes; then the batch at work is done first.
+
+    Raises StreamError for offsets that are not there any more or do not fit the books, ServiceUnavailable.
+    """
+    os.environ["PLUMBLINE_SPARK_IN_PROCESS"] = "true"
+    settings.cache_clear()
+    broker = kafka.broker()
+    topics.ensure(broker)
+    booked = positions()
+    begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss)
+    session = spark.session()
+    with leases.hold("churn", "the order stream", "events"), watch.served(plan.metrics_port):
+        return _Job(plan, broker, session, booked, begin).run()
+
+
+class _Job:
+    def __init__(
+        self,
+        plan: Plan,
+        broker: kafka.Broker,
+        session: SparkSession,
+        booked: dict[tuple[str, int], int],
+        begin: offsets.Begin,
+    ) -> None:
+        self._plan, self._broker, self._session = plan, broker, session
+        self._positions, self._begin = booked, begin
+        self._report = Report()
+        self._failure: BaseException | None = None
+        self._landing: Landing | None = None
+        self._at_work, self._stopping = threading.Lock(), threading.Event()
+        self._undertaker = dead_letters.Sender(broker)
+        self._watch = watch.Watch(broker)
+
+    def run(self) -> Report:
+        self._plan.ready()
+        begun = clock.monotonic()
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            query = self._start()
+            while query.isActive and not self._stopping.wait(0.2):
+                pass
+            with self._at_work:
+                query.stop()
+            self._raise(query)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._undertaker.close()
+        self._report.seconds = clock.monotonic() - begun
+        return self._report
+
+    def _stop(self, *_: Any) -> None:
+        self._stopping.set()
+
+    def _start(self) -> StreamingQuery:
+        source = self._session.readStream.format("kafka").options(**self._broker.spark())
+        source = source.option("subscribe", topics.ORDERS).option("failOnDataLoss", "true")
+        source = source.option("startingOffsets", self._begin.starting).option("maxOffsetsPerTrigger", self._plan.most)
+        sink = source.load().writeStream.queryName("order-events").foreachBatch(self._batch)
+        sink = sink.option("checkpointLocation", self._begin.checkpoint)
+        when = (
+            sink.trigger(availableNow=True) if self._plan.once else sink.trigger(processingTime=f"{self._plan.every} s")
+        )
+        return when.start()
+
+    def _batch(self, messages: DataFrame, number: int) -> None:
+        """Lands one batch and brings it online. What it raises ends the query."""
+        with self._at_work:
+            if self._stopping.is_set():
+                raise _Stopped
+            begun = clock.monotonic()
+            try:
+                self._land(messages, number, begun)
+            except BaseException as error:
+                self._failure = error
+                raise
+
+    def _land(self, messages: DataFrame, number: int, begun: float) -> None:
+        if self._landing is None:
+            query = self._session.streams.active[0].id
+            self._landing = Landing(query, self._plan.activity, self._plan.table)
+            self._landing.book_lost(self._begin.lost, self._positions)
+        landed, features = self._landing.land(messages, number)
+        if features.num_rows:
+            self._plan.then(features)
+        readable = clock.now()
+        if landed.total("dead_letters"):
+            self._undertaker.send(landed.batch)
+        self._landing.book(landed, self._positions, number)
+        self._report.add(landed)
+        self._watch.batch(landed, readable, clock.monotonic() - begun, self._positions)
+
+    def _raise(self, query: StreamingQuery) -> None:
+        if self._failure is not None and not isinstance(self._failure, _Stopped):
+            raise self._failure
+        if (error := query.exception()) is not None and not self._stopping.is_set():
+            raise StreamError(offsets.explained(str(error)))
+
+
+class _Stopped(Exception):
+    """A batch that was about to begin when the job was told to stop: the next run does it."""
