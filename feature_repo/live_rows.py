@@ -34,6 +34,9 @@ TIMEOUT = 10
 
 PARTITION = "known_date"
 
+_BROUGHT: dict[str, datetime | None] = {}
+"""By home and mark, up to when this process brought rows."""
+
 
 def write(product: Product, view: str, rows: pa.Table) -> int:
     """Brings a micro-batch's rows online: the table's columns, one row an entity. How many rows there are.
@@ -45,7 +48,10 @@ def write(product: Product, view: str, rows: pa.Table) -> int:
         return 0
     with _online(product) as (store, client):
         _put(store, product, view, rows)
-        if not live_mark.advance(client, product, view, _upto(rows), _seconds(store, product, rows)):
+        upto = _upto(rows)
+        if live_mark.advance(client, product, view, upto, _seconds(store, product, rows)):
+            _BROUGHT[_place(product, view)] = upto.known_at
+        else:
             repair(product, view)
     return int(rows.num_rows)
 
@@ -68,15 +74,23 @@ def repair(product: Product, view: str) -> int:
             live_mark.drop(client, product, view)
         else:
             live_mark.write(client, product, view, upto, _seconds(store, product, newest))
+        _BROUGHT[_place(product, view)] = upto.known_at if upto else None
         return len(lacking | gone)
 
 
-def whole(product: Product, view: str, known_at: datetime | None) -> bool:
+def whole(product: Product, view: str, known_at: datetime | None = None) -> bool:
     """Whether Redis has the stream's rows up to the micro-batch of `known_at`, the newest that wrote a row of the view;
-    None for none yet. If not, `repair` is due. Raises ServiceUnavailable when Redis does not answer."""
+    by default up to where this process brought them, and nothing where it brought none. If not, `repair` is due.
+
+    Raises ServiceUnavailable when Redis does not answer.
+    """
     with _online(product) as (_, client):
         upto = live_mark.upto(client, product, view)
-        return (upto and upto.known_at) == known_at
+        return (upto.known_at if upto else None) == (known_at or _BROUGHT.get(_place(product, view)))
+
+
+def _place(product: Product, view: str) -> str:
+    return f"{settings().home} {live_mark.key(product, view)}"
 
 
 @contextmanager

@@ -120,7 +120,7 @@ CHURN = Product(
             about="Publish what the run wrote and the gates passed, as one numbered release.",
         ),
         Stage("materialize", DAILY, {ONLINE: (FEATURES,)}, tool="Feast"),
-        Stage("parity_check", DAILY, also=(ONLINE, FEATURES, LOG), tool="online = offline"),
+        Stage("parity_check", DAILY, also=(ONLINE, FEATURES, ACTIVITY, LOG), tool="online = offline"),
         Stage("lineage_check", TRAINING, tool="lineage completeness"),
         Stage("dataset", TRAINING, {DATASET: (FEATURES, ORDERS)}, tool="Feast, point in time"),
         Stage(

@@ -3,6 +3,9 @@
 Feast answers an unknown customer with nulls and ignores the view's ttl online (feast-dev/feast#6821). Here differ: no
 row of a customer whom the release does not know (404), or knows (503: Redis lost it); a row that is broken or older
 than the ttl (503); a null (legitimate, `missing`). A broken row or key concerns its customer alone.
+
+A live view, which a stream writes, has a mark of its own. Without activity within its ttl it is null; a row that the
+stream brought and Redis lost is 503, as is a stream of which nothing is online.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from plumbline.errors import PlumblineError
 from plumbline.product import Product
 from plumbline.servers import online_mark, online_store
 from serving.errors import Refused, ServingError, StoreAway
-from serving.service_read import ServiceRead
+from serving.service_read import NotOnline, ServiceRead
 
 RELEASE = "release_id"
 TIMEOUT = 1.0
@@ -37,13 +40,19 @@ SKEW = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """Features as read of one entity, by its `key`: `values` by name, null as None; `age_seconds` since event_time."""
+    """Features as read of one entity, by its `key`: `values` by name, null as None; `age_seconds` since event_time.
+
+    Both are of what the release brought. `times` has the event_time of each view's row, the live ones' too: None for
+    one without activity; `ages` is the same in seconds.
+    """
 
     key: Any
     values: dict[str, Any]
     event_time: datetime
     age_seconds: float
     release_id: int
+    times: dict[str, datetime | None]
+    ages: dict[str, float | None]
 
 
 class OnlineFeatures:
@@ -86,8 +95,20 @@ class OnlineFeatures:
         return list(islice((entity for entity in entities if entity is not None), most))
 
     def _read(self, customers: list[Any], now: datetime) -> list[FeatureRow]:
-        stored = dict(zip(customers, self._service.stored(customers), strict=True))
+        try:
+            stored = dict(zip(customers, self._service.stored(customers, now), strict=True))
+        except NotOnline as view:
+            reasons = dict.fromkeys(customers, f"nothing of {view} is online")
+            told = f"nothing of {view} is online: the stream never ran here, or the online store lost it"
+            raise Refused(503, f"{told}; its next micro-batch brings it", reasons, 30, "nothing_online") from None
         self._refuse_absent([customer for customer, row in stored.items() if row.absent and row.fault is None])
+        lost = {
+            customer: f"lost: the stream brought a row of {row.lost}, the online store has none or an older one"
+            for customer, row in stored.items()
+            if row.lost and row.fault is None
+        }
+        if lost:
+            raise Refused(503, _summary("the online store lost rows", lost), lost, 60, "lost")
         refused = {
             customer: why
             for customer, row in stored.items()
@@ -105,9 +126,12 @@ class OnlineFeatures:
         columns = self._service.with_on_demand(columns, int(now.timestamp()))
         rows = []
         for i, customer in enumerate(customers):
-            oldest = min(stored[customer].stamps.values())
+            times = {view: stored[customer].stamps.get(view) for view in self.views}
+            ages = {view: None if time is None else (now - time).total_seconds() for view, time in times.items()}
+            oldest = min(time for view, time in times.items() if time is not None and view not in self._service.live)
             values = {name: columns[name][i] for name in self.names}
-            rows.append(FeatureRow(customer, values, oldest, (now - oldest).total_seconds(), int(columns[RELEASE][i])))
+            age, release = (now - oldest).total_seconds(), int(columns[RELEASE][i])
+            rows.append(FeatureRow(customer, values, oldest, age, release, times, ages))
         return rows
 
     def _refuse_absent(self, absent: list[Any]) -> None:

@@ -19,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from feature_repo import feast_internals
 from plumbline.product import Product
+from plumbline.servers import live_mark
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -40,20 +41,28 @@ class Unreadable(Exception):
 class StoredRow:
     """What Redis holds of one customer: the values by name, null as None, and by view the row's event_time (UTC).
 
-    `fault` says why a row that is there cannot be used. `absent`: a view has no row at all of this customer.
+    `fault` says why a row that is there cannot be used. `absent`: a view has no row at all of this customer. A live
+    view without activity within its ttl is neither: its values are null, and it has no stamp. `lost` names a live view
+    whose row is gone, or older than the stream's mark says.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
     stamps: dict[str, datetime] = field(default_factory=dict)
     fault: str | None = None
     absent: bool = False
+    lost: str | None = None
+
+
+class NotOnline(Exception):
+    """Nothing of a live view is online; the text is its name."""
 
 
 class ServiceRead:
-    """The definitions of a service, looked up once. `names` are its features in its order; `ttl` is by view."""
+    """The definitions of a service, looked up once. `names` are its features in its order; `ttl` is by view, the live
+    ones are in `live` too."""
 
     def __init__(self, store: FeatureStore, product: Product, service: str, also: str) -> None:
-        """`also` names a feature to read beside the service's own, in each view that it reads.
+        """`also` names a feature to read beside the service's own, in each view that a release brings.
 
         Raises feast's FeastObjectNotFoundException when the registry has no such service.
         """
@@ -71,41 +80,83 @@ class ServiceRead:
                 self._on_demand.append(on_demand)
                 sources = list(on_demand.source_feature_view_projections.values())
             for source in sources:
-                needed.setdefault(source.name, [also]).extend(feature.name for feature in source.features)
+                beside = [] if source.name in product.streams else [also]
+                needed.setdefault(source.name, beside).extend(feature.name for feature in source.features)
         self._views = [(store.get_feature_view(view), list(dict.fromkeys(names))) for view, names in needed.items()]
         self._fields = [feast_internals.row_fields(view, names) for view, names in self._views]
         self._kinds = [feast_internals.value_kinds(view, names) for view, names in self._views]
         self.ttl: dict[str, timedelta | None] = {view.name: view.ttl for view, _ in self._views}
+        self.live = [view for view in self.ttl if view in product.streams]
         self._store, self._product, self._parse = store, product, Value.FromString
 
     def row_keys(self, customers: list[Any]) -> list[bytes]:
         """The key of each customer's hash in Redis, in their order."""
         return feast_internals.entity_keys(self._store, self._product, customers)
 
-    def stored(self, customers: list[Any]) -> list[StoredRow]:
-        """The stored features of each customer, in their order. Raises redis's errors when the store does not answer;
-        a key or row that is broken is the `fault` of its customer alone."""
+    def stored(self, customers: list[Any], now: datetime) -> list[StoredRow]:
+        """The stored features of each customer, in their order. Raises redis's errors when the store does not answer,
+        NotOnline for a live view without a mark; a key or row that is broken is the `fault` of its customer alone."""
         from redis.exceptions import ResponseError
 
+        keys = self.row_keys(customers)
         with feast_internals.redis_client(self._store).pipeline(transaction=False) as pipeline:
-            for key in self.row_keys(customers):
+            for key in keys:
                 for fields in self._fields:
                     pipeline.hmget(key, fields)
+            for view in self.live:
+                pipeline.hmget(live_mark.key(self._product, view), [live_mark.KNOWN_AT, *keys])
             answers = pipeline.execute(raise_on_error=False)
-        rows, views = [], len(self._views)
+        rows, views, due = [], len(self._views), self._due(answers[len(customers) * len(self._views) :])
         for i in range(len(customers)):
             row = StoredRow()
             for number, answer in enumerate(answers[i * views : (i + 1) * views]):
+                view = self._views[number][0].name
                 if isinstance(answer, ResponseError) and str(answer).startswith(KEY_OF_ANOTHER_TYPE):
                     row.fault = "its key in the online store is no hash of features"
                 elif isinstance(answer, Exception):
                     raise answer
+                elif view in due:
+                    self._live(row, number, answer, due[view][i], now)
                 elif not any(value is not None for value in answer):
                     row.absent = True
                 else:
                     self._decode(row, number, answer)
             rows.append(row)
         return rows
+
+    def _due(self, marks: list[Any]) -> dict[str, list[int | None]]:
+        """By live view, of each customer the seconds of the row that the stream brought, by its mark."""
+        from redis.exceptions import ResponseError
+
+        due: dict[str, list[int | None]] = {}
+        for view, mark in zip(self.live, marks, strict=True):
+            if isinstance(mark, Exception) and not isinstance(mark, ResponseError):
+                raise mark
+            if isinstance(mark, ResponseError) or mark[0] is None:
+                raise NotOnline(view)
+            due[view] = [None if second is None else int(second) for second in mark[1:]]
+        return due
+
+    def _live(self, row: StoredRow, number: int, answer: list[bytes | None], due: int | None, now: datetime) -> None:
+        """Adds a live view's fields to a row: those of the row that the mark names or a newer one, which is written
+        before the mark moves; nulls where neither is within the ttl, as the historical join gives."""
+        view, names = self._views[number]
+        expired = due is None or bool(view.ttl and now.timestamp() - due > view.ttl.total_seconds())
+        read = StoredRow()
+        if any(value is not None for value in answer):
+            self._decode(read, number, answer)
+        stamp = read.stamps.get(view.name)
+        if stamp is not None and read.fault is None and view.ttl and now - stamp > view.ttl:
+            stamp = None
+        if stamp is not None and read.fault is None and (expired or int(stamp.timestamp()) >= (due or 0)):
+            row.values |= read.values
+            row.stamps[view.name] = stamp
+        elif expired:
+            row.values |= dict.fromkeys(names)
+        elif read.fault is not None:
+            row.fault = read.fault
+        else:
+            row.lost = view.name
 
     def _decode(self, row: StoredRow, number: int, answer: list[bytes | None]) -> None:
         """Adds one view's fields to a row, or says in `fault` why it cannot be used."""

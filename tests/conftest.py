@@ -70,6 +70,7 @@ SERVER_PLACES = (
     "training",
     "tutorials",
     "validation/test_leakage_gates.py",
+    "validation/test_live_parity.py",
     "validation/test_parity.py",
 )
 """Whose tests need a server or a JVM, or train models: whoever asks for one of these fixtures, is run with one of these

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from plumbline import files
@@ -26,6 +26,16 @@ class Mismatch:
     def as_dict(self) -> dict[str, Any]:
         """For the evidence; a list of numbers as its digest."""
         return {**asdict(self), "online": _plain(self.online), "offline": _plain(self.offline)}
+
+
+@dataclass
+class Compared:
+    """Of `entities` compared, `values` values; `expired` ones have no row that may be served, on either side."""
+
+    entities: int = 0
+    values: int = 0
+    expired: int = 0
+    mismatches: list[Mismatch] = field(default_factory=list)
 
 
 def told(mismatches: Iterable[Mismatch], entities: str) -> list[str]:

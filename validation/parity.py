@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -22,12 +22,13 @@ from plumbline.lake import live
 from plumbline.pipeline import gates, leases, stage
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.servers import online_store
+from plumbline.servers import live_mark, online_store
 from plumbline.state import releases
 from plumbline.state.releases import Release
 from plumbline.verdict import Verdict
+from validation import live_parity
 from validation import served_answers as answers
-from validation.mismatch import Mismatch, told
+from validation.mismatch import Compared, Mismatch, told
 from validation.point_in_time import Entity, Offline, Row, missing_as_none, same
 from validation.served_answers import OnDemand, Replayed
 
@@ -63,16 +64,6 @@ class Asked:
     answers: int = 1_000
     seed: int = 1997
     since: datetime | None = None
-
-
-@dataclass
-class Compared:
-    """Of `entities` compared, `values` values; `expired` ones have no row that may be served, on either side."""
-
-    entities: int = 0
-    values: int = 0
-    expired: int = 0
-    mismatches: list[Mismatch] = field(default_factory=list)
 
 
 def check(product: Product, opened: Callable[[str], Online], on_demand: OnDemand, asked: Asked) -> dict[str, Any]:
@@ -112,17 +103,27 @@ def _check(
     say(f"reading release {release.release_id} on both sides")
     observed.read(product.online, release.release_id)
     views = {view: opened(view) for view in product.views}
+    streams = {view: opened(view) for view in live_parity.views(product)}
     rows = {view: _compare(product, release, until, view, online, asked) for view, online in views.items()}
     differ = sum(len(found.mismatches) for found in rows.values())
     if differ and asked.sample is not None:
         say(f"{differ:,} values of the sample differ: reading every row")
         rows = {view: _compare(product, release, until, view, online, Asked()) for view, online in views.items()}
+    live = {view: live_parity.compare(product, view, online, release.release_id) for view, online in streams.items()}
     first = views[product.view]
     served = answers.replay(
-        product, first.names, first.ttl, on_demand, most=asked.answers, seed=asked.seed, since=asked.since
+        product,
+        first.names,
+        first.ttl,
+        on_demand,
+        streams,
+        most=asked.answers,
+        seed=asked.seed,
+        since=asked.since,
     )
-    mismatches = [*(found for view in rows.values() for found in view.mismatches), *served.mismatches]
-    compared = sum(view.values for view in rows.values()) + served.compared
+    both = [*rows.values(), *live.values()]
+    mismatches = [*(found for view in both for found in view.mismatches), *served.mismatches]
+    compared = sum(view.values for view in both) + served.compared
     failed = told(mismatches, product.entities)
     tables = [table for table in product.views.values() if table in release.tables]
     facts |= {
@@ -131,6 +132,7 @@ def _check(
         "compared_values": compared,
         product.entities: max(view.entities for view in rows.values()),
         "expired": sum(view.expired for view in rows.values()),
+        **{f"{view}_rows": found.entities for view, found in live.items()},
         "answers_logged": served.logged,
         "answers_replayed": served.rows,
         "answers_unreadable": served.unreadable,
@@ -143,9 +145,9 @@ def _check(
     report = gates.record_all(audit, [verdict], evidence, name=STAGE)[GATE].report
     facts |= audit.told()
     if mismatches:
-        removed = _withdraw(product, views, rows)
+        removed = _withdraw(product, {**views, **streams}, rows, live)
         raise GateFailed(_failure(product, release, len(mismatches), compared, failed, removed, served, report))
-    return {**facts, "message": _message(product, release, rows, served)}
+    return {**facts, "message": _message(product, release, rows, live, served)}
 
 
 def _compare(product: Product, release: Release, until: datetime, view: str, online: Online, asked: Asked) -> Compared:
@@ -200,14 +202,21 @@ def _differing(
     return [Mismatch(entity, name, ours, theirs, release_id) for name, ours, theirs in pairs if not same(ours, theirs)]
 
 
-def _withdraw(product: Product, views: dict[str, Online], rows: dict[str, Compared]) -> int | None:
-    """Takes what differs out of Redis, with the mark; how many rows, None when the online rows were all equal."""
-    if not any(found.mismatches for found in rows.values()):
+def _withdraw(
+    product: Product, views: dict[str, Online], rows: dict[str, Compared], live: dict[str, Compared]
+) -> int | None:
+    """Takes what differs out of Redis, with the release's mark, or so that the stream mends it; how many rows, None
+    when the online rows were all equal."""
+    differing = {view: found.mismatches for view, found in [*rows.items(), *live.items()] if found.mismatches}
+    if not differing:
         return None
-    online_store.client().delete(product.online_mark)
+    if differing.keys() & rows.keys():
+        online_store.client().delete(product.online_mark)
+    for view in differing.keys() & live.keys():
+        live_mark.doubt(online_store.client(), product, view)
     return sum(
-        views[view].remove({each.entity for each in found.mismatches if each.entity is not None})
-        for view, found in rows.items()
+        views[view].remove({each.entity for each in found if each.entity is not None})
+        for view, found in differing.items()
     )
 
 
@@ -230,7 +239,8 @@ def _failure(
         steps.append(
             f"{removed:,} rows were taken out of Redis: predictors answer 503 for these {product.entities} and go on "
             "with the others. Mend what wrote them (a definition, or whoever else writes to this Redis), run "
-            f"`{materialize}`, which writes every row again, then `{check}`."
+            f"`{materialize}`, which writes every row again (a stream's rows come with its next micro-batch), then "
+            f"`{check}`."
         )
     if served.mismatches:
         steps.append(
@@ -246,10 +256,18 @@ def _failure(
     )
 
 
-def _message(product: Product, release: Release, rows: dict[str, Compared], served: Replayed) -> str:
+def _message(
+    product: Product,
+    release: Release,
+    rows: dict[str, Compared],
+    live: dict[str, Compared],
+    served: Replayed,
+) -> str:
     lost = sum(view.expired for view in rows.values())
     expired = f" ({lost:,} of them expired)" if lost else ""
-    entities, values = max(view.entities for view in rows.values()), sum(view.values for view in rows.values())
+    entities = max(view.entities for view in rows.values())
+    values = sum(view.values for view in [*rows.values(), *live.values()])
+    expired += "".join(f", {found.entities:,} rows of {view}" for view, found in live.items())
     told_of = "no answers since the last check"
     if served.logged:
         told_of = f"{served.rows:,} of {served.logged:,} answers since the last check equal the point-in-time join"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 from plumbline.state import ledger, releases
-from validation import point_in_time
+from validation import live_parity, point_in_time
 from validation.mismatch import Mismatch
 from validation.point_in_time import Entity, Offline, Row
 
@@ -56,6 +56,7 @@ def replay(
     names: list[str],
     ttl: timedelta,
     on_demand: OnDemand,
+    streams: Mapping[str, live_parity.Online],
     *,
     most: int,
     seed: int,
@@ -63,7 +64,7 @@ def replay(
 ) -> Replayed:
     """Replays a seeded sample of at most `most` answers logged since the last check that passed, or since a real time.
 
-    `names` are the features that the table stores.
+    `names` are the features that the table stores; `streams` the online rows of each live view.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -78,7 +79,9 @@ def replay(
     mismatches: list[Mismatch] = []
     compared = replayed = 0
     online = _online(events)
-    joins = _Joins(product, names, ttl, on_demand, rows, online)
+    joins = _Joins(
+        product, names, ttl, on_demand, rows, online, live_parity.Answered(product, streams, on_demand, rows)
+    )
     for row in rows:
         outcomes = [joins.compare(row, number) for number in _then(online, row)]
         found_wrong = [outcome.mismatches for outcome in outcomes if outcome]
@@ -109,10 +112,11 @@ class _Joins:
         on_demand: OnDemand,
         rows: list[dict[str, Any]],
         online: list[_Span],
+        live: live_parity.Answered,
     ) -> None:
         self._product = product
         self._names, self._ttl, self._on_demand = names, ttl, on_demand
-        self._rows, self._online = rows, online
+        self._rows, self._online, self._live = rows, online, live
         self._made: dict[tuple[int, str], _Made | None] = {}
 
     def compare(self, row: dict[str, Any], number: int) -> _Outcome | None:
@@ -124,7 +128,8 @@ class _Joins:
         if made is None:
             return None
         joined, computed = made[row[self._product.entity], row["at"]]
-        offline = {**dict.fromkeys(self._names), **(joined.values if joined else {}), **computed}
+        stored = {**dict.fromkeys(self._names), **(joined.values if joined else {})}
+        offline = {**self._live.values(row), **stored, **computed}
         online = {name: point_in_time.missing_as_none(value) for name, value in json.loads(row["features"]).items()}
         online["release_id"] = row["release_id"]
         pairs = [("event_time", row["event_time"], joined.event_time if joined else None)]

@@ -8,6 +8,7 @@ import json
 from datetime import datetime
 from typing import Any
 
+from feature_repo.churn.jobs import activity
 from plumbline import clock, verdict
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
@@ -22,6 +23,7 @@ from serving.churn import scorer
 
 PRODUCT = CHURN.name
 LOG, FEATURES, ORDERS = "serving.predictions", "features.customers", "analytics.orders"
+(LIVE,) = CHURN.streams
 ORDER_COLUMNS = ("order_id", "order_date", "units", "total_cents", "known_at", "batch_id")
 
 Row = dict[str, Any]
@@ -98,14 +100,25 @@ def _behind(row: Row) -> dict[str, Any]:
 
 
 def _features(row: Row, release: Release | None) -> list[dict[str, Any]]:
-    """Name, value and age in seconds when it was asked for; an age of 0 for what was computed then."""
+    """Name, value and age in seconds when it was asked for; an age of 0 for what was computed then, None for a live
+    feature without activity."""
     stored: set[str] = set(row["features"])
     if release is not None:
         table = lake.remaining(FEATURES, release.version(FEATURES))
         stored = {column.name for column in table.schema().fields}
-    age = row["features_age_seconds"]
+    stamp = row.get("activity_event_time")
+    live = dict.fromkeys(
+        set(activity.FEATURES) - stored, None if stamp is None else (row["at"] - stamp).total_seconds()
+    )
+    ages = {**dict.fromkeys(stored, row["features_age_seconds"]), **live}
     return [
-        {"name": name, "value": value, "age_seconds": age if name in stored else 0.0, "stored": name in stored}
+        {
+            "name": name,
+            "value": value,
+            "age_seconds": ages.get(name, 0.0),
+            "stored": name in ages,
+            "view": LIVE if name in live else CHURN.view if name in stored else None,
+        }
         for name, value in row["features"].items()
     ]
 
@@ -197,6 +210,7 @@ def _now(customer: int) -> tuple[Row | None, str | None]:
         "customer_id": customer,
         "features": found.row.values,
         "event_time": found.row.event_time,
+        "activity_event_time": found.row.times.get(LIVE),
         "features_age_seconds": found.row.age_seconds,
         "release_id": found.row.release_id,
         "model_version": scored.model.version,

@@ -52,11 +52,21 @@ def _scored(answer: dict[str, Any]) -> str:
 
 
 def _features(console: Console, features: list[dict[str, Any]]) -> None:
-    table = terminal.table("Features, as they were read", "feature", "value", "age", right=("value", "age"))
+    columns = ("feature", "value", "age", "view")
+    table = terminal.table("Features, as they were read", *columns, right=("value", "age"))
     for item in features:
-        age = f"{item['age_seconds'] / 3600:.1f} h" if item["stored"] else "computed when asked"
-        table.add_row(item["name"], "missing" if item["value"] is None else f"{item['value']:,.9g}", age)
+        value = "missing" if item["value"] is None else f"{item['value']:,.9g}"
+        table.add_row(item["name"], value, _age(item), item["view"] or "on demand")
     console.print(table)
+
+
+def _age(item: dict[str, Any]) -> str:
+    if not item["stored"]:
+        return "computed when asked"
+    seconds = item["age_seconds"]
+    if seconds is None:
+        return "no activity"
+    return f"{seconds:.0f} s" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _orders(console: Console, found: dict[str, Any]) -> None:

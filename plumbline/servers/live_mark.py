@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from plumbline.product import Product
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 KNOWN_AT, BATCH, ROWS = b"known_at", b"batch", b"rows"
 ABOUT = (KNOWN_AT, BATCH, ROWS)
 """The fields that are no row's."""
+
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,13 @@ def write(client: redis.Redis, product: Product, view: str, to: Upto, seconds: M
         client.hset(coming, mapping=fields)
     client.hset(coming, mapping={**_about(to), ROWS: len(seconds)})
     client.rename(coming, place)
+
+
+def doubt(client: redis.Redis, product: Product, view: str) -> None:
+    """Says that what is online is not what the stream brought: its next micro-batch mends it. Whose rows there are
+    stays, so that those which were taken out count as lost and the others are served. Nothing without a mark."""
+    if upto(client, product, view) is not None:
+        client.hset(key(product, view), mapping=_about(Upto(NEVER, "")))
 
 
 def drop(client: redis.Redis, product: Product, view: str, row_keys: Iterable[bytes] = ()) -> None:

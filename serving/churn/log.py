@@ -16,7 +16,8 @@ __all__ = ["TABLE", "append", "schema"]
 def schema() -> pa.Schema:
     """The table's columns. `at` is the platform's now, `logged_at` the real time; scores are probabilities of churn.
 
-    `revision` is null outside a rollout; a table from before it was logged gets the column with its next rows.
+    `revision` is null outside a rollout, `activity_event_time` without a live row; a table from before one was logged
+    gets the column with its next rows.
     """
     import pyarrow as pa
 
@@ -35,6 +36,7 @@ def schema() -> pa.Schema:
             ("track", pa.string()),
             ("score", pa.float64()),
             ("revision", pa.string()),
+            ("activity_event_time", stamp),
         ]
     )
 

@@ -15,6 +15,8 @@ from serving.churn import requests
 from serving.churn.scorer import Scored, Scorer
 from serving.predictor import Predictor
 
+(LIVE,) = CHURN.streams
+
 
 class ChurnPredictor(Predictor):
     """Answers for customers by their numbers."""
@@ -45,6 +47,7 @@ class ChurnPredictor(Predictor):
                 "features_age_seconds": prediction.row.age_seconds,
                 "release_id": prediction.row.release_id,
                 "missing": prediction.missing,
+                "view_age_seconds": prediction.row.ages,
             }
             for prediction in scored.predictions
         ]
@@ -56,6 +59,7 @@ class ChurnPredictor(Predictor):
             "features_age_seconds": [prediction.row.age_seconds for prediction in scored.predictions],
             "release_id": [prediction.row.release_id for prediction in scored.predictions],
             "missing": [",".join(prediction.missing) for prediction in scored.predictions],
+            "view_age_seconds": [json.dumps(prediction.row.ages) for prediction in scored.predictions],
         }
 
     def log_rows(self, request_id: str, scored: Scored, version: str, track: str) -> list[dict[str, Any]]:
@@ -70,6 +74,7 @@ class ChurnPredictor(Predictor):
                 "customer_id": customer,
                 "features": json.dumps(prediction.row.values, sort_keys=True, allow_nan=False),
                 "event_time": prediction.row.event_time,
+                "activity_event_time": prediction.row.times.get(LIVE),
                 "features_age_seconds": prediction.row.age_seconds,
                 "release_id": prediction.row.release_id,
                 "model_version": version,

@@ -11,8 +11,15 @@ MOST = 1000
 """Customers in one request: some 0.1 s of work. More belong in a batch job over the lake."""
 
 LARGEST = 2**63 - 1
-OUTPUTS = {"churn_probability": "FP64", "features_age_seconds": "FP64", "release_id": "INT64", "missing": "BYTES"}
-"""The tensors of a v2 answer, one row a customer, in the order asked; `missing` is a comma-separated list of names."""
+OUTPUTS = {
+    "churn_probability": "FP64",
+    "features_age_seconds": "FP64",
+    "release_id": "INT64",
+    "missing": "BYTES",
+    "view_age_seconds": "BYTES",
+}
+"""The tensors of a v2 answer, one row a customer, in the order asked; `missing` is a comma-separated list of names,
+`view_age_seconds` a JSON object: the age of each view's row, null for a live view without activity."""
 
 V1_SHAPE = f'{{"instances": [{{"{KEY}": 123}}, …]}} or {{"instances": [123, …]}}'
 V2_SHAPE = f'one input {{"name": "{KEY}", "datatype": "INT64", "shape": [n] or [n, 1], "data": […]}}'

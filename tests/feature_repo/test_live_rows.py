@@ -51,7 +51,7 @@ def write(batch: str, at: datetime, orders: dict[int, int | None]) -> int:
 
 
 def test_a_micro_batch_is_online_and_the_mark_says_so() -> None:
-    assert live_rows.whole(CHURN, VIEW, None), "nothing of a stream that never ran is lacking"
+    assert live_rows.whole(CHURN, VIEW), "nothing of a stream that never ran is lacking"
     assert write("q/0", FIRST, {1: 1, 2: 2}) == 2
     assert write("q/1", SECOND, {2: 5, 3: None}) == 2
     assert online() == {
@@ -66,8 +66,8 @@ def test_a_micro_batch_is_online_and_the_mark_says_so() -> None:
         b"rows": b"3",
         **{key(customer): str(int(at.timestamp())).encode() for customer, at in seconds.items()},
     }
-    assert live_rows.whole(CHURN, VIEW, SECOND)
-    assert not live_rows.whole(CHURN, VIEW, FIRST) and not live_rows.whole(CHURN, VIEW, None)
+    assert live_rows.whole(CHURN, VIEW, SECOND) and live_rows.whole(CHURN, VIEW)
+    assert not live_rows.whole(CHURN, VIEW, FIRST)
     assert live_rows.repair(CHURN, VIEW) == 0, "nothing to mend"
 
 
@@ -145,7 +145,7 @@ def test_a_stream_whose_table_is_gone_has_nothing_online(home: Path) -> None:
     write("q/0", FIRST, {1: 1})
     shutil.rmtree(home / "lake" / "features" / "customer_activity")
     assert live_rows.repair(CHURN, VIEW) == 1
-    assert online() == {} and marked() == {} and live_rows.whole(CHURN, VIEW, None)
+    assert online() == {} and marked() == {} and live_rows.whole(CHURN, VIEW)
 
 
 def test_other_views_fields_stay() -> None:
@@ -204,3 +204,18 @@ def test_the_table_is_what_its_contract_promises_and_a_wrong_row_is_not() -> Non
     assert diff.of_table(activity.TABLE, 0, contract) == [] and broken() == []
     land("q/1", FIRST, {1: -1, 2: None})
     assert broken() == ["one_row_each", "windows_within_each_other", "spend_within_each_other", "an_order_has_a_time"]
+
+
+def test_a_redis_that_went_back_to_an_older_state_is_not_whole() -> None:
+    """As one does that lost its last second: what was online a batch ago is online again, mark and all."""
+    write("q/0", FIRST, {1: 1})
+    client = online_store.client()
+    before = {k: client.dump(k) for k in client.scan_iter()}
+    write("q/1", SECOND, {1: 2})
+    for k, dump in before.items():
+        client.restore(k, 0, dump, replace=True)
+    assert online() == {1: expected(1, FIRST, 1)} and not live_rows.whole(CHURN, VIEW)
+    assert live_rows.repair(CHURN, VIEW) == 1
+    assert online() == {1: expected(1, SECOND, 2)} and live_rows.whole(CHURN, VIEW)
+    live_mark.doubt(online_store.client(), CHURN, VIEW)
+    assert not live_rows.whole(CHURN, VIEW) and marked()[key(1)] == str(int(SECOND.timestamp())).encode()

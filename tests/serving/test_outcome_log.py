@@ -153,6 +153,7 @@ def test_the_table_is_made_by_its_first_rows_and_read_back_whole(
         "track": "stable",
         "score": 0.25,
         "revision": "6d5f8c9b7",
+        "activity_event_time": at,
     }
     append([row])
     append([row])

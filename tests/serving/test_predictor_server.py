@@ -52,6 +52,8 @@ def test_all_protocols_agree(predictor: Asker) -> None:
     assert [row["release_id"] for row in rows] == columns["release_id"] == [RELEASE] * 3
     assert [row["missing"] for row in rows] == [[], ["avg_ticket_30d", "days_between_orders"], []]
     assert columns["missing"] == ["", "avg_ticket_30d,days_between_orders", ""]
+    assert [row["view_age_seconds"] for row in rows] == [{"customer_features": 86400.0}] * 3
+    assert [json.loads(told) for told in columns["view_age_seconds"]] == [{"customer_features": 86400.0}] * 3
     assert [o.name for o in by_rpc.outputs] == list(columns)
 
 

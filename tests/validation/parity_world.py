@@ -125,12 +125,12 @@ def check(**asked: Any) -> dict[str, Any]:
     )
 
 
-def answer(customers: list[int], release_id: int = 2, **wrong: Any) -> None:
+def answer(customers: list[int], release_id: int = 2, service: str = "churn_v1", **wrong: Any) -> None:
     """Logs answers as the predictor does: what it reads online now, and what is computed on demand; `wrong` instead."""
     from serving.features import OnlineFeatures
 
     now = clock.now()
-    rows = OnlineFeatures(CHURN, "churn_v1").read(customers, now)
+    rows = OnlineFeatures(CHURN, service).read(customers, now)
     outcome_log.append(
         [
             {
@@ -140,6 +140,7 @@ def answer(customers: list[int], release_id: int = 2, **wrong: Any) -> None:
                 "customer_id": row.key,
                 "features": json.dumps({**row.values, **wrong}),
                 "event_time": row.event_time,
+                "activity_event_time": row.times.get("customer_activity"),
                 "features_age_seconds": row.age_seconds,
                 "release_id": row.release_id,
                 "model_version": "1",

@@ -56,6 +56,10 @@ def _answers(serving_home: Path) -> None:
     log(REQUEST, SPARSE, FULL)
     log(LATER, FULL)
     log("of a lost release", KNOWN[0], release_id=99)
+    both = {"avg_ticket": 1001.0, "orders_7d": 0, "orders_1h": 2, "seconds_since_last_event": 40}
+    live_at = NOW - timedelta(seconds=30)
+    log("of both views", KNOWN[1], features=json.dumps(both), activity_event_time=live_at)
+    log("without activity", KNOWN[1], features=json.dumps(dict.fromkeys(both)))
     done = {"run_id": "run", "state": "COMPLETE", "as_of": "1998-06-29"}
     ledger.record("churn", {**done, "stage": "ingest", "batch_id": "a batch"})
     ledger.record("churn", {**done, "stage": "parity_check", "gates": {"parity": {"verdict": "passed"}}})
@@ -83,6 +87,28 @@ def test_a_request_is_followed_back_to_orders_gates_model_and_run() -> None:
     assert (model["version"], model["data_version"]) == ("1", "delta:features.customers@v=0")
     assert len(model["mlflow_run_id"]) == 32
     assert model["gates"] == {"leakage": Verdict("leakage", passed=True).as_dict()}
+
+
+@pytest.mark.usefixtures("_answers")
+def test_each_feature_has_the_view_and_the_age_of_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    def ages(request: str) -> dict[str, tuple[str | None, float | None]]:
+        return {item["name"]: (item["view"], item["age_seconds"]) for item in why.why(request)["features"]}
+
+    snapshot, now = ("customer_features", 86400.0), (None, 0.0)
+    assert ages("of both views") == {
+        "avg_ticket": snapshot,
+        "orders_7d": snapshot,
+        "orders_1h": ("customer_activity", 30.0),
+        "seconds_since_last_event": now,
+    }
+    assert ages("without activity")["orders_1h"] == ("customer_activity", None)
+    why_text.show(why.why("of both views"))
+    why_text.show(why.why("without activity"))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip().startswith("orders_1h")]
+    assert lines == [
+        ["orders_1h", "2", "30", "s", "customer_activity"],
+        ["orders_1h", "missing", "no", "activity", "customer_activity"],
+    ]
 
 
 @pytest.mark.usefixtures("_answers")
