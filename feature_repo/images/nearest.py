@@ -12,6 +12,7 @@ from feature_repo.images.embeddings_gate import FEW
 from plumbline.errors import PlumblineError
 from plumbline.lake import live
 from plumbline.lake import tables as lake
+from plumbline.pictures import names
 from plumbline.state import releases
 from products.images import EMBEDDINGS, IMAGES
 
@@ -19,13 +20,13 @@ COLUMNS = ["image_id", "created_at", "label", "uri", "embedding"]
 
 
 class NearestError(PlumblineError):
-    """There is no such version of embeddings, or no clean picture of that id."""
+    """There is no such version of embeddings."""
 
 
 def nearest(image: str, count: int = 5, version: str = "v1", number: int | None = None) -> list[dict[str, Any]]:
     """The `count` pictures nearest to one at a release, itself left out: image_id, label, uri, cosine similarity.
 
-    Raises NearestError.
+    `image` is an id, or its beginning. Raises NearestError, UnknownImage.
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -41,8 +42,7 @@ def nearest(image: str, count: int = 5, version: str = "v1", number: int | None 
     order = dataset.to_table(columns=["image_id", "created_at"])
     counting = live.keep(IMAGES, release, order).group_by("image_id").aggregate([("created_at", "max")]).to_pydict()
     newest = dict(zip(counting["image_id"], counting["created_at_max"], strict=True))
-    if image not in newest:
-        raise NearestError(f"release {release.release_id} has no clean picture {image!r} with an embedding {version}")
+    image = names.named(image, newest, f"embeddings {version} of release {release.release_id}")
     mine = dataset.to_table(columns=COLUMNS, filter=pc.field("image_id") == image)
     rows = [row for row in mine.to_pylist() if row["created_at"] == newest[image]]
     asked = _unit(np.array([rows[-1]["embedding"]], np.float32))[0]

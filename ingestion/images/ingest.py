@@ -45,7 +45,9 @@ def ingest(run: StageRun, source: str | None = None) -> str:
     landing_gate.hold(run, store, manifest, before)
     for table in (RAW, LABELS):
         contract_gate.audit(run, table, run.wrote[table])
-    told = f"landed {len(manifest.images):,} images of {chosen}; {manifest.head['known']:,} were there already"
+    classes = len(set(manifest.images["label_at_ingestion"].to_pylist()) - {None})
+    told = f"landed {len(manifest.images):,} images of {classes} classes from {chosen}"
+    told += f"; {manifest.head['known']:,} were there already"
     for name, what in (("labels_stated", "landed"), ("labels_that_wait", "wait for a later day")):
         told += f"; {manifest.head[name]:,} stated labels {what}" if manifest.head[name] else ""
     return told

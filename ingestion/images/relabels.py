@@ -15,7 +15,9 @@ from ingestion.images import labels_file
 from plumbline import clock
 from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
+from plumbline.pictures import names
 from plumbline.state import objects, releases
+from plumbline.state.releases import Release
 from products.images import CLEAN, IMAGES, LABELS, RAW
 
 FOLDER = f"relabels/{IMAGES.name}"
@@ -28,7 +30,12 @@ class LabelError(PlumblineError):
 
 
 def state(image: str, label: str, by: str) -> dict[str, Any]:
-    """Puts down what a picture shows, and who says so. Raises LabelError."""
+    """Puts down what a picture shows, by its id or the beginning of it, and who says so.
+
+    Raises LabelError, UnknownImage.
+    """
+    ids = _released()[1]
+    image = names.named(image, ids, "the release in force") if image not in ids else image
     return _state([(f"image {image}", image, label)], by)
 
 
@@ -63,11 +70,8 @@ def _state(given: list[tuple[str, str, str]], by: str) -> dict[str, Any]:
         by = labels_file.label_of(by)
     except ValueError as error:
         raise LabelError(f"--by: expected who states the label; {error}") from None
-    release = releases.in_force(IMAGES.name)
-    if release is None or RAW not in release.tables:
-        raise LabelError("no image is released yet: land some and publish them first (PIPELINE_GUIDE.md)")
-    ids = lake.opened(RAW, release.tables[RAW]).to_pyarrow_dataset().to_table(columns=["image_id"])
-    known, newest, now = set(ids["image_id"].to_pylist()), _newest(release.tables), clock.now()
+    release, known = _released()
+    newest, now = _newest(release.tables), clock.now()
     statements, was = list[dict[str, Any]](), dict[str, str | None]()
     for where, image, label in given:
         if image not in known:
@@ -96,6 +100,15 @@ def _state(given: list[tuple[str, str, str]], by: str) -> dict[str, Any]:
         image = statements[0]["image_id"]
         told |= {"image_id": image, "was": was[image], "label": statements[0]["label"]}
     return told
+
+
+def _released() -> tuple[Release, set[str]]:
+    """The release in force, and the ids of its images."""
+    release = releases.in_force(IMAGES.name)
+    if release is None or RAW not in release.tables:
+        raise LabelError("no image is released yet: land some and publish them first (PIPELINE_GUIDE.md)")
+    ids = lake.opened(RAW, release.tables[RAW]).to_pyarrow_dataset().to_table(columns=["image_id"])
+    return release, set(ids["image_id"].to_pylist())
 
 
 def _some(labels: set[str], most: int = 12) -> str:

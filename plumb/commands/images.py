@@ -14,6 +14,7 @@ from plumb.commands.serve import serve_command
 from products.images import IMAGES
 
 images_app = typer.Typer(help="What a picture shows: ingest, clean, embed, train, serve.", no_args_is_help=True)
+BEGINS = "The image's id, or how it begins."
 app.add_typer(images_app, name="images", rich_help_panel=PANEL)
 
 
@@ -82,7 +83,7 @@ images_app.command("parity_check")(parity_command(IMAGES))
 
 @images_app.command()
 def nearest(
-    image: Annotated[str, typer.Argument(metavar="IMAGE_ID")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE_ID", help=BEGINS)],
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="So many pictures.")] = 5,
     embedding: Annotated[str, typer.Option(help="The version of embeddings that is compared.")] = "v1",
     release: ReleaseId = None,
@@ -140,7 +141,7 @@ def demo_images(
 
 @images_app.command()
 def why(
-    image: Annotated[str, typer.Argument(metavar="IMAGE_ID", help="The image's id, or how it begins.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE_ID", help=BEGINS)],
     json: Json = False,
 ) -> None:
     """Everything behind one image: labels, cleaning and its picture, embeddings, datasets, answers.
@@ -158,7 +159,7 @@ By = Annotated[str, typer.Option("--by", help="Who states it.")]
 
 @images_app.command()
 def label(
-    image_id: Annotated[str, typer.Argument(metavar="IMAGE_ID")],
+    image_id: Annotated[str, typer.Argument(metavar="IMAGE_ID", help=BEGINS)],
     label: Annotated[str, typer.Argument(metavar="LABEL")],
     by: By,
     json: Json = False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 from plumbline.pictures import names
 from plumbline.settings import settings
@@ -13,10 +12,6 @@ from products.images import CLEAN, EMBEDDINGS, IMAGES, LABELS, LOG, RAW
 
 ANSWERS = 5
 """The newest answers that are told."""
-
-
-class UnknownImage(PlumblineError):
-    """No image of the release in force, or several, have an id that begins so."""
 
 
 def why(asked: str) -> dict[str, Any]:
@@ -97,12 +92,8 @@ def _one(asked: str, version: int) -> dict[str, Any]:
 
     table = lake.open_table(RAW, version).to_pyarrow_dataset()
     rows: list[dict[str, Any]] = table.to_table(filter=pc.starts_with(pc.field("image_id"), asked)).to_pylist()
-    if not rows:
-        raise UnknownImage(f"the release in force has no image whose id begins with {asked!r}")
-    if len(rows) > 1:
-        ids = ", ".join(row["image_id"] for row in rows[:3])
-        raise UnknownImage(f"{len(rows)} images begin with {asked!r}, such as {ids}: give more of the id")
-    return rows[0]
+    image = names.named(asked, {row["image_id"] for row in rows}, "the release in force")
+    return next(row for row in rows if row["image_id"] == image)
 
 
 def _rows(table: str, version: int | None, image: str, columns: tuple[str, ...] | None = None) -> list[dict[str, Any]]:

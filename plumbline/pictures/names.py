@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from plumbline.errors import PlumblineError
+
 ID_DIGITS = 32
+
+
+class UnknownImage(PlumblineError):
+    """No image, or several, have an id that begins so."""
+
+
+def named(beginning: str, ids: Iterable[str], where: str) -> str:
+    """The one image id that begins so. Raises UnknownImage, which says of which images `where` there is none."""
+    those = sorted(image for image in ids if image.startswith(beginning))
+    if not those:
+        raise UnknownImage(f"{where} has no image whose id begins with {beginning!r}")
+    if len(those) > 1:
+        raise UnknownImage(
+            f"{len(those)} images begin with {beginning!r}, such as {', '.join(those[:3])}: give more of the id"
+        )
+    return those[0]
 
 
 def image_id(sha256: str) -> str:

@@ -120,10 +120,11 @@ def _build(release: Release, where: Place) -> dict[str, Any]:
 
     cutoff = clock.end_of(where.cutoff or release.as_of)
     service = where.service or feature_store.service_name(IMAGES, release)
-    store = feature_store.at_release(IMAGES, release)
     tables = (table_of(service), LABELS, CLEAN, RAW)
     pins = Pins(tables[0], {table: release.version(table) for table in tables})
     found = observed(pins, release.rejected, cutoff)
+    _refuse_what_cannot_be_learnt(*_classes(found.rows))  # in seconds; some may yet lack an embedding
+    store = feature_store.at_release(IMAGES, release)
     say(f"point-in-time join of {service}: {len(found.rows):,} images at {cutoff:%F %H:%M} UTC")
     answer = _joined(store, service, pins, found.rows)
     stored = embeddings(pins, cutoff)
@@ -154,8 +155,7 @@ def described(where: Place, rows: pd.DataFrame, facts: dict[str, Any]) -> tuple[
     dataset_id = f"{versions.PREFIX}{cutoff:%Y%m%dT%H%M%SZ}_{digest.removeprefix('sha256:')[:12]}"
     dataset_id += "-leaky" if where.leaky else ""
     counts = {side: int((rows["split"] == side).sum()) for side in split.SIDES}
-    classes = sorted(rows["label"].unique())
-    by_class = {side: Counter(rows[rows["split"] == side]["label"]) for side in split.SIDES}
+    classes, by_class = _classes(rows)
     _refuse_what_cannot_be_learnt(classes, by_class)
     untested = [name for name in classes if not by_class["test"][name]]
     about = {
@@ -286,6 +286,12 @@ def _joined(store: Any, service: str, pins: Pins, rows: pd.DataFrame) -> pd.Data
     version = pins.versions[pins.features]
     found = point_in_time.historical(store, service, pins.features, version, asked)
     return point_in_time.aligned(found, question, KEY)
+
+
+def _classes(rows: pd.DataFrame) -> tuple[list[str], dict[str, Counter[str]]]:
+    """The classes, and how many rows of each are on each side."""
+    by_class = {side: Counter(rows[rows["split"] == side]["label"]) for side in split.SIDES}
+    return sorted(rows["label"].unique()), by_class
 
 
 def _refuse_what_cannot_be_learnt(classes: list[str], by_class: dict[str, Counter[str]]) -> None:

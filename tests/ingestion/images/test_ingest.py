@@ -37,6 +37,7 @@ def test_the_first_digits_take_turns_between_the_classes_and_each_lands_under_it
         assert row["image_id"] == row["sha256"][:32]
         assert row["minio_uri"] == content.where
     assert result.rows == {RAW: 30, LABELS: 30}
+    assert result.message.startswith("landed 30 images of 10 classes from mnist")
 
 
 def test_a_bad_source_lands_nothing_and_the_next_try_does(tmp_path: Path) -> None:

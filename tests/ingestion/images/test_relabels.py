@@ -11,6 +11,7 @@ from ingestion.images.relabels import LabelError
 from ingestion.images.sources import SourceError
 from plumbline import clock
 from plumbline.lake import tables as lake
+from plumbline.pictures.names import UnknownImage
 from plumbline.settings import settings
 from plumbline.state import releases
 from products.images import CLEAN, LABELS, RAW
@@ -111,9 +112,19 @@ def test_a_bad_row_of_statements_is_named_and_nothing_of_the_file_counts(
     assert landed("mnist:10", NEXT).rows[LABELS] == 0
 
 
+def test_the_beginning_of_an_id_that_no_other_image_has_is_enough(images: list[str]) -> None:
+    others = [image for image in images if image != images[0]]
+    beginning = next(images[0][:n] for n in range(1, 33) if not any(one.startswith(images[0][:n]) for one in others))
+    told = relabels.state(beginning, "9", "ada")
+    assert told["image_id"] == images[0] and len(beginning) < 32
+    assert landed("mnist:10", NEXT).rows[LABELS] == 1
+
+
 def test_a_statement_needs_an_image_a_label_and_a_name(images: list[str]) -> None:
-    with pytest.raises(LabelError, match="image ffff: release 1 has no image 'ffff'"):
-        relabels.state("ffff", "9", "ada")
+    with pytest.raises(UnknownImage, match="the release in force has no image whose id begins with 'cat'"):
+        relabels.state("cat", "9", "ada")
+    with pytest.raises(UnknownImage, match="10 images begin with '', such as .*: give more of the id"):
+        relabels.state("", "9", "ada")
     with pytest.raises(LabelError, match="label: '' has 0 characters; expected 1 to 200"):
         relabels.state(images[0], "  ", "ada")
     with pytest.raises(LabelError, match="--by: expected who states the label"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from plumbline import clock
+from plumbline.servers import services
 from plumbline.state import releases
 from plumbline.state.trainings import Place
 from products.images import CLEAN, EMBEDDINGS, IMAGES, LABELS, RAW
@@ -144,6 +145,9 @@ def test_what_cannot_be_learnt_says_why(images: Place) -> None:
     images_home.publish(SECOND)
     with pytest.raises(TrainingError, match="all images show cat: a classifier needs two classes"):
         images_home.write_dataset(Place(IMAGES, 2))
+    with pytest.raises(TrainingError, match="all images show cat"):
+        dataset.build(Place(IMAGES, 2))
+    assert services.find("spark") is None, "that needs no join"
     lone = next(image for image, row in rows_of(images).items() if row["split"] == "test")
     images_home.review({lone: "dog"}, THIRD)
     images_home.publish(THIRD)
