@@ -35,7 +35,7 @@ from plumbline import clock, files
 from plumbline.display import figures
 from plumbline.progress import say
 from plumbline.settings import ROOT
-from serving.judge.verdicts import BINS, ENOUGH
+from serving.judge.verdicts import BINS, ENOUGH, HOLD, SLOT
 
 JSON, PAGE = ROOT / "docs" / "guardrails.json", ROOT / "docs" / "guardrails.md"
 PICTURE = ROOT / "docs" / "images" / "guardrails.svg"
@@ -116,7 +116,7 @@ def text(found: dict[str, Any]) -> str:
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, autoescape=False)  # noqa: S701
     ramp = {"step_seconds": step_seconds(), "per_second": PER_SECOND, "shares": RAMP, "look": LOOK, "longest": LONGEST}
     ramp["requests"] = step_seconds() * len(RAMP) * PER_SECOND
-    judge = {"bins": BINS, "enough": ENOUGH}
+    judge = {"bins": BINS, "enough": ENOUGH, "slot": int(SLOT), "hold": int(HOLD)}
     given = {"args": args(), "methods": METHODS, "ramp": ramp, **judge, **found}
     return environment.get_template("guardrails.md.jinja").render(**given) + "\n"
 

@@ -25,10 +25,6 @@ from plumbline.progress import warn
 RECORDED_EVERY = 1.5
 """Seconds between two appends to the product's outcomes."""
 
-LATER = 6.0
-"""Seconds from an answer to its outcome. A predictor's rows reach the outcome log within 5: outcomes that came before
-them would be judged as they are logged, one side at a time, and one side alone tells nothing."""
-
 TIMEOUT = 10.0
 HELD_UP = 0.1
 """Seconds after which what this process was too busy to send is left out: customers do not come in a burst because of
@@ -84,7 +80,7 @@ class Traffic:
     answers: list[Answer] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _answered: threading.Event = field(default_factory=threading.Event)
-    _waiting: deque[tuple[float, str, dict[str, Any]]] = field(default_factory=deque)
+    _waiting: deque[tuple[str, dict[str, Any]]] = field(default_factory=deque)
 
     def __enter__(self) -> Traffic:
         self._known, self._run = self.callers.begin(), run_id(self.seed)
@@ -142,17 +138,17 @@ class Traffic:
             status, answer = FAILED, {}
         if status == 200:
             version = str(answer["model_version"])
-            self._waiting.append((clock.monotonic(), request_id, answer["predictions"][0]))
+            self._waiting.append((request_id, answer["predictions"][0]))
         self.answers.append(Answer(begun, 1000 * (clock.monotonic() - begun), status, version))
 
     def _record(self) -> None:
-        """Appends the outcomes that are due; in the end all."""
+        """Appends the outcomes of what was answered since the last time."""
         last = False
         while not last:
             last = self._answered.wait(RECORDED_EVERY)
             rows = []
-            while self._waiting and (last or clock.monotonic() - self._waiting[0][0] >= LATER):
-                _, request_id, prediction = self._waiting.popleft()
+            while self._waiting:
+                request_id, prediction = self._waiting.popleft()
                 if (row := self.callers.outcome(request_id, prediction)) is not None:
                     rows.append(row)
             try:

@@ -1,10 +1,11 @@
 """Verdicts on a canary from the outcome log alone: the same log, the same numbers.
 
 A pair is a canary's revision and the stable one that answered beside it. Its KPIs are compared by `judge_stats`, in
-cells that the log itself determines: the requests of one minute, in the order in which their outcomes were recorded,
-CELL at a time, so that a restart makes the same cells. Outcomes may come late, and orders earlier than their absence:
-requests of one minute are equally old on both sides, so lateness strikes both alike, while the canary's requests of a
-whole rollout are younger than stable's.
+cells that the log itself determines, so that a restart makes the same: the requests of one minute, CELL at a time, by
+the SLOT in which their outcomes were recorded, and within a slot in an order that knows neither side nor event. A cell
+with outcomes of one side tells nothing; so shuffled, few are. Outcomes may come late, and orders earlier than their
+absence: requests of one minute are equally old on both sides, so lateness strikes both alike, while the canary's
+requests of a whole rollout are younger than stable's.
 
 A request about several (customers, images) counts once, by the first outcome that is recorded: all of it went to one
 side. Requests outside a rollout (no revision) do not count.
@@ -13,9 +14,8 @@ side. Requests outside a rollout (no revision) do not count.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -33,8 +33,15 @@ WINDOW = 60.0
 CELL = 50
 """Outcomes of a window that are tested together. 1 / CELL is the information that is lost against one large cell."""
 
+SLOT = 5.0
+"""Seconds of recorded outcomes that are shuffled together: some may be recorded one side at a time."""
+
+HOLD = 8.0
+"""Seconds of the log behind a slot before it is tested. A predictor's rows reach the log within 5 s, one side's at a
+time: by now those of both sides are there, and where an outcome is tested does not depend on its side."""
+
 LINGER = 2
-"""Windows after which fewer than a CELL of outcomes are tested too."""
+"""Windows after which fewer than a CELL of outcomes are tested too, once a window."""
 
 KEPT = 3600.0
 """Seconds of a canary's requests that are kept: an outcome that is later does not count, a pair without any ends."""
@@ -112,27 +119,29 @@ class Judge:
         self._tests: dict[Pair, dict[str, SequentialTest]] = {}
         self._newest: dict[Pair, int] = {}
         self._counts: dict[str, list[int]] = {}
-        self._early: list[Outcome] = []
-        self._swept = 0
+        self._slots: dict[int, list[Outcome]] = {}
+        self._due = self._lingered = self._swept = 0
 
     def read(self, answers: Sequence[Answer], outcomes: Sequence[Outcome]) -> None:
-        """The log's next rows; outcomes of one moment come together.
+        """The log's next rows.
 
-        An outcome that is recorded before its prediction is logged waits a WINDOW for it: it counts, in a later cell
-        than if the log were read whole. Outcomes of requests that are unknown, forgotten or have counted already change
-        nothing. The machines' clocks may differ by a WINDOW.
+        What was recorded in a SLOT is tested once a row of the log is HOLD seconds younger. An outcome whose prediction
+        is not logged by then waits up to a WINDOW for it: it counts, in a later cell than if the log were read whole.
+        Outcomes of requests that are unknown, forgotten or have counted already change nothing.
         """
         waiting = sorted(answers, key=lambda row: row.at)
-        given = 0
-        ordered = sorted([*self._early, *outcomes], key=_order)
-        self._early = []
-        for recorded, together in groupby(ordered, key=lambda row: row.recorded):
-            before = bisect_right(waiting, recorded + WINDOW, lo=given, key=lambda row: row.at)
+        for row in outcomes:
+            self._slots.setdefault(max(self._due, int(row.recorded // SLOT)), []).append(row)
+        newest = max([row.at for row in answers] + [row.recorded for row in outcomes], default=0.0)
+        due, given = max(self._due, int((newest - HOLD) // SLOT)), 0
+        while (slot := min(self._slots, default=due)) < due:
+            self._due, end = slot + 1, (slot + 1) * SLOT
+            before = bisect_right(waiting, end + WINDOW, lo=given, key=lambda row: row.at)
             self._answered(waiting[given:before])
             given = before
-            self._known(recorded, together)
+            self._known(end, sorted(self._slots.pop(slot), key=_order))
+        self._due = due
         self._answered(waiting[given:])
-        self._early = [row for row in self._early if row.recorded >= ordered[-1].recorded - WINDOW]
 
     def _answered(self, rows: Sequence[Answer]) -> None:
         for row in rows:
@@ -144,20 +153,24 @@ class Judge:
         if rows:
             self._forget(rows[-1].at)
 
-    def _known(self, recorded: float, rows: Iterable[Outcome]) -> None:
+    def _known(self, end: float, rows: Sequence[Outcome]) -> None:
+        """Takes in a slot's outcomes; `end` is the slot's."""
         for row in rows:
             if row.request_id not in self._waiting:
-                self._early.append(row)
+                if row.recorded >= end - WINDOW:
+                    self._slots.setdefault(self._due, []).append(row)
                 continue
             side, at = self._waiting.pop(row.request_id)
             window = self._windows[at]
             window.untested.append((side, row.events))
             if len(window.untested) >= CELL:
                 self._test(at, window)
-        for at, window in self._windows.items():
-            if window.untested and recorded >= (at + LINGER) * WINDOW:
-                self._test(at, window)
-        self._forget(recorded)
+        if (lingered := int(end // WINDOW) - LINGER) > self._lingered:
+            self._lingered = lingered
+            for at, window in self._windows.items():
+                if window.untested and at <= lingered:
+                    self._test(at, window)
+        self._forget(end)
 
     def p_values(self) -> dict[tuple[str, ...], float]:
         """By KPI, canary and stable: what `canary_kpi_p_value` tells."""
@@ -239,9 +252,9 @@ class Judge:
         self._counts = {revision: counts for revision, counts in self._counts.items() if revision in alive}
 
 
-def _order(row: Outcome) -> tuple[float, int, str]:
-    """By commit, and within one by nothing that has to do with the request: ids may be numbers or name a caller."""
-    return row.recorded, crc32(row.request_id.encode()), row.request_id
+def _order(row: Outcome) -> tuple[int, str]:
+    """By nothing that has to do with the request: ids may be numbers or name a caller."""
+    return crc32(row.request_id.encode()), row.request_id
 
 
 def levels(template: Path) -> Levels:

@@ -19,7 +19,7 @@ from toolchain import manifests
 
 NAMESPACE = "churn-dev"
 ARGS = {"interval": "2s", "count": "3", "window": "10s", "min-requests": "10", "latency-slack": "150"}
-WARM_UPS = ("18s", "6s", "6s")
+WARM_UPS = ("24s", "6s", "6s")
 """What an analysis waits for here, where minutes would be hours of testing; the first until outcomes have come back.
 Thresholds stay as they are but for latency: p99 of so short a window is its slowest request."""
 

@@ -85,7 +85,8 @@ def test_each_logged_answer_gets_one_outcome(images: Place) -> None:
 
 
 def a_canary(begun: datetime, swapped: bool, unsure: bool) -> None:
-    """400 answers of now, a third of them of a canary: one that takes cats for dogs, or is seldom sure, or neither."""
+    """400 answers of now, a third of them of a canary: one that takes cats for dogs, or is seldom sure, or neither; and
+    one after their outcomes."""
     rng = random.Random(1997)  # noqa: S311
     places = {"cat": "dog", "dog": "cat"}
     for first in range(0, 400, 100):
@@ -98,6 +99,7 @@ def a_canary(begun: datetime, swapped: bool, unsure: bool) -> None:
             known.append(outcomes.row(f"r{number}", "i", label, score, real))
         outcome_log.append(rows)
         outcomes.append(known)
+    outcome_log.append([answered("the last", "i", "cat", 0.9, False, clock.wall() + timedelta(seconds=30))])
 
 
 @pytest.mark.usefixtures("home")

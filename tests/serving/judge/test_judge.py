@@ -17,7 +17,7 @@ from plumbline.lake.distributions import psi
 from plumbline.settings import ROOT
 from products.churn import CHURN
 from serving.errors import ServingError
-from serving.judge.verdicts import CELL, ENOUGH, KEPT, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
+from serving.judge.verdicts import CELL, ENOUGH, HOLD, KEPT, SLOT, WINDOW, Answer, Judge, Levels, Outcome, Pair, levels
 
 LEVELS, KPIS = Levels(alpha=0.05, effect=0.1), [kpi.name for kpi in CHURN.kpis]
 START = 1_800_000_000.0
@@ -58,6 +58,11 @@ def judged(*streams: tuple[list[Answer], list[Outcome]]) -> Samples:
     for answers, outcomes in streams:
         judge.read(answers, outcomes)
     return judge.samples()
+
+
+def goes_on(seconds: float) -> tuple[list[Answer], list[Outcome]]:
+    """A request so long after START, which the log has when it comes to that."""
+    return [Answer(f"at {seconds}", START + seconds, "old", "stable", 0.5)], []
 
 
 def pooled_z(answers: list[Answer], outcomes: list[Outcome], until: float, kpi: int) -> float:
@@ -106,8 +111,40 @@ def test_when_the_log_is_read_changes_nothing(looks: list[float]) -> None:
     assert judge.samples() == judged((answers, outcomes))
 
 
+def known_at_once(worse: float, share: float, seed: int) -> Judge:
+    """What a judge that looks every two seconds makes of 40 requests a second whose outcomes are recorded a second
+    later, while the rows of both sides reach the log in turn, those of 5 s at a time."""
+    answers, outcomes = stream(8_000, 200.0, share=lambda t: share, worse=worse, seed=seed)
+    outcomes = [row._replace(recorded=answer.at + 1) for row, answer in zip(outcomes, answers, strict=True)]
+
+    def logged(row: Answer) -> float:
+        behind = 2.5 if row.track == "canary" else 0.0
+        return math.ceil((row.at - behind) / 5) * 5 + behind
+
+    judge, before = Judge(LEVELS, CHURN.kpis), -math.inf
+    for look in [START + second for second in range(2, 222, 2)]:
+        judge.read(
+            [row for row in answers if before < logged(row) <= look],
+            [row for row in outcomes if before < row.recorded <= look],
+        )
+        before = look
+    judge.read(*goes_on(230))
+    assert judge.samples() == judged((answers, outcomes), goes_on(230)), "as if the log were read whole"
+    return judge
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_outcomes_that_are_known_before_their_predictions_are_logged_are_compared_too(share: float) -> None:
+    worse, good = ([known_at_once(worse, share, seed) for seed in range(6)] for worse in (1.6, 1.0))
+    assert all(judge.p_values()["call_center_load", "new", "old"] < judge.level for judge in worse)
+    assert sum(min(judge.p_values().values()) < judge.level for judge in good) <= 1, "one in twenty may"
+    for judge in good:
+        counts = judge.samples()["canary_kpi_observations"]
+        assert sum(counts["conversion_rate", side] for side in ("new", "old")) > 0.95 * 8_000
+
+
 def test_an_outcome_may_be_recorded_before_its_prediction_is_logged() -> None:
-    answers, outcomes = stream(requests=2000)
+    answers, outcomes = stream(requests=2200, seconds=660)
     judge = Judge(LEVELS, CHURN.kpis)
     for minute in range(12):
         start = START + 60 * minute
@@ -115,12 +152,12 @@ def test_an_outcome_may_be_recorded_before_its_prediction_is_logged() -> None:
         judge.read([row for row in answers if start <= row.at < start + 60], [])
     counts = judge.samples()["canary_kpi_observations"]
     assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] > 1900
-    assert len(judge._early) <= 2000 / 10
+    assert sum(map(len, judge._slots.values())) <= 2000 / 10
 
 
 def test_outcomes_that_are_late_on_one_side_of_the_answer_do_not_bias() -> None:
-    """Calls are known at once, their absence two minutes later; as its share grows, the canary's are the younger."""
-    answers, outcomes = stream(requests=12_000, share=lambda t: min(0.05 + t / 1000, 0.6), late=(1.0, 120.0))
+    """Calls are known at once, their absence 100 s later; as its share grows, the canary's are the younger."""
+    answers, outcomes = stream(requests=12_000, share=lambda t: min(0.05 + t / 1000, 0.6), late=(1.0, 100.0))
     assert pooled_z(answers, outcomes, START + 500, kpi=1) > 3, "else the log would bias nobody"
     found = judged((answers, outcomes))
     assert found["canary_kpi_p_value"]["call_center_load", "new", "old"] > 0.05
@@ -136,24 +173,31 @@ def test_a_rate_that_drifts_while_the_weights_grow_does_not_bias() -> None:
 
 def test_a_request_counts_once_and_only_when_it_is_known() -> None:
     answers, outcomes = stream(requests=500)
-    found = judged((answers, [*outcomes, *outcomes, Outcome("nobody's", START, (True, True))]))
+    later = stream(requests=1, start=START + 720)
+    found = judged((answers, [*outcomes, *outcomes, Outcome("nobody's", START, (True, True))]), later, goes_on(900))
     counts = found["canary_kpi_observations"]
     assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] == 500
-    assert judged((answers, outcomes))["canary_kpi_rate"] == found["canary_kpi_rate"]
+    assert judged((answers, outcomes), later, goes_on(900))["canary_kpi_rate"] == found["canary_kpi_rate"]
 
 
 def test_a_cell_waits_for_its_outcomes_and_what_is_left_is_tested_later() -> None:
-    answers, outcomes = stream(requests=CELL + 7, seconds=10)
     judge = Judge(LEVELS, CHURN.kpis)
-    judge.read(answers, outcomes[: CELL - 1])
-    assert not judge.samples()["canary_kpi_observations"]
-    judge.read([], outcomes[CELL - 1 :])
-    counts = judge.samples()["canary_kpi_observations"]
-    assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] == CELL
-    later, known = stream(requests=1, start=START + 4 * WINDOW)
-    judge.read(later, known)
-    counts = judge.samples()["canary_kpi_observations"]
-    assert counts["conversion_rate", "new"] + counts["conversion_rate", "old"] == CELL + 7
+
+    def tested() -> float:
+        counts = judge.samples()["canary_kpi_observations"]
+        return sum(number for (kpi, _), number in counts.items() if kpi == "conversion_rate")
+
+    answers, outcomes = stream(requests=CELL + 7, seconds=10)
+    judge.read(answers, outcomes)
+    assert tested() == 0
+    end = (max(row.recorded for row in outcomes) // SLOT + 1) * SLOT - START
+    judge.read(*goes_on(end + HOLD - 1))
+    assert tested() < CELL, "rows of one side may be on their way"
+    judge.read(*goes_on(end + HOLD))
+    assert tested() == CELL
+    judge.read(*stream(requests=1, start=START + 4 * WINDOW))
+    judge.read(*goes_on(5 * WINDOW))
+    assert tested() == CELL + 7
 
 
 def test_without_a_canary_beside_stable_there_is_no_verdict() -> None:

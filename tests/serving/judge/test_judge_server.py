@@ -49,7 +49,8 @@ def predictions(first: int, count: int, at: datetime = SINCE, revision: str | No
 
 
 def a_canary(requests: int = 400) -> None:
-    """A log of now: a stable that converts, a canary that seldom does, one commit of each kind a hundred requests."""
+    """A log of now: a stable that converts, a canary that seldom does, one commit of each kind a hundred requests; then
+    one more request, half a minute after the last outcome."""
     rng, at = random.Random(1997), clock.wall() - timedelta(minutes=10)  # noqa: S311
     for first in range(0, requests, 100):
         rows = [
@@ -66,6 +67,7 @@ def a_canary(requests: int = 400) -> None:
                 for sold in [rng.random() < (0.5 if row["revision"] == "old" else 0.1)]
             ]
         )
+    outcome_log.append(predictions(requests, 1, clock.wall() + timedelta(seconds=30), "old"))
 
 
 def names(rows: list[dict[str, Any]]) -> list[str]:
@@ -144,7 +146,7 @@ def test_outcomes_are_kept_while_predictions_cannot_be_read() -> None:
             log.read()
     data.write_bytes(whole)
     answers, known = log.read()
-    assert (len(answers), len(known)) == (100, 100)
+    assert (len(answers), len(known)) == (101, 100)
     assert log.read() == ([], [])
 
 
@@ -155,7 +157,7 @@ def test_verdicts_are_withheld_once_the_log_cannot_be_read(
     bench = Bench(CHURN, Levels(alpha=0.05, effect=0.1))
     assert bench.look() and bench.samples()["canary_kpi_p_value"]["conversion_rate", "new", "old"] < 0.025
     at = clock.monotonic()
-    log = Path(lake.uri(outcome_log.TABLE)) / "_delta_log" / f"{4:020}.json"
+    log = Path(lake.uri(outcome_log.TABLE)) / "_delta_log" / f"{5:020}.json"
     log.write_text("{no json\n")
     assert not bench.look() and not bench.look()
     assert bench.samples()["canary_kpi_p_value"], "one look that fails is no reason yet"
