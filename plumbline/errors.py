@@ -50,6 +50,12 @@ class Conflict(PlumblineError):
     exit_code = 5
 
 
+class NotYet(PlumblineError):
+    """What the command needs has not happened yet; the same again later may find it."""
+
+    exit_code = 6
+
+
 EXIT_CODES: dict[int, str] = {
     0: "done, or nothing to do",
     1: "an error that its message explains",
@@ -57,4 +63,5 @@ EXIT_CODES: dict[int, str] = {
     3: "a gate failed: nothing downstream may run",
     4: "a service is not reachable",
     5: "another run is in the way",
+    6: "not yet: the same again later",
 }

@@ -83,8 +83,9 @@ class Product:
     `outcomes` is the table of what came of the answers in `log`, `kpis` what a canary is judged by from it.
     `tables` are further tables of the lake that have a contract. `events` is the dataset of the events that come
     through Kafka, `streams` the live Feast views that a stream writes, with the table of each: their rows do not wait
-    for a release. `command` goes before a stage's name on the command
-    line. `model` is MLflow's, `service` KServe's, `host` the one that callers ask through Istio, `server` the
+    for a release. `appended` are all the tables that a stream appends to: a release names a version of each once there
+    is one, and nothing brings them back to it, since events are facts. `command` goes before a stage's name on the
+    command line. `model` is MLflow's, `service` KServe's, `host` the one that callers ask through Istio, `server` the
     predictor's name among a home's servers. From `releases` on, the names of datasets as lineage has them.
     `features_sql` is the file of its feature SQL, where it has one.
     `acceptable` names the gates whose findings may be real, each with what it compares; `acceptable_in_training` those
@@ -101,6 +102,7 @@ class Product:
     tables: tuple[str, ...] = ()
     events: str = ""
     streams: Mapping[str, str] = field(default_factory=dict)
+    appended: tuple[str, ...] = ()
     command: str = ""
     entity: str = ""
     entity_type: str = "INT64"

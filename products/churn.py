@@ -18,6 +18,8 @@ ENDPOINT = "endpoints.churn-predictor"
 RELEASES = "releases.churn"
 EVENTS = "orders.events"
 ACTIVITY = "features.customer_activity"
+APPENDED = ("raw.order_batches", "raw.order_events", "raw.order_dead_letters", ACTIVITY)
+"""The tables that the order stream appends to. A release names them once there are any."""
 
 HISTORIES = ("analytics.orders_history", "analytics.customers_history", "analytics.returns_history")
 RAW, MARTS = raw_of(SOURCES), (*marts_of(SOURCES), *HISTORIES)
@@ -33,6 +35,7 @@ CHURN = Product(
     histories=HISTORIES,
     events=EVENTS,
     streams={"customer_activity": ACTIVITY},
+    appended=APPENDED,
     entity="customer_id",
     feature_project="churn",
     view="customer_features",
@@ -62,6 +65,7 @@ CHURN = Product(
         "null_ratio": "missing values in new orders and in features, against before",
         "orders_shift": "amounts and units of new orders, against the 28 days before",
         "features_shift": "each feature's newest snapshot, against the released ones of the last 7 days",
+        "orders_reconciled": "the day's orders in the shop, against the day's events",
     },
     acceptable_in_training={
         "target_leakage": "how well one feature alone ranks in a release's dataset, and how pure its groups are",
@@ -102,6 +106,16 @@ CHURN = Product(
             work="feature_repo.churn.jobs.customers:compute",
         ),
         Stage(
+            "activity",
+            DAILY,
+            also=(*APPENDED, "raw.orders"),
+            tool="stream = batch",
+            work="plumb.commands.activity:close",
+            about="Gates: what the order stream landed, against its offsets, the day's orders and the batch. Exit code "
+            "3 stops.\n\nWhere no stream ever ran there is nothing to do. Exit code 6: the stream has not reached the "
+            "end of the day yet.",
+        ),
+        Stage(
             "distribution_check",
             DAILY,
             also=(FEATURES, ORDERS),
@@ -115,6 +129,7 @@ CHURN = Product(
             "release",
             DAILY,
             {RELEASES: RELEASED},
+            also=APPENDED,
             tool="manifest",
             work="plumbline.pipeline.publish:publish",
             about="Publish what the run wrote and the gates passed, as one numbered release.",
@@ -138,8 +153,8 @@ CHURN = Product(
         Stage("leaky_twin", BY_HAND, {DATASET: (FEATURES,)}),
         Stage("variant_train", BY_HAND, {RUNS: (DATASET,)}, also=(FEATURES,)),
         Stage("variant_register", BY_HAND, {MODELS: (RUNS,)}),
-        Stage("reproduce", BY_HAND, also=(RUNS, MODELS, *RELEASED, DATASET)),
-        Stage("undo", BY_HAND, {RELEASES: RELEASED}),
-        Stage("erase", BY_HAND, {RELEASES: RELEASED}),
+        Stage("reproduce", BY_HAND, also=(RUNS, MODELS, *RELEASED, *APPENDED, DATASET)),
+        Stage("undo", BY_HAND, {RELEASES: RELEASED}, also=APPENDED),
+        Stage("erase", BY_HAND, {RELEASES: RELEASED}, also=APPENDED),
     ),
 )

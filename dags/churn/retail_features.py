@@ -1,18 +1,24 @@
 """`retail_features`: once a day, from the shop's database to the online store, with gates in between.
 
 A run covers each day since the release in force. Instead of a backfill, trigger the last of its days by `as_of`.
+
+`activity` closes the day's order stream, so it waits until that has reached midnight. The stages before it do not need
+the stream and go on meanwhile.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 
 from airflow.sdk import DAG
 
 from dags.churn.assets import FEATURES
 from plumbline import shop
-from plumbline.orchestration.tasks import as_of_param, daily, stages_in_order
+from plumbline.orchestration.tasks import as_of_param, daily, stages_in_order, stream_reached
 from products.churn import CHURN
+
+STREAM_WITHIN = timedelta(hours=1)
+"""How long a run waits for the order stream before it fails and says what lags."""
 
 with DAG(
     CHURN.daily,
@@ -26,4 +32,5 @@ with DAG(
     tags=[CHURN.name],
     doc_md=__doc__,
 ) as dag:
-    stages_in_order(CHURN, CHURN.daily_stages, outlets=[FEATURES])
+    midnight = stream_reached("stream_reached_midnight", STREAM_WITHIN)
+    stages_in_order(CHURN, CHURN.daily_stages, ahead_of={"activity": midnight}, outlets=[FEATURES])

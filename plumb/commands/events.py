@@ -140,3 +140,28 @@ def dead_letters(
             f"{row['topic']}/{row['partition']}/{row['offset']}  {row['reason']}: {row['detail']}\n    {row['value']}"
         )
     print(", ".join(f"{count:,} {name}" for name, count in letters.counted(first).items()) or "none")
+
+
+@events_app.command()
+def reached(
+    on: Annotated[
+        datetime | None,
+        typer.Option("--day", formats=["%Y-%m-%d"], metavar="DATE", help="Default: the last day that is over."),
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Ask again for so many seconds before it is not yet.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Whether the stream has reached the end of a day, or what lags: exit code 0, or 6 for not yet.
+
+    It has once a batch counts from the next day on, or all that the topic holds has landed. A home in which no stream
+    ever ran has nothing to wait for.
+
+    Example: plumb events reached --day 1998-06-30
+    """
+    from ingestion.events import reached as stream
+    from plumbline.errors import NotYet
+
+    answer = stream.wait_for(day(on), wait)
+    show(asdict(answer), True) if json else print(f"{answer.day}: {answer.state}: {answer.message}")
+    if not answer.over:
+        raise typer.Exit(NotYet.exit_code)

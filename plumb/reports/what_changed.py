@@ -70,7 +70,7 @@ def what_changed(product: Product, before: str, after: str) -> dict[str, Any]:
             "in `plumb what-changed model:N model:M`"
         )
     old, new = sides
-    tables = [_table(name, old, new) for name in sorted({*old.tables, *new.tables})]
+    tables = [_table(product, name, old, new) for name in sorted({*old.tables, *new.tables})]
     return {
         "before": _about(old),
         "after": _about(new),
@@ -143,11 +143,13 @@ def _about(one: Side) -> dict[str, Any]:
     }
 
 
-def _table(name: str, old: Side, new: Side) -> dict[str, Any]:
-    """A table's versions and, where they differ, its rows by key and its columns."""
+def _table(product: Product, name: str, old: Side, new: Side) -> dict[str, Any]:
+    """A table's versions and, where they differ, its rows by key and its columns; of what a stream appends to, how many
+    rows it has."""
     versions = old.tables.get(name), new.tables.get(name)
     about: dict[str, Any] = {"table": name, "before": versions[0], "after": versions[1], "rows": None, "columns": {}}
-    rejected, key = (old.release.rejected, new.release.rejected), contracts.of_table(name).key
+    rejected = (old.release.rejected, new.release.rejected)
+    key = () if name in product.appended else contracts.of_table(name).key
     if versions[0] is None or versions[1] is None:
         return about
     if versions[0] == versions[1] and rejected[0] == rejected[1]:

@@ -84,6 +84,8 @@ def of_lake(product: Product) -> list[Difference]:
     found = []
     for dataset in release.tables if release else ():
         version = release.version(dataset) if release else None
+        if dataset in product.appended and dataset not in product.contracted:
+            continue  # the stream's own books
         if dataset.startswith("raw."):
             promised = contracts.shop(dataset.partition(".")[2])
             own = of_table(dataset, version, promised)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +43,35 @@ def as_of_param() -> Param:
     return Param(default, type=["null", "string"], format="date", description="The last day covered.")
 
 
-def stages_in_order(product: Product, stages: Sequence[str], **of_last: Any) -> None:
-    """A task for each of the product's stages, one after the other; `of_last` goes to the last one's operator."""
+def stages_in_order(
+    product: Product, stages: Sequence[str], ahead_of: Mapping[str, BaseOperator] | None = None, **of_last: Any
+) -> None:
+    """A task for each of the product's stages, one after the other; `of_last` goes to the last one's operator.
+
+    `ahead_of` has tasks that are no stages, by the stage that each comes right before.
+    """
     from airflow.sdk.bases.operator import chain
 
-    *first, last = stages
-    chain(*(stage_task(product, name) for name in first), stage_task(product, last, **of_last))
+    ahead_of, tasks = ahead_of or {}, list[Any]()
+    for name in stages:
+        tasks += [ahead_of[name]] if name in ahead_of else []
+        tasks.append(stage_task(product, name, **(of_last if name == stages[-1] else {})))
+    chain(*tasks)
+
+
+def stream_reached(task_id: str, within: timedelta, **operator: Any) -> BaseOperator:
+    """The sensor that waits until the order stream has reached the end of the run's day; late, it fails with what lags.
+
+    A home in which no stream ever ran does not wait. `operator` goes to the operator as it is.
+    """
+    if settings().tasks == "pods":
+        seconds = int(within.total_seconds())
+        return plumb_task(task_id, f"events reached --day {AS_OF} --wait {seconds}", **operator)
+    from plumbline.orchestration.waiting import StreamReached
+
+    retry: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=settings().retry_seconds)}
+    command = shlex.quote(str(settings().plumb_command))
+    return StreamReached(task_id=task_id, command=command, day=AS_OF, timeout=within, **{**retry, **operator})
 
 
 def stage_task(product: Product, name: str, **operator: Any) -> BaseOperator:

@@ -106,15 +106,16 @@ def find(product: Product, customer: int) -> Rows:
 def leave_out(product: Product, rows: Rows, table: str, pinned: int | None) -> int | None:
     """Commits a version of the table without the person; the version that a release has to name now, None for the same.
 
-    Raw tables go on from their head, which holds every batch. Of another one that a release names, the head is brought
-    back to the released version first, as each stage would do.
+    Raw tables go on from their head, which holds every batch, and so do those that a stream appends to. Of another one
+    that a release names, the head is brought back to the released version first, as each stage would do.
     """
     from deltalake.exceptions import CommitFailedError
 
     held = {_name(key) for key in rows.files[table]}
     names_them = pinned is not None and bool(held & _live(table, pinned))
     try:
-        if pinned is not None and table not in product.raw and lake.content_version(table) != pinned:
+        goes_on = table in (*product.raw, *product.appended)
+        if pinned is not None and not goes_on and lake.content_version(table) != pinned:
             lake.opened(table).restore(pinned)
         if held & _live(table, None):
             head = lake.opened(table)

@@ -48,6 +48,7 @@ class StageRun:
     candidate: Candidate
     base: Release | None
     wrote: dict[str, int] = field(default_factory=dict)
+    named: dict[str, int] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
     gates: dict[str, Verdict] = field(default_factory=dict)
@@ -56,13 +57,17 @@ class StageRun:
 
     def pin(self, table: str) -> int:
         """The version of a table that this run reads: the candidate's, else the base release's."""
-        pinned = self.candidate.tables.get(table)
+        pinned = self.named.get(table, self.candidate.tables.get(table))
         if pinned is None and self.base is not None:
             pinned = self.base.tables.get(table)
         if pinned is None:
             raise StageError(f"{self.candidate.run_id}: neither this run nor its base release names {table}")
         self.read[table] = pinned
         return pinned
+
+    def take(self, table: str, version: int) -> None:
+        """From here on the run reads this version, and its release names it: of a table that a stream writes."""
+        self.named[table] = version
 
     def raw(self, table: str) -> str:
         """A raw table at its pin, without the rejected batches, as a relation that Spark SQL reads."""
@@ -135,7 +140,8 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
         except GateFailed as failure:
             run.facts["sets_aside"] = failure.sets_aside
             raise
-        return {"read": run.read, "wrote": run.wrote, "rows": run.rows, **judged(), **run.facts}
+        named = {"named": run.named} if run.named else {}
+        return {"read": run.read, "wrote": run.wrote, **named, "rows": run.rows, **judged(), **run.facts}
 
     def judged() -> dict[str, Any]:
         return {"gates": verdict.as_dicts(run.gates)}
@@ -147,7 +153,7 @@ def _work(run: StageRun, work: Callable[[StageRun], str]) -> Result:
         if failure.sets_aside:
             _reject(candidate, str(failure), run.lease, landed=run.facts.get("batch_id"))
         raise
-    candidate.tables.update(run.wrote)
+    candidate.tables.update({**run.named, **run.wrote})
     candidate.gates.update(run.gates)
     candidate.stages[run.name] = entry
     _save(candidate, run.lease)
@@ -261,7 +267,7 @@ def _reset(product: Product, candidate: Candidate, name: str) -> None:
     order = product.daily_stages
     for later in order[order.index(name) :]:
         entry = candidate.stages.pop(later, None)
-        for table in (entry or {}).get("wrote", {}):
+        for table in (*(entry or {}).get("wrote", {}), *(entry or {}).get("named", {})):
             candidate.tables.pop(table, None)
         for gate in (entry or {}).get("gates", {}):
             candidate.gates.pop(gate, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from products.churn import CHURN
 from products.images import IMAGES
 from tests.plumbline.orchestration import in_airflow
 
+WAITS = "stream_reached_midnight"
 SCRIPT = """
 import json
 from airflow.dag_processing.dagbag import DagBag
@@ -23,7 +25,8 @@ print("DAGS" + json.dumps({
         "catchup": dag.catchup,
         "max_active_runs": dag.max_active_runs,
         "tasks": {t.task_id: {
-            "kind": t.task_type, "command": t.bash_command, "rule": str(t.trigger_rule.value),
+            "kind": t.task_type, "command": getattr(t, "bash_command", ""),
+            "day": getattr(t, "day", ""), "timeout": getattr(t, "timeout", 0), "rule": str(t.trigger_rule.value),
             "after": sorted(t.upstream_task_ids), "outlets": [o.uri for o in t.outlets]} for t in dag.tasks},
         "assets": [a.uri for a in getattr(dag.timetable.asset_condition, "objects", [])],
     } for dag in bag.dags.values()}}))
@@ -52,6 +55,8 @@ def test_every_task_is_one_plumb_command_of_its_name(bag: dict[str, Any]) -> Non
     for dag_id, dag in bag["dags"].items():
         before = ["images"] if dag_id == "images" else []
         for name, task in dag["tasks"].items():
+            if name == WAITS:
+                continue
             program, *command = task["command"].split()
             assert (task["kind"], Path(program).name) == ("BashOperator", "plumb")
             assert command[: len(before) + 1] == [*before, name]
@@ -67,11 +72,20 @@ def test_the_image_dag_has_stages_of_a_day_and_then_of_a_release(bag: dict[str, 
 
 def test_the_daily_run_is_the_stages_in_their_order(bag: dict[str, Any]) -> None:
     tasks = bag["dags"]["retail_features"]["tasks"]
-    assert tuple(tasks) == CHURN.daily_stages
-    for before, after in zip(tasks, list(tasks)[1:], strict=False):
+    closes = CHURN.daily_stages.index("activity")
+    order = [*CHURN.daily_stages[:closes], WAITS, *CHURN.daily_stages[closes:]]
+    assert sorted(tasks) == sorted(order)
+    for before, after in pairwise(order):
         assert tasks[after]["after"] == [before]
     assert bag["dags"]["retail_features"]["schedule"] == "CronDataIntervalTimetable"
     assert bag["dags"]["retail_features"]["max_active_runs"] == 1
+
+
+def test_the_day_waits_an_hour_for_its_stream_right_before_the_stage_that_closes_it(bag: dict[str, Any]) -> None:
+    tasks = bag["dags"]["retail_features"]["tasks"]
+    assert (tasks["activity"]["after"], tasks[WAITS]["after"]) == ([WAITS], ["features"])
+    assert (tasks[WAITS]["kind"], tasks[WAITS]["timeout"]) == ("StreamReached", 3600)
+    assert tasks[WAITS]["day"] in tasks["activity"]["command"]
 
 
 def test_the_outcome_log_is_compacted_once_a_day(bag: dict[str, Any]) -> None:
@@ -144,3 +158,61 @@ print("STATE", DagBag({str(folder)!r}).dags["one"].test().state)
     lines = in_airflow.said(run, PLUMBLINE_PLUMB=str(plumb), AIRFLOW__CORE__DAGS_FOLDER=str(folder))
     assert f"STATE {state}" in lines
     assert tried.read_text().splitlines() == ["features"] * tries
+
+
+WAITING = """
+from datetime import timedelta
+from airflow.sdk import DAG
+from plumbline.orchestration.tasks import stream_reached
+with DAG("waiting", schedule=None, params={{"as_of": "1998-06-30"}}) as dag:
+    stream_reached("midnight", timedelta(seconds={seconds}), between=0.1, retry_delay=timedelta(seconds=0))
+"""
+ASKED = """#!/bin/sh
+echo "$@" >> {asked}
+[ $(wc -l < {asked}) -gt {behind} ] && echo '{{"message": "all has landed"}}' && exit 0
+echo '{{"message": "shop.orders partition 2: 7 messages behind"}}'
+exit {code}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize(
+    ("behind", "code", "seconds", "state", "times"),
+    [(3, 6, 60, "success", 4), (99, 6, 0, "failed", 2), (99, 1, 60, "failed", 2)],
+    ids=["reached later", "too late", "a command that fails is asked a second time"],
+)
+def test_the_sensor_waits_without_a_worker_and_says_what_lags(
+    tmp_path: Path, behind: int, code: int, seconds: int, state: str, times: int
+) -> None:
+    asked, plumb, folder = tmp_path / "asked", tmp_path / "plumb", tmp_path / "dags"
+    plumb.write_text(ASKED.format(asked=asked, behind=behind, code=code))
+    plumb.chmod(0o755)
+    folder.mkdir()
+    (folder / "waiting.py").write_text(WAITING.format(seconds=seconds))
+    run = f"""
+from airflow.dag_processing.dagbag import DagBag
+print("STATE", DagBag({str(folder)!r}).dags["waiting"].test().state)
+"""
+    lines = in_airflow.said(run, PLUMBLINE_PLUMB=str(plumb), AIRFLOW__CORE__DAGS_FOLDER=str(folder))
+    assert f"STATE {state}" in lines
+    assert asked.read_text().splitlines() == ["events reached --day 1998-06-30 --json"] * times
+    if code == 6 and state == "failed":
+        assert any(
+            "did not reach the end of 1998-06-30 within 0:00:00: shop.orders partition 2" in one for one in lines
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+def test_where_no_stream_ever_ran_nobody_waits(tmp_path: Path) -> None:
+    folder = tmp_path / "dags"
+    folder.mkdir()
+    (folder / "waiting.py").write_text(WAITING.format(seconds=3600))
+    run = f"""
+from airflow.dag_processing.dagbag import DagBag
+done = DagBag({str(folder)!r}).dags["waiting"].test()
+(task,) = done.get_task_instances()
+print("STATE", task.state, task.trigger_id)
+"""
+    assert "STATE success None" in in_airflow.said(run, AIRFLOW__CORE__DAGS_FOLDER=str(folder))

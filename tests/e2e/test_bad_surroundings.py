@@ -91,7 +91,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(home: Path, 
     assert "no room left on the disk of " in refused(1, "dbt_run", "--as-of", DAY)
     assert [event["state"] for event in ledger.events("churn")][-1] == "FAIL"
     filler.unlink()
-    for stage in ("dbt_run", "ge_check", "features", "distribution_check"):
+    for stage in ("dbt_run", "ge_check", "features", "activity", "distribution_check"):
         done(stage, "--as-of", DAY)
 
     disk(home / "releases", "size=16k")

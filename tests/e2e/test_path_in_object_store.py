@@ -42,7 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 DAYS = ("1997-09-30", "1997-10-01")
 CLOCKS = ("1997-10-01T00:00:00Z", "1997-10-02T00:00:00Z")
-DAILY = ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release")
+DAILY = ("ingest", "dbt_run", "ge_check", "features", "activity", "distribution_check", "release")
 ONLINE = ("materialize", "parity_check")
 TRAINING = ("lineage_check", "dataset", "leakage_check", "train", "register", "deploy")
 LEASE_SECONDS = 10

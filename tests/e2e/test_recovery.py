@@ -17,7 +17,7 @@ from products.churn import CHURN
 from tests.e2e.test_whole_path import plumb
 
 DAY = "1997-01-20"
-STAGES = ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release")
+STAGES = ("ingest", "dbt_run", "ge_check", "features", "activity", "distribution_check", "release")
 BAD, UNKNOWN = 900_001, 999_999
 
 

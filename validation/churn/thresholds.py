@@ -1,4 +1,4 @@
-"""The limits of the distribution gates, read from thresholds.yaml, where each stands with its reason."""
+"""The limits of the gates that compare, read from thresholds.yaml, where each stands with its reason."""
 
 from __future__ import annotations
 
@@ -60,6 +60,13 @@ class FeaturesShift(_Strict):
     fewest_customers: Threshold
 
 
+class OrdersReconciled(_Strict):
+    without_event: Threshold
+    without_order: Threshold
+    differing: Threshold
+    fewest_compared: Threshold
+
+
 class Thresholds(_Strict):
     """All limits, by gate."""
 
@@ -68,6 +75,7 @@ class Thresholds(_Strict):
     null_ratio: NullRatio
     orders_shift: OrdersShift
     features_shift: FeaturesShift
+    orders_reconciled: OrdersReconciled
 
 
 def load(path: Path | None = None) -> Thresholds:

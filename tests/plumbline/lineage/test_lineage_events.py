@@ -215,12 +215,12 @@ def test_an_event_that_cannot_be_made_or_written_costs_a_warning(
 ) -> None:
     (home / "lineage.ndjson").mkdir(parents=True)
     made_up_day.run_day(DAY)
-    assert sending.failures() == 12
+    assert sending.failures() == 14
     assert "1 event not confirmed" in capsys.readouterr().err
     (home / "lineage-failures.ndjson").chmod(0o600)
     monkeypatch.setattr(events, "_Datasets", lambda: 1 / 0)
     made_up_day.run_day(NEXT)
-    assert sending.failures() == 24
+    assert sending.failures() == 28
     assert {event["state"] for event in ledger.events("churn")} == {"START", "COMPLETE"}
 
 

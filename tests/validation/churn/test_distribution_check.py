@@ -80,6 +80,7 @@ def run_to_the_gate(day: date, days: list[date], orders: Change = same, features
     for work in (ingest, dbt_run, ge_check):
         stage.perform(CHURN, work.__name__, day, work)
     stage.perform(CHURN, "features", day, compute)
+    stage.perform(CHURN, "activity", day, lambda run: "no stream")
 
 
 def check(day: date) -> stage.Result:

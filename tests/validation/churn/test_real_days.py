@@ -149,7 +149,7 @@ def test_the_worst_real_shifts_of_features_are_as_written() -> None:
 
 def test_each_limit_lies_behind_the_worst_real_value() -> None:
     lower = {"lowest_share", "lowest_rows", "fewest_expected", "fewest_orders", "fewest_customers"}
-    either = {"psi_fewest_orders", "youngest_shop_days"}
+    either = {"psi_fewest_orders", "youngest_shop_days", "fewest_compared"}
     for gate in LIMITS:
         for name, limit in gate[1]:
             assert len(limit.why) > 50, name

@@ -38,7 +38,7 @@ def test_a_preview_shows_what_changed_and_touches_nothing(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shop.load(until=date(1997, 1, 19))
-    for stage in ("ingest", "dbt_run", "ge_check", "features", "distribution_check", "release"):
+    for stage in ("ingest", "dbt_run", "ge_check", "features", "activity", "distribution_check", "release"):
         done = plumb(stage, "--as-of", DAY)
         assert done.returncode == 0, done.stderr
     project, sql = tmp_path / "tree" / "dbt", tmp_path / "tree" / "feature_repo" / "churn" / "jobs" / "customers.sql"
