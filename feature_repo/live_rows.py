@@ -41,16 +41,18 @@ _BROUGHT: dict[str, datetime | None] = {}
 def write(product: Product, view: str, rows: pa.Table) -> int:
     """Brings a micro-batch's rows online: the table's columns, one row an entity. How many rows there are.
 
-    The rows are in the view's table already: where Redis lost what was online before, all is brought from there.
-    Written again, the same rows change nothing. Raises ServiceUnavailable when Redis does not answer.
+    The rows are in the view's table already: where Redis lost what was online before, or went back to an older state,
+    all is brought from there. Written again, the same rows change nothing.
+
+    Raises ServiceUnavailable when Redis does not answer.
     """
     if not rows.num_rows:
         return 0
     with _online(product) as (store, client):
         _put(store, product, view, rows)
-        upto = _upto(rows)
-        if live_mark.advance(client, product, view, upto, _seconds(store, product, rows)):
-            _BROUGHT[_place(product, view)] = upto.known_at
+        upto, place = _upto(rows), _place(product, view)
+        if live_mark.advance(client, product, view, upto, _seconds(store, product, rows), _BROUGHT.get(place)):
+            _BROUGHT[place] = upto.known_at
         else:
             repair(product, view)
     return int(rows.num_rows)

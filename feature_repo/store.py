@@ -97,13 +97,14 @@ def features_by_service(product: Product) -> dict[str, list[str]]:
     }
 
 
-def on_demand(product: Product, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the main view's table with what the newest service (without a live view) computes on demand, as if asked
-    at each row's event_time."""
+def on_demand(product: Product, rows: pd.DataFrame, service: str | None = None) -> pd.DataFrame:
+    """Rows of the tables with what a service computes on demand, as if asked at each row's event_time; by default the
+    newest service that asks for no live view."""
     defined = definitions(product)
     from feast.on_demand_feature_view import OnDemandFeatureView
 
-    wanted = {projection.name for projection in newest_service(product).feature_view_projections}
+    chosen = next((made for made in defined.DEFINITIONS if made.name == service), None) or newest_service(product)
+    wanted = {projection.name for projection in chosen.feature_view_projections}
     asked = rows["event_time"].astype("datetime64[us, UTC]").astype("int64") // 1_000_000
     given = {**{name: rows[name].tolist() for name in rows.columns}, "request_time": asked.tolist()}
     computed: dict[str, Any] = {}
@@ -139,22 +140,22 @@ def _functions(product: Product) -> dict[str, Any]:
     return {function.__name__: function for function in functions}
 
 
-def at_release(product: Product, release: Release) -> FeatureStore:
+def at_release(product: Product, release: Release, *, streams: bool = False) -> FeatureStore:
     """The store whose offline reads see a release: each view reads its table's Delta version there, and no other.
 
     It has a registry of its own, a copy in which the views' sources are pinned: Feast reads its registry anew at
     every call, so a source that is changed in memory alone would be lost. A feature that the release's table does not
     have yet is null there, so that going back to it leaves no newer value online. A view whose table the release does
-    not name is not pinned, and cannot be read. Entities that do not count at the release are not seen.
+    not name is not pinned, and cannot be read; nor are live views, unless `streams` asks for them too. Entities that do
+    not count at the release are not seen.
     """
     spark.session()  # before Feast asks for one of its own
     apply(product)
     pinned = _registry(product).with_name(f"release-{release.release_id:06d}.db")
     shutil.copyfile(_registry(product), pinned)
     store = open_store(product, pinned)
-    for name, table in product.view_tables.items():
-        if table not in release.tables:
-            continue
+    views = product.view_tables if streams else product.views
+    for name, table in ((name, table) for name, table in views.items() if table in release.tables):
         view = store.get_feature_view(name)
         relation = live.relation(product, release, _relation(view, table, release.version(table)))
         view.batch_source = definitions(product).source(table, relation)

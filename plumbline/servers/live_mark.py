@@ -52,17 +52,26 @@ def upto(client: redis.Redis, product: Product, view: str) -> Upto | None:
     return None if known_at is None else Upto(datetime.fromisoformat(known_at.decode()), (batch or b"").decode())
 
 
-def advance(client: redis.Redis, product: Product, view: str, to: Upto, seconds: Mapping[bytes, int]) -> bool:
+def advance(
+    client: redis.Redis,
+    product: Product,
+    view: str,
+    to: Upto,
+    seconds: Mapping[bytes, int],
+    since: datetime | None = None,
+) -> bool:
     """Moves the mark on by rows that were written, by their keys; readers see all of it or nothing.
 
-    False, and nothing is changed, when there is no mark: Redis lost what was online before.
+    False, and nothing is changed, when there is no mark, or one that is not at `since`: Redis lost what was online
+    before, went back to an older state, or is in doubt.
     """
     from redis import WatchError
 
     place = key(product, view)
     with client.pipeline() as pipeline:
         pipeline.watch(place)  # type: ignore[no-untyped-call]
-        if upto(client, product, view) is None:
+        before = upto(client, product, view)
+        if before is None or since not in (None, before.known_at):
             return False
         pipeline.multi()
         for fields in _parts(seconds):

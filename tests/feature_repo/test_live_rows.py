@@ -22,7 +22,7 @@ from products.churn import CHURN
 from tests.feature_repo.live_world import NOW, VIEW, land, row
 
 pytestmark = pytest.mark.usefixtures("home")
-FIRST, SECOND = NOW - timedelta(minutes=3), NOW - timedelta(minutes=2)
+FIRST, SECOND, THIRD = (NOW - timedelta(minutes=minutes) for minutes in (3, 2, 1))
 TTL = timedelta(days=7)
 
 
@@ -215,7 +215,10 @@ def test_a_redis_that_went_back_to_an_older_state_is_not_whole() -> None:
     for k, dump in before.items():
         client.restore(k, 0, dump, replace=True)
     assert online() == {1: expected(1, FIRST, 1)} and not live_rows.whole(CHURN, VIEW)
-    assert live_rows.repair(CHURN, VIEW) == 1
-    assert online() == {1: expected(1, SECOND, 2)} and live_rows.whole(CHURN, VIEW)
+    write("q/2", THIRD, {2: 3})
+    assert online() == {1: expected(1, SECOND, 2), 2: expected(2, THIRD, 3)} and live_rows.whole(CHURN, VIEW, THIRD)
     live_mark.doubt(online_store.client(), CHURN, VIEW)
     assert not live_rows.whole(CHURN, VIEW) and marked()[key(1)] == str(int(SECOND.timestamp())).encode()
+    client.hdel(key(1), "_ts:customer_activity")
+    write("q/3", THIRD + timedelta(seconds=1), {2: 4})
+    assert online()[1] == expected(1, SECOND, 2), "what was in doubt is mended with the next batch"

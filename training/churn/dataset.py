@@ -12,9 +12,9 @@ from plumbline.progress import say
 from plumbline.state import objects, releases, trainings
 from plumbline.state.releases import Release
 from plumbline.state.trainings import Place
-from products.churn import CHURN, FEATURES, ORDERS
+from products.churn import ACTIVITY, CHURN, FEATURES, ORDERS
 from training import canonical, point_in_time
-from training.churn import labels, snapshots, split
+from training.churn import activity, labels, snapshots, split
 from training.datasets import working
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def _build(release: Release, place: Place) -> dict[str, Any]:
         f"{len(observed.train)} training observations {observed.train[0]} to {observed.train[-1]}, test {observed.test}"
     )
     stored = snapshots.snapshots(features_version, observed.days)
-    store, service = feature_store.at_release(CHURN, release), feature_store.service_name(CHURN)
+    store, service = feature_store.at_release(CHURN, release, streams=True), feature_store.service_name(CHURN, release)
+    live_version = activity.version(release, store, service)
     snapshots.require_stored(store, service, stored, features_version)
     say(f"point-in-time join of {service} on {len(observed.days)} days")
     asked = snapshots.entity_df(features_version, observed.days)
@@ -74,6 +75,9 @@ def _build(release: Release, place: Place) -> dict[str, Any]:
     answer = point_in_time.aligned(found, snapshots.observations(stored), snapshots.KEY)
     pinned = f"{FEATURES}@v{features_version}"
     compared = point_in_time.check_nothing_newer(answer, stored, snapshots.KEY, pinned)
+    if live_version is not None:
+        live = activity.at(store, service, live_version, answer[[*snapshots.KEY, "request_time"]])
+        compared += point_in_time.check_nothing_newer(answer, live, snapshots.KEY, f"{ACTIVITY}@v{live_version}")
     answer["churned"] = churned(orders_version, answer)
     answer["is_test"] = answer["event_timestamp"] == snapshots.end_of(observed.test)
     labels.refuse_one_outcome(answer["churned"].to_numpy(), answer["is_test"].to_numpy(), observed.test)
@@ -91,6 +95,7 @@ def _build(release: Release, place: Place) -> dict[str, Any]:
         "content_hash": digest,
         "data_version": f"delta:{FEATURES}@v={features_version}",
         "orders_version": f"delta:{ORDERS}@v={orders_version}",
+        **({} if live_version is None else {activity.PIN: f"delta:{ACTIVITY}@v={live_version}"}),
         "release_id": release.release_id,
         "cutoff": str(clock.end_of(observed.test)),
         "labels_until": str(release.as_of),

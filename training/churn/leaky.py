@@ -19,7 +19,7 @@ from plumbline.state import objects, trainings
 from plumbline.state.trainings import Place
 from products.churn import CHURN, FEATURES
 from training import canonical, datasets, evaluate
-from training.churn import dataset, model, snapshots
+from training.churn import activity, dataset, model, snapshots
 from training.datasets import Dataset
 from training.errors import TrainingError
 
@@ -51,7 +51,7 @@ def build(release: int | None = None) -> dict[str, Any]:
 
 def twin(honest: Dataset) -> Dataset:
     """The twin of a dataset, in memory."""
-    rows = _newest(honest, int(str(honest.about["data_version"]).rpartition("=")[2]))
+    rows = _newest(honest, _version(honest, "data_version"))
     return Dataset({**honest.about, "content_hash": canonical.content_hash(rows, snapshots.KEY)}, rows)
 
 
@@ -86,6 +86,11 @@ def _build(honest: Dataset, place: Place) -> dict[str, Any]:
     }
 
 
+def _version(honest: Dataset, name: str) -> int:
+    """The Delta version in a name of dataset.json."""
+    return int(str(honest.about[name]).rpartition("=")[2])
+
+
 def _newest(honest: Dataset, version: int) -> pa.Table:
     """The dataset's rows with each customer's newest features; what depends on the request's time is computed anew."""
     from feature_repo import store as feature_store
@@ -93,7 +98,12 @@ def _newest(honest: Dataset, version: int) -> pa.Table:
     newest = _newest_rows(version)
     keys = honest.rows.select(["event_timestamp", "customer_id", "request_time", "churned", "is_test"]).to_pandas()
     rows: pd.DataFrame = keys.merge(newest, on="customer_id", how="left", validate="many_to_one")
-    computed = feature_store.on_demand(CHURN, rows.assign(event_time=rows["event_timestamp"]))
+    if activity.PIN in honest.about:
+        live = activity.newest(_version(honest, activity.PIN))
+        live = live[["customer_id", *(name for name in live.columns if name not in rows.columns)]]
+        rows = rows.merge(live, on="customer_id", how="left", validate="many_to_one")
+    asked = rows.assign(event_time=rows["event_timestamp"])
+    computed = feature_store.on_demand(CHURN, asked, str(honest.about["feature_service"]))
     schema = dataset.schema({name: honest.rows.schema.field(name).type for name in honest.features})
     return canonical.table(computed, schema, snapshots.KEY)
 

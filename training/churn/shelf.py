@@ -13,7 +13,7 @@ from plumbline.state import releases
 from plumbline.state.trainings import Place
 from products.churn import CHURN, FEATURES
 from training import evaluate, point_in_time
-from training.churn import model, snapshots, train
+from training.churn import activity, model, snapshots, train
 from training.datasets import Dataset
 from training.shelf import Fitted
 
@@ -82,7 +82,8 @@ def _features_of(service: str, data: Dataset) -> pd.DataFrame:
     release = releases.read(CHURN.name, int(data.about["release_id"]))
     version = release.version(FEATURES)
     days = [date.fromisoformat(data.about["observations"]["test"])]
-    store = feature_store.at_release(CHURN, release)
+    store = feature_store.at_release(CHURN, release, streams=True)
+    activity.version(release, store, service)
     asked = snapshots.entity_df(version, days)
     found = point_in_time.historical(store, service, FEATURES, version, asked)
     return point_in_time.aligned(found, data.part(test=True)[ASKED], snapshots.KEY)

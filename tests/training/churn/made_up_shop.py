@@ -103,9 +103,9 @@ def snapshot_table(orders: pd.DataFrame, days: Sequence[date]) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def publish(release_id: int) -> Release:
-    """A release of what the lake holds now."""
-    tables = {name: lake.version(name) for name in ("analytics.orders", "features.customers")}
+def publish(release_id: int, *more: str) -> Release:
+    """A release of what the lake holds now; `more` are further tables."""
+    tables = {name: lake.version(name) for name in ("analytics.orders", "features.customers", *more)}
     known = {name: version for name, version in tables.items() if version is not None}
     base = release_id - 1 or None
     release = Release(release_id, "churn", AS_OF, base, known, {}, "code", "lock", f"churn-{AS_OF}", "1998-07-01")
