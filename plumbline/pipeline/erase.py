@@ -63,14 +63,14 @@ def erase(
 ) -> Erased:
     """Erases the customer. `forget` takes the online row away and says that the release in force is online.
 
-    Raises EraseError without a reason or where it names the customer, Conflict while a run, a training or a
-    materialization is at work, and what `shown` raises while the shop still shows the customer.
+    Raises EraseError without a reason or where it names the customer, Conflict while a run, a training, a
+    materialization or the product's stream is at work, and what `shown` raises while the shop still shows the customer.
     """
     if not why.strip() or erased_rows.numbered([customer]).search(why):
         raise EraseError("say why (--why), without the customer's number: the ledger keeps the reason")
     with ExitStack() as stack:
         lease = stack.enter_context(leases.lease(product, STAGE))
-        for kind in ("training", "materialization"):
+        for kind in ("training", "materialization", "events"):
             stack.enter_context(leases.lease(product, STAGE, kind))
         current = releases.required(product.name)
         rows = erased_rows.find(product, customer)

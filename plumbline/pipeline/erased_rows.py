@@ -9,9 +9,9 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from plumbline.contracts import contract as contracts
@@ -23,8 +23,13 @@ from plumbline.state import objects
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from deltalake import DeltaTable
 
 LOG = "_delta_log"
+MESSAGE = ("key", "value")
+"""The columns, both binary, of a table of messages as a broker gave them."""
+PLACE = ("topic", "partition", "offset")
+"""The columns that name a message."""
 COMMIT = re.compile(r"(\d{20})\.json")
 
 
@@ -35,7 +40,8 @@ class EraseError(PlumblineError):
 @dataclass(frozen=True)
 class Person:
     """Whose rows: those with `value` in the column `entity`; in a table without it, those with one of the keys in
-    `also` (column → keys), such as the order of a return."""
+    `also` (column → keys), such as the order of a return. A message is theirs when one of their keys stands in it: as
+    any number may be a key, it may be of somebody else."""
 
     entity: str
     value: int
@@ -50,10 +56,20 @@ class Person:
             if column in rows.column_names:
                 wanted = pa.array(sorted(map(str, keys)), pa.string())
                 return pc.is_in(rows[column].cast(pa.string()), value_set=wanted)
-        return None
+        if not {*MESSAGE} <= {*rows.column_names}:
+            return None
+        named = numbered(self.numbers)
+        texts = zip(*(rows[column].to_pylist() for column in MESSAGE), strict=True)
+        found = [any(named.search((each or b"").decode(errors="replace")) for each in pair) for pair in texts]
+        return pa.chunked_array([pa.array(found, pa.bool_())])
 
-    def predicate(self, columns: Container[str]) -> str:
-        """The same as SQL, for a table with these columns."""
+    def predicate(self, table: DeltaTable) -> str:
+        """The same as SQL, for a table as it is."""
+        columns = {one.name for one in table.schema().fields}
+        if {*MESSAGE, *PLACE} <= columns and self.entity not in columns:
+            rows = table.to_pyarrow_table(columns=[*PLACE, *MESSAGE])
+            found = rows.filter(self.mask(rows)).select(PLACE).to_pylist()
+            return " OR ".join(map(_place, found)) or "false"
         if self.entity in columns:
             return f"{self.entity} = {self.value}"
         column, keys = next((column, keys) for column, keys in self.also.items() if column in columns)
@@ -63,6 +79,10 @@ class Person:
     def numbers(self) -> frozenset[int]:
         """The person's own key, and those of what is theirs."""
         return frozenset({self.value}).union(*self.also.values())
+
+
+def _place(message: Mapping[str, Any]) -> str:
+    return f"(topic = '{message['topic']}' AND partition = {message['partition']} AND `offset` = {message['offset']})"
 
 
 @dataclass(frozen=True)
@@ -85,7 +105,7 @@ def find(product: Product, customer: int) -> Rows:
     person, read = Person(product.entity, customer, dict.fromkeys(_also(product), frozenset())), {}
     also: dict[str, set[int]] = {column: set() for column in person.also}
     for table, key in _data_files():
-        rows = _keys_in(key, (person.entity, *person.also))
+        rows = _keys_in(key, (person.entity, *person.also), MESSAGE)
         if rows is None:
             continue
         if person.entity in rows.column_names:
@@ -119,7 +139,7 @@ def leave_out(product: Product, rows: Rows, table: str, pinned: int | None) -> i
             lake.opened(table).restore(pinned)
         if held & _live(table, None):
             head = lake.opened(table)
-            head.delete(rows.person.predicate({one.name for one in head.schema().fields}))
+            head.delete(rows.person.predicate(head))
     except CommitFailedError:
         raise EraseError(f"{table}: another process wrote to it at the same time; run the same command again") from None
     return lake.version(table) if names_them else None
@@ -199,8 +219,9 @@ def _data_files() -> Iterator[tuple[str, str]]:
                 yield f"{parts[0]}.{parts[1]}", key
 
 
-def _keys_in(key: str, columns: tuple[str, ...]) -> pa.Table | None:
-    """The columns of a data file that hold keys, None where it has none."""
+def _keys_in(key: str, columns: tuple[str, ...], otherwise: tuple[str, ...]) -> pa.Table | None:
+    """The columns of a data file that hold keys, or those of `otherwise` where it has none; None without all of them
+    too."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -212,6 +233,8 @@ def _keys_in(key: str, columns: tuple[str, ...]) -> pa.Table | None:
     except pa.ArrowInvalid:  # a killed writer cut it; no version names it, and nobody reads a row of it
         return None
     there = [column for column in columns if column in file.schema_arrow.names]
+    if not there and {*otherwise} <= {*file.schema_arrow.names}:
+        there = list(otherwise)
     return file.read(columns=there) if there else None
 
 

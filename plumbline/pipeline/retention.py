@@ -8,6 +8,7 @@ cut (`delta.enableExpiredLogCleanup` is false for every table of ours), or old v
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +72,12 @@ def named(product: Product) -> dict[str, dict[int, list[str]]]:
 def vacuum(product: Product, keep_days: int = KEEP_DAYS, *, dry_run: bool = False) -> list[Vacuumed]:
     """Deletes the files that only versions nobody names hold, out of use for `keep_days`; a line for each table.
 
-    Raises Conflict while a run is at work, RetentionError when a file that is named would go (then nothing does).
+    Raises Conflict while a run is at work, and for less than a day while a stream is, which has files that no version
+    names yet; RetentionError when a file that is named would go (then nothing does).
     """
-    with leases.lease(product, "vacuum"):
+    with ExitStack() as stack:
+        for kind in ("run", "events") if keep_days < 1 else ("run",):
+            stack.enter_context(leases.lease(product, "vacuum", kind))
         kept, done = named(product), []
         for table in sorted(kept):
             head = lake.open_table(table)

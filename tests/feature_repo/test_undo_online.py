@@ -10,14 +10,18 @@ import pytest
 from deltalake import write_deltalake
 from test_store import LAST, TABLE, release, write_snapshot
 
-from feature_repo import online_rows
+from feature_repo import feast_internals, live_rows, online_rows
+from feature_repo import store as feature_store
 from feature_repo.materialize import materialize
 from plumbline import clock
 from plumbline.lake import spark
 from plumbline.lake import tables as lake
 from plumbline.pipeline.undo import undo
-from plumbline.servers import online_store
+from plumbline.servers import live_mark, online_store
 from products.churn import CHURN
+from serving.errors import Refused
+from serving.features import OnlineFeatures
+from tests.feature_repo.live_world import VIEW, land
 
 DAY_BEFORE = LAST - timedelta(days=1)
 NEWCOMERS = 5
@@ -87,14 +91,25 @@ def test_a_day_run_again_replaces_what_was_never_taken_offline(before: dict[byte
 
 
 def test_customers_that_left_go_in_a_daily_run_too(before: dict[bytes, dict[bytes, bytes]]) -> None:
+    """What the order stream brought stays as it is; of a customer who left it answers nothing."""
     publish_second()
     materialize(CHURN)
+    live_rows.write(CHURN, VIEW, land("q/0", clock.now() - timedelta(minutes=1), {1: 2, 1001: 3}))
+    store, client = feature_store.open_store(CHURN), online_store.client()
+    fields = feast_internals.row_fields(store.get_feature_view(VIEW))
+    stays, left = feast_internals.entity_keys(store, CHURN, [1, 1001])
+    live = [client.hmget(key, fields) for key in (stays, left)]
     third = LAST + timedelta(days=1)
     write_snapshot(third, 3)  # without the newcomers
     keep(pc.field("customer_id") <= 200)
     release(third, 3)
     assert materialize(CHURN)["removed_rows"] == NEWCOMERS
-    assert set(online()) == set(before)
+    assert set(online()) == {*before, left, live_mark.key(CHURN, VIEW).encode()}
+    assert [client.hmget(key, fields) for key in (stays, left)] == live
+    assert len(client.hgetall(left)) == len(fields), "nothing of the release's"
+    with pytest.raises(Refused) as refused:
+        OnlineFeatures(CHURN, "churn_v3").read([1001])
+    assert refused.value.status == 404
 
 
 def test_rows_that_redis_lost_are_written_again(before: dict[bytes, dict[bytes, bytes]]) -> None:

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from deltalake import DeltaTable, write_deltalake
 
-from feature_repo import catalog, forget
+from feature_repo import catalog, forget, live_rows
 from feature_repo import store as feature_store
 from ingestion.database import changes, still_shown
 from ingestion.database.source import engine, schema
@@ -28,11 +28,12 @@ from plumbline.errors import Conflict
 from plumbline.lake import tables as lake
 from plumbline.pipeline import erase, erased_rows, lake_owner, leases, retention, undo
 from plumbline.pipeline.erased_rows import EraseError
-from plumbline.servers import online_mark, online_store
+from plumbline.servers import live_mark, online_mark, online_store
 from plumbline.state import ledger, objects, releases
 from plumbline.state.releases import Release
 from products.churn import CHURN
 from serving.features import OnlineFeatures
+from tests.feature_repo.live_world import VIEW, land
 from tests.plumb.test_cli import plumb
 from tests.validation import parity_world as world
 
@@ -42,6 +43,8 @@ THEIRS, OTHERS = (8_800_001, 8_800_002), (501, 502)
 NOON = datetime(1998, 6, 29, 12, tzinfo=UTC)
 RAW_ORDERS, RAW_RETURNS, RAW_CUSTOMERS = CHURN.raw[0], "raw.returns", "raw.customers"
 TABLES = (RAW_ORDERS, RAW_CUSTOMERS, RAW_RETURNS, "analytics.orders", "features.customers", "serving.predictions")
+DEAD, EVENTS, ACTIVITY = "raw.order_dead_letters", "raw.order_events", CHURN.streams["customer_activity"]
+STREAM = (DEAD, EVENTS, ACTIVITY)
 KEYS = re.compile(rf"{WHO}|{'|'.join(map(str, THEIRS))}".encode())
 ALLOWED = {"redis"}
 """Below the home: Redis's own folder, whose file is binary; it is asked itself."""
@@ -141,6 +144,31 @@ def build(home: Path) -> None:
     fill_shop(OTHER)
 
 
+def run_stream() -> None:
+    """Events of both customers, dead letters that name them by key, by value or not at all, and what came of them; and
+    a release that names the tables as they were before the last micro-batch."""
+    for number, at in enumerate((world.NOW - timedelta(minutes=2), world.NOW - timedelta(minutes=1))):
+        place = {"topic": ["shop.orders"] * 2, "partition": [0, 1], "offset": [number, number]}
+        known = {"known_at": pa.array([at] * 2, pa.timestamp("us", "UTC")), "known_date": [at.date()] * 2}
+        events = {"event_id": [f"e{number}", f"f{number}"], "customer_id": [WHO, OTHER]}
+        keys = {"order_id": [THEIRS[number], OTHERS[number]]}
+        append(EVENTS, pa.table({**events, **keys, **place, **known}))
+        of_who = [f'{{"customer_id": {WHO}, "units": "\xff'.encode("latin1"), b"{"][number]
+        messages = {"key": pa.array([str(WHO).encode() if number else None, b"17"]), "value": [of_who, b"17"]}
+        append(DEAD, pa.table({**place, **messages, **known}))
+        live_rows.write(CHURN, VIEW, land(f"q/{number}", at, {WHO: number, OTHER: 7}))
+        if not number:
+            current = releases.required("churn")
+            tables = {**current.tables, **{table: lake.version(table) or 0 for table in STREAM}}
+            releases.publish(replace(current, release_id=4, base=3, tables=tables, run_id="churn-stream"))
+            mark(4)
+
+
+def append(table: str, rows: pa.Table) -> None:
+    configuration = lake.KEEP_LOG
+    write_deltalake(lake.uri(table), rows, mode="append", partition_by=["known_date"], configuration=configuration)
+
+
 def mark(number: int) -> None:
     store, client = feature_store.open_store(CHURN), online_store.client()
     online = [WHO if c == 5 else c for c in range(1, world.N + 1) if c != world.EXPIRED]
@@ -188,6 +216,7 @@ def others(table: str, version: int | None = None) -> list[dict[str, Any]]:
     """The rows of all others, in the order of their text."""
     rows = lake.open_table(table, version).to_pyarrow_table().to_pylist()
     theirs = [r for r in rows if r.get("customer_id") != WHO and r.get("order_id") not in THEIRS]
+    theirs = [r for r in theirs if "value" not in r or not KEYS.search((r["key"] or b"") + r["value"])]
     return sorted(theirs, key=str)
 
 
@@ -351,3 +380,34 @@ def test_the_ledger_keeps_a_digest_and_counts_and_a_run_at_work_is_waited_for(pe
     assert event is not None and event["rows"]["raw.orders"] == 2 and event["release_id"] == 4
     assert re.fullmatch("hmac-sha256:[0-9a-f]{64}", event["who"])
     assert str(WHO) not in json.dumps(event)
+
+
+def test_an_erased_customer_is_nowhere_in_the_stream_either_and_the_stream_goes_on(person: Path) -> None:
+    """Nothing that came after the release is taken back: neither from the tables nor from Redis."""
+    run_stream()
+    before = {table: others(table) for table in STREAM}
+    assert looked().online == 2, "a row of each view"
+    done = erased()
+    assert {table: done.rows[table] for table in STREAM} == {DEAD: 2, EVENTS: 2, ACTIVITY: 2}
+    assert (done.release, done.online) == (5, 2)
+    assert leftovers(person) == []
+    assert {table: others(table) for table in STREAM} == before
+    assert {len(rows) for rows in before.values()} == {2}
+    client, store = online_store.client(), feature_store.open_store(CHURN)
+    (key,) = forget.online_keys.keys(store, CHURN, [WHO])
+    assert not client.exists(key) and client.hget(live_mark.key(CHURN, VIEW), key) is None
+    assert client.hget(live_mark.key(CHURN, VIEW), "rows") == b"1"
+    at = world.NOW - timedelta(minutes=1)
+    assert live_rows.whole(CHURN, VIEW, at) and live_rows.repair(CHURN, VIEW) == 0
+    assert OnlineFeatures(CHURN, "churn_v3").read([OTHER])[0].times[VIEW] == at
+    assert lake.open_table(ACTIVITY, releases.required("churn").tables[ACTIVITY]).count() == 2
+
+
+@pytest.mark.usefixtures("home")
+def test_a_stream_at_work_is_in_the_way_of_an_erasure_and_of_a_vacuum_of_what_is_young(person: Path) -> None:
+    with leases.lease(CHURN, "order_stream", "events"):
+        with pytest.raises(Conflict):
+            erased()
+        with pytest.raises(Conflict):
+            retention.vacuum(CHURN, 0)
+        retention.vacuum(CHURN, 1, dry_run=True)
