@@ -85,7 +85,7 @@ def check(run: StageRun, window: Window) -> Verdict:
     found = [
         *_ranges(books, before),
         *_instants(books),
-        *_counted(books, events, dead, _erased_until()),
+        *_counted(books, events, dead),
         *_once(events, dead),
         *_known_before(events, run.named.get(EVENTS), window),
     ]
@@ -111,6 +111,8 @@ def check(run: StageRun, window: Window) -> Verdict:
             sets_aside=False,
         )
     say(f"{counts['messages']:,} messages of {verdict.extra['batches']:,} batches are accounted for")
+    for row in books[books["batch"].str.endswith("/lost")].to_dict("records"):
+        say("{topic} partition {partition}: {absent:,} messages from offset {from_offset:,} on are lost".format(**row))
     return reported
 
 
@@ -148,16 +150,17 @@ def _instants(books: Any) -> Iterator[str]:
         yield f"{batch}: its lines have several known_at"
     for known_at, rows in moments[moments.duplicated("known_at", keep=False)].groupby("known_at"):
         yield f"{', '.join(sorted(rows['batch']))}: all have the known_at {known_at}"
-    split = moments["batch"].str.rsplit("/", n=1, expand=True)
-    if not len(split):
+    numbered = moments[moments["batch"].str.fullmatch(r".*/\d+")]  # but for lines of what the broker had deleted
+    if not len(numbered):
         return
-    for query, rows in moments.assign(number=split[1].astype("int64")).groupby(split[0]):
+    split = numbered["batch"].str.rsplit("/", n=1, expand=True)
+    for query, rows in numbered.assign(number=split[1].astype("int64")).groupby(split[0]):
         ordered = rows.sort_values("number")
         for batch in ordered.loc[ordered["known_at"].diff() <= timedelta(0), "batch"]:
             yield f"{batch}: its known_at is not behind that of the batch before it, of query {query}"
 
 
-def _counted(books: Any, events: Any, dead: Any, erased_until: datetime | None) -> Iterator[str]:
+def _counted(books: Any, events: Any, dead: Any) -> Iterator[str]:
     """The rows of both tables, counted by batch and partition, against the books."""
     import pandas as pd
 
@@ -166,6 +169,7 @@ def _counted(books: Any, events: Any, dead: Any, erased_until: datetime | None) 
     for rows, column, table in ((events, "landed", EVENTS), (dead, "dead_letters", DEAD_LETTERS)):
         counted = rows.groupby(key).size() if len(rows) else pd.Series(dtype="int64", index=booked.index[:0])
         both = pd.concat([booked[column], counted.rename("rows")], axis=1).fillna(0).astype("int64")
+        erased_until = _erased_until(table)
         for (batch, topic, partition, known_at), says, there in both.itertuples(name=None):
             if says == there or (there < says and erased_until is not None and known_at <= erased_until):
                 continue
@@ -217,10 +221,10 @@ def _before(run: StageRun) -> dict[str, int]:
     return {str(place): int(end) for place, end in (gate.extra.get("until", {}) if gate else {}).items()}
 
 
-def _erased_until() -> datetime | None:
-    """Batches up to this instant may hold fewer events than the books say, since a customer was erased behind them."""
-    gone = erasures.unreadable(EVENTS)
-    return _newest(EVENTS, max(gone) + 1) if gone else None
+def _erased_until(table: str) -> datetime | None:
+    """Batches up to this instant may hold fewer rows than the books say, since a customer was erased behind them."""
+    gone = erasures.unreadable(table)
+    return _newest(table, max(gone) + 1) if gone else None
 
 
 def _newest(table: str, version: int) -> datetime | None:

@@ -203,6 +203,17 @@ def test_what_was_read_again_is_duplicates_and_no_gap() -> None:
     assert (gate.passed, gate.extra["duplicates"]) == (True, 148)
 
 
+def test_what_the_broker_deleted_before_it_landed_is_said_and_no_gap(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = made_up_stream.days()
+    (row,) = [row for row in stream.books if (row["batch"], row["partition"]) == (BATCH, 0)]
+    stream.events = [event for event in stream.events if (event["batch"], event["partition"]) != (BATCH, 0)]
+    lost = {"batch": "0b8f/lost", "messages": 0, "landed": 0, "absent": 6}
+    row |= {**lost, "known_at": row["known_at"] - timedelta(minutes=1)}
+    gate = judged(stream).gates["events_complete"]
+    assert (gate.passed, gate.extra["absent"]) == (True, 6)
+    assert "shop.orders partition 0: 6 messages from offset 79 on are lost" in capsys.readouterr().err
+
+
 def test_a_customer_who_was_erased_leaves_fewer_events_than_the_books_say_and_no_more() -> None:
     stream = made_up_stream.days()
     stream.of(FIRST).write()
