@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary demo-images replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo-canary: setup binaries ## After the demo: a good model rolled out step by s
 demo-images: setup ## Pictures in, live answers out: the image product through Airflow
 	@$(BIN)/plumb demo-images $(if $(SOURCE),--source $(SOURCE))
 
+demo-events: setup ## Orders as events through Kafka to Redis within seconds; then a kill, and the proof of equality
+	@$(BIN)/plumb demo-events
+
 replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
@@ -45,8 +48,8 @@ test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a re
 	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
-	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py
-	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md
+	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py tests/e2e/test_events_kill_and_resume.py
+	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md && cp .plumbline/report/kill-events.md docs/kill-events.md
 
 drill: setup ## Put every fault into a real run and see who stops it; the tables go to docs/drills.md, docs/drills-images.md (50 minutes)
 	@$(BIN)/plumb drill && $(BIN)/plumb drill --page

@@ -7,11 +7,14 @@ are written for others to see how far behind the job is; an operator moves them 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ingestion.events import topics
 from ingestion.events.landing import StreamError
+from plumbline import clock
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import warn
 from plumbline.servers.kafka import Broker
@@ -53,7 +56,7 @@ def partitions(broker: Broker) -> dict[tuple[str, int], Partition]:
     try:
         topic = consumer.list_topics(topics.ORDERS, timeout=topics.TIMEOUT).topics[topics.ORDERS]
         asked = [TopicPartition(topics.ORDERS, number) for number in sorted(topic.partitions)]
-        committed = consumer.committed(asked, timeout=topics.TIMEOUT)
+        committed = _patiently(lambda: consumer.committed(asked, timeout=topics.TIMEOUT))
         found = {}
         for one in committed:
             first, end = consumer.get_watermark_offsets(
@@ -66,6 +69,25 @@ def partitions(broker: Broker) -> dict[tuple[str, int], Partition]:
         raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.args[0].str()}") from None
     finally:
         consumer.close()
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """An answer about a group: a broker that has just come up, or made its first group, takes some moments."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    passing = (
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+    )
+    deadline = clock.monotonic() + topics.TIMEOUT
+    while True:
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in passing or clock.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def commit(broker: Broker, positions: Mapping[tuple[str, int], int]) -> None:

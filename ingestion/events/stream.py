@@ -133,7 +133,9 @@ class _Job:
         sink = source.load().writeStream.queryName("order-events").foreachBatch(self._batch)
         sink = sink.option("checkpointLocation", self._begin.checkpoint)
         when = (
-            sink.trigger(availableNow=True) if self._plan.once else sink.trigger(processingTime=f"{self._plan.every} s")
+            sink.trigger(availableNow=True)
+            if self._plan.once
+            else sink.trigger(processingTime=f"{1000 * self._plan.every:.0f} milliseconds")
         )
         return when.start()
 

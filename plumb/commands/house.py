@@ -111,6 +111,20 @@ def demo(
     demo.demo(until=until.date() if until else None, keep=keep)
 
 
+@app.command("demo-events", rich_help_panel=HOUSE)
+def demo_events() -> None:
+    """Orders as events through Kafka: a customer's activity is readable in seconds, a kill changes nothing.
+
+    It works in a home of its own, `demo-events` below the present one. Customers and amounts are real; when they order
+    is made up.
+
+    Example: plumb demo-events
+    """
+    from plumb.demo import events
+
+    events.run()
+
+
 @app.command(rich_help_panel=HOUSE)
 def replay(
     days: Annotated[int, typer.Option(min=1, help="How many days.")] = 1,

@@ -1,0 +1,191 @@
+"""The job over a real Kafka, a real Spark, Delta tables and Redis: each event once, whatever came and whoever died."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ingestion.events import offsets, order_events, produce, topics
+from ingestion.events.produce import Message
+from plumb.demo import stream_proof
+from plumbline.lake import tables as lake
+from plumbline.servers import kafka, services
+from plumbline.servers.kafka import Broker
+from plumbline.settings import ROOT
+from products.churn import CHURN
+from tests.conftest import inherited, use_home
+
+pytestmark = [pytest.mark.slow, pytest.mark.servers]
+
+VIEW = "customer_activity"
+NOW = datetime(1997, 10, 7, 12, tzinfo=UTC)
+CUSTOMERS = 40
+
+
+def order(number: int, minutes_ago: float = 0.0, **more: Any) -> Message:
+    row = {"order_id": number, "customer_id": number % CUSTOMERS, "units": 1 + number % 3, "total_cents": 10 * number}
+    return produce.event({**row, **more}, NOW - timedelta(minutes=minutes_ago))
+
+
+FIRST = [order(n, minutes_ago=13.37 * n) for n in range(1, 1_001)]  # the oldest are 9 days old
+"""Events over nine days, so that every window has an edge among them."""
+
+SECOND = [order(n, minutes_ago=(n * 7919) % 9_000) for n in range(1_001, 1_101)]
+ENVELOPE = json.loads(order(2_000)[1])
+DEBEZIUM = {
+    "op": "c",
+    "source": {"name": "shop"},
+    "after": {"id": ENVELOPE["event_id"], "payload": json.dumps(ENVELOPE)},
+}
+BAD: dict[str, Message] = {
+    "empty": (b"1", b""),
+    "malformed": (b"1", b'{"schema": "orders.ev'),
+    "wrong_type": (b"1", json.dumps({**ENVELOPE, "event_id": "bad-1", "units": "two"}).encode()),
+    "out_of_range": (b"1", json.dumps({**ENVELOPE, "event_id": "bad-2", "units": 0}).encode()),
+    "other_key": (b"77", json.dumps({**ENVELOPE, "event_id": "bad-3"}).encode()),
+    "changed": order(17, minutes_ago=13.37 * 17, total_cents=1),
+}
+
+
+class Stream:
+    """A home with a broker; `produced` are the ids of the events that were sent."""
+
+    def __init__(self) -> None:
+        self.produced = set[str]()
+
+    @property
+    def broker(self) -> Broker:
+        """The private one, which may have come up again on another port."""
+        return kafka.broker()
+
+    def send(self, messages: list[Message]) -> None:
+        produce.produce(self.broker, iter(messages), 0, produce.Sent())
+        for key, value in messages:
+            read = order_events.read(key, value, NOW)
+            if isinstance(read, order_events.Event):
+                self.produced.add(read.event_id)
+
+    def run(self, *more: str) -> dict[str, Any]:
+        done = subprocess.run(
+            ["plumb", "events", "run", "--once", "--json", *more],
+            cwd=ROOT,
+            env=inherited(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    def killed(self, point: str) -> None:
+        command = [sys.executable, "-m", "tests.ingestion.events.killed_stream", point]
+        done = subprocess.run(command, cwd=ROOT, env=inherited(), capture_output=True, text=True, check=False)
+        assert done.returncode == -9, done.stderr[-2000:]
+
+    def differences(self) -> list[str]:
+        return stream_proof.differences(CHURN, VIEW, self.produced)
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SPARK_REMOTE", raising=False)
+        use_home(tmp_path_factory.mktemp("stream") / "home", patch, now=NOW.isoformat())
+        try:
+            topics.ensure(kafka.broker())
+            yield Stream()
+        finally:
+            services.stop_all()
+
+
+def test_each_event_lands_once_and_the_rest_is_named_though_the_job_is_killed_between_delta_and_redis(
+    stream: Stream,
+) -> None:
+    stream.send([*FIRST, *FIRST[::10], (b"0", json.dumps(DEBEZIUM).encode()), *BAD.values()])
+    stream.killed("features in Delta, not in Redis")
+    assert lake.version(stream_proof.BOOKS) is None
+    done = stream.run()
+    assert (done["landed"], done["duplicates"]) == (1_001, 100)
+    assert done["reasons"] == dict.fromkeys(BAD, 1)
+    assert stream.differences() == []
+
+
+def test_dead_letters_are_in_their_topic_and_listed_and_sent_again(stream: Stream) -> None:
+    from confluent_kafka import Consumer
+
+    options = {"group.id": "a test", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    consumer = Consumer({**stream.broker.client(), **options})
+    consumer.subscribe([topics.DEAD_LETTERS])
+    found = consumer.consume(len(BAD), timeout=20)
+    consumer.close()
+    reasons = Counter(dict(message.headers())["reason"].decode() for message in found)
+    assert reasons == Counter(list(BAD))
+    assert {message.value() for message in found} == {value for _, value in BAD.values()}
+    listed = subprocess.run(
+        ["plumb", "events", "dead-letters", "--reason", "changed"],
+        cwd=ROOT,
+        env=inherited(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "event order-17: total_cents was 170, is 1" in listed.stdout
+    again = subprocess.run(
+        ["plumb", "events", "dead-letters", "--replay", "--json"],
+        cwd=ROOT,
+        env=inherited(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(again.stdout) == {"sent": len(BAD)}
+
+
+def test_a_group_moved_back_and_a_partition_more_read_again_and_land_nothing_twice(stream: Stream) -> None:
+    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka.cimpl import NewPartitions
+
+    admin = topics.admin(stream.broker)
+    admin.create_partitions([NewPartitions(topics.ORDERS, topics.PARTITIONS + 1)])[topics.ORDERS].result(10)
+    consumer = Consumer({**stream.broker.client(), "group.id": offsets.GROUP, "enable.auto.commit": False})
+    consumer.commit(offsets=[TopicPartition(topics.ORDERS, 0, 10)], asynchronous=False)
+    consumer.close()
+    booked = offsets.partitions(stream.broker)[topics.ORDERS, 0].end
+    stream.send(SECOND)
+    done = stream.run()
+    assert done["landed"] == len(SECOND)
+    assert done["duplicates"] + done["dead_letters"] >= booked - 10
+    assert stream.differences() == []
+
+
+def test_messages_that_the_broker_deleted_before_they_landed_are_named_and_accepted_by_hand(stream: Stream) -> None:
+    from confluent_kafka import TopicPartition
+
+    before = set(stream.produced)
+    stream.send([order(n) for n in range(3_000, 3_100)])
+    lost = {place: partition for place, partition in offsets.partitions(stream.broker).items() if partition.end}
+    ends = [TopicPartition(topic, number, partition.end) for (topic, number), partition in lost.items()]
+    admin = topics.admin(stream.broker)
+    for future in admin.delete_records(ends).values():
+        future.result(10)
+    refused = subprocess.run(
+        ["plumb", "events", "run", "--once"], cwd=ROOT, env=inherited(), capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "the broker has deleted messages that had not landed: partition" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    stream.produced = before
+    stream.send([order(4_000)])
+    done = stream.run("--accept-loss")
+    assert done["landed"] == 1
+    absent = sum(line["absent"] for line in stream_proof.rows(stream_proof.BOOKS))
+    assert absent == 100
+    assert stream.differences() == []
