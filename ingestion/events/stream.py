@@ -10,13 +10,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]
+
 from ingestion.events import dead_letters, offsets, topics, watch
 from ingestion.events.landing import Activity, Landed, Landing, StreamError, positions
 from plumbline import clock
+from plumbline.errors import ServiceUnavailable
 from plumbline.lake import spark
 from plumbline.servers import kafka
 from plumbline.settings import settings
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.streaming.query import StreamingQuery
+
+COMMITTED_WITHIN = 10.0
+"""Seconds in which Spark notes that a batch is done."""
 
 MOST = 100_000
 """Messages in a batch: what two cores land in some seconds."""
@@ -101,6 +108,7 @@ class _Job:
         self._report = Report()
         self._failure: BaseException | None = None
         self._landing: Landing | None = None
+        self._done: int | None = None
         self._at_work, self._stopping = threading.Lock(), threading.Event()
         self._undertaker = dead_letters.Sender(broker)
         self._watch = watch.Watch(broker)
@@ -114,14 +122,27 @@ class _Job:
             while query.isActive and not self._stopping.wait(0.2):
                 pass
             with self._at_work:
+                self._let_commit(query)
                 query.stop()
             self._raise(query)
+        except (Py4JError, ConnectionError) as error:
+            raise ServiceUnavailable(
+                f"the job's Spark ended under it ({type(error).__name__}): the same command goes on where it was"
+            ) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._undertaker.close()
         self._report.seconds = clock.monotonic() - begun
         return self._report
+
+    def _let_commit(self, query: StreamingQuery) -> None:
+        """Waits until Spark has noted that the last batch is done: stopped before, the next run would do it again."""
+        deadline = clock.monotonic() + COMMITTED_WITHIN
+        while query.isActive and self._failure is None and self._done is not None and clock.monotonic() < deadline:
+            if (progress := query.lastProgress) is not None and progress["batchId"] >= self._done:
+                return
+            time.sleep(0.05)
 
     def _stop(self, *_: Any) -> None:
         self._stopping.set()
@@ -164,6 +185,7 @@ class _Job:
             self._undertaker.send(landed.batch)
         self._landing.book(landed, self._positions, number)
         self._report.add(landed)
+        self._done = number
         self._watch.batch(landed, readable, clock.monotonic() - begun, self._positions)
 
     def _raise(self, query: StreamingQuery) -> None:

@@ -225,7 +225,7 @@ def _environment(port: int, token: str) -> dict[str, str | None]:
 def _in_process() -> SparkSession:
     from pyspark.sql import SparkSession
 
-    os.environ["SPARK_SUBMIT_OPTS"] = "-Dplumbline.log=error"  # standard error is for who reads the command's progress
+    os.environ["SPARK_SUBMIT_OPTS"] = "-Dplumbline.log=off"  # what ends the command says so itself
     for name, value in _environment(0, "").items():
         if value:
             os.environ[name] = value
