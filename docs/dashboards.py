@@ -4,7 +4,8 @@ Nothing in it is drawn by hand. On the drills' ground (a home of its own, real o
 Prometheus run; the next day's orders come with customers missing, the gate at landing stops them, the deadline passes,
 the shop mends its orders and the day is run again. Requests and outcomes are simulated, as everywhere.
 
-`python -m docs.dashboards images` draws the board of images over the home in use, after `make demo-images`.
+`python -m docs.dashboards images` draws the board of images over the home in use, after `make demo-images`;
+`python -m docs.dashboards stream` the row of the order stream, while `plumb events run` runs there and events come.
 """
 
 from __future__ import annotations
@@ -105,6 +106,12 @@ def images() -> None:
     draw(_prometheus(), "images/images.json", _window(begun), PICTURES / "dashboard-images.png")
 
 
+def stream() -> None:
+    """Draws the last four minutes of the home's order stream."""
+    now, picture = clock.wall().timestamp(), PICTURES / "dashboard-stream.png"
+    draw(_prometheus(), "churn/pipeline.json", Window(now - 4 * QUIET, now, SCRAPE), picture, row="Order stream")
+
+
 def _draw(when: str, begun: float) -> None:
     draw(
         _prometheus(),
@@ -147,6 +154,6 @@ def _wait(what: str, seen: Callable[[], bool], seconds: float = 120.0) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is stopped
     try:
-        images() if sys.argv[1:] == ["images"] else main()
+        {"images": images, "stream": stream}.get("".join(sys.argv[1:]), main)()
     except PlumblineError as error:
         raise SystemExit(f"dashboards: {error}") from None

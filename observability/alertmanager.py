@@ -144,7 +144,7 @@ def _receivers(
 
 
 def _inhibitions() -> list[dict[str, Any]]:
-    """A late table silences what is late by it, a page its promise's ticket, an absent predictor a failing one."""
+    """A late table silences what is late by it, a page its promise's ticket, what is absent what fails."""
     return [
         *(
             {
@@ -162,5 +162,15 @@ def _inhibitions() -> list[dict[str, Any]]:
             "source_matchers": ['alertname="PredictorDown"'],
             "target_matchers": ['alertname=~"PredictorFailing|PredictorSlow"'],
             "equal": ["product"],
+        },
+        {
+            "source_matchers": ['alertname="StreamDown"'],
+            "target_matchers": ['alertname=~"StreamStalled|StreamSlow"'],
+            "equal": ["product"],
+        },
+        {
+            "source_matchers": ['alertname="StreamStalled"'],
+            "target_matchers": ['alertname="ConsumerLag"'],
+            "equal": ["consumergroup", "topic"],
         },
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from observability import promises
+from observability import promises, stream_rules
 from observability.rule import EXPORTER, WATCHDOG, Alert, Group
 from observability.slo_rules import CUSTOMERS
 from observability.way_back import RUNBOOK, by, model, stage
@@ -19,13 +19,10 @@ STUCK = 3_600
 OFFLINE = 900
 """Seconds from a release to its rows online; materialization takes under a minute and is tried twice."""
 
-BEHIND = 1_000
-"""Messages a consumer group may be behind before anybody looks."""
-
 
 def groups() -> list[Group]:
-    """What watches, each product's pipeline and predictor, and event consumers."""
-    features, landed = contracts.load(CHURN.features), contracts.shop("orders")
+    """What watches, each product's pipeline and predictor, its stream, and event consumers."""
+    features = contracts.load(CHURN.features)
     watched = Alert(
         WATCHDOG,
         "vector(1)",
@@ -34,23 +31,12 @@ def groups() -> list[Group]:
         "always fires: Prometheus evaluates its rules and Alertmanager hears of it",
         by("plumb up"),
     )
-    lag = "sum by (consumergroup, topic) (kafka_consumergroup_lag)"
-    consumers = Alert(
-        "ConsumerLag",
-        f"{lag} > {BEHIND} and sum by (consumergroup, topic) (delta(kafka_consumergroup_lag[10m])) >= 0",
-        "ticket",
-        landed,
-        "{{ $labels.consumergroup }} is {{ $value }} messages of {{ $labels.topic }} behind and does not catch up",
-        RUNBOOK,
-        affected_by(CHURN, "raw.orders"),
-        300,
-    )
     return [
         Group("watchdog", (watched,)),
         *(Group(f"pipeline of {product.name}", _pipeline(product)) for product in ALL),
         Group("exporter", _exporter(features)),
         *(Group(product.endpoint, _predictor(product)) for product in ALL),
-        Group("consumers", (consumers,)),
+        *stream_rules.groups(),
     ]
 
 

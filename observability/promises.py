@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract, ContractError, Level
+from plumbline.metrics import STREAM
 from plumbline.product import Product
 
 DAYS = 200
@@ -63,6 +64,21 @@ def complete(contract: Contract) -> tuple[Ratio, tuple[str, ...]] | None:
     if unknown := [name for name in columns if name not in contract.columns]:
         raise ContractError(f"{contract.file}: completeness: {', '.join(unknown)}: no column of that name")
     return Ratio(float(promised.value)), columns
+
+
+def fresh(contract: Contract) -> tuple[Ratio, float] | None:
+    """The share of a stream's events that can be read in so many seconds; None when none is promised.
+
+    Raises ContractError for seconds that the stream does not count by.
+    """
+    promised = level(contract, "latency")
+    if promised is None:
+        return None
+    counted = next(metric.buckets for metric in STREAM if metric.name == "events_freshness_seconds")
+    if promised.objective is None or promised.unit != "s" or float(promised.value) not in counted:
+        wanted = f"{', '.join(f'{seconds:g}' for seconds in counted)} s, with a percentage in objectives"
+        raise ContractError(f"{contract.file}: latency: expected one of {wanted}")
+    return Ratio(promised.objective), float(promised.value)
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,23 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from observability import airflow_metrics
 from observability.exporter import Exporter, OnlineRows
 from plumbline.errors import ServiceUnavailable
+from plumbline.metrics import STREAM_SERVER
 from plumbline.progress import say
 from plumbline.servers import callers, services
 from plumbline.settings import settings
 from products import ALL
 
 PORT = 9102
+STREAM_JOB = "order-stream"
+"""Prometheus' job of the order stream."""
 
 
 def targets() -> list[dict[str, Any]]:
-    """Each product's predictor that runs, and its canary, as Prometheus' HTTP service discovery wants to be told of
-    targets. The job is the server's name; what a predictor shows says by itself whose it is."""
-    names = (name for product in ALL for name in (product.server, product.canary_server))
-    found = {name: service for name in names if (service := services.find(name)) is not None}
+    """Each product's predictor that runs, its canary, and the order stream, as Prometheus' HTTP service discovery wants
+    to be told of targets. The job is the server's name; what each shows says by itself whose it is."""
+    jobs = {name: name for product in ALL for name in (product.server, product.canary_server)}
+    jobs[STREAM_SERVER] = STREAM_JOB
+    found = {job: service for name, job in jobs.items() if (service := services.find(name)) is not None}
     return [
         {"targets": [f"{services.HOST}:{service.port}"], "labels": {"job": name}} for name, service in found.items()
     ]

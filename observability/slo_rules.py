@@ -17,6 +17,7 @@ from observability import dataset_metrics, promises
 from observability.promises import Ratio
 from observability.rule import EXPORTER, Alert, Group, Recording, Severity
 from observability.way_back import FIRST_DAY_OR_RUNBOOK, RUNBOOK, WayBack, missing_day, model, undo
+from plumbline.contracts import contract as contracts
 from plumbline.contracts.contract import Contract
 from plumbline.lineage import expected
 from plumbline.product import Product
@@ -47,7 +48,7 @@ LEAST = 5
 
 
 def groups() -> list[Group]:
-    """A group of all deadlines, one for each contract's other promises, and one for each predictor's.
+    """A group of all deadlines, one for each contract's other promises, one for each predictor's and stream's.
 
     Deadlines are evaluated together, so that Alertmanager knows a late source no later than what it silences.
     """
@@ -56,6 +57,11 @@ def groups() -> list[Group]:
         Group("deadlines", tuple(rule for contract in contracted for rule in _deadline(contract))),
         *(Group(f"promises of {contract.dataset}", _of(contract)) for contract in contracted),
         *(Group(f"promises of {product.endpoint}", _of_predictor(product)) for product in ALL),
+        *(
+            Group(f"promises of {table}", tuple(_of_stream(product, table)))
+            for product in ALL
+            for table in product.streams.values()
+        ),
     ]
     return [group for group in found if group.rules]
 
@@ -217,6 +223,33 @@ def _slow(product: Product, speed: promises.Speed, ending: str) -> list[Recordin
         f"more predictions by {speed.input} than the contract allows take over {speed.milliseconds:g} ms",
         model(product),
         (CUSTOMERS,),
+        {"product": product.name},
+        bad=lambda window: f"sum(increase({every}[{window}])) - sum(increase({in_time}[{window}]))",
+    )
+
+
+def stream_affects(product: Product) -> tuple[str, ...]:
+    """What is downstream of a product's stream: its tables, and those who are scored by what they hold."""
+    return (CUSTOMERS, product.endpoint, *product.streams.values())
+
+
+def _of_stream(product: Product, table: str) -> list[Recording | Alert]:
+    """How fast what happened can be read, by the contract of the table that the stream writes."""
+    contract = contracts.load(table)
+    if (promised := promises.fresh(contract)) is None:
+        return []
+    ratio, seconds = promised
+    every = f'events_freshness_seconds_count{{product="{product.name}"}}'
+    in_time = f'events_freshness_seconds_bucket{{product="{product.name}",le="{seconds}"}}'
+    return burning(
+        "StreamSlow",
+        f"{table}-fresh",
+        ratio,
+        lambda window: f"1 - sum(rate({in_time}[{window}])) / (sum(rate({every}[{window}])) > 0)",
+        contract,
+        f"more order events than the contract allows take over {seconds:g} s to where customers are scored",
+        RUNBOOK,
+        stream_affects(product),
         {"product": product.name},
         bad=lambda window: f"sum(increase({every}[{window}])) - sum(increase({in_time}[{window}]))",
     )

@@ -254,9 +254,19 @@ JUDGE: tuple[Metric, ...] = (
 """What `plumb judge` serves; `canary` and `stable` are revisions."""
 
 PARTITION = ("topic", "partition")
+STREAM_SERVER = "events"
+"""The order stream's name among a home's servers."""
 
 STREAM: tuple[Metric, ...] = (
     Metric("events_landed_total", "counter", "1", "Order events that landed in raw.", PRODUCT),
+    Metric(
+        "events_late_total",
+        "counter",
+        "1",
+        "Of the events that landed, those that reached the broker more than a minute after the order was placed: what "
+        "came to them before is the sender's, so freshness leaves them out.",
+        PRODUCT,
+    ),
     Metric("events_duplicates_total", "counter", "1", "Messages that said again what had landed.", PRODUCT),
     Metric(
         "events_dead_letters_total",
@@ -269,7 +279,8 @@ STREAM: tuple[Metric, ...] = (
         "events_freshness_seconds",
         "histogram",
         "s",
-        "From when an order was placed to when its customer's features could be read in Redis, per event that landed.",
+        "From when an order was placed to when its customer's features could be read in Redis, per event that landed "
+        "and was not late.",
         PRODUCT,
         (0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 300, 3600, 86400),
     ),

@@ -32,6 +32,9 @@ PARSED = (
     "event_time TIMESTAMP, order_id BIGINT, customer_id BIGINT, units BIGINT, total_cents BIGINT, reason STRING, "
     "detail STRING"
 )
+CHANGED = "changed"
+"""The reason of a dead letter that is an event, of a known id and with another content."""
+
 PLACE = ("topic", "partition", "offset")
 
 
@@ -56,14 +59,15 @@ class Counts:
 
 @dataclass
 class Landed:
-    """A batch that is in raw. `partitions` by topic and number, `reasons` of its dead letters, `event_times` (int64
-    microseconds since 1970) of the events that landed."""
+    """A batch that is in raw. `partitions` by topic and number, `reasons` of its dead letters; of the events that
+    landed `event_times`, and `appended` at the broker, as int64 microseconds since 1970."""
 
     batch: str
     known_at: datetime
     partitions: dict[tuple[str, int], Counts] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     event_times: Any = None
+    appended: Any = None
 
     def count(self, parsed: pa.Table, good: pa.Table, dead: pa.Table) -> None:
         """Counts what a batch's messages came to; what neither landed nor died was known."""
@@ -153,7 +157,9 @@ class Landing:
         self._commit(EVENTS, good.select([*order_events.FIELDS, *PLACE, *stamps]), number)
         self._commit(DEAD, dead, number)
         landed.count(parsed, good, dead)
-        landed.event_times = pc.cast(good["event_time"], pa.int64()).to_numpy()
+        landed.event_times, landed.appended = (
+            pc.cast(good[name], pa.int64()).to_numpy() for name in ("event_time", "appended_at")
+        )
         features = self._features(messages.sparkSession, good, landed, number)
         self._last = landed.known_at
         return landed, features
@@ -203,7 +209,7 @@ class Landing:
                 now = tuple(row[name] for name in CONTENT)
                 pairs = zip(CONTENT, before[row["event_id"]], now, strict=True)
                 told = "; ".join(f"{name} was {was}, is {now}" for name, was, now in pairs if was != now)
-                row["reason"], row["detail"] = "changed", f"event {row['event_id']}: {told}"
+                row["reason"], row["detail"] = CHANGED, f"event {row['event_id']}: {told}"
         for name in ("reason", "detail"):
             column = pa.array([row[name] for row in rows], pa.string())
             bad = bad.set_column(bad.column_names.index(name), name, column)

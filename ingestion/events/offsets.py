@@ -17,11 +17,12 @@ from ingestion.events.landing import StreamError
 from plumbline import clock
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import warn
+from plumbline.servers import kafka
 from plumbline.servers.kafka import Broker
 from plumbline.settings import settings
 from plumbline.state import objects
 
-GROUP = "plumbline-order-events"
+GROUP = kafka.GROUP
 KEY = "streams/order-events.json"
 OURS = "committed by plumbline"
 """What stands beside an offset that the job committed; beside one that an operator set it does not."""

@@ -90,7 +90,7 @@ def run(plan: Plan) -> Report:
     booked = positions()
     begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss)
     session = spark.session()
-    with leases.hold("churn", "the order stream", "events"), watch.served(plan.metrics_port):
+    with leases.hold("churn", "the order stream", "events"), watch.served(plan.metrics_port, noted=not plan.once):
         return _Job(plan, broker, session, booked, begin).run()
 
 
@@ -111,7 +111,7 @@ class _Job:
         self._done: int | None = None
         self._at_work, self._stopping = threading.Lock(), threading.Event()
         self._undertaker = dead_letters.Sender(broker)
-        self._watch = watch.Watch(broker)
+        self._watch = watch.Watch(broker, plan.table)
 
     def run(self) -> Report:
         self._plan.ready()
@@ -120,11 +120,12 @@ class _Job:
         try:
             query = self._start()
             while query.isActive and not self._stopping.wait(0.2):
-                pass
+                self._watch.look(self._positions)
             with self._at_work:
                 self._let_commit(query)
                 query.stop()
             self._raise(query)
+            self._watch.end(self._positions)
         except (Py4JError, ConnectionError) as error:
             raise ServiceUnavailable(
                 f"the job's Spark ended under it ({type(error).__name__}): the same command goes on where it was"
@@ -133,6 +134,7 @@ class _Job:
             for number, handler in before.items():
                 signal.signal(number, handler)
             self._undertaker.close()
+            self._watch.tell()
         self._report.seconds = clock.monotonic() - begun
         return self._report
 

@@ -1,35 +1,53 @@
-"""What the stream tells of itself: metrics under kafka_exporter's names and our own, and a line every few seconds."""
+"""What the stream tells of itself: metrics under kafka_exporter's names and our own, a line every few seconds, and once
+a minute what it read and wrote, as lineage."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
 from typing import Any
 
-from ingestion.events import offsets
+from ingestion.events import landing, offsets, order_events
 from ingestion.events.landing import Landed
 from plumbline import clock
 from plumbline.errors import ServiceUnavailable
-from plumbline.metrics import instrument
+from plumbline.lineage import events as lineage
+from plumbline.metrics import STREAM_SERVER, instrument
 from plumbline.progress import say, warn
 from plumbline.servers import services
 from plumbline.servers.kafka import Broker
+from products.churn import CHURN
 
 SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_LOOKS = 1.0
-PRODUCT = "churn"
+IDLE_LOOKS = 5.0
+"""Seconds after which the broker is asked for its ends though no batch was done: a job that hangs falls behind."""
+
+SECONDS_BETWEEN_EVENTS = 60.0
+LATE = timedelta(minutes=1)
+"""An event that reaches the broker this long after the order was placed is late by whoever sent it."""
+
+PRODUCT = CHURN.name
 
 
 class Watch:
-    """Counts batches; looks at the broker once a second at most."""
+    """Counts batches; looks at the broker once a second at most. `table` is where the features go."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-        self._said = self._looked = clock.monotonic()
+    def __init__(self, broker: Broker, table: str) -> None:
+        self._broker, self._table = broker, table
+        self._said = self._looked = self._sent = clock.monotonic()
         self._messages, self._fresh = 0, deque[float](maxlen=20_000)
         self._lag = 0
+        self._read: dict[tuple[str, int], tuple[int, int]] = {}
+        self._rows: dict[str, int] = {}
+        for name in ("landed", "late", "duplicates"):  # there from the start: a first value is no increase
+            instrument(f"events_{name}_total").labels(PRODUCT)
+        for reason in (*order_events.REASONS, landing.CHANGED):
+            instrument("events_dead_letters_total").labels(PRODUCT, reason)
+        for name in ("freshness", "batch"):
+            instrument(f"events_{name}_seconds").labels(PRODUCT)
 
     def batch(
         self, landed: Landed, readable: datetime, seconds: float, positions: Mapping[tuple[str, int], int]
@@ -41,27 +59,55 @@ class Watch:
             instrument("events_dead_letters_total").labels(PRODUCT, reason).inc(count)
         instrument("events_batch_seconds").labels(PRODUCT).observe(seconds)
         instrument("events_known_at_timestamp_seconds").labels(PRODUCT).set(landed.known_at.timestamp())
-        ages = readable.timestamp() - landed.event_times / 1e6
+        in_time = _in_time(landed)
+        instrument("events_late_total").labels(PRODUCT).inc(int((~in_time).sum()))
+        ages = readable.timestamp() - landed.event_times[in_time] / 1e6
         fresh = instrument("events_freshness_seconds").labels(PRODUCT)
         for age in ages:
             fresh.observe(age)
         self._fresh.extend(ages)
         self._messages += landed.total("messages")
+        self._remember(landed)
         if (now := clock.monotonic()) - self._looked > SECONDS_BETWEEN_LOOKS:
             self._looked = now
             self._look(positions)
         if now - self._said > SECONDS_BETWEEN_LINES:
             self._say(now - self._said)
             self._said, self._messages = now, 0
+        if now - self._sent > SECONDS_BETWEEN_EVENTS:
+            self.tell()
+
+    def look(self, positions: Mapping[tuple[str, int], int]) -> None:
+        """Looks at the broker when no batch has for some seconds; the group's offsets stay as they are."""
+        if (now := clock.monotonic()) - self._looked > IDLE_LOOKS:
+            self._looked = now
+            self._look(dict(positions), commit=False)
 
     def end(self, positions: Mapping[tuple[str, int], int]) -> None:
         """The last look."""
         self._look(positions)
 
-    def _look(self, positions: Mapping[tuple[str, int], int]) -> None:
+    def tell(self) -> None:
+        """Sends what was read and written since the last time, as lineage; nothing for nothing."""
+        self._sent = clock.monotonic()
+        read, rows = self._read, self._rows
+        self._read, self._rows = {}, {}
+        if read:
+            source = f"kafka://{self._broker.servers.partition(',')[0]}"
+            lineage.streamed(CHURN, source, read, (landing.EVENTS, landing.DEAD, self._table), rows)
+
+    def _remember(self, landed: Landed) -> None:
+        for place, counts in landed.partitions.items():
+            first, until = self._read.get(place, (counts.low, counts.high + 1))
+            self._read[place] = (min(first, counts.low), max(until, counts.high + 1))
+        for table, what in ((landing.EVENTS, "landed"), (landing.DEAD, "dead_letters")):
+            self._rows[table] = self._rows.get(table, 0) + landed.total(what)
+
+    def _look(self, positions: Mapping[tuple[str, int], int], *, commit: bool = True) -> None:
         """Commits the group's offsets and reads the ends. A broker that does not answer is the source's to tell."""
         try:
-            offsets.commit(self._broker, positions)
+            if commit:
+                offsets.commit(self._broker, positions)
             found = offsets.partitions(self._broker)
         except Exception as error:
             warn(f"the consumer group is not up to date at the broker: {type(error).__name__}")
@@ -82,24 +128,35 @@ class Watch:
         self._fresh.clear()
 
 
+def _in_time(landed: Landed) -> Any:
+    """Of each event that landed, whether it came to the broker within LATE. The broker's clock is the real one, the
+    orders' is the platform's."""
+    put_back = (clock.now() - clock.wall()).total_seconds()
+    return landed.appended / 1e6 + put_back - landed.event_times / 1e6 <= LATE.total_seconds()
+
+
 def _at(ages: list[Any], share: float) -> str:
     age = ages[min(int(share * len(ages)), len(ages) - 1)]
     return f"{age:,.1f} s" if age < 3600 else f"{age / 3600:,.0f} h"
 
 
 @contextmanager
-def served(port: int) -> Iterator[None]:
-    """Serves the metrics on loopback meanwhile. Raises ServiceUnavailable for a port that is taken."""
+def served(port: int, *, noted: bool) -> Iterator[None]:
+    """Serves the metrics on loopback meanwhile; `noted`, the home's Prometheus is told where.
+
+    Raises ServiceUnavailable for a port that is taken.
+    """
     from prometheus_client import start_http_server
 
     try:
         server, thread = start_http_server(port, services.HOST)
     except OSError as error:
         raise ServiceUnavailable(f"no metrics on {services.HOST}:{port}: {error.strerror}; --metrics-port") from None
-    try:
+    with ExitStack() as stack:
+        stack.callback(thread.join, timeout=5)
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
+        if noted:
+            stack.enter_context(services.noted(STREAM_SERVER, server.server_port))
         say(f"metrics at http://{services.HOST}:{server.server_port}/metrics")
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from observability.grafana.answers_board import answers_board
 from observability.grafana.churn.business import business
+from observability.grafana.churn.stream import stream
 from observability.grafana.images.pictures import asked, pictures
 from observability.grafana.pipeline_board import pipeline_board
 from plumbline import files
@@ -25,7 +26,7 @@ BOARDS: dict[str, Callable[[], dashboard.Dashboard]] = {
     "churn/churn.json": lambda: answers_board(
         CHURN, "data, model, business", ("roc_auc", "log_loss", "brier"), business()
     ),
-    "churn/pipeline.json": lambda: pipeline_board(CHURN),
+    "churn/pipeline.json": lambda: pipeline_board(CHURN, stream()),
     "images/images.json": lambda: answers_board(IMAGES, "data, model", ("accuracy", "log_loss"), asked()),
     "images/images-pipeline.json": lambda: pipeline_board(IMAGES, pictures()),
 }

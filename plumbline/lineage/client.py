@@ -12,6 +12,8 @@ from types import ModuleType
 from typing import Any
 
 PACKAGE = "openlineage.client"
+OFFSETS = "urn:plumbline:facets:offsets:1"
+"""The name of our facet of an input: by partition of a topic the offsets `from`, and `until`, not with."""
 
 
 @cache
@@ -29,3 +31,21 @@ def load() -> tuple[Any, Any, Any]:
     finally:
         del sys.modules[PACKAGE]
     return event, facets, serde
+
+
+@cache
+def offsets_facet() -> Any:
+    """The class of OFFSETS."""
+    import attr
+
+    _, facets, _ = load()
+
+    @attr.define
+    class OffsetsInputDatasetFacet(facets.InputDatasetFacet):  # type: ignore[misc, name-defined]
+        partitions: dict[str, dict[str, int]] = attr.field(factory=dict)
+
+        @staticmethod
+        def _get_schema() -> str:
+            return OFFSETS
+
+    return OffsetsInputDatasetFacet

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset
 
 PRODUCER = f"urn:plumbline:{__version__}"
+STREAM_JOB = "order_stream"
 STATES = {"COMPLETE": "COMPLETE", "FAIL": "FAIL", "GATE_FAILED": "FAIL", "KILLED": "ABORT"}
 """What the ledger calls a stage's end, and OpenLineage."""
 
@@ -96,6 +97,64 @@ def killed(product: Product, event: dict[str, Any]) -> None:
     head = {name: value for name, value in event.items() if name not in ("at", "state")}
     run, at = Run(product, head, event["at"]), clock.wall().isoformat()
     _guarded(lambda: _send(run, "ABORT", at, None, {"error": "it began and never ended"}))
+
+
+def streamed(
+    product: Product,
+    source: str,
+    read: Mapping[tuple[str, int], tuple[int, int]],
+    tables: Iterable[str],
+    rows: Mapping[str, int],
+) -> None:
+    """Sends what a stretch of a product's stream came to: a whole run of its own.
+
+    `source` is the broker's namespace, `read` gives for each topic and partition the first offset and the one behind
+    the last; `tables` are what it writes, told at their newest version if they are there, `rows` what came to them.
+    """
+    _guarded(lambda: _send_stretch(product, source, read, tables, rows))
+
+
+def _send_stretch(
+    product: Product,
+    source: str,
+    read: Mapping[tuple[str, int], tuple[int, int]],
+    tables: Iterable[str],
+    rows: Mapping[str, int],
+) -> None:
+    ol, facets, _ = client.load()
+    facets.set_producer(PRODUCER)
+    datasets, kind = _Datasets(lambda dataset: None), client.offsets_facet()
+    wrote = {name: version for name in tables if (version := lake.version(name)) is not None}
+    statistics = facets.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
+    inputs = []
+    for topic in sorted({topic for topic, _ in read}):
+        ranges = {str(n): {"from": a, "until": b} for (of, n), (a, b) in sorted(read.items()) if of == topic}
+        place = facets.datasource_dataset.DatasourceDatasetFacet(name=source, uri=source)
+        facet = {"plumbline_offsets": kind(partitions=ranges)}
+        inputs.append(ol.InputDataset(namespace=source, name=topic, facets={"dataSource": place}, inputFacets=facet))
+    outputs = [
+        ol.OutputDataset(
+            namespace=NAMESPACE,
+            name=name,
+            facets=datasets._facets(name, str(version)),
+            outputFacets={"outputStatistics": statistics(rowCount=rows[name])} if name in rows else {},
+        )
+        for name, version in sorted(wrote.items())
+    ]
+    streaming = facets.job_type_job.JobTypeJobFacet(
+        processingType="STREAMING", integration="PLUMBLINE", jobType="STREAM"
+    )
+    sending.send(
+        ol.RunEvent(
+            eventTime=clock.wall().isoformat(),
+            eventType=ol.RunState.COMPLETE,
+            run=ol.Run(runId=str(uuid.uuid4()), facets={"tags": _tags(product.name, {})}),
+            job=ol.Job(namespace=NAMESPACE, name=STREAM_JOB, facets={"jobType": streaming}),
+            inputs=inputs,
+            outputs=outputs,
+            producer=PRODUCER,
+        )
+    )
 
 
 def _guarded(send: Callable[[], None]) -> None:

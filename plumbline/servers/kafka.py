@@ -20,6 +20,9 @@ from plumbline.servers import services
 from plumbline.settings import settings
 
 NAME, USER = "kafka", "plumbline"
+GROUP = "plumbline-order-events"
+"""The consumer group of the order stream."""
+
 EXPECTED = "expected kafka://HOST:PORT[,HOST:PORT…], or kafkas:// for TLS, with USER:PASSWORD@ for SASL PLAIN"
 JAAS = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseG1GC", "-XX:-UsePerfData")

@@ -13,7 +13,8 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,16 +114,30 @@ def _start(launch: Launch) -> Service:
     return Service(launch.name, process.pid, port, token, more)
 
 
+@contextmanager
+def noted(name: str, port: int) -> Iterator[None]:
+    """This process is the server of that name meanwhile, listening there; one that `ensure` started is so already."""
+    if (found := find(name)) is not None and found.pid == os.getpid():
+        yield
+        return
+    head = {"pid": os.getpid(), "started": _start_time(os.getpid()), "port": port, "token": ""}
+    files.write_whole(_record(name), files.dumps({**head, "more": {}}), mode=0o600)
+    try:
+        yield
+    finally:
+        _record(name).unlink(missing_ok=True)
+
+
 def stop(name: str, grace: float = 20.0) -> bool:
     """Ends the server and everything in its session; SIGTERM first, SIGKILL after `grace` seconds. True if it ran."""
     service = find(name)
     if service is not None:
-        _signal(service.pid, signal.SIGTERM)
+        _signal(service, signal.SIGTERM)
         deadline = time.monotonic() + grace
         while find(name) is not None and time.monotonic() < deadline:
             _reap(service.pid)
             time.sleep(0.05)
-        _signal(service.pid, signal.SIGKILL)
+        _signal(service, signal.SIGKILL)
         _reap(service.pid)
     _record(name).unlink(missing_ok=True)
     return service is not None
@@ -193,11 +208,13 @@ def _start_time(pid: int) -> str | None:
     return found.stdout.strip() or None
 
 
-def _signal(pid: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
+def _signal(service: Service, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        try:
+            os.killpg(service.pid, number)
+        except ProcessLookupError:  # one that somebody runs in a shell may lead no group
+            if find(service.name) is not None:
+                os.kill(service.pid, number)
 
 
 def _reap(pid: int) -> None:

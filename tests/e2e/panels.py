@@ -12,6 +12,7 @@ from typing import Any
 from observability import stack
 from observability.grafana import generate
 from observability.grafana.answers import Window, answers, panels
+from observability.grafana.churn.stream import stream
 from plumb.demo import demo, simulation
 from plumbline import clock
 from plumbline.lake import tables as lake
@@ -22,7 +23,9 @@ from products.churn import CHURN, LOG
 from serving import launch
 from transform import business_kpis as business
 
-EMPTY_WHEN_WELL = {"Firing now"}
+EMPTY_WHEN_WELL = {"Firing now", *(panel.build().title for panel in stream()[1])}
+"""What is wrong, and the order stream, which the demo does not run."""
+
 AGE = "Features' age, at most 24.1 h"
 TELL = {"Alerts firing", AGE, "Gates failed", "Firing now", "Age of each table", "Failed gates"}
 """Panels that show another thing on a broken day than on a good one."""

@@ -71,8 +71,12 @@ def nulls(column: str, values: str) -> dict[str, str]:
     return {f'features_customers_null_ratio{{column="{column}"}}': values}
 
 
-def lag(values: str) -> dict[str, str]:
-    return {'kafka_consumergroup_lag{consumergroup="landing",topic="orders",partition="0"}': values}
+GROUP = 'consumergroup="plumbline-order-events",topic="shop.orders",partition="0"'
+
+
+def lag(values: str, at: str = "0+10x60") -> dict[str, str]:
+    """Messages that wait, and where the group is: by default ten a minute are read."""
+    return {f"kafka_consumergroup_{name}{{{GROUP}}}": had for name, had in (("lag", values), ("current_offset", at))}
 
 
 CASES = [
@@ -110,7 +114,9 @@ CASES = [
     Case("ExporterDown", BOTH, "9m", name="up"),
     Case("ExporterBlind", {'exporter_unreadable_total{what="ledger"}': "0x5 1+1x20"}, "7m", ("ledger",), "what"),
     Case("ExporterBlind", {'exporter_unreadable_total{what="ledger"}': "7x60"}, "30m", (), "what", name="mended"),
-    Case("ConsumerLag", lag("900+100x60"), "20m", ("orders",), "topic"),
+    Case("ConsumerLag", lag("900+100x60"), "20m", ("shop.orders",), "topic"),
+    Case("ConsumerLag", lag("9000x60", "0+100x60"), "20m", ("shop.orders",), "topic", name="90 minutes' reading"),
+    Case("ConsumerLag", lag("9000x60", "0+60000x60"), "30m", (), "topic", name="nine seconds' reading"),
     Case("ConsumerLag", lag("9000-100x60"), "30m", (), "topic", name="catching up"),
     Case("ConsumerLag", lag("500x60"), "30m", (), "topic", name="a little"),
     Case("ConsumerLag", BOTH, "30m", (), "topic", name="missing, no Kafka"),
@@ -221,6 +227,64 @@ def predictor(product: Product) -> list[Case]:
     return [replace(case, product=product.name) for case in cases]
 
 
+def stream(product: Product) -> list[Case]:
+    """Of a product's order stream."""
+    of = f'product="{product.name}"'
+    known = f"events_known_at_timestamp_seconds{{{of}}}"
+    landed = f"events_landed_total{{{of}}}"
+
+    def letters(landed: str, malformed: str, wrong_type: str = "0x120") -> dict[str, str]:
+        dead = f"events_dead_letters_total{{{of},reason="
+        sent = {f"events_landed_total{{{of}}}": landed, f"events_duplicates_total{{{of}}}": "0x120"}
+        return {**sent, f'{dead}"malformed"}}': malformed, f'{dead}"wrong_type"}}': wrong_type}
+
+    def fresh(in_time: str, every: str) -> dict[str, str]:
+        name = "events_freshness_seconds"
+        return {f'{name}_bucket{{{of},le="5.0"}}': in_time, f"{name}_count{{{of}}}": every}
+
+    both, hour, ten = ("page", "ticket"), "66m", "10m"
+    cases = [
+        Case("StreamDown", {landed: "0+9x9 stale"}, "16m", ("page",)),
+        Case("StreamDown", {landed: "0+9x9 stale"}, "14m", name="five minutes' grace"),
+        Case("StreamDown", {landed: "0+9x9 stale"}, "26h", interval="5m", name="it is gone for good"),
+        Case("StreamDown", {landed: "7x60"}, "30m", name="nobody orders"),
+        Case("StreamDown", BOTH, "30m", name="there never was one"),
+        Case("StreamStalled", {**lag("7x60"), known: "100+60x5 400x60"}, "16m", ("shop.orders",), "topic"),
+        Case("StreamStalled", {**lag("7x60"), known: "100+60x5 400x60"}, "12m", (), "topic", name="a long batch"),
+        Case("StreamStalled", lag("7x60"), "6m", ("shop.orders",), "topic", name="it landed nothing since it began"),
+        Case("StreamStalled", {**lag("7x60"), known: "100+60x60"}, "30m", (), "topic", name="it lands"),
+        Case("StreamStalled", {**lag("0x60"), known: "100x60"}, "30m", (), "topic", name="nobody orders"),
+        Case(
+            "StreamStalled", {**lag("0x20 7x60"), known: "100x20 160+60x60"}, "40m", (), "topic", name="after a night"
+        ),
+        Case("StreamStalled", BOTH, "30m", (), "topic", name="there never was one"),
+        # 0.1% of what is sent may be no event: all reasons together, and each is named.
+        Case("DeadLetters", letters("0+1000x120", "0+2x120"), hour, ("malformed",), "reason", name="0.2%"),
+        Case(
+            "DeadLetters",
+            letters("0+10000x120", "0+7x120", "0+7x120"),
+            hour,
+            ("malformed", "wrong_type"),
+            "reason",
+            name="0.07% each",
+        ),
+        Case("DeadLetters", letters("0+10000x120", "0+7x120"), hour, (), "reason", name="0.07%"),
+        Case("DeadLetters", letters("0+1x120", "0x30 4x90"), hour, (), "reason", name="four at night"),
+        Case("DeadLetters", letters("0x120", "0x30 9x90"), hour, ("malformed",), "reason", name="nothing else"),
+        Case("DeadLetters", letters("0+1000x300", "0+2x60 120x240"), "125m", (), "reason", name="an hour later"),
+        Case("DeadLetters", BOTH, hour, (), "reason", name="there never was one"),
+        Case("StreamSlow", fresh("0+40x120", "0+60x120"), hour, both, name="a third for an hour"),
+        Case("StreamSlow", fresh("0+980x60", "0+1000x60"), "9h", ("ticket",), interval=ten, name="twice the budget"),
+        Case("StreamSlow", fresh("0+60x120", "0+60x120"), hour, name="all in time"),
+        Case("StreamSlow", fresh("0+995x60", "0+1000x60"), "9h", interval=ten, name="half the budget"),
+        Case("StreamSlow", fresh("0+1x57 57+1x60", "0+1x57 59+1x60"), "59m", name="one, where few order"),
+        Case("StreamSlow", fresh("0x120", "0x120"), hour, name="nobody orders"),
+        Case("StreamSlow", BOTH, hour, name="there never was one"),
+    ]
+    return [replace(case, product=product.name) for case in cases]
+
+
+CASES += [case for product in ALL if product.streams for case in stream(product)]
 CASES += [case for product in ALL for case in (*pipeline(product), *predictor(product))]
 
 

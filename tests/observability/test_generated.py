@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from observability import alertmanager, dataset_metrics, generated, house_rules, slo_rules, stack
+from observability import alertmanager, dataset_metrics, generated, house_rules, promises, slo_rules, stack
 from observability.rule import Recording, alerts
 from plumbline.contracts import contract as contracts
 from plumbline.lineage.expected import affected_by
@@ -22,6 +23,7 @@ WORDS = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 PROMQL = {
     "and", "or", "unless", "on", "by", "group", "sum", "max", "min", "avg", "count", "rate", "increase", "delta",
     "absent", "max_over_time", "present_over_time", "avg_over_time", "offset", "ignoring", "without", "vector",
+    "changes",
 }  # fmt: skip
 
 
@@ -98,6 +100,20 @@ def test_a_new_contract_brings_its_metrics_and_its_alerts(tmp_path: Path, monkey
     finally:
         monkeypatch.undo()
         settings.cache_clear()
+
+
+def test_freshness_is_promised_in_seconds_that_the_stream_counts_by() -> None:
+    contract = contracts.load("features.customer_activity")
+    (latency,) = (level for level in contract.levels if level.property == "latency")
+    promised = promises.fresh(contract)
+    assert promised is not None
+    assert (promised[0].objective, promised[1]) == (99, 5.0)
+    other = replace(contract, levels=(replace(latency, value=6),))
+    with pytest.raises(
+        contracts.ContractError, match=r"customer_activity.*latency: expected one of 0.5, 1, .* 86400 s"
+    ):
+        promises.fresh(other)
+    assert promises.fresh(replace(contract, levels=())) is None
 
 
 def test_every_alert_says_what_on_call_needs() -> None:

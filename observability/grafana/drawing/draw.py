@@ -40,9 +40,14 @@ class DrawingError(PlumblineError):
     """A picture cannot be drawn."""
 
 
-def draw(prometheus: str, board: str, window: Window, target: Path, *, dark: bool = True, top: int = 0) -> Path:
-    """Draws a committed board (`churn/churn.json`) as a PNG; `top` > 0 draws its first so many pixels alone."""
+def draw(
+    prometheus: str, board: str, window: Window, target: Path, *, dark: bool = True, top: int = 0, row: str = ""
+) -> Path:
+    """Draws a committed board (`churn/churn.json`) as a PNG; `top` > 0 draws its first so many pixels alone, `row` the
+    panels below the row of that title."""
     shown = json.loads((generate.FOLDER / board).read_text())
+    if row:
+        shown["panels"] = _below(row, shown["panels"])
     picture = {
         "board": shown,
         "answers": answers(prometheus, shown, window),
@@ -60,6 +65,15 @@ def draw(prometheus: str, board: str, window: Window, target: Path, *, dark: boo
         _shoot(page, target, WIDTH + 8, top or rows * 38 + 72, Path(folder))
     say(f"{target}")
     return target
+
+
+def _below(row: str, panels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row and its panels, moved to the top."""
+    begin = next(place for place, panel in enumerate(panels) if (panel["type"], panel["title"]) == ("row", row))
+    rest = (place for place in range(begin + 1, len(panels)) if panels[place]["type"] == "row")
+    chosen = panels[begin : next(rest, len(panels))]
+    higher = chosen[0]["gridPos"]["y"]
+    return [{**panel, "gridPos": {**panel["gridPos"], "y": panel["gridPos"]["y"] - higher}} for panel in chosen]
 
 
 def bundled() -> Path:

@@ -123,6 +123,7 @@ WAYS = {
     "DatasetIncomplete": 'plumb releases undo --to 2 --why "DatasetIncomplete"',
     "DatasetLate": DAY,
     "DatasetUnknown": BOOK,
+    "DeadLetters": BOOK,
     "ExporterBlind": BOOK,
     "ExporterDown": UP,
     "GateFailed": DAY,
@@ -138,6 +139,9 @@ WAYS = {
     "PredictorSlow": MODEL,
     "StageFailed": DAY,
     "StageStuck": DAY,
+    "StreamDown": "plumb events run",
+    "StreamSlow": BOOK,
+    "StreamStalled": BOOK,
     "Watchdog": UP,
 }
 OLD_MODELS = [Registered("churn_xgb", "1", ["previous"], "", ""), Registered("churn_xgb", "2", ["champion"], "", "")]

@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,6 +46,35 @@ def test_a_killed_server_is_not_taken_for_a_running_one(home: Path) -> None:
     assert services.find("toy") is None
     second = services.ensure(server())
     assert second.pid != first.pid
+
+
+NOTED = """
+import signal
+from plumbline.servers import services
+signal.signal(signal.SIGTERM, lambda *_: print("told to end", flush=True))
+with services.noted("toy", 4711):
+    print("noted", flush=True)
+    signal.pause()
+"""
+
+
+def test_a_command_that_leads_no_group_is_stopped_by_the_name_it_gave_itself(home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", NOTED], stdout=subprocess.PIPE) as command:
+        assert command.stdout is not None and command.stdout.readline() == b"noted\n"
+        found = services.find("toy")
+        assert found is not None and (found.pid, found.port) == (command.pid, 4711)
+        assert services.stop("toy")
+        assert command.stdout.read() == b"told to end\n"
+    assert services.find("toy") is None
+
+
+def test_a_server_that_was_started_stays_what_its_record_says(home: Path) -> None:
+    with services.noted("toy", 1):
+        with services.noted("toy", 2):
+            found = services.find("toy")
+            assert found is not None and found.port == 1
+        assert services.find("toy") == found
+    assert services.find("toy") is None
 
 
 LEADERLESS = """
