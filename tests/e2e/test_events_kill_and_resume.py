@@ -1,4 +1,4 @@
-"""The order stream under fire: its job is killed at eight moments, then the broker, Redis and Spark under it.
+"""The order stream under fire: its job is killed at six moments, then the broker, Redis and Spark under it.
 
 A thousand events and their faults are behind each kill. What is held is the whole home after it went on: each event
 landed once, the books add up, every row of features is what plain Python makes of raw, and Redis has the newest of each
@@ -34,7 +34,7 @@ HEAD = (
     "Written by `make kill`. Behind each kill are 1,000 events and 56 faults (duplicates, late, malformed, another "
     "content); after it `plumb events run --once` went on. Held each time: distinct events landed = sent; the books "
     "cover every offset and add up; each row of features = what plain Python makes of raw; Redis = the newest row of "
-    "each customer.",
+    "each customer. A batch that had landed and was not finished is counted again by the run that finishes it.",
     "",
     "| killed | landed behind it | duplicates | dead letters | seconds to go on | differences |",
     "|---|---|---|---|---|---|",
