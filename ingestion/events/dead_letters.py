@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.events import produce, topics
 from ingestion.events.landing import DEAD, StreamError
+from ingestion.events.order_events import LARGEST
 from plumbline.lake import tables as lake
 from plumbline.servers.kafka import Broker
 
@@ -19,7 +20,8 @@ SENT_WITHIN = 30.0
 
 class Sender:
     """Sends a batch's dead letters to their topic. Done again after a kill, the same messages come again: their key,
-    topic/partition/offset, tells."""
+    topic/partition/offset, tells. Of one that is too large its beginning: with its headers the topic may not take it,
+    and the table has it whole."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -39,7 +41,7 @@ class Sender:
                 try:
                     self._client.produce(
                         topics.DEAD_LETTERS,
-                        value=row["value"],
+                        value=row["value"] and row["value"][:LARGEST],
                         key=_place(row).encode(),
                         headers=list(headers.items()),
                         on_delivery=lambda error, _: refused.append(str(error)) if error else None,
@@ -77,28 +79,30 @@ def counted(since: date | None = None) -> dict[str, int]:
 def replay(broker: Broker, since: date | None = None, reason: str | None = None) -> int:
     """Sends the messages of dead letters to the topic of orders again, as they were; how many.
 
-    Sent twice they land once: an event by its id, and what is bad still is a dead letter again, of a new offset.
+    Sent twice they land once: an event by its id, and what is bad still is a dead letter again, of a new offset. Of
+    those that say the same with the same key one is sent, so that what is sent again and again does not multiply.
     Raises StreamError when there are none.
     """
-    rows = [row for row in _table(since, reason).to_pylist() if row["value"] is not None]
-    if not rows:
+    rows = _table(since, reason).to_pylist()
+    given = dict.fromkeys((row["key"], row["value"]) for row in rows if row["value"] is not None)
+    if not given:
         raise StreamError("there are no dead letters to send again")
-    given = ((row["key"], row["value"]) for row in rows)
-    produce.produce(broker, given, 0, produce.Sent())
-    return len(rows)
+    produce.produce(broker, iter(given), 0, produce.Sent())
+    return len(given)
 
 
 def _table(since: date | None, reason: str | None) -> pa.Table:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
+    columns = ["topic", "partition", "offset", "reason", "detail", "known_at", "key", "value"]
     if lake.version(DEAD) is None:
-        raise StreamError("no dead letter has landed yet: `plumb events run` lands them")
+        return pa.table({name: pa.array([], pa.string()) for name in columns})
     wanted = pc.scalar(True)
     if since is not None:
         wanted &= pc.field("known_date") >= since
     if reason is not None:
         wanted &= pc.field("reason") == reason
-    columns = ["topic", "partition", "offset", "reason", "detail", "known_at", "key", "value"]
     return lake.opened(DEAD).to_pyarrow_dataset().to_table(columns=columns, filter=wanted)
 
 

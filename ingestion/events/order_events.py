@@ -8,6 +8,7 @@ bytes: a second reading, by another process or another engine, gives the same.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,11 @@ LARGEST = 64 << 10
 """Bytes of a message; an event has 150, in Debezium's envelope 2,000."""
 
 LONGEST_ID = 64
+RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})"
+).fullmatch
+"""Whether a text has that form; what it says is read by Python, which takes other forms too."""
+
 REASONS = {
     "empty": "no value: a tombstone, which a compacted topic or Debezium behind a deletion leaves",
     "too_large": f"more than {LARGEST:,} bytes",
@@ -97,6 +103,7 @@ def _event(key: bytes | None, value: bytes | None, appended: datetime) -> Event:
 def _object(text: bytes | str, what: str) -> dict[str, Any]:
     """A JSON object. A name that it has twice, a NaN or an endless number are malformed: readers differ about them."""
     try:
+        text = text if isinstance(text, str) else text.decode()  # json itself would take UTF-16 and halves of pairs
         found = json.loads(text, object_pairs_hook=_pairs, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
         raise _Dead("malformed", f"{what} is no JSON: {error}") from None
@@ -181,13 +188,12 @@ def _whole(column: Column, given: Any) -> int:
 
 
 def _instant(column: Column, given: Any) -> datetime:
-    """An instant as RFC 3339 has it, to the microsecond; without a zone it is none."""
+    """An instant as RFC 3339 has it, to the microsecond: what is finer is cut off. Without a zone it is none."""
     expected = "expected an instant as in 1997-10-07T14:03:22Z"
     if not isinstance(given, str):
         raise _Dead("wrong_type", f"{column.name} is {_shown(given)}, {expected}")
     try:
-        instant = datetime.fromisoformat(given)
-        return instant.astimezone(UTC) if instant.tzinfo and "T" in given else _refuse(column, given, expected)
+        return datetime.fromisoformat(given).astimezone(UTC) if RFC_3339(given) else _refuse(column, given, expected)
     except (ValueError, OverflowError):
         return _refuse(column, given, expected)
 

@@ -25,6 +25,9 @@ from plumbline.servers.kafka import Broker
 
 DAY_SECONDS = 86_400
 FLUSHED_WITHIN = 30.0
+LARGEST_SENT = 16 << 20
+"""Bytes of a message that the client does not refuse itself: the topic's own limit decides."""
+
 SECONDS_BETWEEN_LINES = 3.0
 HELD_BACK = 200
 """Messages that overtake a late one."""
@@ -156,6 +159,7 @@ def produce(broker: Broker, given: Iterator[Message], rate: float, sent: Sent) -
             sent.partitions[message.partition()] = sent.partitions.get(message.partition(), 0) + 1
 
     options = {"enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4", "log_level": 0}
+    options["message.max.bytes"] = LARGEST_SENT
     client = Producer({**broker.client(), **options, "message.timeout.ms": int(1000 * FLUSHED_WITHIN)})
     begun = said = clock.monotonic()
     count = 0

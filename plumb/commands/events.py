@@ -67,7 +67,9 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="Drain the topic and end.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds from one batch to the next.")] = 1.0,
     most: Annotated[int, typer.Option("--batch", min=1, help="Messages in a batch, at most.")] = 100_000,
-    metrics_port: Annotated[int, typer.Option(help="Where /metrics is, on loopback; 0 chooses a free port.")] = 0,
+    metrics_port: Annotated[
+        int, typer.Option(min=0, max=65_535, help="Where /metrics is, on loopback; 0 chooses a free port.")
+    ] = 0,
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Go on behind messages that the broker deleted before they landed.")
     ] = False,
@@ -135,9 +137,9 @@ def dead_letters(
     if json:
         show({"counts": letters.counted(first), "newest": rows}, True)
         return
-    for row in rows:
+    for row in rows:  # a stranger's bytes: quoted, as they could drive the terminal
         print(
-            f"{row['topic']}/{row['partition']}/{row['offset']}  {row['reason']}: {row['detail']}\n    {row['value']}"
+            f"{row['topic']}/{row['partition']}/{row['offset']}  {row['reason']}: {row['detail']}\n    {row['value']!r}"
         )
     print(", ".join(f"{count:,} {name}" for name, count in letters.counted(first).items()) or "none")
 
