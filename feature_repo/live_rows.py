@@ -42,7 +42,7 @@ def write(product: Product, view: str, rows: pa.Table) -> int:
     """Brings a micro-batch's rows online: the table's columns, one row an entity. How many rows there are.
 
     The rows are in the view's table already: where Redis lost what was online before, or went back to an older state,
-    all is brought from there. Written again, the same rows change nothing.
+    or these are older than what is online, all is brought from there. Written again, the same rows change nothing.
 
     Raises ServiceUnavailable when Redis does not answer.
     """
@@ -66,7 +66,7 @@ def repair(product: Product, view: str) -> int:
         due = {} if newest is None else _stamps(product, newest)
         there = online_keys.whole(store, product, view, client)
         gone = {entity for entity, second in there.items() if second is None or second > due.get(entity, -1)}
-        if gone:  # those too of which Feast would keep a row that is newer than the table's
+        if gone:
             stored = online_keys.rows(store, product, view, client)
             online_keys.remove(store, view, client, (row for row in stored if row.entity in gone))
         lacking = {entity for entity, second in due.items() if there.get(entity) != second}
@@ -120,7 +120,7 @@ def _store(product: Product, home: str, address: str) -> FeatureStore:
 
 
 def _put(store: FeatureStore, product: Product, view: str, rows: pa.Table) -> None:
-    """Rows through Feast's own writer, which passes over those that are no newer than what is there."""
+    """Rows through Feast's own writer, over newer ones too: an undo needs it so (`skip_dedup`)."""
     from feast.protos.feast.types.Value_pb2 import Value
 
     definition = store.get_feature_view(view)

@@ -63,7 +63,7 @@ def advance(
     """Moves the mark on by rows that were written, by their keys; readers see all of it or nothing.
 
     False, and nothing is changed, when there is no mark, or one that is not at `since`: Redis lost what was online
-    before, went back to an older state, or is in doubt.
+    before, went back to an older state, or is in doubt. So too when the mark is further: the rows are older ones.
     """
     from redis import WatchError
 
@@ -71,7 +71,7 @@ def advance(
     with client.pipeline() as pipeline:
         pipeline.watch(place)  # type: ignore[no-untyped-call]
         before = upto(client, product, view)
-        if before is None or since not in (None, before.known_at):
+        if before is None or since not in (None, before.known_at) or to.known_at < before.known_at:
             return False
         pipeline.multi()
         for fields in _parts(seconds):

@@ -80,6 +80,15 @@ def test_a_batch_that_is_written_again_changes_nothing() -> None:
     assert live_rows.write(CHURN, VIEW, rows.slice(0, 0)) == 0
 
 
+def test_an_older_batch_that_is_written_again_sets_no_row_back() -> None:
+    first = land("q/0", FIRST, {1: 1, 2: 2})
+    live_rows.write(CHURN, VIEW, first)
+    write("q/1", SECOND, {2: 5})
+    live_rows.write(CHURN, VIEW, first)
+    assert online() == {1: expected(1, FIRST, 1), 2: expected(2, SECOND, 5)}
+    assert live_rows.whole(CHURN, VIEW, SECOND)
+
+
 def test_whatever_lies_in_redis_a_repair_ends_at_the_table() -> None:
     """A lost row, half a row, one that is older, one that is newer, one that nobody landed, a key that is no hash."""
     write("q/0", FIRST, dict.fromkeys(range(1, 7), 1))
