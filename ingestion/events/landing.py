@@ -164,6 +164,23 @@ class Landing:
         self._last = landed.known_at
         return landed, features
 
+    def finish(self, session: SparkSession, number: int) -> Landed:
+        """What is in raw of a batch that is not in the books, with its rows of features written: Spark does not do it
+        again, since its checkpoint is gone or was left behind."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        batch = f"{self._query}/{number}"
+        of_batch = pc.field("batch") == batch
+        good = _rows(EVENTS, [*PLACE, "known_at", "customer_id"], of_batch)
+        dead = _rows(DEAD, [*PLACE, "known_at", "reason"], of_batch)
+        places = [one.select([*PLACE, "known_at"]) for one in (good, dead) if len(one)]
+        read = pa.concat_tables(places)
+        landed = Landed(batch, clock.in_utc(read["known_at"][0].as_py()))
+        landed.count(read, good, dead)
+        self._features(session, good, landed, number)
+        return landed
+
     def _sorted_out(self, parsed: pa.Table, batch: str) -> tuple[pa.Array, pa.Array, dict[str, tuple[Any, ...]]]:
         """Of each message whether it is a new event, and whether it is a known one that says something else; and what
         was said of those that are known."""
@@ -354,6 +371,32 @@ def _newest() -> datetime:
             found = rows.to_table(columns=["known_at"], filter=pc.field("known_date") == last)
             newest = max(newest, pc.max(found["known_at"]).as_py().astimezone(UTC))
     return newest
+
+
+def unfinished(query: str) -> list[tuple[str, int]]:
+    """Batches of other queries that are in raw and not in the books: query and number, in their order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    days = lake.opened(BOOKS).partitions() if lake.version(BOOKS) is not None else []
+    since = pc.field("known_date") >= max(
+        (date.fromisoformat(str(day["known_date"])) for day in days), default=date.min
+    )
+    both = [_rows(table, ["batch", "known_at"], since) for table in (EVENTS, DEAD)]
+    raw = pa.concat_tables(both, promote_options="permissive")
+    booked = set(_rows(BOOKS, ["batch"], since)["batch"].to_pylist()) if days else set()
+    begun = {row["batch"]: row["known_at"] for row in raw.group_by(["batch", "known_at"]).aggregate([]).to_pylist()}
+    named = (batch.rsplit("/", 1) for batch in sorted(begun.keys() - booked, key=lambda batch: begun[batch]))
+    return [(other, int(number)) for other, number in named if other != query]
+
+
+def _rows(table: str, columns: list[str], wanted: Any) -> pa.Table:
+    """These columns of a table's rows; no rows of one that is not there."""
+    import pyarrow as pa
+
+    if lake.version(table) is None:
+        return pa.table({name: pa.nulls(0) for name in columns})
+    return lake.opened(table).to_pyarrow_dataset().to_table(columns=columns, filter=wanted)
 
 
 def _whole_second(moment: datetime) -> datetime:

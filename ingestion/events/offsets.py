@@ -146,8 +146,15 @@ def begin(broker: Broker, booked: Mapping[tuple[str, int], int], *, accept_loss:
             "where it is copied to, or have the shop send these orders again (known ones are duplicates, no harm), "
             "then go on with `plumb events run --accept-loss`, which says so in the books"
         )
+    topic = _topic_id(broker)
+    found = objects.read(KEY)
+    if booked and found and (known := found.json().get("topic", topic)) != topic:
+        raise StreamError(
+            f"{topics.ORDERS} was made anew: its id is {topic}, what landed is of {known}, and an offset of the one "
+            "says nothing of the other. Point PLUMBLINE_KAFKA_URL at the broker that holds that one"
+        )
     starting = {topics.ORDERS: {str(number): at for (_, number), at in starts.items()}}
-    return Begin(_checkpoint(anew=moved or bool(lost)), json.dumps(starting), lost)
+    return Begin(_checkpoint(topic, anew=moved or bool(lost)), json.dumps(starting), lost)
 
 
 def explained(error: str) -> str:
@@ -161,14 +168,26 @@ def explained(error: str) -> str:
     return f"the stream ended: {lines[0][:300] if lines else 'without a word'}"
 
 
-def _checkpoint(*, anew: bool) -> str:
+def _topic_id(broker: Broker) -> str:
+    """What tells the topic from another one of its name. Raises ServiceUnavailable."""
+    from confluent_kafka import KafkaException, TopicCollection
+
+    try:
+        client = topics.admin(broker)  # what it was asked goes with it
+        asked = client.describe_topics(TopicCollection([topics.ORDERS]), request_timeout=topics.TIMEOUT)
+        return str(asked[topics.ORDERS].result(topics.TIMEOUT).topic_id)
+    except KafkaException as error:
+        raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.args[0].str()}") from None
+
+
+def _checkpoint(topic: str, *, anew: bool) -> str:
     """Where Spark keeps the offsets of each batch: beside the tables, a new folder for each beginning."""
     found = objects.read(KEY)
-    generation = found.json()["generation"] if found else 1
-    if anew or found is None:
-        generation += anew
-        objects.replace_json(KEY, {"generation": generation}, if_match=found.etag if found else None)
-    return f"{settings().lake_uri}/_order_stream/{generation:04d}"
+    before = found.json() if found else {}
+    state = {"generation": before.get("generation", 1) + anew, "topic": topic}
+    if state != before:
+        objects.replace_json(KEY, state, if_match=found.etag if found else None)
+    return f"{settings().lake_uri}/_order_stream/{state['generation']:04d}"
 
 
 def _named(place: tuple[str, int]) -> str:

@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 from ingestion.events import topics
+from ingestion.events.offsets import GROUP
 from plumbline import clock
 from plumbline.errors import NotYet, ServiceUnavailable
 from plumbline.lake import tables as lake
@@ -128,10 +129,33 @@ def lagging(broker: Broker) -> list[Lag]:
     except KafkaException as error:
         raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.args[0].str()}") from None
     first, last = offsets
-    return [
-        Lag(topics.ORDERS, number, max(0, end - max(landed.get(number, 0), first[number])), newest.get(number))
-        for number, end in sorted(last.items())
-    ]
+    found = []
+    for number, end in sorted(last.items()):
+        at = max(landed.get(number, 0), first[number])
+        behind = end - at if end > at and _holds(broker, number, at, end) else 0
+        found.append(Lag(topics.ORDERS, number, behind, newest.get(number)))
+    return found
+
+
+def _holds(broker: Broker, partition: int, at: int, end: int) -> bool:
+    """Whether there is a message from `at` on: the marks that end a transaction have offsets too, and what was aborted.
+
+    Raises ServiceUnavailable.
+    """
+    from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+    options = {"group.id": GROUP, "isolation.level": "read_committed", "enable.partition.eof": True, "log_level": 0}
+    consumer = Consumer({**broker.client(), **options, "enable.auto.commit": False})
+    try:
+        consumer.assign([TopicPartition(topics.ORDERS, partition, at)])
+        message = consumer.poll(topics.TIMEOUT)
+        if message is not None and (error := message.error()) is not None:
+            if error.code() != KafkaError._PARTITION_EOF:
+                raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.str()}")
+            return (message.offset() or 0) < end
+        return True
+    finally:
+        consumer.close()
 
 
 def _positions() -> dict[int, int]:

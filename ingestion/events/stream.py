@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError  # type: ignore[import-untyped]
 
 from ingestion.events import dead_letters, offsets, topics, watch
-from ingestion.events.landing import Activity, Landed, Landing, StreamError, positions
+from ingestion.events.landing import Activity, Landed, Landing, StreamError, positions, unfinished
 from plumbline import clock
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import spark
+from plumbline.progress import say
 from plumbline.servers import kafka
 from plumbline.settings import settings
 from plumbline.state import leases
@@ -43,7 +44,7 @@ class Plan:
     """How the job runs. `every` are the seconds from one batch to the next; `once` drains the topic and ends.
 
     `then` gets the rows of features of each batch once they are in the lake, and brings them to where they are read;
-    `ready` is called before the first batch.
+    `ready` is called before the first batch and has what the table holds already read there.
     """
 
     activity: Activity
@@ -85,13 +86,14 @@ def run(plan: Plan) -> Report:
     """
     os.environ["PLUMBLINE_SPARK_IN_PROCESS"] = "true"
     settings.cache_clear()
-    broker = kafka.broker()
-    topics.ensure(broker)
-    booked = positions()
-    begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss)
-    session = spark.session()
-    with leases.hold("churn", "the order stream", "events"), watch.served(plan.metrics_port, noted=not plan.once):
-        return _Job(plan, broker, session, booked, begin).run()
+    with leases.hold("churn", "the order stream", "events"):
+        broker = kafka.broker()
+        topics.ensure(broker)
+        booked = positions()  # not before the lease: a job that is about to end still moves them
+        begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss)
+        session = spark.session()
+        with watch.served(plan.metrics_port, noted=not plan.once):
+            return _Job(plan, broker, session, booked, begin).run()
 
 
 class _Job:
@@ -107,14 +109,13 @@ class _Job:
         self._positions, self._begin = booked, begin
         self._report = Report()
         self._failure: BaseException | None = None
-        self._landing: Landing | None = None
+        self._landing: Landing  # of the query, once that has begun
         self._done: int | None = None
         self._at_work, self._stopping = threading.Lock(), threading.Event()
         self._undertaker = dead_letters.Sender(broker)
         self._watch = watch.Watch(broker, plan.table)
 
     def run(self) -> Report:
-        self._plan.ready()
         begun = clock.monotonic()
         before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -153,6 +154,7 @@ class _Job:
         source = self._session.readStream.format("kafka").options(**self._broker.spark())
         source = source.option("subscribe", topics.ORDERS).option("failOnDataLoss", "true")
         source = source.option("startingOffsets", self._begin.starting).option("maxOffsetsPerTrigger", self._plan.most)
+        source = source.option("kafka.isolation.level", "read_committed")  # what was aborted is no order
         sink = source.load().writeStream.queryName("order-events").foreachBatch(self._batch)
         sink = sink.option("checkpointLocation", self._begin.checkpoint)
         when = (
@@ -160,25 +162,39 @@ class _Job:
             if self._plan.once
             else sink.trigger(processingTime=f"{1000 * self._plan.every:.0f} milliseconds")
         )
-        return when.start()
+        with self._at_work:
+            query = when.start()
+            try:
+                self._open(query.id)
+            except BaseException:
+                self._stopping.set()
+                query.stop()
+                raise
+        return query
+
+    def _open(self, query: str) -> None:
+        """What lacks of before in the tables, in Redis and in the books, ahead of the query's first batch."""
+        self._finish_others(query)
+        self._plan.ready()
+        self._landing = Landing(query, self._plan.activity, self._plan.table)
+        self._landing.book_lost(self._begin.lost, self._positions)
 
     def _batch(self, messages: DataFrame, number: int) -> None:
         """Lands one batch and brings it online. What it raises ends the query."""
-        with self._at_work:
+        while not self._at_work.acquire(timeout=0.1):  # whoever stops the query holds it, and waits for this batch
             if self._stopping.is_set():
                 raise _Stopped
-            begun = clock.monotonic()
-            try:
-                self._land(messages, number, begun)
-            except BaseException as error:
-                self._failure = error
-                raise
+        try:
+            if self._stopping.is_set():
+                raise _Stopped
+            self._land(messages, number, clock.monotonic())
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            self._at_work.release()
 
     def _land(self, messages: DataFrame, number: int, begun: float) -> None:
-        if self._landing is None:
-            query = self._session.streams.active[0].id
-            self._landing = Landing(query, self._plan.activity, self._plan.table)
-            self._landing.book_lost(self._begin.lost, self._positions)
         landed, features = self._landing.land(messages, number)
         if features.num_rows:
             self._plan.then(features)
@@ -189,6 +205,17 @@ class _Job:
         self._report.add(landed)
         self._done = number
         self._watch.batch(landed, readable, clock.monotonic() - begun, self._positions)
+
+    def _finish_others(self, query: str) -> None:
+        """Does the rest of batches that landed and were cut off there, where Spark does not know of them any more: what
+        is read of them again are duplicates, of which nothing follows."""
+        for other, number in unfinished(query):
+            landing = Landing(other, self._plan.activity, self._plan.table)
+            landed = landing.finish(self._session, number)
+            if landed.reasons:
+                self._undertaker.send(landed.batch)
+            landing.book(landed, dict(self._positions), number)
+            say(f"batch {landed.batch} had landed and was not done: it is now")
 
     def _raise(self, query: StreamingQuery) -> None:
         if self._failure is not None and not isinstance(self._failure, _Stopped):

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 ORDERS, DEAD_LETTERS = "shop.orders", "shop.orders.dead-letters"
 PARTITIONS = 4
+CONFIG = {"message.timestamp.type": "LogAppendTime"}
+"""Messages bear the broker's time: by default their producer says when they came, and `from_the_future` is up to it."""
+
 TIMEOUT = 10.0
 """Seconds that a broker has to answer."""
 
@@ -31,7 +34,7 @@ def ensure(broker: Broker) -> None:
     try:
         client = admin(broker)
         known = client.list_topics(timeout=TIMEOUT).topics
-        lacking = [NewTopic(name, PARTITIONS) for name in (ORDERS, DEAD_LETTERS) if name not in known]
+        lacking = [NewTopic(name, PARTITIONS, config=CONFIG) for name in (ORDERS, DEAD_LETTERS) if name not in known]
         for name, made in (client.create_topics(lacking) if lacking else {}).items():
             try:
                 made.result(TIMEOUT)

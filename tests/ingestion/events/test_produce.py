@@ -129,6 +129,16 @@ def test_a_broker_that_is_gone_is_said_with_how_many_it_has(broker: Broker, monk
 
 
 @pytest.mark.servers
+def test_a_message_bears_the_broker_s_time_whatever_its_producer_says(broker: Broker) -> None:
+    from confluent_kafka.admin import ConfigResource, ResourceType
+
+    topic = ConfigResource(ResourceType.TOPIC, topics.ORDERS)
+    client = topics.admin(broker)
+    (found,) = client.describe_configs([topic]).values()
+    assert found.result(10)["message.timestamp.type"].value == "LogAppendTime"
+
+
+@pytest.mark.servers
 def test_a_killed_broker_comes_back_with_its_topics(broker: Broker) -> None:
     before = _ends(broker)
     services.stop(kafka.NAME, grace=0)

@@ -107,3 +107,27 @@ def test_a_quiet_night_is_over_when_all_that_the_topic_holds_has_landed(
     assert reached.ask(DAY).message.startswith("all that the topic holds has landed")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, json.loads(done.stdout)["state"]) == (0, "reached")
+
+
+@pytest.mark.servers
+def test_the_marks_that_end_a_transaction_and_what_was_aborted_do_not_lag(broker: kafka.Broker) -> None:
+    from confluent_kafka import Producer
+
+    places = {lag.partition: lag for lag in reached.lagging(broker)}
+    empty = next(number for number, lag in places.items() if not lag.messages)
+    client = Producer({**broker.client(), "transactional.id": "a shop", "log_level": 0})
+    client.init_transactions()
+
+    def behind() -> int:
+        return next(lag.messages for lag in reached.lagging(broker) if lag.partition == empty)
+
+    client.begin_transaction()
+    client.produce(topics.ORDERS, value=b"{}", partition=empty)
+    client.flush()
+    assert behind() == 1, "one that is open may come to something"
+    client.abort_transaction()
+    assert behind() == 0
+    client.begin_transaction()
+    client.produce(topics.ORDERS, value=b"{}", partition=empty)
+    client.commit_transaction()
+    assert behind() > 0
