@@ -37,6 +37,12 @@ class Begin:
     starting: str
     lost: Mapping[tuple[str, int], tuple[int, int]]
 
+    @property
+    def positions(self) -> dict[tuple[str, int], int]:
+        """The same offsets, by topic and partition."""
+        found = json.loads(self.starting).items()
+        return {(topic, int(number)): at for topic, parts in found for number, at in parts.items()}
+
 
 @dataclass(frozen=True)
 class Partition:

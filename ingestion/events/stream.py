@@ -93,7 +93,7 @@ def run(plan: Plan) -> Report:
         begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss)
         session = spark.session()
         with watch.served(plan.metrics_port, noted=not plan.once):
-            return _Job(plan, broker, session, booked, begin).run()
+            return _Job(plan, broker, session, {**begin.positions, **booked}, begin).run()
 
 
 class _Job:
