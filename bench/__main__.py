@@ -1,8 +1,8 @@
 """`python -m bench [NAME …]`: measures, and writes docs/benchmarks.{md,json} and the picture. `make bench` runs all.
 
-Names: stages, online_read, predictions, materialization, rollout, join, history, images. The first makes the home that
-the next four read; rollout writes docs/rollout.md's table too. Some 25 minutes on two cores; numbers of benchmarks that
-are not named are kept.
+Names: stages, online_read, predictions, materialization, rollout, join, history, images, events. The first makes the
+home that the next four read; rollout writes docs/rollout.md's table too. Some 30 minutes on two cores; numbers of
+benchmarks that are not named are kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bench import measured, page
 from plumbline import clock
 from plumbline.progress import say
 
-NAMES = ("stages", "online_read", "predictions", "materialization", "rollout", "join", "history", "images")
+NAMES = ("stages", "online_read", "predictions", "materialization", "rollout", "join", "history", "images", "events")
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ingestion.events import produce, topics
-from ingestion.events.landing import DEAD, StreamError
 from ingestion.events.order_events import LARGEST
+from ingestion.events.stream_tables import DEAD, StreamError
 from plumbline.lake import tables as lake
 from plumbline.servers.kafka import Broker
 

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ingestion.events import order_events
+from ingestion.events import stream_tables as tables
+from ingestion.events.stream_tables import BOOKS, DEAD, EVENTS, PLACE
 from plumbline import clock
-from plumbline.errors import PlumblineError
 from plumbline.lake import tables as lake
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-EVENTS, DEAD, BOOKS = "raw.order_events", "raw.order_dead_letters", "raw.order_batches"
-APPLICATION = "order-stream"
-"""Before a query's id, the name by which Delta knows whose transactions these are."""
-
 CONTENT = ("event_time", "order_id", "customer_id", "units", "total_cents")
 """What a second event of the same id must say alike."""
+
+COMPACT_EVERY = 200
+"""Batches after which a day's small files are merged."""
 
 PARSED = (
     "topic STRING, partition INT, offset BIGINT, appended_at TIMESTAMP, key BINARY, value BINARY, event_id STRING, "
@@ -35,14 +35,8 @@ PARSED = (
 CHANGED = "changed"
 """The reason of a dead letter that is an event, of a known id and with another content."""
 
-PLACE = ("topic", "partition", "offset")
 
-
-Activity = Callable[["SparkSession", "DataFrame", "DataFrame", datetime], "DataFrame"]
-
-
-class StreamError(PlumblineError):
-    """The stream cannot go on, or what it wrote does not add up."""
+Activity = Callable[["SparkSession", "DataFrame", "DataFrame", "datetime | None"], "DataFrame"]
 
 
 @dataclass
@@ -136,7 +130,7 @@ class Landing:
 
     def __init__(self, query: str, activity: Activity, table: str) -> None:
         self._query, self._activity, self._table = query, activity, table
-        self._last = _newest()
+        self._last, self._first = tables.newest(), True
 
     def land(self, messages: DataFrame, number: int) -> tuple[Landed, pa.Table]:
         """Lands a batch; what became of it, and the rows of features that it made. The books are not written yet."""
@@ -154,8 +148,8 @@ class Landing:
             parsed = parsed.append_column(name, pa.repeat(value, len(parsed)))
         fresh, changed, before = self._sorted_out(parsed, batch)
         good, dead = parsed.filter(fresh), self._dead(parsed, changed, before, batch)
-        self._commit(EVENTS, good.select([*order_events.FIELDS, *PLACE, *stamps]), number)
-        self._commit(DEAD, dead, number)
+        tables.append(EVENTS, good.select([*order_events.FIELDS, *PLACE, *stamps]), self._query, number)
+        tables.append(DEAD, dead, self._query, number)
         landed.count(parsed, good, dead)
         landed.event_times, landed.appended = (
             pc.cast(good[name], pa.int64()).to_numpy() for name in ("event_time", "appended_at")
@@ -172,8 +166,8 @@ class Landing:
 
         batch = f"{self._query}/{number}"
         of_batch = pc.field("batch") == batch
-        good = _rows(EVENTS, [*PLACE, "known_at", "customer_id"], of_batch)
-        dead = _rows(DEAD, [*PLACE, "known_at", "reason"], of_batch)
+        good = tables.rows(EVENTS, [*PLACE, "known_at", "customer_id"], of_batch)
+        dead = tables.rows(DEAD, [*PLACE, "known_at", "reason"], of_batch)
         places = [one.select([*PLACE, "known_at"]) for one in (good, dead) if len(one)]
         read = pa.concat_tables(places)
         landed = Landed(batch, clock.in_utc(read["known_at"][0].as_py()))
@@ -253,7 +247,10 @@ class Landing:
             line |= {name: getattr(counts, name) for name in ("messages", "landed", "duplicates", "dead_letters")}
             lines.append({**line, "known_date": landed.known_at.date()})
             positions[topic, partition] = max(until, positions.get((topic, partition), 0))
-        self._commit(BOOKS, pa.Table.from_pylist(lines, schema=books_schema()), number)
+        tables.append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), self._query, number)
+        if number % COMPACT_EVERY == COMPACT_EVERY - 1:
+            for table in (EVENTS, DEAD, BOOKS, self._table):
+                tables.compact(table, landed.known_at.date())
 
     def book_lost(self, lost: Mapping[tuple[str, int], tuple[int, int]], positions: dict[tuple[str, int], int]) -> None:
         """Writes down offsets whose messages the broker deleted before they landed, as absent."""
@@ -268,7 +265,7 @@ class Landing:
             lines.append({**line, "known_date": known_at.date()})
             positions[topic, partition] = until
         if lines:
-            self._commit(BOOKS, pa.Table.from_pylist(lines, schema=books_schema()), -1)
+            tables.append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), self._query, -1)
             self._last = known_at
 
     def _features(self, session: SparkSession, good: pa.Table, landed: Landed, number: int) -> pa.Table:
@@ -277,7 +274,7 @@ class Landing:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if self._written(self._table, number):
+        if tables.written(self._table, self._query, number):
             found = lake.opened(self._table).to_pyarrow_dataset()
             return found.to_table(filter=pc.field("batch") == landed.batch)
         if not len(good):
@@ -285,11 +282,8 @@ class Landing:
         asked = good.group_by(["customer_id", "known_at"]).aggregate([])
         events = session.read.format("delta").load(lake.uri(EVENTS))
         rows = self._activity(session, events, session.createDataFrame(asked), landed.known_at).toArrow()
-        stamps = {"created_at": pa.scalar(clock.now(), pa.timestamp("us", "UTC")), "batch": pa.scalar(landed.batch)}
-        stamps["known_date"] = pa.scalar(landed.known_at.date())
-        for name, value in stamps.items():
-            rows = rows.append_column(name, pa.repeat(value, len(rows)))
-        self._commit(self._table, rows, number)
+        rows = tables.stamped(rows, [landed.batch] * len(rows))
+        tables.append(self._table, rows, self._query, number)
         return rows
 
     def _known_at(self, batch: str) -> datetime:
@@ -297,106 +291,15 @@ class Landing:
         already keeps its own."""
         import pyarrow.compute as pc
 
+        begun, self._first = self._first and bool(batch), False  # only the first can have been begun before
         for table in (EVENTS, DEAD):
-            if batch and lake.version(table) is not None:
+            if begun and lake.version(table) is not None:
                 rows = lake.opened(table).to_pyarrow_dataset()
                 newest = pc.field("known_date") >= self._last.date()
                 found = rows.to_table(columns=["known_at"], filter=newest & (pc.field("batch") == batch))
                 if len(found):
                     return found["known_at"][0].as_py().astimezone(UTC)  # type: ignore[no-any-return]
         return max(_whole_second(clock.now()), self._last + timedelta(seconds=1))
-
-    def _written(self, table: str, number: int) -> bool:
-        """Whether the batch's transaction is in the table."""
-        if lake.version(table) is None:
-            return False
-        done = lake.opened(table).transaction_version(self._application)
-        return done is not None and done >= number
-
-    @property
-    def _application(self) -> str:
-        return f"{APPLICATION}/{self._query}"
-
-    def _commit(self, table: str, rows: pa.Table, number: int) -> None:
-        """Appends rows, once for this batch. Nothing for no rows."""
-        from deltalake import CommitProperties, Transaction, write_deltalake
-
-        if not len(rows) or self._written(table, number):
-            return
-        write_deltalake(
-            lake.uri(table),
-            rows,
-            mode="append",
-            partition_by=["known_date"],
-            configuration=dict(lake.KEEP_LOG),
-            storage_options=lake.storage_options(),
-            commit_properties=CommitProperties(app_transactions=[Transaction(self._application, number)]),
-        )
-
-
-def books_schema() -> pa.Schema:
-    """Of `raw.order_batches`."""
-    import pyarrow as pa
-
-    whole = ("from_offset", "until_offset", "messages", "landed", "duplicates", "dead_letters", "absent")
-    return pa.schema(
-        [
-            ("batch", pa.string()),
-            ("topic", pa.string()),
-            ("partition", pa.int32()),
-            *((name, pa.int64()) for name in whole),
-            ("known_at", pa.timestamp("us", "UTC")),
-            ("known_date", pa.date32()),
-        ]
-    )
-
-
-def positions() -> dict[tuple[str, int], int]:
-    """By topic and partition, the offset up to which the books say that all has landed; none without books."""
-    if lake.version(BOOKS) is None:
-        return {}
-    rows = lake.opened(BOOKS).to_pyarrow_dataset().to_table(columns=["topic", "partition", "until_offset"])
-    ends = rows.group_by(["topic", "partition"]).aggregate([("until_offset", "max")]).to_pylist()
-    return {(row["topic"], row["partition"]): row["until_offset_max"] for row in ends}
-
-
-def _newest() -> datetime:
-    """The known_at of the newest batch: of events that are in raw, booked or not."""
-    import pyarrow.compute as pc
-
-    newest = datetime(1970, 1, 1, tzinfo=UTC)
-    for table in (EVENTS, DEAD, BOOKS):
-        if lake.version(table) is not None and (rows := lake.opened(table).to_pyarrow_dataset()).count_rows():
-            last = max(date.fromisoformat(str(part["known_date"])) for part in lake.opened(table).partitions())
-            found = rows.to_table(columns=["known_at"], filter=pc.field("known_date") == last)
-            newest = max(newest, pc.max(found["known_at"]).as_py().astimezone(UTC))
-    return newest
-
-
-def unfinished(query: str) -> list[tuple[str, int]]:
-    """Batches of other queries that are in raw and not in the books: query and number, in their order."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    days = lake.opened(BOOKS).partitions() if lake.version(BOOKS) is not None else []
-    since = pc.field("known_date") >= max(
-        (date.fromisoformat(str(day["known_date"])) for day in days), default=date.min
-    )
-    both = [_rows(table, ["batch", "known_at"], since) for table in (EVENTS, DEAD)]
-    raw = pa.concat_tables(both, promote_options="permissive")
-    booked = set(_rows(BOOKS, ["batch"], since)["batch"].to_pylist()) if days else set()
-    begun = {row["batch"]: row["known_at"] for row in raw.group_by(["batch", "known_at"]).aggregate([]).to_pylist()}
-    named = (batch.rsplit("/", 1) for batch in sorted(begun.keys() - booked, key=lambda batch: begun[batch]))
-    return [(other, int(number)) for other, number in named if other != query]
-
-
-def _rows(table: str, columns: list[str], wanted: Any) -> pa.Table:
-    """These columns of a table's rows; no rows of one that is not there."""
-    import pyarrow as pa
-
-    if lake.version(table) is None:
-        return pa.table({name: pa.nulls(0) for name in columns})
-    return lake.opened(table).to_pyarrow_dataset().to_table(columns=columns, filter=wanted)
 
 
 def _whole_second(moment: datetime) -> datetime:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingestion.events import topics
-from ingestion.events.landing import StreamError
+from ingestion.events.stream_tables import StreamError
 from plumbline import clock
 from plumbline.errors import ServiceUnavailable
 from plumbline.progress import warn

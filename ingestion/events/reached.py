@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from ingestion.events import topics
+from ingestion.events import stream_tables, topics
 from ingestion.events.offsets import GROUP
 from plumbline import clock
 from plumbline.errors import NotYet, ServiceUnavailable
@@ -117,7 +117,8 @@ def lagging(broker: Broker) -> list[Lag]:
     from confluent_kafka import KafkaException, TopicPartition
     from confluent_kafka.admin._listoffsets import OffsetSpec
 
-    landed, newest = _positions(), _newest_events()
+    landed = {number: at for (_, number), at in stream_tables.positions().items()}
+    newest = _newest_events()
     try:
         client = topics.admin(broker)
         topic = client.list_topics(topics.ORDERS, timeout=topics.TIMEOUT).topics[topics.ORDERS]
@@ -156,15 +157,6 @@ def _holds(broker: Broker, partition: int, at: int, end: int) -> bool:
         return True
     finally:
         consumer.close()
-
-
-def _positions() -> dict[int, int]:
-    """By partition, the offset up to which all has landed."""
-    if lake.version(BOOKS) is None:
-        return {}
-    rows = lake.opened(BOOKS).to_pyarrow_dataset().to_table(columns=["topic", "partition", "until_offset"])
-    ends = rows.group_by(["topic", "partition"]).aggregate([("until_offset", "max")]).to_pylist()
-    return {row["partition"]: row["until_offset_max"] for row in ends if row["topic"] == topics.ORDERS}
 
 
 def _newest_events() -> dict[int, datetime]:

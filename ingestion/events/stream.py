@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from py4j.protocol import Py4JError  # type: ignore[import-untyped]
 
 from ingestion.events import dead_letters, offsets, topics, watch
-from ingestion.events.landing import Activity, Landed, Landing, StreamError, positions, unfinished
+from ingestion.events.landing import Activity, Landed, Landing
+from ingestion.events.stream_tables import StreamError, positions, unfinished
 from plumbline import clock
 from plumbline.errors import ServiceUnavailable
 from plumbline.lake import spark

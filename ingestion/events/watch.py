@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from ingestion.events import landing, offsets, order_events
+from ingestion.events import landing, offsets, order_events, stream_tables
 from ingestion.events.landing import Landed
 from plumbline import clock
 from plumbline.errors import ServiceUnavailable
@@ -94,13 +94,13 @@ class Watch:
         self._read, self._rows = {}, {}
         if read:
             source = f"kafka://{self._broker.servers.partition(',')[0]}"
-            lineage.streamed(CHURN, source, read, (landing.EVENTS, landing.DEAD, self._table), rows)
+            lineage.streamed(CHURN, source, read, (stream_tables.EVENTS, stream_tables.DEAD, self._table), rows)
 
     def _remember(self, landed: Landed) -> None:
         for place, counts in landed.partitions.items():
             first, until = self._read.get(place, (counts.low, counts.high + 1))
             self._read[place] = (min(first, counts.low), max(until, counts.high + 1))
-        for table, what in ((landing.EVENTS, "landed"), (landing.DEAD, "dead_letters")):
+        for table, what in ((stream_tables.EVENTS, "landed"), (stream_tables.DEAD, "dead_letters")):
             self._rows[table] = self._rows.get(table, 0) + landed.total(what)
 
     def _look(self, positions: Mapping[tuple[str, int], int], *, commit: bool = True) -> None:

@@ -109,6 +109,31 @@ def run(
     )
 
 
+@events_app.command()
+def backfill(
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DATE", help="The first day.")],
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            "--to", formats=["%Y-%m-%d"], metavar="DATE", help="The last day; default: the last that is over."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Give the stream a past, before its first batch: the shop's orders as if it had landed them when they were placed.
+
+    A model that reads customers' activity needs one to be trained on. The batches are named backfill/N.
+
+    Example: plumb events backfill --from 1997-01-01 --to 1998-06-29
+    """
+    from feature_repo.churn.jobs import activity
+    from ingestion.events import backfill as past
+
+    counts = past.backfill(activity.rows, activity.TABLE, since.date(), day(until))
+    told = f"{counts['events']:,} events in {counts['batches']:,} batches, {counts['rows']:,} rows of {activity.TABLE}"
+    show(counts, True) if json else print(told)
+
+
 @events_app.command("dead-letters")
 def dead_letters(
     since: Annotated[

@@ -24,8 +24,8 @@ def differences(product: Product, view: str, produced: Collection[str]) -> list[
     customer's events known by then come to; Redis holds each customer's newest row.
     """
     events, features = rows(EVENTS), rows(product.streams[view])
-    found = _events(events, set(produced)) + _books(events, rows(DEAD), rows(BOOKS))
-    found += _features(events, features)
+    found = _events(events, set(produced)) + of_books(events, rows(DEAD), rows(BOOKS))
+    found += of_features(events, features)
     return found + _online(product, view, features)
 
 
@@ -36,25 +36,32 @@ def _events(events: list[dict[str, Any]], produced: set[str]) -> list[str]:
     return found + [f"event {event_id} landed and was not sent" for event_id in sorted(ids.keys() - produced)]
 
 
-def _books(events: list[dict[str, Any]], dead: list[dict[str, Any]], books: list[dict[str, Any]]) -> list[str]:
+def of_books(events: list[dict[str, Any]], dead: list[dict[str, Any]], books: list[dict[str, Any]]) -> list[str]:
+    """Where the books and the tables differ, or offsets are left out or there twice."""
     found = list[str]()
-    landed, died = (Counter((r["batch"], r["partition"]) for r in rows) for rows in (events, dead))
-    ends: dict[int, int] = {}
+    landed, died = (Counter((r["batch"], _partition(r)) for r in rows) for rows in (events, dead))
+    ends: dict[str, int] = {}
     for line in sorted(books, key=lambda line: (line["known_at"], line["partition"])):
-        place = (line["batch"], line["partition"])
+        partition = _partition(line)
+        place = (line["batch"], partition)
         if (line["landed"], line["dead_letters"]) != (landed.pop(place, 0), died.pop(place, 0)):
             found.append(f"the books have other counts than the tables for {place}")
         if line["messages"] != line["landed"] + line["duplicates"] + line["dead_letters"] or line["duplicates"] < 0:
             found.append(f"the books do not add up for {place}: {line}")
-        if line["from_offset"] > ends.get(line["partition"], 0):
-            found.append(f"partition {line['partition']} has a gap before {line['from_offset']}: {ends}")
-        ends[line["partition"]] = max(line["until_offset"], ends.get(line["partition"], 0))
+        if line["from_offset"] > ends.get(partition, 0):
+            found.append(f"{partition} has a gap before {line['from_offset']}: {ends}")
+        ends[partition] = max(line["until_offset"], ends.get(partition, 0))
     found += [f"{place} is in the tables and not in the books" for place in [*landed, *died]]
-    places = Counter((row["partition"], row["offset"]) for row in [*events, *dead])
+    places = Counter((_partition(row), row["offset"]) for row in [*events, *dead])
     return found + [f"offset {place} is there {count} times" for place, count in places.items() if count > 1]
 
 
-def _features(events: list[dict[str, Any]], features: list[dict[str, Any]]) -> list[str]:
+def _partition(row: dict[str, Any]) -> str:
+    return f"{row['topic']}/{row['partition']}"
+
+
+def of_features(events: list[dict[str, Any]], features: list[dict[str, Any]]) -> list[str]:
+    """Where rows of features are not what their customers' events come to."""
     mine: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for event in events:
         mine[event["customer_id"]].append(event)

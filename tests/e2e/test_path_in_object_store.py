@@ -165,7 +165,7 @@ def day_1(flow: Flow) -> None:
         flow.in_s3.run("ingest", "dbt_run", "ge_check")
         flow.seen["killed"] = killed_in_mid_write(flow.in_s3, "features", "features/customers")
         flow.in_s3.plumb("features", "--as-of", DAYS[0], timed=False)
-        flow.in_s3.run("distribution_check", "release", *ONLINE, *TRAINING)
+        flow.in_s3.run("activity", "distribution_check", "release", *ONLINE, *TRAINING)
 
     at_once(in_s3, lambda: flow.on_files.run(*DAILY, *ONLINE, *TRAINING))
     flow.seen["day 1 on files"], flow.seen["day 1 in S3"] = outcome(flow.on_files), outcome(flow.in_s3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from ingestion.events import landing, watch
+from ingestion.events import stream_tables, watch
 from ingestion.events.landing import Counts, Landed
 from observability.server import targets
 from plumbline import clock
@@ -72,7 +72,7 @@ def test_a_stretch_is_told_once_by_its_offsets_and_what_came_of_it(home: Path) -
     from plumbline.lake import tables as lake
 
     for _ in range(2):
-        write_deltalake(lake.uri(landing.EVENTS), _rows(), mode="append")
+        write_deltalake(lake.uri(stream_tables.EVENTS), _rows(), mode="append")
     told.tell()
     told.tell()
     (event,) = sending.lines(sending.path())
@@ -80,7 +80,7 @@ def test_a_stretch_is_told_once_by_its_offsets_and_what_came_of_it(home: Path) -
     (read,), (wrote,) = event["inputs"], event["outputs"]
     assert (read["namespace"], read["name"]) == ("kafka://127.0.0.1:1", TOPIC)
     assert read["inputFacets"].pop("plumbline_offsets")["partitions"] == {"0": {"from": 10, "until": 19}}
-    assert (wrote["name"], wrote["facets"]["version"]["datasetVersion"]) == (landing.EVENTS, "1")
+    assert (wrote["name"], wrote["facets"]["version"]["datasetVersion"]) == (stream_tables.EVENTS, "1")
     assert wrote["outputFacets"]["outputStatistics"]["rowCount"] == 7
     assert openlineage_rules.broken(event) == []
     assert sending.failures() == 0
