@@ -31,7 +31,7 @@ demo-canary: setup binaries ## After the demo: a good model rolled out step by s
 demo-images: setup ## Pictures in, live answers out: the image product through Airflow
 	@$(BIN)/plumb demo-images $(if $(SOURCE),--source $(SOURCE))
 
-demo-events: setup ## Orders as events through Kafka: a score changes within seconds; then a kill, and the proof of equality
+demo-events: setup ## Orders as events through Kafka to Redis within seconds; then a kill, and the proof of equality
 	@$(BIN)/plumb demo-events
 
 replay: setup ## DAYS=n more days after the demo, each through Airflow

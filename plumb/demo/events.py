@@ -1,9 +1,7 @@
-"""The order stream's demo: events flow, a customer's score changes seconds after an order, the job is killed in
+"""The order stream's demo: events flow, a customer's activity is readable seconds after an order, the job is killed in
 mid-work, and everything is equal all the same.
 
-The shop is a tenth of CDNOW's customers. Its real orders up to yesterday are the stream's past, and the model is
-trained on them. Customers and amounts of today's orders are real ones of before; that they order today is made up, and
-so is the rate.
+Customers, units and amounts are CDNOW's of the last weeks; that they order now is made up, and so is the rate.
 """
 
 from __future__ import annotations
@@ -24,28 +22,19 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from feature_repo.churn.jobs import activity
-from ingestion.events import backfill, produce, topics
+from ingestion.events import produce, topics
 from plumb.demo import demo, stream_proof
-from plumbline import clock, shop
+from plumbline import clock
 from plumbline.display import terminal
 from plumbline.errors import PlumblineError
-from plumbline.orchestration import airflow
 from plumbline.progress import say
-from plumbline.servers import kafka, services
+from plumbline.servers import kafka, online_store, services
 from plumbline.settings import settings
 from products.churn import CHURN
-from serving import client, launch
 
 VIEW = "customer_activity"
 TODAY = date(1998, 6, 30)
 """CDNOW's last day: the demo's today."""
-
-ONE_IN = 10
-"""Of how many customers one is in the demo's shop."""
-
-NEW = 10_000_000
-"""What is added to an order's number to make today's."""
 
 RATE, SECONDS = 40, 30
 """Orders a second of the demo's live part, and how long it lasts. Made up."""
@@ -93,21 +82,23 @@ def run() -> None:
     """Runs the demo in a home of its own below the present one; its servers are stopped at the end."""
     begun = clock.monotonic()
     with _home():
+        orders = _shop()
+        produced = set[str]()
         broker = kafka.broker()
         topics.ensure(broker)
-        orders = _past()
-        produced, sent = {f"order-{order['order_id']}" for order in orders}, produce.Sent()
-        _model()
-        live = [{**order, "order_id": NEW + order["order_id"]} for order in orders[-RATE * (SECONDS + 5) :]]
-        extra = live[RATE * SECONDS :]
-        del live[RATE * SECONDS :]
-        say("starting the job, and orders as they are placed")
+        online_store.client()
+        sent = produce.Sent()
+        history = [order for order in orders if order["order_date"] > TODAY - timedelta(days=7)]
+        produced |= _send((produce.event(order) for order in history), sent, 0)
+        say(f"{len(history):,} orders of the last 7 days are in the topic; starting the job")
         with _job() as job:
-            _until(lambda: job.metrics(), READY_WITHIN, job)
+            _until(lambda: _landed(job) >= len(history), READY_WITHIN, job)
+            live = [order for order in orders if order["order_date"] <= TODAY - timedelta(days=7)][-RATE * SECONDS :]
             _flow(job, live, sent, produced)
-            _until(lambda: _landed(job) >= len(produced) - len(orders), READY_WITHIN, job)
+            _until(lambda: _landed(job) >= len(produced), READY_WITHIN, job)
             print(_story(live[-1]["customer_id"], produced, sent))
             say("kill -9 of the job, while events go on")
+            extra = [{**order, "order_id": order["order_id"] + 1_000_000} for order in live[: RATE * 5]]
             sender = threading.Thread(target=lambda: produced.update(_send(map(_now, extra), sent, RATE * 2)))
             sender.start()
             time.sleep(2)
@@ -143,28 +134,10 @@ def _home() -> Iterator[None]:
         say(f"stopped {', '.join(stopped)}")
 
 
-def _past() -> list[dict[str, Any]]:
-    """The shop's orders up to yesterday, landed as the stream's past; in their order."""
-    yesterday = TODAY - timedelta(days=1)
-    demo.load_packaged(until=yesterday, one_in=ONE_IN)
-    counts = backfill.backfill(activity.rows, activity.TABLE, shop.page().first_day, yesterday)
-    say(f"the stream's past: {counts['events']:,} orders, {counts['rows']:,} rows of {activity.TABLE}")
-    return produce.orders(shop.page().first_day, yesterday)
-
-
-def _model() -> None:
-    """A release up to yesterday, a model trained on it, and the predictor that serves it."""
-    runs = [(CHURN.daily, (TODAY - timedelta(days=1)).isoformat()), (CHURN.training, None)]
-    say("a release, and a model that reads the activity, through Airflow")
-    with demo.following_ledger():
-        try:
-            for _ in airflow.run(runs):  # it runs as it is read
-                pass
-        except airflow.AirflowError:
-            demo.raise_what_failed()
-            raise
-    services.stop("spark")  # the job has a Spark of its own
-    launch.ensure(CHURN)
+def _shop() -> list[dict[str, Any]]:
+    """CDNOW's orders of the last weeks, in their order."""
+    demo.load_packaged(until=TODAY)
+    return produce.orders(TODAY - timedelta(days=45), TODAY)
 
 
 def _now(order: dict[str, Any]) -> produce.Message:
@@ -246,37 +219,33 @@ def _landed(job: _Job) -> float:
 
 
 def _story(customer: int, produced: set[str], sent: produce.Sent) -> str:
-    """One order, and how long it takes until its customer's score is another one."""
+    """One order, and how long it takes until its customer's activity says so."""
     order = {"order_id": 9_000_001, "customer_id": customer, "units": 1, "total_cents": 1_499}
-    before, answered = _activity(customer), _answer(customer)
-    produce.produce(kafka.broker(), iter([_now(order)]), 0, produce.Sent())
+    quiet = produce.Sent()
+    held = _activity(customer)
+    produce.produce(kafka.broker(), iter([_now(order)]), 0, quiet)
     placed = clock.monotonic()
-    produced.add(f"order-{order['order_id']}")
+    produced.add("order-9000001")
     sent.events += 1
-    while (after := _activity(customer))["orders_1h"] == before.get("orders_1h"):
+    while (after := _activity(customer)).get("as of") == held.get("as of") or after["orders_7d"] <= (
+        held.get("orders_7d") or 0
+    ):
         if clock.monotonic() - placed > READABLE_WITHIN:
             raise DemoError(f"customer {customer} ordered, and Redis does not say so after {READABLE_WITHIN:.0f} s")
         time.sleep(0.05)
-    seconds, answer = clock.monotonic() - placed, _answer(customer)
-    title = f"Customer {customer} orders: {seconds:.1f} s later the predictor knows"
-    rows = terminal.table(title, "", "before the order", "after it", right=("before the order", "after it"))
+    seconds = clock.monotonic() - placed
+    rows = terminal.table(
+        f"Customer {customer} orders once more: readable in Redis after {seconds:.1f} s",
+        "",
+        "before",
+        "after",
+    )
     for name in after:
-        rows.add_row(name, *(str(one.get(name, "–")) for one in (before, after)))
-    rows.add_row("churn_probability", *(f"{one['churn_probability']:.6f}" for one in (answered, answer)), style="bold")
+        rows.add_row(name, *(str(one.get(name, "–")) for one in (held, after)))
     console = terminal.console(110)
     with console.capture() as captured:
         console.print(rows)
-    if answered["churn_probability"] == answer["churn_probability"]:
-        return captured.get() + "  The model does not look at what changed: the score is the same."
     return captured.get()
-
-
-def _answer(customer: int) -> dict[str, Any]:
-    status, answer = client.ask(customer)
-    if status != 200:
-        raise DemoError(f"the predictor answers {status} about customer {customer}: {answer}")
-    found: dict[str, Any] = answer["predictions"][0]
-    return found
 
 
 def _prove(produced: set[str], sent: produce.Sent) -> None:

@@ -130,7 +130,7 @@ def test_every_metric_of_the_schema_is_shown_by_somebody(lived: Path) -> None:
     (lived / "ledger" / platform.PRODUCT / "zzz.json").write_text("{")
     shown = {family.name for family in Exporter(online_rows=lambda _: (1, 1)).collect()}
     wanted = {name.removesuffix("_total") for name in dataset_metrics.known(dataset_metrics.datasets([CHURN]))} - {
-        m.name.removesuffix("_total") for m in (*metrics.PREDICTOR, *metrics.JUDGE, *metrics.AIRFLOW)
+        m.name.removesuffix("_total") for m in (*metrics.PREDICTOR, *metrics.JUDGE, *metrics.STREAM, *metrics.AIRFLOW)
     }
     assert shown == wanted
 

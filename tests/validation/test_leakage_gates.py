@@ -286,7 +286,7 @@ def test_the_leaky_twin_scores_better_and_is_rejected(
 ) -> None:
     from feature_repo import store as feature_store
 
-    def on_demand(product: Product, rows: pd.DataFrame) -> pd.DataFrame:
+    def on_demand(product: Product, rows: pd.DataFrame, service: str = "") -> pd.DataFrame:
         """The made-up shop counts days from the day after; what the service computes is the same."""
         asked = rows["event_time"].astype("datetime64[us, UTC]").astype("int64") // 86_400_000_000
         return rows.assign(days_since_last_order=asked - rows["last_order_day"])
