@@ -256,8 +256,9 @@ class Landing:
         """Writes down offsets whose messages the broker deleted before they landed, as absent."""
         import pyarrow as pa
 
-        known_at = self._known_at("")
-        lines = []
+        if not lost:
+            return
+        known_at, lines = self._known_at(""), []
         for (topic, partition), (begin, until) in lost.items():
             line = {"batch": f"{self._query}/lost", "topic": topic, "partition": partition, "known_at": known_at}
             line |= {"from_offset": begin, "until_offset": until, "absent": until - begin}
@@ -291,7 +292,8 @@ class Landing:
         already keeps its own."""
         import pyarrow.compute as pc
 
-        begun, self._first = self._first and bool(batch), False  # only the first can have been begun before
+        begun = self._first and bool(batch)  # only the first can have been begun before
+        self._first = self._first and not batch
         for table in (EVENTS, DEAD):
             if begun and lake.version(table) is not None:
                 rows = lake.opened(table).to_pyarrow_dataset()

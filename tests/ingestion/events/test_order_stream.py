@@ -125,6 +125,7 @@ def test_each_event_lands_once_and_the_rest_is_named_though_the_job_is_killed_be
 ) -> None:
     stream.abort([order(n) for n in range(9_000, 9_040)])
     stream.send([*FIRST, *FIRST[::10], (b"0", json.dumps(DEBEZIUM).encode()), *BAD.values()])
+    stream.killed("events in raw, no features")
     stream.killed("features in Delta, not in Redis")
     assert lake.version(stream_proof.BOOKS) is None
     done = stream.run()
