@@ -122,7 +122,8 @@ def _command(port: int, token: str, controller: int) -> list[str]:
         f"{java.java_home()}/bin/java", *HEAP, f"-Dlog4j2.configurationFile={logging}", "-cp", jars()
     ]  # fmt: skip
     if not (folder / "data" / "meta.properties").exists():
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # Kafka's option parser takes an id that begins with a dash for an option.
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
         formatting = [*program, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)]
         done = subprocess.run(formatting, capture_output=True, text=True, check=False)
         if done.returncode:
