@@ -55,10 +55,6 @@ class Sender:
             raise StreamError(f"Kafka does not take dead letters into {topics.DEAD_LETTERS}: {why}")
         return count
 
-    def close(self) -> None:
-        """Ends the client; nothing is waiting in it."""
-        self._client = None
-
 
 def listed(since: date | None = None, reason: str | None = None, most: int = 20) -> list[dict[str, Any]]:
     """The newest dead letters, at most so many: topic, partition, offset, reason, detail, known_at, key, value (the

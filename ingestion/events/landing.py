@@ -265,9 +265,8 @@ class Landing:
             line |= dict.fromkeys(("messages", "landed", "duplicates", "dead_letters"), 0)
             lines.append({**line, "known_date": known_at.date()})
             positions[topic, partition] = until
-        if lines:
-            tables.append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), self._query, -1)
-            self._last = known_at
+        tables.append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), self._query, -1)
+        self._last = known_at
 
     def _features(self, session: SparkSession, good: pa.Table, landed: Landed, number: int) -> pa.Table:
         """The rows of features of the customers whom the batch touched, written; those that are there already as they

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingestion.events import topics
 from ingestion.events.stream_tables import StreamError
@@ -21,6 +22,9 @@ from plumbline.servers import kafka
 from plumbline.servers.kafka import Broker
 from plumbline.settings import settings
 from plumbline.state import objects
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer
 
 GROUP = kafka.GROUP
 KEY = "streams/order-events.json"
@@ -56,22 +60,29 @@ class Partition:
 
 def partitions(broker: Broker) -> dict[tuple[str, int], Partition]:
     """Each partition of the topic of orders. Raises ServiceUnavailable."""
-    from confluent_kafka import Consumer, KafkaException, TopicPartition
+    from confluent_kafka import TopicPartition
+
+    with _group(broker) as consumer:
+        topic = consumer.list_topics(topics.ORDERS, timeout=topics.TIMEOUT).topics[topics.ORDERS]
+        asked = [TopicPartition(topics.ORDERS, number) for number in sorted(topic.partitions)]
+        found = {}
+        for one in _patiently(lambda: consumer.committed(asked, timeout=topics.TIMEOUT)):
+            place = TopicPartition(one.topic, one.partition)
+            first, end = consumer.get_watermark_offsets(place, timeout=topics.TIMEOUT)
+            has = one.offset if one.offset >= 0 else None
+            found[one.topic, one.partition] = Partition(first, end, has, one.metadata == OURS)
+        return found
+
+
+@contextmanager
+def _group(broker: Broker) -> Iterator[Consumer]:
+    """A member of the job's group. Raises ServiceUnavailable for what the broker does not answer meanwhile."""
+    from confluent_kafka import Consumer, KafkaException
 
     options = {**broker.client(), "group.id": GROUP, "enable.auto.commit": False, "log_level": 0}
     consumer = Consumer(options)
     try:
-        topic = consumer.list_topics(topics.ORDERS, timeout=topics.TIMEOUT).topics[topics.ORDERS]
-        asked = [TopicPartition(topics.ORDERS, number) for number in sorted(topic.partitions)]
-        committed = _patiently(lambda: consumer.committed(asked, timeout=topics.TIMEOUT))
-        found = {}
-        for one in committed:
-            first, end = consumer.get_watermark_offsets(
-                TopicPartition(one.topic, one.partition), timeout=topics.TIMEOUT
-            )
-            has = one.offset if one.offset >= 0 else None
-            found[one.topic, one.partition] = Partition(first, end, has, one.metadata == OURS)
-        return found
+        yield consumer
     except KafkaException as error:
         raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.args[0].str()}") from None
     finally:
@@ -98,16 +109,12 @@ def _patiently(ask: Callable[[], Any]) -> Any:
 
 
 def commit(broker: Broker, positions: Mapping[tuple[str, int], int]) -> None:
-    """Says at the broker how far the job is. Raises KafkaException."""
-    from confluent_kafka import Consumer, TopicPartition
+    """Says at the broker how far the job is. Raises ServiceUnavailable."""
+    from confluent_kafka import TopicPartition
 
-    options = {**broker.client(), "group.id": GROUP, "enable.auto.commit": False, "log_level": 0}
-    consumer = Consumer(options)
-    try:
-        given = [TopicPartition(topic, number, at, OURS) for (topic, number), at in sorted(positions.items())]
+    given = [TopicPartition(topic, number, at, OURS) for (topic, number), at in sorted(positions.items())]
+    with _group(broker) as consumer:
         consumer.commit(offsets=given, asynchronous=False)
-    finally:
-        consumer.close()
 
 
 def begin(broker: Broker, booked: Mapping[tuple[str, int], int], *, accept_loss: bool = False) -> Begin:

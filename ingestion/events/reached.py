@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.events import stream_tables, topics
 from ingestion.events.offsets import GROUP
+from ingestion.events.stream_tables import BOOKS, EVENTS
 from plumbline import clock
 from plumbline.errors import NotYet, ServiceUnavailable
 from plumbline.lake import tables as lake
@@ -21,7 +22,6 @@ from plumbline.servers import kafka
 if TYPE_CHECKING:
     from plumbline.servers.kafka import Broker
 
-EVENTS, BOOKS = "raw.order_events", "raw.order_batches"
 NEVER, REACHED, BEHIND = "never", "reached", "behind"
 WAY = "plumb events run --once"
 BETWEEN = 10.0

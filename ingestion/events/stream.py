@@ -135,7 +135,6 @@ class _Job:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            self._undertaker.close()
             self._watch.tell()
         self._report.seconds = clock.monotonic() - begun
         return self._report

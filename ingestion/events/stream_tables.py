@@ -43,9 +43,8 @@ def append(table: str, rows: pa.Table, query: str, number: int) -> None:
 
 def written(table: str, query: str, number: int) -> bool:
     """Whether the batch's transaction is in the table."""
-    if lake.version(table) is None:
-        return False
-    done = lake.opened(table).transaction_version(f"{APPLICATION}/{query}")
+    found = lake.found(table)
+    done = None if found is None else found.transaction_version(f"{APPLICATION}/{query}")
     return done is not None and done >= number
 
 

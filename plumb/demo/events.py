@@ -17,7 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,6 @@ class _Job:
     process: subprocess.Popen[bytes]
     log: Path
     address: str = ""
-    lines: list[tuple[str, ...]] = field(default_factory=list)
 
     def metrics(self) -> dict[str, float]:
         """Its counters and gauges, summed over labels; buckets of the freshness as `fresh LE`."""

@@ -73,10 +73,15 @@ def opened(table: str, version: int | None = None) -> DeltaTable:
 
 def version(table: str) -> int | None:
     """The head version of a table, None when it does not exist. Raises LakeError when its log cannot be read."""
+    head = found(table)
+    return None if head is None else int(head.version())
+
+
+def found(table: str) -> DeltaTable | None:
+    """The table at its head, as `opened` gives it; None when it does not exist."""
     if "://" not in uri(table) and not (Path(uri(table)) / "_delta_log").exists():
         return None
-    found = _loaded(table, None)
-    return None if found is None else int(found.version())
+    return _loaded(table, None)
 
 
 @cache

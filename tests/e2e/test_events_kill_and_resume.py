@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from ingestion.events import topics
 from plumbline.lake import tables as lake
 from plumbline.servers import kafka, online_store, services
 from plumbline.settings import ROOT
-from tests.conftest import inherited, use_home
+from tests.conftest import inherited
 from tests.ingestion.events.killed_stream import POINTS
-from tests.ingestion.events.test_order_stream import BAD, NOW, Stream, order
+from tests.ingestion.events.test_order_stream import BAD, Stream, order, streaming
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(3600)]
 
@@ -43,14 +42,8 @@ HEAD = (
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("SPARK_REMOTE", raising=False)
-        use_home(tmp_path_factory.mktemp("killed") / "home", patch, now=NOW.isoformat())
-        try:
-            topics.ensure(kafka.broker())
-            yield Stream()
-        finally:
-            services.stop_all()
+    with streaming(tmp_path_factory.mktemp("killed") / "home") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

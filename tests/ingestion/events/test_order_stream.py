@@ -8,7 +8,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,16 +110,23 @@ class Stream:
         return stream_proof.differences(CHURN, VIEW, self.produced)
 
 
-@pytest.fixture(scope="module")
-def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+@contextmanager
+def streaming(home: Path) -> Iterator[Stream]:
+    """A home with a broker whose topics are there; its servers are stopped at the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("SPARK_REMOTE", raising=False)
-        use_home(tmp_path_factory.mktemp("stream") / "home", patch, now=NOW.isoformat())
+        use_home(home, patch, now=NOW.isoformat())
         try:
             topics.ensure(kafka.broker())
             yield Stream()
         finally:
             services.stop_all()
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    with streaming(tmp_path_factory.mktemp("stream") / "home") as found:
+        yield found
 
 
 def test_each_event_lands_once_and_the_rest_is_named_though_the_job_is_killed_between_delta_and_redis(
