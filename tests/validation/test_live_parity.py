@@ -44,9 +44,10 @@ def stream(parity_home: Path) -> None:
     settings.cache_clear()
     world.build()
     write("q/0", FIRST, {1: 1, 2: 2, 3: None})
-    write("old", NOW - TTL - timedelta(seconds=1), {7: 1})
     write("old too", NOW - TTL, {8: 1})
     write("q/1", SECOND, {2: 5})
+    expired = land("old", NOW - TTL - timedelta(seconds=1), {7: 1})
+    live_rows._put(feature_store.open_store(CHURN), CHURN, VIEW, expired)  # online since before it expired
 
 
 def write(batch: str, at: Any, orders: dict[int, int | None]) -> None:

@@ -90,7 +90,7 @@ class Stream:
 
     def run(self, *more: str) -> dict[str, Any]:
         done = subprocess.run(
-            ["plumb", "events", "run", "--once", "--json", *more],
+            [sys.executable, "-m", "plumb", "events", "run", "--once", "--json", *more],
             cwd=ROOT,
             env=inherited(),
             capture_output=True,
@@ -155,7 +155,7 @@ def test_dead_letters_are_in_their_topic_and_listed_and_sent_again(stream: Strea
     assert reasons == Counter(list(BAD))
     assert {message.value() for message in found} == {value[: order_events.LARGEST] for _, value in BAD.values()}
     listed = subprocess.run(
-        ["plumb", "events", "dead-letters", "--reason", "changed"],
+        [sys.executable, "-m", "plumb", "events", "dead-letters", "--reason", "changed"],
         cwd=ROOT,
         env=inherited(),
         capture_output=True,
@@ -164,7 +164,7 @@ def test_dead_letters_are_in_their_topic_and_listed_and_sent_again(stream: Strea
     )
     assert "event order-17: total_cents was 170, is 1" in listed.stdout
     again = subprocess.run(
-        ["plumb", "events", "dead-letters", "--replay", "--json"],
+        [sys.executable, "-m", "plumb", "events", "dead-letters", "--replay", "--json"],
         cwd=ROOT,
         env=inherited(),
         capture_output=True,
@@ -203,7 +203,7 @@ def test_messages_that_the_broker_deleted_before_they_landed_are_named_and_accep
     for future in admin.delete_records(ends).values():
         future.result(10)
     refused = subprocess.run(
-        ["plumb", "events", "run", "--once"], cwd=ROOT, env=inherited(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "plumb", "events", "run", "--once"], cwd=ROOT, env=inherited(), capture_output=True, text=True, check=False
     )
     assert refused.returncode == 1
     assert "the broker has deleted messages that had not landed: partition" in refused.stderr
