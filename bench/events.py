@@ -1,4 +1,4 @@
-"""The order stream: events a second, freshness at half of that, memory; beside plain Spark to Delta and one consumer.
+"""The order stream: events a second, freshness at half of that; beside plain Spark, Quix Streams and one consumer.
 
 `python -m bench.events WORK …` is a process of its own for one of them; `measure` runs all, on one private Kafka.
 """
@@ -19,32 +19,40 @@ from typing import Any
 
 from bench import measured
 from plumbline import clock
-from plumbline.settings import settings
+from plumbline.settings import ROOT, settings
 
 DAY = date(2026, 10, 31)
-EVENTS, CUSTOMERS, BATCH = 600_000, 20_000, 50_000
-SECONDS = 60
-"""How long events come at the stated rate."""
+EVENTS, CUSTOMERS, BATCH = 1_200_000, 20_000, 100_000
+RATES = (12_500, 6_250)
+"""Events a second for freshness: half of the rate that was the goal, and a quarter."""
 
-WARM = 15.0
-"""Seconds from the job's first batch to the first event that counts for freshness."""
+SECONDS, WARM = 60, 45
+"""How long events come at the stated rate, and how long they did before the first that counts: a JVM begins slow."""
 
 
 def measure() -> dict[str, Any]:
-    """All of it: the drain first, for its rate; then freshness at half of that."""
+    """All of it: what drains the topic, and how soon; then freshness."""
     from ingestion.events import topics
     from plumbline.servers import kafka
 
+    peers = _peers()
     with measured.home("events", DAY) as home:
         os.environ.pop("PLUMBLINE_NOW")  # freshness is told by a clock that goes on
         settings.cache_clear()
-        _forget(home)
+        empty(home)
         topics.ensure(kafka.broker())
         sent = measured.worker("events", "send", EVENTS)
-        paths = [measured.worker("events", path) for path in ("consumer", "spark", "job")]
-        job = next(path for path in paths if path["path"] == "plumb events run")
-        fresh = measured.worker("events", "freshness", int(job["per_second"] / 2))
-    return {"events": EVENTS, "customers": CUSTOMERS, "sent_per_second": sent, "paths": paths, "freshness": fresh}
+        paths = [measured.worker("events", *path) for path in (["consumer"], ["spark"], ["quix", peers], ["job"])]
+        fresh = [measured.worker("events", "freshness", rate) for rate in RATES]
+    return {
+        "events": EVENTS,
+        "customers": CUSTOMERS,
+        "batch": BATCH,
+        "warm": WARM,
+        "sent_per_second": sent,
+        "paths": paths,
+        "freshness": fresh,
+    }
 
 
 def send(count: str) -> int:
@@ -108,40 +116,72 @@ def spark() -> dict[str, Any]:
     }
 
 
+def _peers() -> Path:
+    """The Python of the environment that Quix Streams is in, made if it is not there."""
+    from toolchain import bootstrap  # reads where the home is, before a benchmark's takes its place
+
+    bootstrap.install("peers", [bootstrap.LOCKS / "peers.txt"])
+    return bootstrap.HOME / "venvs" / "peers" / "bin" / "python"
+
+
+def quix(python: str) -> dict[str, Any]:
+    """Quix Streams with the same counts and sums into the same Redis, in an environment of its own."""
+    from ingestion.events import topics
+    from plumbline.servers import kafka, online_store
+
+    online_store.client()
+    state = settings().home / "quix"
+    given = {"client": kafka.broker().client(), "topic": topics.ORDERS, "redis": online_store.url(), "events": EVENTS}
+    done = subprocess.run(
+        [python, "-m", "bench.quix_peer"],
+        input=json.dumps({**given, "state": str(state)}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    online_store.client().flushall()
+    return {"path": "Quix Streams to Redis: no checks, no tables", "per_second": int(done.stdout.splitlines()[-1])}
+
+
 def job() -> dict[str, Any]:
     """`plumb events run --once` over the whole topic; the rate of its batches behind the second."""
+    batches, _ = drain(EVENTS)
+    seconds = (batches[-1][0] - batches[2][0]).total_seconds()
+    return {"path": "plumb events run", "per_second": round(sum(count for _, count in batches[3:]) / seconds)}
+
+
+def drain(events: int) -> tuple[list[tuple[Any, int]], list[float]]:
+    """Lands what is in the topic: each batch's known_at and messages, and the MiB resident of the job and its Spark,
+    twice a second. Raises RuntimeError when that is not `events` events."""
     from ingestion.events.stream_tables import BOOKS
     from plumbline.lake import tables as lake
 
     process = subprocess.Popen(
         [str(measured.PLUMB), "events", "run", "--once", "--batch", str(BATCH), "--json"], stdout=subprocess.PIPE
     )
-    peaks: list[float] = []
-    watcher = threading.Thread(target=_memory, args=(process, peaks))
+    resident: list[float] = []
+    watcher = threading.Thread(target=_memory, args=(process, resident))
     watcher.start()
     out, _ = process.communicate()
     watcher.join()
-    if process.returncode or json.loads(out)["landed"] != EVENTS:
+    if process.returncode or json.loads(out)["landed"] != events:
         raise RuntimeError(f"the job landed something else: {out!r}")
-    books = lake.opened(BOOKS).to_pyarrow_table(columns=["known_at", "messages"]).to_pylist()
     batches: dict[Any, int] = {}
-    for line in books:
+    for line in lake.opened(BOOKS).to_pyarrow_table(columns=["known_at", "messages"]).to_pylist():
         batches[line["known_at"]] = batches.get(line["known_at"], 0) + line["messages"]
-    moments = sorted(batches)
-    seconds = (moments[-1] - moments[2]).total_seconds()
-    half = len(peaks) // 2
-    return {
-        "path": "plumb events run",
-        "per_second": round(sum(batches[moment] for moment in moments[2:-1]) / seconds),
-        "peak_mib": {"first half": round(max(peaks[:half])), "second half": round(max(peaks[half:]))},
-    }
+    return sorted(batches.items()), resident
 
 
 def freshness(rate: str) -> dict[str, Any]:
-    """Events at a rate, as they are placed, for a minute: p50 and p99 of the histogram that the job serves."""
+    """Events at a rate, as they are placed, for a minute: p50 and p99 of the histogram that the job serves.
+
+    It begins behind what is in the topic, with empty tables: the window holds what came in this run.
+    """
     from ingestion.events import produce
     from plumbline.servers import kafka
 
+    _begin_anew()
     log = Path(measured.HOME / "events" / "job.log")
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -152,9 +192,11 @@ def freshness(rate: str) -> dict[str, Any]:
             time.sleep(0.2)
         for begin, seconds in ((EVENTS, WARM), (2 * EVENTS, SECONDS)):
             before = _buckets(address[0])
-            given = (_event(begin + n, clock.wall()) for n in range(int(int(rate) * seconds)))
+            count = int(rate) * seconds
+            given = (_event(begin + n, clock.wall()) for n in range(count))
             produce.produce(kafka.broker(), given, float(rate), produce.Sent())
-            time.sleep(15)
+            while _buckets(address[0]).get(float("inf"), 0) < before.get(float("inf"), 0) + count:
+                time.sleep(0.5)
         after = _buckets(address[0])
     finally:
         process.terminate()
@@ -163,24 +205,42 @@ def freshness(rate: str) -> dict[str, Any]:
     return {
         "rate": int(rate),
         "n": int(counts[float("inf")]),
+        "window": int(after[float("inf")]),
         "p50_s": _quantile(counts, 0.5),
         "p99_s": _quantile(counts, 0.99),
     }
 
 
+def _begin_anew() -> None:
+    """Empty tables, and a consumer group that stands at the topic's end."""
+    import shutil
+
+    from confluent_kafka import Consumer, TopicPartition
+
+    from ingestion.events import offsets, topics
+    from plumbline.servers import kafka
+
+    for part in ("lake", "streams", "checkpoints"):
+        shutil.rmtree(settings().home / part, ignore_errors=True)
+    ends = offsets.partitions(kafka.broker())
+    consumer = Consumer({**kafka.broker().client(), "group.id": offsets.GROUP, "enable.auto.commit": False})
+    consumer.commit(
+        offsets=[TopicPartition(topics.ORDERS, number, one.end) for (_, number), one in ends.items()],
+        asynchronous=False,
+    )
+    consumer.close()
+
+
 def _event(number: int, at: Any) -> Any:
     from ingestion.events import produce
 
-    order = {
-        "order_id": number,
-        "customer_id": number * 7919 % CUSTOMERS,
-        "units": 1 + number % 3,
-        "total_cents": 100 + number % 5_000,
-    }
+    customer = number * 7919 % CUSTOMERS
+    order = {"order_id": number, "customer_id": customer, "units": 1 + number % 3, "total_cents": 100 + number % 5_000}
     return produce.event(order, at)
 
 
-def _forget(home: Path) -> None:
+def empty(home: Path) -> None:
+    """Takes away what an earlier run left in the home."""
     import shutil
 
     shutil.rmtree(home, ignore_errors=True)

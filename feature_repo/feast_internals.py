@@ -7,7 +7,9 @@ rows without building a response message. A test fails when Feast's version is a
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from plumbline.errors import PlumblineError
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 Entity = int | str
 """What names an entity: the value of its join key, a customer's number or an image's id."""
+
+Columns = Mapping[str, Sequence[Any]]
 
 KEY_KINDS = {"INT64": "int64_val", "STRING": "string_val"}
 """Feast's names of an entity's type, each with the field of its message that holds such a value."""
@@ -91,19 +95,25 @@ def row_entity(store: FeatureStore, key: bytes) -> Any | None:
 
 def entity_keys(store: FeatureStore, product: Product, entities: Iterable[Entity]) -> list[Any]:
     """The key (bytes) of each entity's hash, in their order; an entity is named by the value of its join key."""
-    return [row_key(store, key) for key in entity_protos(product, entities)]
+    return [_entity_key(store, product.entity, product.entity_type, entity) for entity in entities]
+
+
+@lru_cache(maxsize=100_000)
+def _entity_key(store: FeatureStore, name: str, entity_type: str, entity: Entity) -> Any:
+    return row_key(store, _entity_proto(name, entity_type, entity))
 
 
 def entity_protos(product: Product, entities: Iterable[Entity]) -> list[Any]:
     """The same as Feast's own messages."""
+    return [_entity_proto(product.entity, product.entity_type, entity) for entity in entities]
+
+
+def _entity_proto(name: str, entity_type: str, entity: Any) -> Any:
     from feast.protos.feast.types.EntityKey_pb2 import EntityKey
     from feast.protos.feast.types.Value_pb2 import Value
 
-    def value(entity: Any) -> Any:
-        return Value(string_val=entity) if kind == "string_val" else Value(int64_val=entity)
-
-    kind = KEY_KINDS[product.entity_type]
-    return [EntityKey(join_keys=[product.entity], entity_values=[value(entity)]) for entity in entities]
+    value = Value(string_val=entity) if KEY_KINDS[entity_type] == "string_val" else Value(int64_val=entity)
+    return EntityKey(join_keys=[name], entity_values=[value])
 
 
 def entity_of(store: FeatureStore, product: Product, key: bytes) -> Entity | None:
@@ -129,3 +139,37 @@ def row_fields(view: FeatureView, names: list[str] | None = None) -> list[Any]:
 
     wanted = [feature.name for feature in view.features] if names is None else names
     return [f"_ts:{view.name}".encode(), *(_mmh3(f"{view.name}:{name}") for name in wanted)]
+
+
+def write_rows(
+    store: FeatureStore, view: FeatureView, keys: Sequence[bytes], times: Sequence[datetime], columns: Columns
+) -> None:
+    """Lays rows into Redis as Feast's own writer does with `skip_dedup`, byte for byte, in a quarter of its time.
+
+    `keys` are of the rows' hashes, `times` the rows' event_times (aware), `columns` the values by feature, None for
+    null. Feast makes a key, a field's name and a message anew for each value of each row; here each is made once.
+    """
+    from feast.protos.feast.types.Value_pb2 import Value
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+    def stamp(time: datetime) -> bytes:
+        made = Timestamp()
+        made.FromDatetime(time)
+        return bytes(made.SerializeToString())
+
+    def encoded(kind: str, values: Sequence[Any]) -> list[bytes]:
+        bits = [value.hex() if isinstance(value, float) else value for value in values]  # 0.0 is -0.0 to a dict
+        messages = {
+            key: Value() if value is None else Value(**{kind: value})
+            for key, value in dict(zip(bits, values, strict=True)).items()
+        }
+        made = {key: message.SerializeToString() for key, message in messages.items()}
+        return [made[key] for key in bits]
+
+    names, kinds, fields = [field.name for field in view.features], value_kinds(view), row_fields(view)
+    stamps = {time: stamp(time) for time in set(times)}
+    given = [encoded(kind, columns[name]) for name, kind in zip(names, kinds, strict=True)]
+    pipeline = redis_client(store).pipeline(transaction=False)
+    for key, *values in zip(keys, map(stamps.__getitem__, times), *given, strict=True):
+        pipeline.execute_command("HSET", key, *(part for pair in zip(fields, values, strict=True) for part in pair))
+    pipeline.execute()

@@ -120,23 +120,13 @@ def _store(product: Product, home: str, address: str) -> FeatureStore:
 
 
 def _put(store: FeatureStore, product: Product, view: str, rows: pa.Table) -> None:
-    """Rows through Feast's own writer, over newer ones too: an undo needs it so (`skip_dedup`)."""
-    from feast.protos.feast.types.Value_pb2 import Value
-
+    """Rows as Feast writes them, over newer ones too: an undo needs it so."""
     definition = store.get_feature_view(view)
-    names, kinds = [field.name for field in definition.features], feast_internals.value_kinds(definition)
-    provider = feast_internals.provider(store)
+    rows = rows.select([product.entity, "event_time", *(field.name for field in definition.features)])
     for start in range(0, rows.num_rows, online_keys.BATCH):
-        part = rows.slice(start, online_keys.BATCH)
-        keys = feast_internals.entity_protos(product, part[product.entity].to_pylist())
-        columns = [
-            [Value() if value is None else Value(**{kind: value}) for value in part[name].to_pylist()]
-            for name, kind in zip(names, kinds, strict=True)
-        ]
-        times = part["event_time"].to_pylist()
-        values = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
-        data = [(key, row, time, None) for key, row, time in zip(keys, values, times, strict=True)]
-        provider.online_write_batch(store.config, definition, data, None)
+        part = rows.slice(start, online_keys.BATCH).to_pydict()
+        keys = online_keys.keys(store, product, part[product.entity])
+        feast_internals.write_rows(store, definition, keys, part["event_time"], part)
 
 
 def _in_table(product: Product, view: str, store: FeatureStore) -> tuple[pa.Table | None, Upto | None]:

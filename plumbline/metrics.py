@@ -282,7 +282,7 @@ STREAM: tuple[Metric, ...] = (
         "From when an order was placed to when its customer's features could be read in Redis, per event that landed "
         "and was not late.",
         PRODUCT,
-        (0.5, 1, 1.5, 2, 3, 4, 5, 7.5, 10, 15, 30, 60, 300, 3600, 86400),
+        (0.5, 1, 1.5, 2, 3, 4, 5, 6, 7.5, 10, 15, 30, 60, 300, 3600, 86400),
     ),
     Metric(
         "events_batch_seconds",

@@ -29,8 +29,8 @@ ENVIRONMENTS = {
     "contracts": ["contracts.txt"],
     "dvc": ["dvc.txt"],
 }
-FOREIGN = ("contracts", "dvc")
-"""The environments that hold nothing of this repository."""
+FOREIGN = ("contracts", "dvc", "peers")
+"""The environments that hold nothing of this repository; the peers' is made by the benchmark that asks for it."""
 JARS = ("jars", "s3-jars", "compiler-jars", "kafka-jars")
 """Lists of jars in requirements/, each a folder of the cache."""
 NETWORK = [ROOT / "toolchain" / name for name in ("network.py", "torch_weights.py")]

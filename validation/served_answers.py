@@ -129,7 +129,10 @@ class _Joins:
             return None
         joined, computed = made[row[self._product.entity], row["at"]]
         stored = {**dict.fromkeys(self._names), **(joined.values if joined else {})}
-        offline = {**self._live.values(row), **stored, **computed}
+        offline = {**stored, **computed}
+        if live := self._live.values(row):
+            given = {**live, **stored}  # what is computed may be made of both
+            offline = given | self._on_demand([given], [int(row["at"].timestamp())])[0]
         online = {name: point_in_time.missing_as_none(value) for name, value in json.loads(row["features"]).items()}
         online["release_id"] = row["release_id"]
         pairs = [("event_time", row["event_time"], joined.event_time if joined else None)]

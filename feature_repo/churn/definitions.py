@@ -123,6 +123,26 @@ def activity_recency(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@on_demand_feature_view(  # type: ignore[untyped-decorator]
+    sources=[customer_features[["last_order_day"]], customer_activity[["last_order_second"]], request],
+    schema=[Field(name="days_since_last_order", dtype=Int64)],
+    mode="python",
+    description="Whole days from the newest order's date to the request, the stream's orders counted; null without.",
+)
+def live_recency(inputs: dict[str, Any]) -> dict[str, Any]:
+    days, seconds = inputs["last_order_day"], inputs["last_order_second"]
+    newest = [
+        [int(day) for day in known if day is not None and day == day]
+        for known in zip(days, [second and second // 86400 for second in seconds], strict=True)
+    ]
+    asked = [int(second) // 86400 for second in inputs["request_time"]]
+    return {
+        "days_since_last_order": [
+            today - max(known) if known else None for today, known in zip(asked, newest, strict=True)
+        ]
+    }
+
+
 churn_v1 = FeatureService(
     name="churn_v1",
     features=[
@@ -161,12 +181,12 @@ churn_v3 = FeatureService(
     name="churn_v3",
     features=[
         customer_features[[one.name for one in churn_v2.feature_view_projections[0].features]],
-        churn_recency,
+        live_recency,
         # Its windows of 7 days are left out: two features of a service cannot have one name, and the snapshot has both.
         customer_activity[["orders_1h", "orders_24h", "spend_cents_1h", "spend_cents_24h"]],
         activity_recency,
     ],
-    description="churn_v2, and what the order stream saw of the last day.",
+    description="churn_v2, whose newest order may be one of the stream's, and what that saw of the last day.",
 )
 
 DEFINITIONS = [
@@ -175,6 +195,7 @@ DEFINITIONS = [
     customer_activity,
     churn_recency,
     activity_recency,
+    live_recency,
     churn_v1,
     churn_v2,
     churn_v3,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ingestion.events import order_events
+from ingestion.events import order_events, usual_form
 from ingestion.events import stream_tables as tables
 from ingestion.events.stream_tables import BOOKS, DEAD, EVENTS, PLACE
 from plumbline import clock
@@ -89,35 +89,40 @@ class Landed:
 
 
 def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Kafka's rows as PARSED. Runs in Spark's workers."""
+    """Kafka's rows as PARSED, in another order: the usual ones first, then those that are read one by one. Runs in
+    Spark's workers."""
+    import pyarrow.compute as pc
+
+    for batch in batches:
+        events, usual = usual_form.split(batch)
+        if events:
+            yield _parsed(batch.filter(usual), events)
+        if (rest := batch.filter(pc.invert(usual))).num_rows:
+            yield _parsed(rest, _one_by_one(rest))
+
+
+def _one_by_one(batch: pa.RecordBatch) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in (*order_events.FIELDS, "reason", "detail")}
+    given = zip(*(batch[name].to_pylist() for name in ("key", "value", "timestamp")), strict=True)
+    for key, value, appended in given:
+        read = order_events.read(key, value, appended)
+        for name, column in columns.items():
+            column.append(getattr(read, name, None))  # an event has no reason, a dead letter no fields
+    return columns
+
+
+def _parsed(batch: pa.RecordBatch, columns: Mapping[str, Any]) -> pa.RecordBatch:
+    """Kafka's columns of some messages beside what was read of them; columns that are not given are null."""
     import pyarrow as pa
 
     kinds = {"event_id": pa.string(), "event_time": pa.timestamp("us", "UTC")}
-    kinds |= {name: pa.int64() for name in CONTENT[1:]}
-    for batch in batches:
-        columns: dict[str, list[Any]] = {name: [] for name in (*order_events.FIELDS, "reason", "detail")}
-        given = zip(*(batch[name].to_pylist() for name in ("key", "value", "timestamp")), strict=True)
-        for key, value, appended in given:
-            read = order_events.read(key, value, appended)
-            event = read if isinstance(read, order_events.Event) else None
-            dead = read if isinstance(read, order_events.DeadLetter) else None
-            for name in order_events.FIELDS:
-                columns[name].append(event and getattr(event, name))
-            columns["reason"].append(dead and dead.reason)
-            columns["detail"].append(dead and dead.detail)
-        yield pa.RecordBatch.from_pydict(
-            {
-                "topic": batch["topic"],
-                "partition": batch["partition"],
-                "offset": batch["offset"],
-                "appended_at": batch["timestamp"],
-                "key": batch["key"],
-                "value": batch["value"],
-                **{name: pa.array(columns[name], kind) for name, kind in kinds.items()},
-                "reason": pa.array(columns["reason"], pa.string()),
-                "detail": pa.array(columns["detail"], pa.string()),
-            }
-        )
+    kinds |= {name: pa.int64() for name in CONTENT[1:]} | dict.fromkeys(("reason", "detail"), pa.string())
+    kafka = {name: batch[name] for name in (*PLACE, "timestamp", "key", "value")}
+    kafka["appended_at"] = kafka.pop("timestamp")
+    nulls = [None] * batch.num_rows
+    read = {name: pa.array(columns.get(name, nulls), kind) for name, kind in kinds.items()}
+    names = [column.split()[0] for column in PARSED.split(", ")]
+    return pa.RecordBatch.from_pydict({name: (kafka | read)[name] for name in names})
 
 
 class Landing:
@@ -179,16 +184,20 @@ class Landing:
         """Of each message whether it is a new event, and whether it is a known one that says something else; and what
         was said of those that are known."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         known = self._known(parsed, batch)
         before: dict[str, tuple[Any, ...]] = dict(known)
-        fresh, changed = [False] * len(parsed), [False] * len(parsed)
-        columns = [parsed[name].to_pylist() for name in ("event_id", *CONTENT)]
-        for place, (event_id, *content) in enumerate(zip(*columns, strict=True)):
-            if event_id is None:
-                continue
+        ids = parsed["event_id"].combine_chunks()
+        counts = pc.value_counts(ids.drop_null())
+        again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        doubtful = pc.is_in(ids, pa.concat_arrays([again, pa.array(known, pa.string())]), skip_nulls=True)
+        fresh, changed = ids.is_valid().to_pylist(), [False] * len(parsed)
+        places = pc.indices_nonzero(doubtful).to_pylist()
+        columns = [parsed[name].filter(doubtful).to_pylist() for name in ("event_id", *CONTENT)]
+        for place, event_id, *content in zip(places, *columns, strict=True):
             said = before.setdefault(event_id, tuple(content))
-            fresh[place] = said is not None and event_id not in known
+            fresh[place] = event_id not in known
             known.setdefault(event_id, said)
             changed[place] = said != tuple(content)
         return pa.array(fresh, pa.bool_()), pa.array(changed, pa.bool_()), before

@@ -8,6 +8,7 @@ an operator who moved the consumer group back, costs a second reading: it lands 
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
 import time
@@ -93,6 +94,7 @@ def run(plan: Plan) -> Report:
         booked = positions()  # not before the lease: a job that is about to end still moves them
         begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss)
         session = spark.session()
+        session.conf.set("spark.sql.adaptive.enabled", "false")  # it plans anew at each stage, and these are small
         with watch.served(plan.metrics_port, noted=not plan.once):
             return _Job(plan, broker, session, {**begin.positions, **booked}, begin).run()
 
@@ -115,6 +117,7 @@ class _Job:
         self._at_work, self._stopping = threading.Lock(), threading.Event()
         self._undertaker = dead_letters.Sender(broker)
         self._watch = watch.Watch(broker, plan.table)
+        self._untold: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def run(self) -> Report:
         begun = clock.monotonic()
@@ -122,10 +125,12 @@ class _Job:
         try:
             query = self._start()
             while query.isActive and not self._stopping.wait(0.2):
+                self._tell()
                 self._watch.look(self._positions)
             with self._at_work:
                 self._let_commit(query)
                 query.stop()
+            self._tell()
             self._raise(query)
             self._watch.end(self._positions)
         except (Py4JError, ConnectionError) as error:
@@ -138,6 +143,11 @@ class _Job:
             self._watch.tell()
         self._report.seconds = clock.monotonic() - begun
         return self._report
+
+    def _tell(self) -> None:
+        """Counts the batches that are done since, and says so: beside the next one's work, which need not wait."""
+        while not self._untold.empty():
+            self._watch.batch(*self._untold.get())
 
     def _let_commit(self, query: StreamingQuery) -> None:
         """Waits until Spark has noted that the last batch is done: stopped before, the next run would do it again."""
@@ -204,7 +214,7 @@ class _Job:
         self._landing.book(landed, self._positions, number)
         self._report.add(landed)
         self._done = number
-        self._watch.batch(landed, readable, clock.monotonic() - begun, self._positions)
+        self._untold.put((landed, readable, clock.monotonic() - begun, dict(self._positions)))
 
     def _finish_others(self, query: str) -> None:
         """Does the rest of batches that landed and were cut off there, where Spark does not know of them any more: what

@@ -113,10 +113,10 @@ def demo(
 
 @app.command("demo-events", rich_help_panel=HOUSE)
 def demo_events() -> None:
-    """Orders as events through Kafka: a customer's activity is readable in seconds, a kill changes nothing.
+    """Orders as events through Kafka: a customer's score moves seconds after an order, a kill changes nothing.
 
-    It works in a home of its own, `demo-events` below the present one. Customers and amounts are real; when they order
-    is made up.
+    It works in a home of its own, `demo-events` below the present one, on one in twenty of the shop's customers.
+    Customers and amounts are real; that they order today is made up.
 
     Example: plumb demo-events
     """

@@ -1,7 +1,9 @@
-"""The order stream's demo: events flow, a customer's activity is readable seconds after an order, the job is killed in
+"""The order stream's demo: events flow, a customer's score changes seconds after an order, the job is killed in
 mid-work, and everything is equal all the same.
 
-Customers, units and amounts are CDNOW's of the last weeks; that they order now is made up, and so is the rate.
+The shop is one in twenty of CDNOW's customers. Its real orders up to yesterday are the stream's past, and the model is
+trained on them. Customers and amounts of today's orders are real ones of before; that they order today is made up, and
+so is the rate.
 """
 
 from __future__ import annotations
@@ -16,30 +18,41 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from ingestion.events import produce, topics
+from feature_repo import live_rows
+from feature_repo.churn.jobs import activity
+from ingestion.events import backfill, produce, topics
 from plumb.demo import demo, stream_proof
-from plumbline import clock
-from plumbline.display import terminal
+from plumbline import clock, shop
+from plumbline.display import figures, terminal
 from plumbline.errors import PlumblineError
+from plumbline.orchestration import airflow
 from plumbline.progress import say
-from plumbline.servers import kafka, online_store, services
+from plumbline.servers import kafka, services
 from plumbline.settings import settings
+from plumbline.state import acceptances
 from products.churn import CHURN
+from serving import client, launch
 
 VIEW = "customer_activity"
 TODAY = date(1998, 6, 30)
 """CDNOW's last day: the demo's today."""
 
-RATE, SECONDS = 40, 30
+ONE_IN = 20
+"""Of how many customers one is in the demo's shop."""
+
+NEW = 10_000_000
+"""What is added to an order's number to make today's."""
+
+RATE, SECONDS = 40, 15
 """Orders a second of the demo's live part, and how long it lasts. Made up."""
 
-EVERY = 3.0
+EVERY, AROUND, ASKED_EVERY = 3.0, 2.0, 0.05
 READY_WITHIN, READABLE_WITHIN = 90.0, 60.0
 FAULTS = produce.Faults(duplicates=0.02, late=0.02, out_of_order=0.02, malformed=0.005, wrong_typed=0.005)
 
@@ -80,29 +93,25 @@ class _Job:
 def run() -> None:
     """Runs the demo in a home of its own below the present one; its servers are stopped at the end."""
     begun = clock.monotonic()
-    with _home():
-        orders = _shop()
-        produced = set[str]()
-        broker = kafka.broker()
-        topics.ensure(broker)
-        online_store.client()
-        sent = produce.Sent()
-        history = [order for order in orders if order["order_date"] > TODAY - timedelta(days=7)]
-        produced |= _send((produce.event(order) for order in history), sent, 0)
-        say(f"{len(history):,} orders of the last 7 days are in the topic; starting the job")
-        with _job() as job:
-            _until(lambda: _landed(job) >= len(history), READY_WITHIN, job)
-            live = [order for order in orders if order["order_date"] <= TODAY - timedelta(days=7)][-RATE * SECONDS :]
-            _flow(job, live, sent, produced)
-            _until(lambda: _landed(job) >= len(produced), READY_WITHIN, job)
-            print(_story(live[-1]["customer_id"], produced, sent))
-            say("kill -9 of the job, while events go on")
-            extra = [{**order, "order_id": order["order_id"] + 1_000_000} for order in live[: RATE * 5]]
-            sender = threading.Thread(target=lambda: produced.update(_send(map(_now, extra), sent, RATE * 2)))
-            sender.start()
-            time.sleep(2)
-            os.kill(job.process.pid, signal.SIGKILL)
-            sender.join()
+    with _home(), ExitStack() as stack:
+        flow = stack.enter_context(airflow.Airflow())  # its start goes on beside what follows
+        topics.ensure(kafka.broker())
+        orders = _past()
+        produced, sent = {f"order-{order['order_id']}" for order in orders}, produce.Sent()
+        live = [{**order, "order_id": NEW + order["order_id"]} for order in orders[-RATE * (SECONDS + 5) :]]
+        extra = live[RATE * SECONDS :]
+        del live[RATE * SECONDS :]
+        job = _model(flow, stack)
+        say("orders as they are placed")
+        _flow(job, live, sent, produced)
+        _until(lambda: _landed(job) >= len(produced) - len(orders), READY_WITHIN, job)
+        print(_story(_quiet(orders, live), produced, sent))
+        say("kill -9 of the job, while events go on")
+        sender = threading.Thread(target=lambda: produced.update(_send(map(_now, extra), sent, RATE * 2)))
+        sender.start()
+        time.sleep(2)
+        os.kill(job.process.pid, signal.SIGKILL)
+        sender.join()
         say("running it again, once")
         done = subprocess.run([_plumb(), "events", "run", "--once"], capture_output=True, text=True, check=False)
         if done.returncode:
@@ -133,10 +142,37 @@ def _home() -> Iterator[None]:
         say(f"stopped {', '.join(stopped)}")
 
 
-def _shop() -> list[dict[str, Any]]:
-    """CDNOW's orders of the last weeks, in their order."""
-    demo.load_packaged(until=TODAY)
-    return produce.orders(TODAY - timedelta(days=45), TODAY)
+def _past() -> list[dict[str, Any]]:
+    """The shop's orders up to yesterday, landed as the stream's past; in their order."""
+    yesterday = TODAY - timedelta(days=1)
+    demo.load_packaged(until=yesterday, one_in=ONE_IN)
+    counts = backfill.backfill(activity.rows, activity.TABLE, shop.page().first_day, yesterday)
+    say(f"the stream's past: {counts['events']:,} orders, {counts['rows']:,} rows of {activity.TABLE}")
+    return produce.orders(shop.page().first_day, yesterday)
+
+
+def _model(flow: airflow.Airflow, stack: ExitStack) -> _Job:
+    """A release up to yesterday, a model trained on it, the predictor that serves it; the job is started meanwhile."""
+    yesterday = TODAY - timedelta(days=1)
+    why = f"the demo's shop is one in {ONE_IN} of the customers of {shop.page().name}"
+    acceptances.accept(CHURN, "daily_rows", yesterday, why, by="plumb demo-events")
+    live_rows.repair(CHURN, VIEW)  # the past is online, as the job itself would bring it
+    say("a release, and a model that reads the activity, through Airflow")
+    with demo.following_ledger():
+        try:
+            for _ in flow.run([(CHURN.daily, yesterday.isoformat())]):  # it runs as it is read
+                pass
+            say("starting the job, beside the training")
+            job = stack.enter_context(_job())
+            for _ in flow.run([(CHURN.training, None)]):
+                pass
+        except airflow.AirflowError:
+            demo.raise_what_failed()
+            raise
+    services.stop("spark")  # the job has a Spark of its own
+    launch.ensure(CHURN)
+    _until(job.metrics, READY_WITHIN, job)
+    return job
 
 
 def _now(order: dict[str, Any]) -> produce.Message:
@@ -217,34 +253,76 @@ def _landed(job: _Job) -> float:
     return job.metrics().get("events_landed_total", 0)
 
 
+def _quiet(orders: list[dict[str, Any]], live: list[dict[str, Any]]) -> int:
+    """A customer of the release who has not ordered for the longest, today neither: whose score has a way to go."""
+    newest = {order["customer_id"]: order["order_id"] for order in orders}
+    return int(min(newest.keys() - {order["customer_id"] for order in live}, key=newest.__getitem__))
+
+
 def _story(customer: int, produced: set[str], sent: produce.Sent) -> str:
-    """One order, and how long it takes until its customer's activity says so."""
+    """One order, and how long it takes until its customer's score is another one; the picture of it."""
     order = {"order_id": 9_000_001, "customer_id": customer, "units": 1, "total_cents": 1_499}
-    quiet = produce.Sent()
-    held = _activity(customer)
-    produce.produce(kafka.broker(), iter([_now(order)]), 0, quiet)
+    before, answered = _activity(customer), _answer(customer)
+    scores = list[tuple[float, float]]()
+    asked = clock.monotonic()
+    while clock.monotonic() < asked + AROUND:
+        scores.append((clock.monotonic(), _score(customer)))
+        time.sleep(ASKED_EVERY)
+    produce.produce(kafka.broker(), iter([_now(order)]), 0, produce.Sent())
     placed = clock.monotonic()
-    produced.add("order-9000001")
+    produced.add(f"order-{order['order_id']}")
     sent.events += 1
-    while (after := _activity(customer)).get("as of") == held.get("as of") or after["orders_7d"] <= (
-        held.get("orders_7d") or 0
-    ):
-        if clock.monotonic() - placed > READABLE_WITHIN:
-            raise DemoError(f"customer {customer} ordered, and Redis does not say so after {READABLE_WITHIN:.0f} s")
-        time.sleep(0.05)
-    seconds = clock.monotonic() - placed
-    rows = terminal.table(
-        f"Customer {customer} orders once more: readable in Redis after {seconds:.1f} s",
-        "",
-        "before",
-        "after",
-    )
+    moved: float | None = None
+    while moved is None or clock.monotonic() < moved + AROUND:
+        scores.append((clock.monotonic(), _score(customer)))
+        time.sleep(ASKED_EVERY)
+        if moved is None and scores[-1][1] != scores[0][1]:
+            moved = scores[-1][0]
+        if moved is None and clock.monotonic() - placed > READABLE_WITHIN:
+            raise DemoError(f"customer {customer} ordered, and the score is the same after {READABLE_WITHIN:.0f} s")
+    after, answer = _activity(customer), _answer(customer)
+    title = f"Customer {customer} orders: {moved - placed:.1f} s later the score is another one"
+    rows = terminal.table(title, "", "before the order", "after it", right=("before the order", "after it"))
     for name in after:
-        rows.add_row(name, *(str(one.get(name, "–")) for one in (held, after)))
+        rows.add_row(name, *(str(one.get(name, "–")) for one in (before, after)))
+    ages = [one["view_age_seconds"].get(VIEW) for one in (answered, answer)]
+    rows.add_row("age of the view's row, s", *("–" if age is None else f"{age:,.1f}" for age in ages))
+    rows.add_row("churn_probability", *(f"{one['churn_probability']:.4f}" for one in (answered, answer)), style="bold")
     console = terminal.console(110)
     with console.capture() as captured:
         console.print(rows)
-    return captured.get()
+    picture = _draw([(at - placed, score) for at, score in scores], moved - placed, customer)
+    return f"{captured.get()}  {len(scores)} answers of the predictor around it: {picture}"
+
+
+def _draw(scores: list[tuple[float, float]], moved: float, customer: int) -> Path:
+    """The answers about the customer, in seconds from the order."""
+    picture = settings().home / "report" / "score.svg"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    with figures.style() as plt:
+        figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
+        axes.plot(*zip(*scores, strict=True), drawstyle="steps-post", color=figures.MODEL, lw=2)
+        axes.axvline(0, color=figures.SECOND, ls="--", lw=1)
+        high, low = (edge(score for _, score in scores) for edge in (max, min))
+        axes.annotate("the order", (0, high), (6, -2), textcoords="offset points", color=figures.SECOND)
+        axes.annotate(f"{moved:.1f} s", (moved, low), (6, 8), textcoords="offset points", color=figures.MODEL)
+        axes.set(xlabel="seconds from the order (made up)", ylabel="churn_probability", ylim=(0, 1))
+        axes.set_title(f"Customer {customer}: what the predictor answers")
+        figure.savefig(picture, metadata={"Date": None})
+        plt.close(figure)
+    return picture
+
+
+def _answer(customer: int) -> dict[str, Any]:
+    status, answer = client.ask(customer)
+    if status != 200:
+        raise DemoError(f"the predictor answers {status} about customer {customer}: {answer}")
+    found: dict[str, Any] = answer["predictions"][0]
+    return found
+
+
+def _score(customer: int) -> float:
+    return float(_answer(customer)["churn_probability"])
 
 
 def _prove(produced: set[str], sent: produce.Sent) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+from plumbline import clock
 from plumbline.lake import tables as lake
 from plumbline.product import Product
 
@@ -21,7 +22,7 @@ def differences(product: Product, view: str, produced: Collection[str]) -> list[
     """What is not as it must be, one line each, none when all is: `produced` are the ids of the events that were sent.
 
     Each landed once and no other did; the books cover every offset once and add up; each row of features is what its
-    customer's events known by then come to; Redis holds each customer's newest row.
+    customer's events known by then come to; Redis holds each customer's newest row that has not expired.
     """
     events, features = rows(EVENTS), rows(product.streams[view])
     found = _events(events, set(produced)) + of_books(events, rows(DEAD), rows(BOOKS))
@@ -96,11 +97,12 @@ def _online(product: Product, view: str, features: list[dict[str, Any]]) -> list
 
     online = OnlineRows(product, view)
     newest: dict[int, dict[str, Any]] = {}
+    served_since = clock.now() - WINDOWS["7d"]
     for row in sorted(features, key=lambda row: row["event_time"]):
-        newest[row["customer_id"]] = row
-    found = [
-        f"Redis has a row of {entity}, whom the lake does not know" for entity in online.entities() - newest.keys()
-    ]
+        if row["event_time"] > served_since:
+            newest[row["customer_id"]] = row
+    strangers = online.entities() - {row["customer_id"] for row in features}
+    found = [f"Redis has a row of {entity}, whom the lake does not know" for entity in strangers]
     for entity, stamp, values in online.read(list(newest)):
         row = newest[int(entity)]
         if stamp is None or stamp.timestamp() != row["event_time"].timestamp():

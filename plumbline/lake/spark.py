@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
+JAVA = "-XX:+UseParallelGC -XX:-UsePerfData"
+
 CONF = {
     "spark.master": "local[2]",
     "spark.ui.enabled": "false",
@@ -201,7 +203,7 @@ def _command(port: int, token: str) -> list[str]:
         **_conf(),
         "spark.connect.grpc.binding.address": services.HOST,
         "spark.connect.grpc.binding.port": str(port),
-        "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -XX:-UsePerfData -Djava.io.tmpdir={_scratch()}",
+        "spark.driver.extraJavaOptions": f"{JAVA} -Djava.io.tmpdir={_scratch()}",
         "spark.sql.artifact.isolation.enabled": "false",
     }
     options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
@@ -219,13 +221,14 @@ def _environment(port: int, token: str) -> dict[str, str | None]:
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,
         "SPARK_REMOTE": None,  # with it the server takes itself for a client and refuses to start
+        "SPARK_CONNECT_MODE_ENABLED": None,  # left by a client to the processes that it starts: they would be clients
     }
 
 
 def _in_process() -> SparkSession:
     from pyspark.sql import SparkSession
 
-    os.environ["SPARK_SUBMIT_OPTS"] = "-Dplumbline.log=off"  # what ends the command says so itself
+    os.environ["SPARK_SUBMIT_OPTS"] = f"{JAVA} -Dplumbline.log=off"  # what ends the command says so itself
     for name, value in _environment(0, "").items():
         if value:
             os.environ[name] = value

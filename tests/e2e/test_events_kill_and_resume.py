@@ -103,7 +103,9 @@ def test_what_the_job_works_with_is_killed_in_mid_work(
 ) -> None:
     landed = lake.version("raw.order_events")
     log = (tmp_path / "log").open("w")
-    job = subprocess.Popen([sys.executable, "-m", "plumb", "events", "run"], cwd=ROOT, env=inherited(), stdout=log, stderr=log)
+    job = subprocess.Popen(
+        [sys.executable, "-m", "plumb", "events", "run"], cwd=ROOT, env=inherited(), stdout=log, stderr=log
+    )
     send(stream)
     deadline = time.monotonic() + 120
     while lake.version("raw.order_events") == landed and time.monotonic() < deadline:

@@ -84,6 +84,7 @@ def test_neither_an_altered_text_nor_a_pickle_beside_it_runs(home: Path, text: s
     assert [recency_of.name for recency_of in store.list_on_demand_feature_views()] == [
         "churn_recency",
         "activity_recency",
+        "live_recency",
     ]
     assert not marker.exists()
 

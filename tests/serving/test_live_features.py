@@ -12,6 +12,7 @@ import pytest
 
 from feature_repo import feast_internals, live_rows, online_keys
 from feature_repo import store as feature_store
+from feature_repo.churn import definitions
 from plumbline.servers import live_mark, online_store
 from products.churn import CHURN
 from serving.errors import Refused
@@ -60,6 +61,17 @@ def key(customer: int) -> Any:
 
 def fields() -> list[Any]:
     return feast_internals.row_fields(feature_store.open_store(CHURN).get_feature_view(VIEW))
+
+
+def test_the_newest_order_is_whichever_view_has_it() -> None:
+    day, none = 86_400, float("nan")
+    given = {
+        "last_order_day": [10, 12, 10, None, None, none, 0],
+        "last_order_second": [12 * day, 10 * day, None, 12 * day + 5, None, none, 0],
+        "request_time": [13 * day - 1] * 6 + [day],
+    }
+    computed = definitions.live_recency.feature_transformation.udf(given)
+    assert computed == {"days_since_last_order": [0, 0, 2, 0, None, None, 1]}
 
 
 def test_both_views_are_read_each_with_its_age(features: OnlineFeatures) -> None:

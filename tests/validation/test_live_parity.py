@@ -129,10 +129,13 @@ def test_an_answer_that_was_made_of_another_live_row_is_named() -> None:
     world.answer([1], service="churn_v3", orders_24h=77)
     world.answer([2], service="churn_v3", seconds_since_last_event=1)
     world.answer([4], service="churn_v3", orders_1h=0)
+    world.answer([3], service="churn_v2", days_since_last_order=-1)
+    world.answer([8], service="churn_v3", days_since_last_order=-1)
     told = failure()
     assert "orders_24h of 1 customer, such as customer 1, request request of 1: online 77, offline 1" in told
     assert "seconds_since_last_event of 1 customer, such as customer 2, request request of 2: online 1, offline" in told
     assert "orders_1h of 1 customer, such as customer 4, request request of 4: online 0, offline none" in told
+    assert "days_since_last_order of 2 customers, such as customer " in told
 
 
 def test_an_answer_names_a_row_that_the_table_has() -> None:

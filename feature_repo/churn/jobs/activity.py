@@ -43,28 +43,28 @@ def rows(session: SparkSession, events: DataFrame, asked: DataFrame, at: datetim
     """One row for each pair (customer_id, known_at) in `asked`: customer_id, event_time (that known_at), FEATURES.
 
     `events` is the table of EVENTS, of which this reads no more than the window needs. `at` is the one known_at of all
-    pairs, where there is one: then nothing is computed before the rows are asked for, and `asked`, the customers of a
-    micro-batch, goes to where the events are.
+    pairs, where there is one and each customer is asked about once: then nothing is computed before the rows are asked
+    for, and `asked`, the customers of a micro-batch, goes to where the events are.
     """
-    pairs = asked.select("customer_id", "known_at").distinct()
-    if at is not None:
-        pairs = pairs.hint("broadcast")
+    pairs = asked.select("customer_id", "known_at")
+    pairs = pairs.distinct() if at is None else pairs.hint("broadcast")
     first, last = (at, at) if at is not None else _span(pairs)
     return session.sql(SQL.read_text(), events=events.where(needed(first, last)).select(*READ), asked=pairs)
 
 
 def needed(first: datetime | None, last: datetime | None) -> str:
-    """The condition on the table of EVENTS that holds for all that rows of these instants are made of (aware, UTC).
+    """A condition on the table of EVENTS that holds for all that rows of these instants are made of (aware, UTC).
 
-    It names the partition column, so that a scan opens the days of the window alone. None, for no instants, needs
-    nothing.
+    It names the partition column, so that a scan opens the days of the window alone. To the day, not to the instant,
+    which the SQL tells: Spark compiles a plan anew for each other literal in it, and then runs it cold. None, for no
+    instants, needs nothing.
     """
     if first is None or last is None:
         return "false"
     oldest = first - WINDOW
     return (
         f"known_date >= DATE '{oldest - AHEAD:%Y-%m-%d}' AND known_date <= DATE '{last:%Y-%m-%d}' "
-        f"AND known_at <= {_literal(last)} AND event_time > {_literal(oldest)}"
+        f"AND event_time >= TIMESTAMP '{oldest:%Y-%m-%d}'"
     )
 
 
@@ -74,7 +74,3 @@ def _span(pairs: DataFrame) -> tuple[datetime | None, datetime | None]:
     if ends is None or ends["first"] is None:
         return None, None
     return clock.in_utc(ends["first"]), clock.in_utc(ends["last"])
-
-
-def _literal(moment: datetime) -> str:
-    return f"TIMESTAMP '{moment:%Y-%m-%d %H:%M:%S.%f}'"

@@ -203,7 +203,12 @@ def test_messages_that_the_broker_deleted_before_they_landed_are_named_and_accep
     for future in admin.delete_records(ends).values():
         future.result(10)
     refused = subprocess.run(
-        [sys.executable, "-m", "plumb", "events", "run", "--once"], cwd=ROOT, env=inherited(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "plumb", "events", "run", "--once"],
+        cwd=ROOT,
+        env=inherited(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert refused.returncode == 1
     assert "the broker has deleted messages that had not landed: partition" in refused.stderr
