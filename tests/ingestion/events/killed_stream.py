@@ -8,7 +8,7 @@ import signal
 import sys
 from typing import Any
 
-from ingestion.events import landing, stream, watch
+from ingestion.events import landing, stream
 
 POINTS: dict[str, tuple[Any, str, bool]] = {
     "before the offsets are kept": (stream._Job, "_batch", False),
@@ -16,7 +16,7 @@ POINTS: dict[str, tuple[Any, str, bool]] = {
     "events in raw, no features": (landing.Landing, "_features", False),
     "features in Delta, not in Redis": (landing.Landing, "land", True),
     "in Redis, not in the books": (landing.Landing, "book", False),
-    "in the books, not in Spark's commits": (watch.Watch, "batch", True),
+    "in the books, not in Spark's commits": (stream._Job, "_land", True),
 }
 """Each with what is called there, and whether the kill comes behind it."""
 
