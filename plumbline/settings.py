@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     )
     model_signature: str | None = Field(None, description="Its signature as `plumb promote` writes it.")
     spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
+    spark_master: str = Field(
+        "local[2]",
+        pattern=r"^(local\[[1-9][0-9]*\]|local-cluster\[[1-9][0-9]*,[1-9][0-9]*,[1-9][0-9]*\]|spark://.+|k8s://.+|yarn)$",
+        description="Where Spark's tasks run. Executors need environment, jars and lake at the same places as here.",
+    )
     spark_in_process: bool = Field(False, description="Run Spark inside the command instead of a Connect server.")
     dbt_utils: Literal["offline", "hub"] = Field(
         "offline",

@@ -140,6 +140,7 @@ class _Job:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._tell()  # what was done before Spark ended
             self._watch.tell()
         self._report.seconds = clock.monotonic() - begun
         return self._report

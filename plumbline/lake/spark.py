@@ -27,7 +27,6 @@ SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 JAVA = "-XX:+UseParallelGC -XX:-UsePerfData"
 
 CONF = {
-    "spark.master": "local[2]",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     # Kept for a UI that nobody opens: by default a thousand of each, for weeks.
@@ -186,6 +185,8 @@ def _conf() -> dict[str, str]:
         classpath += s3.spark_jars()
     return {
         **conf,
+        "spark.master": settings().spark_master,
+        "spark.executor.extraClassPath": ":".join(map(str, classpath)),
         "spark.driver.memory": settings().spark_memory,
         "spark.driver.extraClassPath": ":".join(map(str, classpath)),
         "spark.local.dir": str(_scratch()),
@@ -217,6 +218,7 @@ def _environment(port: int, token: str) -> dict[str, str | None]:
         "JAVA_HOME": str(java.java_home()),
         "SPARK_HOME": str(spark_home()),
         "SPARK_LOCAL_IP": services.HOST,
+        "SPARK_WORKER_DIR": str(_scratch() / "work"),  # what a worker of local-cluster keeps
         "SPARK_CONF_DIR": str(ROOT / "plumbline" / "lake" / "conf"),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_CONNECT_AUTHENTICATE_TOKEN": token,

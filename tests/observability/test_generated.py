@@ -108,7 +108,7 @@ def test_freshness_is_promised_in_seconds_that_the_stream_counts_by() -> None:
     promised = promises.fresh(contract)
     assert promised is not None
     assert (promised[0].objective, promised[1]) == (99, 5.0)
-    other = replace(contract, levels=(replace(latency, value=6),))
+    other = replace(contract, levels=(replace(latency, value=7),))
     with pytest.raises(
         contracts.ContractError, match=r"customer_activity.*latency: expected one of 0.5, 1, .* 86400 s"
     ):
