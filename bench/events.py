@@ -1,4 +1,4 @@
-"""The order stream: events a second, freshness at half of that; beside plain Spark, Quix Streams and one consumer.
+"""The order stream: events a second, and freshness at two rates; beside plain Spark, Quix Streams and one consumer.
 
 `python -m bench.events WORK …` is a process of its own for one of them; `measure` runs all, on one private Kafka.
 """
@@ -220,7 +220,7 @@ def _begin_anew() -> None:
     from ingestion.events import offsets, topics
     from plumbline.servers import kafka
 
-    for part in ("lake", "streams", "checkpoints"):
+    for part in ("lake", "streams"):
         shutil.rmtree(settings().home / part, ignore_errors=True)
     ends = offsets.partitions(kafka.broker())
     consumer = Consumer({**kafka.broker().client(), "group.id": offsets.GROUP, "enable.auto.commit": False})

@@ -6,7 +6,7 @@ mark must be online, or what came after it, and each row online must stand in th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -66,18 +66,17 @@ def compare(product: Product, view: str, online: Online, release_id: int) -> Com
 
 
 class Answered:
-    """What the live part of logged answers must be: the row that the answer names, and what is computed from it."""
+    """What the stored live part of logged answers must be: that of the row which the answer names."""
 
     def __init__(
         self,
         product: Product,
         online: Mapping[str, Online],
-        on_demand: Callable[[list[dict[str, Any]], list[int]], list[dict[str, Any]]],
         rows: Sequence[dict[str, Any]],
     ) -> None:
         """`rows` are those of the outcome log, whose column for a view's event_time is `stamp_of` it."""
         self._entity, self._known = product.entity, dict[tuple[str, Entity, datetime], Row | None]()
-        self._on_demand, self._names = on_demand, {view: one.names for view, one in online.items()}
+        self._names = {view: one.names for view, one in online.items()}
         for view, one in online.items():
             named = {(row[product.entity], stamp) for row in rows if (stamp := row.get(stamp_of(view)))}
             asked = sorted(named)
@@ -91,8 +90,7 @@ class Answered:
         for view, names in self._names.items():
             stamp = answer.get(stamp_of(view))
             row = self._known.get((view, answer[self._entity], stamp)) if stamp else None
-            values = row.values if row else dict.fromkeys(names)
-            found |= values | self._on_demand([values], [int(answer["at"].timestamp())])[0]
+            found |= row.values if row else dict.fromkeys(names)
         return found
 
 

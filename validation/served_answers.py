@@ -79,9 +79,7 @@ def replay(
     mismatches: list[Mismatch] = []
     compared = replayed = 0
     online = _online(events)
-    joins = _Joins(
-        product, names, ttl, on_demand, rows, online, live_parity.Answered(product, streams, on_demand, rows)
-    )
+    joins = _Joins(product, names, ttl, on_demand, rows, online, live_parity.Answered(product, streams, rows))
     for row in rows:
         outcomes = [joins.compare(row, number) for number in _then(online, row)]
         found_wrong = [outcome.mismatches for outcome in outcomes if outcome]

@@ -77,8 +77,10 @@ def _texts(values: Iterable[bytes]) -> pa.Array:
 def _order(values: list[bytes | None]) -> tuple[str, ...] | None:
     """The order of the fields in a batch: that of the first message which is an object of them and no others."""
     for value in values[:_TRIED]:
+        if value is None or len(value) > order_events.LARGEST:
+            continue
         try:
-            fields = json.loads(value or b"") if value is None or len(value) <= order_events.LARGEST else None
+            fields = json.loads(value)
         except (ValueError, RecursionError):
             continue
         if isinstance(fields, dict) and fields.keys() == {"schema", *FIELDS}:

@@ -185,10 +185,9 @@ def _conf() -> dict[str, str]:
         classpath += s3.spark_jars()
     return {
         **conf,
+        **{f"spark.{where}.extraClassPath": ":".join(map(str, classpath)) for where in ("driver", "executor")},
         "spark.master": settings().spark_master,
-        "spark.executor.extraClassPath": ":".join(map(str, classpath)),
         "spark.driver.memory": settings().spark_memory,
-        "spark.driver.extraClassPath": ":".join(map(str, classpath)),
         "spark.local.dir": str(_scratch()),
         "spark.sql.warehouse.dir": str(settings().home / "spark" / "warehouse"),
     }
