@@ -303,9 +303,8 @@ def _draw(scores: list[tuple[float, float]], moved: float, customer: int) -> Pat
         figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
         axes.plot(*zip(*scores, strict=True), drawstyle="steps-post", color=figures.MODEL, lw=2)
         axes.axvline(0, color=figures.SECOND, ls="--", lw=1)
-        high, low = (edge(score for _, score in scores) for edge in (max, min))
-        axes.annotate("the order", (0, high), (6, -2), textcoords="offset points", color=figures.SECOND)
-        axes.annotate(f"{moved:.1f} s", (moved, low), (6, 8), textcoords="offset points", color=figures.MODEL)
+        for at, told, color in ((0.0, "the order", figures.SECOND), (moved, f"{moved:.1f} s later", figures.MODEL)):
+            axes.annotate(told, (at, 0), (6, 8), textcoords="offset points", color=color)
         axes.set(xlabel="seconds from the order (made up)", ylabel="churn_probability", ylim=(0, 1))
         axes.set_title(f"Customer {customer}: what the predictor answers")
         figure.savefig(picture, metadata={"Date": None})
