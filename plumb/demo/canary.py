@@ -20,9 +20,8 @@ from plumbline.servers import services
 from plumbline.state import releases
 from serving import loaded_model
 from serving.client import DemoError
-from serving.rollout import driver, following, state, table
+from serving.rollout import driver, following, machinery, state, table
 from serving.rollout import page as rollout_page
-from serving.rollout.laptop import Laptop
 from training import variants
 
 SIMULATED = "simulated"
@@ -87,11 +86,11 @@ def roll_out(
             raise DemoError(f"there is no {model!r} to roll out")
         following.ask(product, state.REPLACE, version=str(version.version))
         return following.follow(product)
-    laptop = Laptop.of(product)
+    driven = machinery.of(product)
     with table.live() as shown:
         paced = driver.paced(per_second) if per_second else driver.LAPTOP
-        driving = driver.Driver(laptop, {**paced, **args}, shown, SIMULATED if per_second else None)
-        where = laptop.up()
+        driving = driver.Driver(driven, {**paced, **args}, shown, SIMULATED if per_second else None)
+        where = driven.up()
         say("; ".join(f"{what} {address}" for what, address in where.items()))
         try:
             with _callers(product, where[product.host], per_second):

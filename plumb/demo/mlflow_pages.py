@@ -13,6 +13,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 USER, PASSWORD = "plumb", "MLFLOW_PAGES_PASSWORD"
+ARTIFACTS = "MLFLOW_PAGES_ARTIFACTS"
+"""Where the server keeps what clients send it; without it they go where the database says."""
+
 OPEN = "/health"
 """What is answered without a login: that the server is up."""
 
@@ -22,9 +25,14 @@ App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], A
 
 def app() -> App:
     """MLflow's own application, for who logs in as USER with the password in the environment."""
-    from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR, SERVE_ARTIFACTS_ENV_VAR
+    from mlflow.server import constants as told
 
-    os.environ |= {BACKEND_STORE_URI_ENV_VAR: os.environ["MLFLOW_BACKEND_STORE_URI"], SERVE_ARTIFACTS_ENV_VAR: "true"}
+    os.environ |= {
+        told.BACKEND_STORE_URI_ENV_VAR: os.environ["MLFLOW_BACKEND_STORE_URI"],
+        told.SERVE_ARTIFACTS_ENV_VAR: "true",
+    }
+    if place := os.environ.get(ARTIFACTS):
+        os.environ |= {told.ARTIFACTS_DESTINATION_ENV_VAR: place, told.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/"}
     from mlflow.server.fastapi_app import app as pages
 
     return behind_login(pages, os.environ.pop(PASSWORD))

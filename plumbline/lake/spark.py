@@ -198,10 +198,25 @@ def _url(port: int, token: str) -> str:
     return f"sc://localhost:{port}/;token={token}"
 
 
-def _command(port: int, token: str) -> list[str]:
+def serve(host: str, port: int) -> None:
+    """Becomes a Spark Connect server for the lake in the settings, until SIGTERM, for all who name it in SPARK_REMOTE.
+
+    It asks nobody who they are, and whoever reaches it may do with the lake what it may: its network must be closed.
+    """
+    for name, value in _environment(port, "").items():
+        if value:
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
+    os.environ["SPARK_LOCAL_IP"] = host
+    command = _command(port, "", host)
+    os.execv(command[0], command)  # noqa: S606
+
+
+def _command(port: int, token: str, host: str = services.HOST) -> list[str]:
     conf = {
         **_conf(),
-        "spark.connect.grpc.binding.address": services.HOST,
+        "spark.connect.grpc.binding.address": host,
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.extraJavaOptions": f"{JAVA} -Djava.io.tmpdir={_scratch()}",
         "spark.sql.artifact.isolation.enabled": "false",

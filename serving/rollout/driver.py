@@ -17,14 +17,13 @@ from plumbline import clock
 from plumbline.errors import GateFailed, PlumblineError
 from plumbline.product import Product
 from plumbline.progress import say
-from plumbline.servers import services
 from serving import deploy, launch
 from serving import loaded_model as registry
 from serving.errors import ServingError
-from serving.rollout import envoy, manifests, prometheus, state
+from serving.rollout import machinery, manifests, prometheus, state
 from serving.rollout.analysis import AnalysisRun, Phase
 from serving.rollout.errors import RolloutError
-from serving.rollout.laptop import Laptop
+from serving.rollout.machinery import Machinery
 from serving.rollout.manifests import Analysis, Pause, SetWeight, Step
 from serving.rollout.state import Status
 
@@ -64,16 +63,16 @@ class _Replaced(Exception):
         self.version = version
 
 
-Shown = Callable[[Status, Laptop], None]
+Shown = Callable[[Status, Machinery], None]
 
 
 @dataclass
 class Driver:
     """A rollout under way. `shown` is told of it a few times a second; `traffic` says who asks (simulated, or not)."""
 
-    laptop: Laptop
+    machinery: Machinery
     args: Mapping[str, str] = field(default_factory=lambda: LAPTOP)
-    shown: Shown = lambda status, laptop: None
+    shown: Shown = lambda status, machinery: None
     traffic: str | None = None
     status: Status = field(init=False)
     _sampled: float = field(init=False, default=0.0)
@@ -82,7 +81,7 @@ class Driver:
     @property
     def product(self) -> Product:
         """Whose model is rolled out."""
-        return self.laptop.product
+        return self.machinery.product
 
     def run(self, model: str) -> Status:
         """Rolls a version out (an alias or a number); how it ended.
@@ -104,16 +103,16 @@ class Driver:
             raise RolloutError(f"{product.model} has no {model if stable else registry.CHAMPION!r} to roll out")
         if stable.version == found.version:
             raise RolloutError(f"version {found.version} is champion already: there is nothing to roll out")
-        manifests.named(self.laptop.rollout, self.laptop.templates)
-        for step in self.laptop.rollout.steps:  # a template that cannot be followed is refused before anything starts
+        manifests.named(self.machinery.rollout, self.machinery.templates)
+        for step in self.machinery.rollout.steps:
             self._metrics(step, {"canary": "", "stable": ""})
-        self.laptop.up()
+        self.machinery.up()
         self.status = Status(
             product=product.name,
             number=state.next_number(product),
-            stable={"version": str(stable.version), "revision": self.laptop.stable_revision()},
+            stable={"version": str(stable.version), "revision": self.machinery.stable_revision()},
             canary={"version": str(found.version), "revision": launch.revision(product, str(found.version))},
-            steps=[_told(step) for step in self.laptop.rollout.steps],
+            steps=[_told(step) for step in self.machinery.rollout.steps],
             args=dict(self.args),
             traffic=self.traffic,
         )
@@ -131,9 +130,9 @@ class Driver:
         return None
 
     def _walk(self) -> None:
-        self._before = self.laptop.answered()["canary"]
-        self.laptop.start_canary(self.status.canary["version"])
-        for number, step in enumerate(self.laptop.rollout.steps):
+        self._before = self.machinery.answered()["canary"]
+        self.machinery.start_canary(self.status.canary["version"])
+        for number, step in enumerate(self.machinery.rollout.steps):
             self.status.step = number
             try:
                 self._take(step)
@@ -192,9 +191,9 @@ class Driver:
         """All traffic to the canary, which becomes stable; then the alias moves and the old one leaves."""
         self.status.phase = "Promoting"
         self._weigh(100, "behind the last step")
-        self.laptop.adopt_canary()
+        self.machinery.adopt_canary()
         self._settle()
-        self.laptop.retire_stable()
+        self.machinery.retire_stable()
         self._end("Healthy", f"version {self.status.canary['version']} is champion")
 
     def _tick(self, message: str) -> None:
@@ -205,7 +204,7 @@ class Driver:
             self._sampled = now
             self._sample()
             self.status.save()
-        self.shown(self.status, self.laptop)
+        self.shown(self.status, self.machinery)
         match state.asked(self.product):
             case {"what": state.ABORT, "by": by}:
                 raise Aborted(f"{by} asked for it")
@@ -213,25 +212,25 @@ class Driver:
                 raise _Replaced(version)
             case {"what": state.PROMOTE | state.FULL as what}:
                 raise _Promoted(what == state.FULL)
-        if not self.laptop.canary_lives():
+        if not self.machinery.canary_lives():
             raise Aborted("the canary's process ended")
         time.sleep(TICK)
 
     def _weigh(self, weight: int, why: str) -> None:
-        self.laptop.weigh(weight)
+        self.machinery.weigh(weight)
         self.status.weight = weight
         self.status.weights.append({"at": _now(), "canary": weight, "why": why})
         self.status.save()
 
     def _sample(self) -> None:
-        answered = self.laptop.answered()
+        answered = self.machinery.answered()
         self._count(answered)
         revisions = self._revisions()
         pair = f'canary="{revisions["canary"]}",stable="{revisions["stable"]}"'
         asked = [f'{{__name__=~"{"|".join(PAIRS)}",{pair}}}']
         asked.append(f'canary_kpi_observations{{revision=~"{"|".join(revisions.values())}"}}')
         with suppress(prometheus.QueryError, RolloutError):
-            address = self.laptop.addresses()["prometheus"]
+            address = self.machinery.addresses()["prometheus"]
             found = [item for query in asked for item in prometheus.series(address, query)]
             self.status.samples.append(
                 {
@@ -253,15 +252,15 @@ class Driver:
         self.status.message = message
         if phase == "Aborted":
             if self.status.phase == "Promoting" and self._settled():
-                self.laptop.retire_stable()
+                self.machinery.retire_stable()
                 phase = "Healthy"
             else:
                 self._back(message)
         self.status.phase, self.status.ended_at = phase, _now()
         with suppress(RolloutError):
-            self._count(self.laptop.answered())
+            self._count(self.machinery.answered())
         self.status.save()
-        self.shown(self.status, self.laptop)
+        self.shown(self.status, self.machinery)
 
     def _settle(self) -> None:
         try:
@@ -277,24 +276,23 @@ class Driver:
 
     def _back(self, why: str) -> None:
         try:
-            self.laptop.weigh(0)
+            self.machinery.weigh(0)
             self.status.weight = 0
             self.status.weights.append({"at": _now(), "canary": 0, "why": why})
             self.status.phase = "Aborted"
             self.status.save()
-            self.laptop.dismiss_canary()
+            self.machinery.dismiss_canary()
         except RolloutError as error:
             self.status.message += f"; and {error}"
-            if services.find(self.product.beside(envoy.NAME)) is None:  # nobody can reach the canary any more
-                services.stop(launch.canary_name(self.product))
+            self.machinery.cut_off()
 
     def _metrics(self, step: Step, revisions: Mapping[str, str]) -> list[manifests.Metric]:
         if not isinstance(step, Analysis):
             return []
         hashes = {arg: revisions[side] for arg, side in step.hashes.items()}
-        address = {"prometheus": self.laptop.addresses()["prometheus"]} if revisions["canary"] else {}
+        address = {"prometheus": self.machinery.addresses()["prometheus"]} if revisions["canary"] else {}
         given = {**step.values, **self.args, **hashes, **address}
-        return manifests.metrics([self.laptop.templates[name] for name in step.templates], given)
+        return manifests.metrics([self.machinery.templates[name] for name in step.templates], given)
 
     def _command(self, what: str) -> str:
         return f"`{state.command(self.product, what)}`"
@@ -319,7 +317,7 @@ def recover(product: Product) -> Status | None:
         return found
     with state.driving(product):
         say(f"rollout {found.number} was left by a driver that was killed: bringing it to an end")
-        driver = Driver(Laptop.of(product))
+        driver = Driver(machinery.of(product))
         driver.status = found
         driver._end("Aborted", "its driver was killed; the weights went back when the next command found it")
         return found

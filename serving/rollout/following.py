@@ -6,9 +6,8 @@ import time
 
 from plumbline import clock
 from plumbline.product import Product
-from serving.rollout import driver, state, table
+from serving.rollout import driver, machinery, state, table
 from serving.rollout.errors import RolloutError
-from serving.rollout.laptop import Laptop
 from serving.rollout.state import Status
 
 HEARD_WITHIN = 60.0
@@ -18,14 +17,14 @@ HEARD_WITHIN = 60.0
 def follow(product: Product) -> Status | None:
     """Shows a product's newest rollout until it has ended; None when there was none."""
     found = driver.recover(product)
-    laptop = Laptop.of(product)
+    driven = machinery.of(product)
     with table.live() as shown:
         while found is not None and found.active:
-            shown(found, laptop)
+            shown(found, driven)
             time.sleep(0.3)
             found = driver.recover(product)
         if found is not None:
-            shown(found, laptop)
+            shown(found, driven)
     return found
 
 

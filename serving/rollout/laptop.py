@@ -109,9 +109,14 @@ class Laptop:
             services.rename(self._canary_name, self.product.server)
             self._targets()
 
+    def cut_off(self) -> None:
+        """What is left to do when Envoy cannot be told: where it is gone nobody can reach the canary, which stops."""
+        if services.find(self.product.beside(envoy.NAME)) is None:
+            services.stop(self._canary_name)
+
     def answered(self) -> dict[str, int]:
         """How many requests each side has answered since Envoy started: `stable`, `canary`."""
-        counted = envoy.completed(self.envoy.more["admin"])
+        counted = envoy.completed(self._admin)
         return {side: counted.get(name, 0) for side, name in self._names.items()}
 
     def stable_revision(self) -> str:
@@ -142,6 +147,10 @@ class Laptop:
     def virtual_service(self) -> Path:
         """The home's copy, with the weights of now."""
         return state.home(self.product) / "virtual-service.yaml"
+
+    @property
+    def _admin(self) -> str:
+        return f"{HOST}:{self.envoy.more['admin']}"
 
     @property
     def _canary_name(self) -> str:
@@ -187,12 +196,12 @@ class Laptop:
         envoy.write(self.watched, made, {name: [(HOST, at.port)] if at else [] for name, at in behind.items()})
 
     def _applied(self) -> None:
-        envoy.wait_until_applied(self.envoy.more["admin"], self.watched)
+        envoy.wait_until_applied(self._admin, self.watched)
 
     def _drained(self, cluster: str) -> None:
         """Waits for the last request to a cluster that gets no more."""
         deadline = time.monotonic() + DRAINED_WITHIN
-        while envoy.active(self.envoy.more["admin"], cluster) and time.monotonic() < deadline:
+        while envoy.active(self._admin, cluster) and time.monotonic() < deadline:
             time.sleep(0.05)
 
     def _targets(self) -> None:

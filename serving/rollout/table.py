@@ -10,7 +10,7 @@ from plumbline import clock
 from plumbline.display import terminal
 from plumbline.progress import say
 from serving.rollout.driver import Shown
-from serving.rollout.laptop import Laptop
+from serving.rollout.machinery import Machinery
 from serving.rollout.state import Status
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class _Lines:
         self._said: tuple[Any, ...] = ()
         self._at = 0.0
 
-    def __call__(self, status: Status, laptop: Laptop) -> None:
+    def __call__(self, status: Status, machinery: Machinery) -> None:
         now, what = clock.monotonic(), (status.phase, status.weight, status.message)
         if what != self._said or now - self._at >= LINE_EVERY:
             self._said, self._at = what, now

@@ -1,0 +1,127 @@
+"""The compose stack's files, without an engine: what each service may do, what .env has to hold, what keys may do."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+
+from plumbline.settings import ROOT
+from toolchain import compose, images
+
+sys.path.insert(0, str(ROOT / "docker" / "stack"))
+import s3_keys
+
+STACK: dict[str, Any] = yaml.safe_load((ROOT / compose.FILES[0]).read_text())
+LOCAL: dict[str, Any] = yaml.safe_load((ROOT / compose.FILES[1]).read_text())
+SERVICES: dict[str, dict[str, Any]] = STACK["services"]
+RUNNING = [name for name, told in SERVICES.items() if told["restart"] != "no"]
+UNASKED = {"rollout", "kafka-exporter", "stream", "marquez-web"}
+"""Services that nobody waits for."""
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_may_do_nothing_that_it_need_not(name: str) -> None:
+    told = SERVICES[name]
+    assert told["read_only"] is True and told["cap_drop"] == ["ALL"]
+    assert told["security_opt"] == ["no-new-privileges:true"]
+    root = told["user"].startswith("0:")
+    assert root == (name == "volumes") and told.get("cap_add", []) == (["CHOWN"] if root else [])
+    assert not root or told["network_mode"] == "none"
+    assert all(port.startswith("127.0.0.1:") for port in told.get("ports", []))
+    assert not told.get("privileged") and "/var/run/docker.sock" not in json.dumps(told)
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_what_keeps_running_has_a_limit_and_is_asked_for_its_health(name: str) -> None:
+    assert "mem_limit" in SERVICES[name]
+    assert ("healthcheck" in SERVICES[name]) == (name not in UNASKED)
+
+
+def test_images_have_exact_versions_or_are_ours() -> None:
+    for told in SERVICES.values():
+        name = str(told["image"])
+        assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-plumbline/\w+:local\}|[\w./-]+:v?\d+\.\d+(\.\d+)?[\w.-]*", name), name
+
+
+def test_the_local_file_swaps_services_that_are_there_for_images_that_are_built() -> None:
+    assert set(LOCAL["services"]) <= set(SERVICES)
+    for told in LOCAL["services"].values():
+        if image := told.get("image"):
+            assert image.removeprefix("plumbline/").removesuffix(":local") in images.LOCAL
+        else:
+            assert told["profiles"] == ["pulled"]
+
+
+def test_only_what_shows_pages_reaches_a_network_that_leads_out() -> None:
+    open_networks = {name for name, told in STACK["networks"].items() if not (told or {}).get("internal")}
+    assert open_networks == {"pages"}
+    published = {name for name, told in SERVICES.items() if told.get("ports")}
+    assert published == {name for name, told in SERVICES.items() if "pages" in told.get("networks", [])}
+
+
+def test_predictors_reach_neither_the_day_nor_the_registry() -> None:
+    for name in ("churn-stable", "churn-canary", "envoy"):
+        assert "platform" not in SERVICES[name]["networks"]
+    environment = SERVICES["churn-stable"]["environment"]
+    assert not {"PLUMBLINE_STATE", "PLUMBLINE_MLFLOW_URL", "PLUMBLINE_SIGNING_KEY", "PLUMBLINE_SHOP_URL"} & set(
+        environment
+    )
+
+
+def test_secrets_are_written_once_for_their_owner(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    assert compose.write_secrets(file) == compose.names()
+    first = file.read_text()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert compose.write_secrets(file) == [] and file.read_text() == first
+    file.write_text("\n".join(line for line in first.splitlines() if not line.startswith("MLFLOW_PASSWORD=")) + "\n")
+    assert compose.write_secrets(file) == ["MLFLOW_PASSWORD"]
+
+
+def test_rotated_secrets_are_all_new_but_the_signing_keys(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    compose.write_secrets(file)
+    before = dict(line.split("=", 1) for line in file.read_text().splitlines()[1:])
+    compose.write_secrets(file, rotate=True)
+    after = dict(line.split("=", 1) for line in file.read_text().splitlines()[1:])
+    assert {name for name in before if before[name] == after[name]} == set(compose.KEYS)
+
+
+def test_the_signing_keys_belong_together(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    compose.write_secrets(file)
+    told = dict(re.findall(r'^(\w+)="(.*)"$', file.read_text(), re.MULTILINE))
+    private, public = (told[name].replace("\\n", "\n").encode() for name in compose.KEYS)
+    made = serialization.load_pem_private_key(private, None).public_key()
+    assert made == serialization.load_pem_public_key(public)
+
+
+def test_a_predictors_key_reads_models_and_appends_to_its_log_and_no_more() -> None:
+    granted = {
+        (bucket, prefix, action)
+        for bucket, rows in s3_keys.MAY.items()
+        for service, actions, prefix in rows
+        if service == "predictor"
+        for action in actions
+    }
+    assert granted == {
+        *(("models", "", action) for action in s3_keys.READ),
+        *(("lake", "serving/predictions/", action) for action in (*s3_keys.READ, *s3_keys.WRITE)),
+    }
+
+
+@pytest.mark.parametrize("bucket", s3_keys.MAY)
+def test_a_policy_names_a_service_and_a_place_in_its_bucket(bucket: str) -> None:
+    for statement in s3_keys.policy(bucket)["Statement"]:  # type: ignore[attr-defined]
+        (who,) = statement["Principal"]["AWS"]
+        assert who in s3_keys.SERVICES and statement["Effect"] == "Allow"
+        assert statement["Resource"].startswith(f"arn:aws:s3:::{bucket}")
+        assert not any("*" in action for action in statement["Action"])

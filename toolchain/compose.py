@@ -1,0 +1,118 @@
+"""The compose stack: `make secrets`, `make up-compose`, `make down-compose`, `make logs`. docs/compose.md tells more.
+
+`.env` holds every password of the stack. It is written once, for its owner alone, and never by anything else; a name
+that it lacks, because the stack grew, is added. `make secrets ROTATE=1` writes new passwords, but not new signing keys;
+the next `make up-compose` brings them to Postgres, Redis, the S3 server and everyone who uses them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from plumbline import files
+from plumbline.settings import ROOT
+from toolchain import images
+from toolchain.binaries import BinariesError
+from toolchain.images import ImageError
+
+ENV = ROOT / ".env"
+FILES = ("docker-compose.yml", "compose.local.yml")
+KEYS = ("SIGNING_KEY", "VERIFY_KEY")
+FERNET = "AIRFLOW_FERNET_KEY"
+PROFILES = ("watch", "events")
+
+
+def names() -> list[str]:
+    """What .env has to hold: every variable that docker-compose.yml cannot do without."""
+    return sorted(set(re.findall(r"\$\{([A-Z0-9_]+):\?", (ROOT / FILES[0]).read_text())))
+
+
+def write_secrets(path: Path = ENV, rotate: bool = False) -> list[str]:
+    """Writes what lacks in the file, or with `rotate` all but the signing keys anew; the names that were written."""
+    known = dict(re.findall(r'^([A-Z0-9_]+)="(.*)"$', path.read_text(), re.MULTILINE)) if path.exists() else {}
+    new = [name for name in names() if name not in known or (rotate and name not in KEYS)]
+    keys = dict(zip(KEYS, _signing_keys(), strict=True)) if set(KEYS) & set(new) else {}
+    for name in new:
+        known[name] = keys.get(name) or _secret(name)
+    if new:
+        lines = [f'{name}="{value}"' for name, value in sorted(known.items())]
+        files.write_whole(
+            path, "# Passwords of the compose stack, by `make secrets`.\n" + "\n".join(lines) + "\n", 0o600
+        )
+    return new
+
+
+def _secret(name: str) -> str:
+    return base64.urlsafe_b64encode(os.urandom(32)).decode() if name == FERNET else secrets.token_hex(24)
+
+
+def _signing_keys() -> tuple[str, str]:
+    """A new private key and its public half, as PEM in one line."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
+    public = key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+    return tuple(pem.decode().replace("\n", "\\n") for pem in (private, public))  # type: ignore[return-value]
+
+
+def program() -> list[str]:
+    """Compose v2: Docker's plugin, `docker-compose` on PATH, else compiled of its Go module (4 minutes, once)."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            told = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, check=False)
+            if told.returncode == 0 and told.stdout.lstrip("v").startswith(("2.", "3.", "4.", "5.")):
+                return command
+    return [str(images.go_program("docker-compose", images.COMPOSE, "cmd"))]
+
+
+def compose(*arguments: str, local: bool, profiles: tuple[str, ...] = PROFILES) -> list[str]:
+    """The command line of one call on the stack."""
+    chosen = FILES if local else FILES[:1]
+    given = [part for name in chosen for part in ("-f", str(ROOT / name))]
+    return [*program(), *given, *(part for name in profiles for part in ("--profile", name)), *arguments]
+
+
+def main() -> None:
+    """Exit code 1 with a sentence where there is no engine; else Compose's own."""
+    parser = argparse.ArgumentParser(
+        prog="compose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("secrets", "up", "down", "logs", "run"), help="run: any command of Compose's")
+    parser.add_argument("--local", action="store_true", help="with compose.local.yml: nothing is pulled")
+    parser.add_argument("--profile", action="append", default=[], choices=PROFILES, help="also these services")
+    parser.add_argument("--rotate", action="store_true", help="secrets: new passwords for all")
+    parser.add_argument("--volumes", action="store_true", help="down: everything that the stack keeps goes too")
+    given, rest = parser.parse_known_args()
+    if given.what == "secrets":
+        written = write_secrets(rotate=given.rotate)
+        print(f"{ENV.name}: {'written: ' + ', '.join(written) if written else 'complete, nothing is changed'}")
+        return
+    try:
+        images.require_engine()
+        if not ENV.exists():
+            sys.exit("compose: there is no .env: `make secrets` writes it")
+        profiles = tuple(given.profile) if given.what == "up" else PROFILES
+        arguments = {
+            "up": ["up", "--detach", "--wait", "--wait-timeout", "900", "--remove-orphans"],
+            "down": ["down", "--remove-orphans", *(["--volumes"] if given.volumes else [])],
+            "logs": ["logs", "--follow", "--tail", "100"],
+            "run": [],
+        }[given.what]
+        command = compose(*arguments, *rest, local=given.local, profiles=profiles)
+    except (ImageError, BinariesError) as error:
+        sys.exit(f"compose: {error}")
+    sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
