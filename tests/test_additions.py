@@ -192,9 +192,9 @@ GENERATED = (
 class Copy:
     """The copied tree, with commands run in it; the files that a contributor would have touched so far."""
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    def __init__(self, folder: Path, home: Path, spark: str) -> None:
         self.folder, self.home = trees.copy(folder), home
-        self.environment = {**trees.environment(self.folder, home), "PLUMBLINE_NOW": NOW}
+        self.environment = {**trees.environment(self.folder, home), "PLUMBLINE_NOW": NOW, "SPARK_REMOTE": spark}
 
     def apply(self, files: dict[str, str | tuple[str, str]]) -> None:
         """Writes new files, and replaces one text by another in those that are there."""
@@ -229,8 +229,8 @@ class Copy:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Copy]:
-    made = Copy(tmp_path / "tree", tmp_path / "home")
+def tree(tmp_path: Path, spark_address: str) -> Iterator[Copy]:
+    made = Copy(tmp_path / "tree", tmp_path / "home", spark_address)
     yield made
     made.run("plumb", "down")
 
