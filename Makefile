@@ -38,7 +38,7 @@ replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
 test: setup binaries manifest-tools ## All tests but those of `make kill`
-	@$(BIN)/python -m pytest -q -m "not kill and not cluster" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -q -m "not kill and not cluster" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 test-fast: setup binaries manifest-tools ## The tests that take seconds
 	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not cluster" -n 2
