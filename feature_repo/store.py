@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 NO_REDIS = f"{services.HOST}:1"
 """Where no Redis is: offline reads never call it, and an online read is refused at once."""
 
+NO_OFFLINE_STORE = "feature_repo.no_offline_store.NoOfflineStore"
+"""What a store reads offline from that is for online reads alone: nothing."""
+
 
 class DefinitionError(PlumblineError):
     """A definition is not named as it must be, or a release has nothing that a service reads."""
@@ -114,16 +117,18 @@ def on_demand(product: Product, rows: pd.DataFrame, service: str | None = None) 
     return rows.assign(**computed)
 
 
-def open_store(product: Product, registry: Path | None = None) -> FeatureStore:
+def open_store(product: Product, registry: Path | None = None, *, offline: str = NO_OFFLINE_STORE) -> FeatureStore:
     """The store with the applied definitions, whose functions are definitions.py's own, whatever the registry holds.
 
-    It starts nothing: online reads need a Redis that is up already.
+    It starts nothing: online reads need a Redis that is up already. `offline` is the type of Feast's offline store;
+    see `at_release`.
     """
     feast_internals.run_only(_functions(product))
     from feast import FeatureStore
     from feast.repo_config import load_repo_config
 
     os.environ["FEAST_REGISTRY_PATH"] = str(registry or _registry(product))
+    os.environ["FEAST_OFFLINE_STORE"] = offline
     try:
         os.environ["FEAST_REDIS_CONNECTION"] = online_store.connection_string(start=False)
     except ServiceUnavailable:
@@ -153,7 +158,8 @@ def at_release(product: Product, release: Release, *, streams: bool = False) -> 
     apply(product)
     pinned = _registry(product).with_name(f"release-{release.release_id:06d}.db")
     shutil.copyfile(_registry(product), pinned)
-    store = open_store(product, pinned)
+    store = open_store(product, pinned, offline="spark")
+    _quiet()
     views = product.view_tables if streams else product.views
     for name, table in ((name, table) for name, table in views.items() if table in release.tables):
         view = store.get_feature_view(name)
@@ -202,13 +208,16 @@ def settle() -> None:
     """
     os.environ["FEAST_USAGE"] = "False"
     _import_without_type_checks()
-    from feast.infra.offline_stores.contrib.spark_offline_store import spark, spark_source  # noqa: F401
+    _quiet()
+    logging.getLogger("feast").setLevel(logging.WARNING)
 
-    # Only now: these modules put filters of their own in front when they are imported.
+
+def _quiet() -> None:
+    """Silences Feast's warnings. Its modules put filters of their own in front when they are imported, and the offline
+    store's is imported late: so this comes after them."""
     warnings.filterwarnings("ignore", message=".*is an experimental feature.*", category=RuntimeWarning)
     warnings.filterwarnings("ignore", message="Could not serialize pd.DataFrame.attrs", category=UserWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"feast\..*")
-    logging.getLogger("feast").setLevel(logging.WARNING)
 
 
 def _import_without_type_checks() -> None:
