@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from kserve import InferRequest  # noqa: TID253 (imported by the server alone)
+from kserve.protocol.infer_type import InferRequest  # noqa: TID253 (imported by the server alone)
 from kserve.protocol.rest.v2_datamodels import InferenceRequest  # noqa: TID253
 from pydantic import ValidationError
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc  # type: ignore[import-untyped]
 from fastapi import FastAPI
-from kserve import ModelServer  # noqa: TID253 (imported by the server alone)
+from kserve.model_server import ModelServer  # noqa: TID253 (imported by the server alone)
 from kserve.protocol.grpc import grpc_predict_v2_pb2_grpc  # noqa: TID253
 from kserve.protocol.grpc.server import GRPCServer  # noqa: TID253
 from kserve.protocol.grpc.servicer import InferenceServicer  # noqa: TID253

@@ -13,7 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from kserve import InferOutput, InferRequest, InferResponse, Model  # noqa: TID253 (imported by the server alone)
+from kserve.model import Model  # noqa: TID253 (imported by the server alone)
+from kserve.protocol.infer_type import InferOutput, InferRequest, InferResponse  # noqa: TID253
 
 from plumbline import clock
 from plumbline.metrics import instrument

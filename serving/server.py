@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import resource
@@ -58,15 +59,13 @@ def serve(
     _warn_of_eviction()
     begun = clock.monotonic()
     say(f"loading KServe, Feast and the model {str(model_dir or model)!r}")
-    from feature_repo import store
-
-    store.settle()  # before KServe imports anything of Feast's
+    predictor_class = import_predictor(product)
     if model_dir is not None:
+        from feature_repo import store
+
         store.apply(product)  # a pod's home is empty: its image has the definitions
     else:
         lake_owner.require_own_lake()
-    with _no_arguments():
-        predictor_class = shelf.predictor(product)
     from serving.outcome_log import OutcomeLog
 
     log = OutcomeLog(product, shelf.log(product).append)
@@ -86,6 +85,25 @@ def serve(
         predictor.close()
         log.close()
         bound.close()
+
+
+def import_predictor(product: Product) -> Any:
+    """The class of a product's predictor, and with it of Feast and KServe what a server needs, and no more."""
+    from feature_repo import store
+
+    store.settle()  # before KServe imports anything of Feast's
+    _without_init("kserve", "xgboost")
+    with _no_arguments():
+        return shelf.predictor(product)
+
+
+def _without_init(*packages: str) -> None:
+    """Puts packages in place without running their `__init__`, which imports far more than a server needs: KServe's its
+    clients and `kubernetes`, XGBoost's `scipy.special` and every other interface (3 CPU-seconds, 250 MB)."""
+    for name in packages:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and name not in sys.modules:
+            sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
 def _warn_of_eviction() -> None:

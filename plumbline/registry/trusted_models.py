@@ -171,9 +171,9 @@ def _verified(folder: Path, bundle: str | None, what: str, row: ModelVersion | N
 
 
 def _booster(data: Path) -> xgboost.Booster:
-    import xgboost
+    from xgboost.core import Booster  # not `xgboost`, which imports far more: see serving.server
 
-    booster = xgboost.Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
+    booster = Booster({"nthread": 1})  # two OpenMP threads on a busy machine are slower than one
     booster.load_model(data)
     booster.set_param({"nthread": 1})
     return booster

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kserve import InferRequest  # noqa: TID253 (imported by the server alone)
+from kserve.protocol.infer_type import InferRequest  # noqa: TID253 (imported by the server alone)
 
 from plumbline import clock
 from plumbline.settings import settings
