@@ -119,8 +119,9 @@ clean: down ## Remove all state, but not the environments and downloads
 	@cd $(HOME_DIR) 2>/dev/null && find . -mindepth 1 -maxdepth 1 ! -name cache ! -name venvs ! -name tools ! -name stamps -exec rm -rf {} + || true
 
 LOCK := $(UV) --cache-dir $(HOME_DIR)/cache/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
-lock: setup ## Write requirements/ pipeline.txt, orchestration.txt, contracts.txt, dvc.txt, peers.txt and dev.txt anew from pyproject.toml's groups
+lock: setup ## Write requirements/ pipeline.txt, serving.txt, orchestration.txt, contracts.txt, dvc.txt, peers.txt and dev.txt anew from pyproject.toml's groups
 	$(LOCK) --group pipeline -o requirements/pipeline.txt pyproject.toml
+	$(LOCK) -c requirements/pipeline.txt --excludes requirements/serving-excludes.txt --group serving -o requirements/serving.txt pyproject.toml
 	$(LOCK) --group orchestration -o requirements/orchestration.txt pyproject.toml
 	$(LOCK) --group contracts -o requirements/contracts.txt pyproject.toml
 	$(LOCK) --group dvc -o requirements/dvc.txt pyproject.toml

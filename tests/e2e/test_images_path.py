@@ -235,6 +235,7 @@ def test_a_pod_s_predictor_answers_as_the_home_s_does(images_home: Path, tmp_pat
         "PLUMBLINE_MODEL_DIGEST": signing.digest(bundle),
         "PLUMBLINE_MODEL_SIGNATURE": signing.packed(bundle),
         "PLUMBLINE_IMAGES_THREADS": "2",
+        **as_a_pod.locked(tmp_path),
     }
     ((image, content),) = asked(1).items()
     body = {"instances": [{"image_id": image}, {"image": {"b64": b64(content)}}]}

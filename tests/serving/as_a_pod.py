@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from plumbline.product import Product
@@ -20,6 +22,29 @@ def command(product: Product, folder: Path, port: int) -> list[str]:
     (container,) = runtime["spec"]["containers"]
     here = {"/mnt/models": str(folder), "0.0.0.0": services.HOST, "8080": str(port), "8081": "0"}  # noqa: S104
     return [sys.executable, "-B", "-m", "plumb", *(here.get(argument, argument) for argument in container["args"])]
+
+
+def locked(folder: Path) -> dict[str, str]:
+    """Variables with which Python imports nothing but this repository and the packages of requirements/serving.txt."""
+    lock = set(re.findall(r"^(\S+)==", (ROOT / "requirements" / "serving.txt").read_text(), re.M)) | {"plumbline"}
+    refused = {
+        module
+        for module, names in packages_distributions().items()
+        if lock.isdisjoint(re.sub(r"[-_.]+", "-", name).lower() for name in names)
+    }
+    assert {"kubernetes", "mlflow", "pyspark"} <= refused
+    (folder / "sitecustomize.py").write_text(
+        f"""import sys
+
+class Lock:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {sorted(refused)}:
+            raise ModuleNotFoundError(f"{{name}} is not in requirements/serving.txt", name=name)
+
+sys.meta_path.insert(0, Lock())
+"""
+    )
+    return {"PYTHONPATH": str(folder)}
 
 
 def read_only(command: list[str], *writable: Path) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -140,7 +141,8 @@ def test_a_planted_pickle_is_never_read(folder: Path, given: Given, tmp_path: Pa
 def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
     folder: Path, given: Given, tmp_path: Path
 ) -> None:
-    """The very arguments of the ServingRuntime, in an empty home and on a read-only root: health, a score, SIGTERM."""
+    """The very arguments of the ServingRuntime, in an empty home and on a read-only root, with its image's packages
+    alone: health, a score, SIGTERM. Then the judge reads what was logged."""
     from plumbline.servers import online_store
 
     given()
@@ -150,6 +152,7 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
     env = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS_")}  # Feast's, here
     env |= {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_HOME": str(home), "HOME": str(tmp)}
     env |= {"PLUMBLINE_VERIFY_KEY": str(settings().home / "keys" / "demo-verify.pem"), "TMPDIR": str(tmp)}
+    env |= as_a_pod.locked(tmp_path)
     serve = read_only(as_a_pod.command(CHURN, folder, port), home, tmp)
     with subprocess.Popen(serve, env=env, cwd="/", stderr=subprocess.PIPE) as pod:
         try:
@@ -165,3 +168,6 @@ def test_a_pod_s_predictor_needs_no_registry_and_writes_where_it_may(
             pod.send_signal(signal.SIGTERM)
             pod.communicate(timeout=30)
     assert {path.name for path in home.iterdir()} == {"feast", "lake", "lineage.ndjson"}
+    judge = [sys.executable, "-B", "-m", "plumb", "judge", "--once", "--json"]
+    judged = subprocess.run(judge, env=env, cwd="/", capture_output=True, text=True, check=False, timeout=60)
+    assert (judged.returncode, judged.stdout) == (0, '{"verdicts": []}\n'), judged.stderr

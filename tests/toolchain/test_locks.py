@@ -20,6 +20,13 @@ def test_spark_s_jars_are_those_of_the_pinned_packages() -> None:
     assert [name for name in delta if name.startswith("delta-spark")] == [f"delta-spark_{spark}_2.13"]
 
 
+def test_serving_s_lock_is_a_part_of_the_pipeline_s() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^(\S+==\S+)", (ROOT / "requirements" / name).read_text(), re.M))
+
+    assert pins("serving.txt") and pins("serving.txt") <= pins("pipeline.txt"), "`make lock` writes both"
+
+
 def test_the_s3_client_is_of_the_version_of_spark_s_own_hadoop() -> None:
     text = (ROOT / "requirements" / "s3-jars.txt").read_text()
     wanted = re.findall(r"^org.apache.hadoop:hadoop-aws:(\S+) [0-9a-f]{64}$", text, re.M)
