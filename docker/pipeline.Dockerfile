@@ -10,6 +10,7 @@ ENV PLUMBLINE_HOME=/opt PLUMBLINE_CACHE=/opt/cache
 WORKDIR /app
 COPY requirements/uv.txt requirements/pipeline.txt requirements/dvc.txt requirements/
 # A name for the user: Hadoop asks for the one of its process, and Spark ends without.
+# hadolint ignore=DL3003
 RUN python -m venv /opt/tools \
  && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r requirements/uv.txt \
  && for name in pipeline dvc; do \
