@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help images secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-cluster kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help images secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,14 +38,18 @@ replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
 test: setup binaries manifest-tools ## All tests but those of `make kill`
-	@$(BIN)/python -m pytest -q -m "not kill and not cluster" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+	@$(BIN)/python -m pytest -q -m "not kill and not cluster and not compose" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 test-fast: setup binaries manifest-tools ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not cluster" -n 2
+	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not cluster and not compose" -n 2
 
 test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
 	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster
 	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
+
+test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the table goes to docs/compose-tried.md (25 minutes, LOCAL images)
+	@$(BIN)/python -m pytest -q -s -m compose tests/compose
+	@mkdir -p docs && cp .plumbline/report/compose.md docs/compose-tried.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py tests/e2e/test_events_kill_and_resume.py

@@ -122,6 +122,18 @@ def settle(
     show(deploy.settle(product_of(product), version), json)
 
 
+@rollout.command()
+def attend(product: Of = "churn") -> None:
+    """In a stack of containers, until SIGTERM: stable serves the champion, a rollout left by a killed driver is ended.
+
+    Example: plumb rollout attend
+    """
+
+    from serving.rollout import attending
+
+    attending.attend(product_of(product))
+
+
 @app.command("demo-canary", rich_help_panel=HOUSE)
 def demo_canary(
     product: Of = "churn",

@@ -68,8 +68,8 @@ def test_only_what_shows_pages_reaches_a_network_that_leads_out() -> None:
 
 
 def test_predictors_reach_neither_the_day_nor_the_registry() -> None:
-    for name in ("churn-stable", "churn-canary", "envoy"):
-        assert "platform" not in SERVICES[name]["networks"]
+    for name in ("churn-stable", "churn-canary", "churn-judge", "envoy"):
+        assert not {"platform", "data"} & set(SERVICES[name]["networks"])
     environment = SERVICES["churn-stable"]["environment"]
     assert not {"PLUMBLINE_STATE", "PLUMBLINE_MLFLOW_URL", "PLUMBLINE_SIGNING_KEY", "PLUMBLINE_SHOP_URL"} & set(
         environment

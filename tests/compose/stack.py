@@ -1,0 +1,183 @@
+"""A compose stack for the tests: a project of its own beside whatever runs, ports of its own, its secrets in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plumbline.servers import services
+from plumbline.settings import ROOT
+from toolchain import compose
+
+PROJECT = "plumbline-test"
+PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "CHURN_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT")
+OVER = ("success", "failed")
+
+
+@dataclass
+class Stack:
+    """The stack, driven as a person drives it: Compose's command line, Airflow's REST, requests through Envoy."""
+
+    folder: Path
+    now: str
+    one_in: int
+    ports: dict[str, int] = field(default_factory=lambda: {name: services.free_port() for name in PORTS})
+    _token: str = ""
+
+    def __post_init__(self) -> None:
+        self.env = self.folder / ".env"
+        compose.write_secrets(self.env)
+        self.secrets = dict(re.findall(r'^(\w+)="(.*)"$', self.env.read_text(), re.MULTILINE))
+
+    def compose(self, *arguments: str, timeout: float = 900, check: bool = True, given: str | None = None) -> str:
+        """What one call of Compose prints."""
+        told = {name: str(port) for name, port in self.ports.items()}
+        told |= {"PLUMBLINE_NOW": self.now, "SHOP_ONE_IN": str(self.one_in)}
+        head = ["--project-name", PROJECT, "--env-file", str(self.env)]
+        command = compose.compose(local=True, profiles=())
+        program = compose.program()
+        command = [*program, *head, *command[len(program) :], *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **told}, capture_output=True, text=True, timeout=timeout,
+            check=False, input=given,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+        return done.stdout
+
+    def up(self) -> float:
+        """Everything up and healthy; seconds."""
+        begun = time.monotonic()
+        self.compose("up", "--detach", "--wait", "--wait-timeout", "800")
+        return time.monotonic() - begun
+
+    def down(self, volumes: bool = False) -> None:
+        self.compose("down", *(["--volumes"] if volumes else []))
+
+    def plumb(self, *command: str, service: str = "rollout", check: bool = True) -> str:
+        """A `plumb` command in a container."""
+        return self.compose("exec", "-T", service, "plumb", *command, check=check)
+
+    def python(self, code: str, service: str = "rollout", program: str = "python") -> str:
+        """What Python code prints in a container."""
+        return self.compose("exec", "-T", service, program, "-", given=code)
+
+    def kill(self, service: str) -> None:
+        """SIGKILL, as a machine that dies; the restart policy does not count a kill by hand, so it is started again."""
+        name = f"{PROJECT}-{service}-1"
+        subprocess.run(["docker", "kill", name], capture_output=True, check=True)
+        subprocess.run(["docker", "start", name], capture_output=True, check=True)
+
+    @contextmanager
+    def cut_off(self, service: str, network: str) -> Iterator[None]:
+        """A service without one of its networks."""
+        names = [f"{PROJECT}_{network}", f"{PROJECT}-{service}-1"]
+        subprocess.run(["docker", "network", "disconnect", *names], capture_output=True, check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(
+                ["docker", "network", "connect", "--alias", service, *names], capture_output=True, check=True
+            )
+
+    def running(self) -> list[str]:
+        """Containers of the stack that run."""
+        told = subprocess.run(
+            ["docker", "ps", "--filter", f"label=com.docker.compose.project={PROJECT}", "--format", "{{.Names}}"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return sorted(name.removeprefix(f"{PROJECT}-").removesuffix("-1") for name in told.stdout.split())
+
+    def memory(self) -> dict[str, int]:
+        """Service → MiB that it holds now."""
+        names = [f"{PROJECT}-{name}-1" for name in self.running()]
+        told = subprocess.run(
+            ["docker", "stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", *names],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
+        found = re.findall(rf"{PROJECT}-(\S+)-1 ([\d.]+)(KiB|MiB|GiB)", told)
+        return {name: round(float(size) * units[unit]) for name, size, unit in found}
+
+    def airflow(self, path: str, data: Any = None, method: str | None = None) -> Any:
+        """What Airflow's API answers; asked again for a minute while it does not."""
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                if not self._token:
+                    login = {"username": "plumb", "password": self.secrets["AIRFLOW_PASSWORD"]}
+                    self._token = self._ask("/auth/token", login, None)["access_token"]
+                return self._ask(path, data, method)
+            except urllib.error.HTTPError as error:
+                if error.code != 401 or time.monotonic() > deadline:
+                    raise
+                self._token = ""
+            except (OSError, ValueError):
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
+
+    def _ask(self, path: str, data: Any, method: str | None) -> Any:
+        headers = {"content-type": "application/json"}
+        if self._token:
+            headers["authorization"] = f"Bearer {self._token}"
+        body = None if data is None else json.dumps(data).encode()
+        url = f"http://127.0.0.1:{self.ports['AIRFLOW_PORT']}{path}"
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=30) as answer:
+            return json.load(answer)
+
+    def trigger(self, dag: str, as_of: str) -> str:
+        """Starts a run of a DAG for a day, once the DAG is known; its id."""
+        deadline = time.monotonic() + 120
+        while dag not in {told["dag_id"] for told in self.airflow("/api/v2/dags")["dags"]}:
+            assert time.monotonic() < deadline, f"Airflow does not know {dag}"
+            time.sleep(2)
+        told = self.airflow(f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": {"as_of": as_of}})
+        return str(told["dag_run_id"])
+
+    def newest(self, dag: str, number: int) -> str:
+        """The id of a DAG's so many-th run, awaited: an asset starts it."""
+        deadline = time.monotonic() + 120
+        while len(runs := self.airflow(f"/api/v2/dags/{dag}/dagRuns?order_by=run_after")["dag_runs"]) < number:
+            assert time.monotonic() < deadline, f"{dag} was not started"
+            time.sleep(2)
+        return str(runs[number - 1]["dag_run_id"])
+
+    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
+        """Task → what Airflow says of it."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances"
+        return {told["task_id"]: told for told in self.airflow(path)["task_instances"]}
+
+    def ended(self, dag: str, run: str, within: float = 1500) -> Iterator[dict[str, dict[str, Any]]]:
+        """The run's tasks, every second until it has ended. Fails unless it ended well."""
+        deadline = time.monotonic() + within
+        while True:
+            yield (tasks := self.tasks(dag, run))
+            state = self.airflow(f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
+            if state in OVER:
+                assert state == "success", {name: told["state"] for name, told in tasks.items()}
+                return
+            assert time.monotonic() < deadline, f"{dag} did not end"
+            time.sleep(1)
+
+    def ask(self, customer: int) -> tuple[int, dict[str, Any]]:
+        """Status and answer about a customer, through Envoy."""
+        url = f"http://127.0.0.1:{self.ports['CHURN_PORT']}/v1/models/churn-predictor:predict"
+        body = json.dumps({"instances": [{"customer_id": customer}]}).encode()
+        request = urllib.request.Request(url, body, {"content-type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, {"error": error.read().decode(errors="replace")[:500]}
+        except OSError as error:
+            return 0, {"error": str(error)}
