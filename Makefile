@@ -52,7 +52,7 @@ test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the
 	@mkdir -p docs && cp .plumbline/report/compose.md docs/compose-tried.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
-	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py tests/e2e/test_events_kill_and_resume.py
+	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py tests/e2e/test_events_kill_and_resume.py tests/ingestion/events/test_order_stream.py
 	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md && cp .plumbline/report/kill-events.md docs/kill-events.md
 
 drill: setup ## Put every fault into a real run and see who stops it; the tables go to docs/drills.md, docs/drills-images.md (50 minutes)

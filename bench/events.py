@@ -225,7 +225,7 @@ def _begin_anew() -> None:
     ends = offsets.partitions(kafka.broker())
     consumer = Consumer({**kafka.broker().client(), "group.id": offsets.GROUP, "enable.auto.commit": False})
     consumer.commit(
-        offsets=[TopicPartition(topics.ORDERS, number, one.end) for (_, number), one in ends.items()],
+        offsets=[TopicPartition(topics.ORDERS, number, one.end) for number, one in ends.items()],
         asynchronous=False,
     )
     consumer.close()

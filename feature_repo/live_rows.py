@@ -80,17 +80,6 @@ def repair(product: Product, view: str) -> int:
         return len(lacking | gone)
 
 
-def whole(product: Product, view: str, known_at: datetime | None = None) -> bool:
-    """Whether Redis has the stream's rows up to the micro-batch of `known_at`, the newest that wrote a row of the view;
-    by default up to where this process brought them, and nothing where it brought none. If not, `repair` is due.
-
-    Raises ServiceUnavailable when Redis does not answer.
-    """
-    with _online(product) as (_, client):
-        upto = live_mark.upto(client, product, view)
-        return (upto.known_at if upto else None) == (known_at or _BROUGHT.get(_place(product, view)))
-
-
 def _place(product: Product, view: str) -> str:
     return f"{settings().home} {live_mark.key(product, view)}"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ingestion.events import order_events, usual_form
 from ingestion.events import stream_tables as tables
 from ingestion.events.stream_tables import BOOKS, DEAD, EVENTS, PLACE
+from ingestion.events.topics import ORDERS
 from plumbline import clock
 from plumbline.lake import tables as lake
 
@@ -130,11 +131,16 @@ class Landing:
 
     Spark's workers read the messages; what becomes of each is decided here, over one batch as an Arrow table, and
     written by delta-rs. `activity` makes the rows of features of the customers whom a batch touched: from a session, a
-    DataFrame of raw's events, one of (customer_id, known_at), and that one instant; `table` is where they go.
+    DataFrame of raw's events, one of (customer_id, known_at), and that one instant; `table` is where they go. `check`
+    is called right before each write, and raises when the job must not write any more. `topic` is its name in the
+    tables.
     """
 
-    def __init__(self, query: str, activity: Activity, table: str) -> None:
+    def __init__(
+        self, query: str, activity: Activity, table: str, check: Callable[[], None], topic: str = ORDERS
+    ) -> None:
         self._query, self._activity, self._table = query, activity, table
+        self._check, self._topic = check, topic
         self._last, self._first = tables.newest(), True
 
     def land(self, messages: DataFrame, number: int) -> tuple[Landed, pa.Table]:
@@ -147,14 +153,15 @@ class Landing:
         wanted = ["topic", "partition", "offset", "key", "value", "timestamp"]
         parsed = messages.select(*wanted).mapInArrow(parse, PARSED).toArrow()
         parsed = parsed.sort_by([("partition", "ascending"), ("offset", "ascending")])
+        parsed = parsed.set_column(parsed.column_names.index("topic"), "topic", pa.repeat(self._topic, len(parsed)))
         stamps = {"known_at": pa.scalar(landed.known_at, pa.timestamp("us", "UTC")), "batch": pa.scalar(batch)}
         stamps["known_date"] = pa.scalar(landed.known_at.date())
         for name, value in stamps.items():
             parsed = parsed.append_column(name, pa.repeat(value, len(parsed)))
         fresh, changed, before = self._sorted_out(parsed, batch)
         good, dead = parsed.filter(fresh), self._dead(parsed, changed, before, batch)
-        tables.append(EVENTS, good.select([*order_events.FIELDS, *PLACE, *stamps]), self._query, number)
-        tables.append(DEAD, dead, self._query, number)
+        self._append(EVENTS, good.select([*order_events.FIELDS, *PLACE, *stamps]), number)
+        self._append(DEAD, dead, number)
         landed.count(parsed, good, dead)
         landed.event_times, landed.appended = (
             pc.cast(good[name], pa.int64()).to_numpy() for name in ("event_time", "appended_at")
@@ -256,7 +263,7 @@ class Landing:
             line |= {name: getattr(counts, name) for name in ("messages", "landed", "duplicates", "dead_letters")}
             lines.append({**line, "known_date": landed.known_at.date()})
             positions[topic, partition] = max(until, positions.get((topic, partition), 0))
-        tables.append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), self._query, number)
+        self._append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), number)
         if number % COMPACT_EVERY == COMPACT_EVERY - 1:
             for table in (EVENTS, DEAD, BOOKS, self._table):
                 tables.compact(table, landed.known_at.date())
@@ -274,7 +281,7 @@ class Landing:
             line |= dict.fromkeys(("messages", "landed", "duplicates", "dead_letters"), 0)
             lines.append({**line, "known_date": known_at.date()})
             positions[topic, partition] = until
-        tables.append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), self._query, -1)
+        self._append(BOOKS, pa.Table.from_pylist(lines, schema=tables.books_schema()), -1)
         self._last = known_at
 
     def _features(self, session: SparkSession, good: pa.Table, landed: Landed, number: int) -> pa.Table:
@@ -292,8 +299,12 @@ class Landing:
         events = session.read.format("delta").load(lake.uri(EVENTS))
         rows = self._activity(session, events, session.createDataFrame(asked), landed.known_at).toArrow()
         rows = tables.stamped(rows, [landed.batch] * len(rows))
-        tables.append(self._table, rows, self._query, number)
+        self._append(self._table, rows, number)
         return rows
+
+    def _append(self, table: str, rows: pa.Table, number: int) -> None:
+        self._check()
+        tables.append(table, rows, self._query, number)
 
     def _known_at(self, batch: str) -> datetime:
         """The whole second at which the batch counts as known: later than any before it. A batch that has landed

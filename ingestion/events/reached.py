@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
-from ingestion.events import stream_tables, topics
+from ingestion.events import offsets, stream_tables, topics
 from ingestion.events.offsets import GROUP
 from ingestion.events.stream_tables import BOOKS, EVENTS
 from plumbline import clock
@@ -76,7 +76,7 @@ def ask(day: date) -> Answer:
     so_far = f"the newest batch counts from {newest:%Y-%m-%d %H:%M:%S} UTC" if newest else "no batch has landed"
     try:
         lags = tuple(lag for lag in lagging(kafka.broker()) if lag.messages)
-    except ServiceUnavailable as error:
+    except (ServiceUnavailable, stream_tables.StreamError) as error:
         return Answer(day, BEHIND, f"{so_far}, before the end of {day}; what it lacks is not known: {error}", newest)
     if not lags:
         return Answer(day, REACHED, f"all that the topic holds has landed; {so_far}", newest)
@@ -113,23 +113,24 @@ def newest_batch() -> datetime | None:
 
 
 def lagging(broker: Broker) -> list[Lag]:
-    """Each partition of the topic with what of it has not landed. Raises ServiceUnavailable."""
+    """Each partition of the topic with what of it has not landed. Raises ServiceUnavailable, and StreamError when the
+    topic is another one than was read."""
     from confluent_kafka import KafkaException, TopicPartition
     from confluent_kafka.admin._listoffsets import OffsetSpec
 
-    landed = {number: at for (_, number), at in stream_tables.positions().items()}
-    newest = _newest_events()
+    name, landed = offsets.followed(broker, stream_tables.positions())
+    newest = _newest_events(name)
     try:
         client = topics.admin(broker)
         topic = client.list_topics(topics.ORDERS, timeout=topics.TIMEOUT).topics[topics.ORDERS]
         asked = [TopicPartition(topics.ORDERS, number) for number in sorted(topic.partitions)]
-        offsets: list[dict[int, int]] = []
+        ends: list[dict[int, int]] = []
         for what in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
             answers = client.list_offsets(dict.fromkeys(asked, what), request_timeout=topics.TIMEOUT) if asked else {}
-            offsets.append({at.partition: answer.result(topics.TIMEOUT).offset for at, answer in answers.items()})
+            ends.append({at.partition: answer.result(topics.TIMEOUT).offset for at, answer in answers.items()})
     except KafkaException as error:
-        raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.args[0].str()}") from None
-    first, last = offsets
+        raise kafka.failure(broker, error.args[0]) from None
+    first, last = ends
     found = []
     for number, end in sorted(last.items()):
         at = max(landed.get(number, 0), first[number])
@@ -152,20 +153,20 @@ def _holds(broker: Broker, partition: int, at: int, end: int) -> bool:
         message = consumer.poll(topics.TIMEOUT)
         if message is not None and (error := message.error()) is not None:
             if error.code() != KafkaError._PARTITION_EOF:
-                raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.str()}")
+                raise kafka.failure(broker, error)
             return (message.offset() or 0) < end
         return True
     finally:
         consumer.close()
 
 
-def _newest_events() -> dict[int, datetime]:
-    """By partition, the time of the newest event of the last two days of raw."""
+def _newest_events(topic: str) -> dict[int, datetime]:
+    """By partition of a topic, the time of the newest event of the last two days of raw."""
     found = _of_last_days(EVENTS, ["topic", "partition", "event_time"], days=2)
     if found is None:
         return {}
     rows = found.group_by(["topic", "partition"]).aggregate([("event_time", "max")]).to_pylist()
-    return {row["partition"]: clock.in_utc(row["event_time_max"]) for row in rows if row["topic"] == topics.ORDERS}
+    return {row["partition"]: clock.in_utc(row["event_time_max"]) for row in rows if row["topic"] == topic}
 
 
 def _of_last_days(table: str, columns: list[str], days: int) -> Any:

@@ -57,6 +57,7 @@ class Plan:
     every: float = 1.0
     most: int = MOST
     accept_loss: bool = False
+    accept_new_topic: bool = False
     metrics_port: int = 0
 
 
@@ -84,19 +85,28 @@ class Report:
 def run(plan: Plan) -> Report:
     """Runs until the topic is drained (`once`) or SIGTERM or SIGINT comes; then the batch at work is done first.
 
-    Raises StreamError for offsets that are not there any more or do not fit the books, ServiceUnavailable.
+    Raises StreamError for offsets that are not there any more or do not fit the books, LeaseLost (exit code 5) right
+    before a write when another job took the lease while this one was frozen, ServiceUnavailable.
     """
     os.environ["PLUMBLINE_SPARK_IN_PROCESS"] = "true"
     settings.cache_clear()
-    with leases.hold("churn", "the order stream", "events"):
+    with leases.hold("churn", "the order stream", "events") as lease:
+        _listen(stopping := threading.Event())
         broker = kafka.broker()
         topics.ensure(broker)
         booked = positions()  # not before the lease: a job that is about to end still moves them
-        begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss)
+        begin = offsets.begin(broker, booked, accept_loss=plan.accept_loss, accept_new_topic=plan.accept_new_topic)
         session = spark.session()
+        _listen(stopping)  # Spark took SIGINT for itself
         session.conf.set("spark.sql.adaptive.enabled", "false")  # it plans anew at each stage, and these are small
         with watch.served(plan.metrics_port, noted=not plan.once):
-            return _Job(plan, broker, session, {**begin.positions, **booked}, begin).run()
+            return _Job(plan, broker, session, {**begin.positions, **booked}, begin, lease.check, stopping).run()
+
+
+def _listen(stopping: threading.Event) -> None:
+    """Has SIGTERM and SIGINT set it: an exit raised wherever the job is would be a traceback."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
 
 
 class _Job:
@@ -107,21 +117,22 @@ class _Job:
         session: SparkSession,
         booked: dict[tuple[str, int], int],
         begin: offsets.Begin,
+        check: Callable[[], None],
+        stopping: threading.Event,
     ) -> None:
-        self._plan, self._broker, self._session = plan, broker, session
+        self._plan, self._broker, self._session, self._check = plan, broker, session, check
         self._positions, self._begin = booked, begin
         self._report = Report()
         self._failure: BaseException | None = None
         self._landing: Landing  # of the query, once that has begun
         self._done: int | None = None
-        self._at_work, self._stopping = threading.Lock(), threading.Event()
+        self._at_work, self._stopping = threading.Lock(), stopping
         self._undertaker = dead_letters.Sender(broker)
-        self._watch = watch.Watch(broker, plan.table)
+        self._watch = watch.Watch(broker, plan.table, begin.topic)
         self._untold: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def run(self) -> Report:
         begun = clock.monotonic()
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             query = self._start()
             while query.isActive and not self._stopping.wait(0.2):
@@ -138,8 +149,6 @@ class _Job:
                 f"the job's Spark ended under it ({type(error).__name__}): the same command goes on where it was"
             ) from None
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
             self._tell()  # what was done before Spark ended
             self._watch.tell()
         self._report.seconds = clock.monotonic() - begun
@@ -157,9 +166,6 @@ class _Job:
             if (progress := query.lastProgress) is not None and progress["batchId"] >= self._done:
                 return
             time.sleep(0.05)
-
-    def _stop(self, *_: Any) -> None:
-        self._stopping.set()
 
     def _start(self) -> StreamingQuery:
         source = self._session.readStream.format("kafka").options(**self._broker.spark())
@@ -186,8 +192,9 @@ class _Job:
     def _open(self, query: str) -> None:
         """What lacks of before in the tables, in Redis and in the books, ahead of the query's first batch."""
         self._finish_others(query)
+        self._check()
         self._plan.ready()
-        self._landing = Landing(query, self._plan.activity, self._plan.table)
+        self._landing = Landing(query, self._plan.activity, self._plan.table, self._check, self._begin.topic)
         self._landing.book_lost(self._begin.lost, self._positions)
 
     def _batch(self, messages: DataFrame, number: int) -> None:
@@ -207,6 +214,7 @@ class _Job:
 
     def _land(self, messages: DataFrame, number: int, begun: float) -> None:
         landed, features = self._landing.land(messages, number)
+        self._check()
         if features.num_rows:
             self._plan.then(features)
         readable = clock.now()
@@ -221,7 +229,7 @@ class _Job:
         """Does the rest of batches that landed and were cut off there, where Spark does not know of them any more: what
         is read of them again are duplicates, of which nothing follows."""
         for other, number in unfinished(query):
-            landing = Landing(other, self._plan.activity, self._plan.table)
+            landing = Landing(other, self._plan.activity, self._plan.table, self._check)
             landed = landing.finish(self._session, number)
             if landed.reasons:
                 self._undertaker.send(landed.batch)

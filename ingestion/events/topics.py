@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plumbline.errors import ServiceUnavailable
+from plumbline.servers import kafka
 from plumbline.servers.kafka import Broker
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def admin(broker: Broker) -> AdminClient:
 
 
 def ensure(broker: Broker) -> None:
-    """Makes both topics, with the broker's own number of copies. Raises ServiceUnavailable."""
+    """Makes both topics, with the broker's own number of copies. Raises ServiceUnavailable, and SettingsError for a
+    login that the broker refuses."""
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.cimpl import NewTopic
 
@@ -42,4 +44,4 @@ def ensure(broker: Broker) -> None:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another one was faster
                     raise ServiceUnavailable(f"Kafka does not make the topic {name}: {error.args[0].str()}") from None
     except KafkaException as error:
-        raise ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.args[0].str()}") from None
+        raise kafka.failure(broker, error.args[0]) from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from ingestion.events import landing, offsets, order_events, stream_tables
 from ingestion.events.landing import Landed
+from ingestion.events.topics import ORDERS
 from plumbline import clock
 from plumbline.errors import ServiceUnavailable
 from plumbline.lineage import events as lineage
@@ -33,10 +34,11 @@ PRODUCT = CHURN.name
 
 
 class Watch:
-    """Counts batches; looks at the broker once a second at most. `table` is where the features go."""
+    """Counts batches; looks at the broker once a second at most. `table` is where the features go, `topic` the name
+    in the tables of the topic that is read."""
 
-    def __init__(self, broker: Broker, table: str) -> None:
-        self._broker, self._table = broker, table
+    def __init__(self, broker: Broker, table: str, topic: str = ORDERS) -> None:
+        self._broker, self._table, self._topic = broker, table, topic
         self._said = self._looked = self._sent = clock.monotonic()
         self._messages, self._fresh = 0, deque[float](maxlen=20_000)
         self._lag = 0
@@ -97,7 +99,8 @@ class Watch:
             lineage.streamed(CHURN, source, read, (stream_tables.EVENTS, stream_tables.DEAD, self._table), rows)
 
     def _remember(self, landed: Landed) -> None:
-        for place, counts in landed.partitions.items():
+        for (_, number), counts in landed.partitions.items():
+            place = (ORDERS, number)
             first, until = self._read.get(place, (counts.low, counts.high + 1))
             self._read[place] = (min(first, counts.low), max(until, counts.high + 1))
         for table, what in ((stream_tables.EVENTS, "landed"), (stream_tables.DEAD, "dead_letters")):
@@ -105,17 +108,18 @@ class Watch:
 
     def _look(self, positions: Mapping[tuple[str, int], int], *, commit: bool = True) -> None:
         """Commits the group's offsets and reads the ends. A broker that does not answer is the source's to tell."""
+        here = {number: at for (topic, number), at in positions.items() if topic == self._topic}
         try:
             if commit:
-                offsets.commit(self._broker, positions)
+                offsets.commit(self._broker, here)
             found = offsets.partitions(self._broker)
         except Exception as error:
             warn(f"the consumer group is not up to date at the broker: {type(error).__name__}")
             return
         self._lag = 0
-        for (topic, number), partition in found.items():
-            at = positions.get((topic, number), partition.first)
-            labels = (topic, str(number))
+        for number, partition in found.items():
+            at = here.get(number, partition.first)
+            labels = (ORDERS, str(number))
             instrument("kafka_topic_partition_current_offset").labels(*labels).set(partition.end)
             instrument("kafka_consumergroup_current_offset").labels(offsets.GROUP, *labels).set(at)
             instrument("kafka_consumergroup_lag").labels(offsets.GROUP, *labels).set(max(partition.end - at, 0))

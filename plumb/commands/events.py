@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
@@ -73,6 +74,9 @@ def run(
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Go on behind messages that the broker deleted before they landed.")
     ] = False,
+    accept_new_topic: Annotated[
+        bool, typer.Option("--accept-new-topic", help="Go on with a topic that was deleted and made anew.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Land order events from Kafka, compute customers' activity and bring it to Redis, until SIGTERM or Ctrl-C.
@@ -82,6 +86,8 @@ def run(
 
     Example: plumb events run --once
     """
+    for number in (signal.SIGTERM, signal.SIGINT):  # in mid-import an exit is a traceback; nothing is begun yet
+        signal.signal(number, signal.SIG_DFL)
     from feature_repo import live_rows
     from feature_repo.churn.jobs import activity
     from ingestion.events import stream
@@ -96,7 +102,18 @@ def run(
         if mended := live_rows.repair(CHURN, view):
             say(f"{mended:,} rows of {view} in Redis were not what the lake holds: they are now")
 
-    plan = stream.Plan(activity.rows, activity.TABLE, online, ready, once, every, most, accept_loss, metrics_port)
+    plan = stream.Plan(
+        activity.rows,
+        activity.TABLE,
+        online,
+        ready,
+        once=once,
+        every=every,
+        most=most,
+        accept_loss=accept_loss,
+        accept_new_topic=accept_new_topic,
+        metrics_port=metrics_port,
+    )
     report = stream.run(plan)
     if json:
         show(asdict(report), True)

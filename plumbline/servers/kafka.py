@@ -12,12 +12,16 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from plumbline import files, java
-from plumbline.errors import ServiceUnavailable, SettingsError
+from plumbline import clock, files, java
+from plumbline.errors import PlumblineError, ServiceUnavailable, SettingsError
 from plumbline.servers import services
 from plumbline.settings import settings
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
 
 NAME, USER = "kafka", "plumbline"
 GROUP = "plumbline-order-events"
@@ -26,6 +30,9 @@ GROUP = "plumbline-order-events"
 EXPECTED = "expected kafka://HOST:PORT[,HOST:PORT…], or kafkas:// for TLS, with USER:PASSWORD@ for SASL PLAIN"
 JAAS = "org.apache.kafka.common.security.plain.PlainLoginModule required"
 HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseG1GC", "-XX:-UsePerfData")
+REFUSED_WITHIN = 3.0
+"""Seconds in which a broker that refuses a login says so."""
+
 LOGGING = """\
 rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
@@ -92,6 +99,25 @@ def read(url: str) -> Broker:
     if scheme not in ("kafka", "kafkas") or not named or bool(at) != bool(user and colon and password):
         raise SettingsError(f"PLUMBLINE_KAFKA_URL: {EXPECTED}")
     return Broker(servers.rstrip("/"), unquote(user) or None, unquote(password) or None, tls=scheme == "kafkas")
+
+
+def failure(broker: Broker, error: KafkaError) -> PlumblineError:
+    """What a client's error means for whoever runs the command: SettingsError where the broker refuses the login, for
+    librdkafka tells a client only that time ran out; ServiceUnavailable for all else. Takes REFUSED_WITHIN at most."""
+    from confluent_kafka.admin import AdminClient
+
+    heard: list[KafkaError] = []
+    options: dict[str, Any] = {**broker.client(), "log_level": 0, "error_cb": heard.append}
+    client = AdminClient(options)
+    deadline = clock.monotonic() + REFUSED_WITHIN
+    while not heard and clock.monotonic() < deadline:
+        client.poll(0.1)
+    if any(one.code() == one._AUTHENTICATION for one in (error, *heard)):
+        return SettingsError(
+            f"Kafka at {broker.servers} refuses the login of {broker.user or 'nobody'}: "
+            "see USER:PASSWORD in PLUMBLINE_KAFKA_URL"
+        )
+    return ServiceUnavailable(f"Kafka at {broker.servers} does not answer: {error.str()}")
 
 
 def jars() -> str:

@@ -19,6 +19,7 @@ from plumbline.lake import tables as lake
 from plumbline.servers import live_mark, online_store, services
 from plumbline.settings import settings
 from products.churn import CHURN
+from tests import live_online
 from tests.feature_repo.live_world import NOW, VIEW, land, row
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -51,7 +52,7 @@ def write(batch: str, at: datetime, orders: dict[int, int | None]) -> int:
 
 
 def test_a_micro_batch_is_online_and_the_mark_says_so() -> None:
-    assert live_rows.whole(CHURN, VIEW), "nothing of a stream that never ran is lacking"
+    assert live_online.whole(CHURN, VIEW), "nothing of a stream that never ran is lacking"
     assert write("q/0", FIRST, {1: 1, 2: 2}) == 2
     assert write("q/1", SECOND, {2: 5, 3: None}) == 2
     assert online() == {
@@ -66,8 +67,8 @@ def test_a_micro_batch_is_online_and_the_mark_says_so() -> None:
         b"rows": b"3",
         **{key(customer): str(int(at.timestamp())).encode() for customer, at in seconds.items()},
     }
-    assert live_rows.whole(CHURN, VIEW, SECOND) and live_rows.whole(CHURN, VIEW)
-    assert not live_rows.whole(CHURN, VIEW, FIRST)
+    assert live_online.whole(CHURN, VIEW, SECOND) and live_online.whole(CHURN, VIEW)
+    assert not live_online.whole(CHURN, VIEW, FIRST)
     assert live_rows.repair(CHURN, VIEW) == 0, "nothing to mend"
 
 
@@ -86,7 +87,7 @@ def test_an_older_batch_that_is_written_again_sets_no_row_back() -> None:
     write("q/1", SECOND, {2: 5})
     live_rows.write(CHURN, VIEW, first)
     assert online() == {1: expected(1, FIRST, 1), 2: expected(2, SECOND, 5)}
-    assert live_rows.whole(CHURN, VIEW, SECOND)
+    assert live_online.whole(CHURN, VIEW, SECOND)
 
 
 def test_whatever_lies_in_redis_a_repair_ends_at_the_table() -> None:
@@ -114,10 +115,10 @@ def test_whatever_lies_in_redis_a_repair_ends_at_the_table() -> None:
 def test_a_redis_that_lost_all_gets_all_with_the_next_batch_and_never_a_part() -> None:
     write("q/0", FIRST, {1: 1, 2: 2})
     online_store.client().flushall()
-    assert not live_rows.whole(CHURN, VIEW, FIRST)
+    assert not live_online.whole(CHURN, VIEW, FIRST)
     write("q/1", SECOND, {2: 3})
     assert online() == {1: expected(1, FIRST, 1), 2: expected(2, SECOND, 3)}
-    assert live_rows.whole(CHURN, VIEW, SECOND) and marked()[b"rows"] == b"2"
+    assert live_online.whole(CHURN, VIEW, SECOND) and marked()[b"rows"] == b"2"
 
 
 def test_what_is_killed_between_rows_and_mark_is_finished_by_the_same_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,9 +132,9 @@ def test_what_is_killed_between_rows_and_mark_is_finished_by_the_same_batch(monk
         patch.setattr(live_mark, "advance", killed)
         with pytest.raises(KeyboardInterrupt):
             live_rows.write(CHURN, VIEW, rows)
-    assert online() == {1: expected(1, SECOND, 2)} and live_rows.whole(CHURN, VIEW, FIRST)
+    assert online() == {1: expected(1, SECOND, 2)} and live_online.whole(CHURN, VIEW, FIRST)
     live_rows.write(CHURN, VIEW, rows)
-    assert live_rows.whole(CHURN, VIEW, SECOND) and live_rows.repair(CHURN, VIEW) == 0
+    assert live_online.whole(CHURN, VIEW, SECOND) and live_rows.repair(CHURN, VIEW) == 0
 
 
 def test_an_expired_row_goes_and_is_brought_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +146,7 @@ def test_an_expired_row_goes_and_is_brought_by_nobody(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PLUMBLINE_NOW", (NOW + timedelta(seconds=1)).isoformat())
     settings.cache_clear()
     assert live_rows.repair(CHURN, VIEW) == 1
-    assert online() == {} and marked()[b"rows"] == b"0" and live_rows.whole(CHURN, VIEW, NOW - TTL)
+    assert online() == {} and marked()[b"rows"] == b"0" and live_online.whole(CHURN, VIEW, NOW - TTL)
 
 
 def test_a_stream_whose_table_is_gone_has_nothing_online(home: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_stream_whose_table_is_gone_has_nothing_online(home: Path) -> None:
     write("q/0", FIRST, {1: 1})
     shutil.rmtree(home / "lake" / "features" / "customer_activity")
     assert live_rows.repair(CHURN, VIEW) == 1
-    assert online() == {} and marked() == {} and live_rows.whole(CHURN, VIEW)
+    assert online() == {} and marked() == {} and live_online.whole(CHURN, VIEW)
 
 
 def test_other_views_fields_stay() -> None:
@@ -182,7 +183,7 @@ def test_a_redis_that_is_away_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPa
         with pytest.raises(ServiceUnavailable, match="the online store does not answer .*: the rows are in the lake"):
             live_rows.write(CHURN, VIEW, rows)
     live_rows.write(CHURN, VIEW, rows)
-    assert online() == {1: expected(1, SECOND, 2)} and live_rows.whole(CHURN, VIEW, SECOND)
+    assert online() == {1: expected(1, SECOND, 2)} and live_online.whole(CHURN, VIEW, SECOND)
 
 
 def test_a_mark_that_is_lost_under_a_write_is_no_mark(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +200,7 @@ def test_a_mark_that_is_lost_under_a_write_is_no_mark(monkeypatch: pytest.Monkey
         patch.setattr(live_mark, "upto", and_then_all_is_lost)
         write("q/1", SECOND, {2: 2})
     assert online() == {1: expected(1, FIRST, 1), 2: expected(2, SECOND, 2)}
-    assert live_rows.whole(CHURN, VIEW, SECOND) and marked()[b"rows"] == b"2"
+    assert live_online.whole(CHURN, VIEW, SECOND) and marked()[b"rows"] == b"2"
 
 
 def test_the_table_is_what_its_contract_promises_and_a_wrong_row_is_not() -> None:
@@ -223,11 +224,11 @@ def test_a_redis_that_went_back_to_an_older_state_is_not_whole() -> None:
     write("q/1", SECOND, {1: 2})
     for k, dump in before.items():
         client.restore(k, 0, dump, replace=True)
-    assert online() == {1: expected(1, FIRST, 1)} and not live_rows.whole(CHURN, VIEW)
+    assert online() == {1: expected(1, FIRST, 1)} and not live_online.whole(CHURN, VIEW)
     write("q/2", THIRD, {2: 3})
-    assert online() == {1: expected(1, SECOND, 2), 2: expected(2, THIRD, 3)} and live_rows.whole(CHURN, VIEW, THIRD)
+    assert online() == {1: expected(1, SECOND, 2), 2: expected(2, THIRD, 3)} and live_online.whole(CHURN, VIEW, THIRD)
     live_mark.doubt(online_store.client(), CHURN, VIEW)
-    assert not live_rows.whole(CHURN, VIEW) and marked()[key(1)] == str(int(SECOND.timestamp())).encode()
+    assert not live_online.whole(CHURN, VIEW) and marked()[key(1)] == str(int(SECOND.timestamp())).encode()
     client.hdel(key(1), "_ts:customer_activity")
     write("q/3", THIRD + timedelta(seconds=1), {2: 4})
     assert online()[1] == expected(1, SECOND, 2), "what was in doubt is mended with the next batch"

@@ -19,6 +19,7 @@ from plumbline.settings import settings
 from products.churn import CHURN
 from serving.errors import Refused
 from serving.features import OnlineFeatures
+from tests import live_online
 from tests.conftest import use_home
 from tests.feature_repo.live_world import VIEW, land
 from tests.validation import parity_world as world
@@ -103,7 +104,7 @@ def test_another_value_online_is_named_and_its_customer_is_served_no_more_until_
     assert (refused.value.status, refused.value.code) == (503, "lost")
     assert served.read([1])[0].values["orders_1h"] == 1
     assert online_store.online(online_store.client(), CHURN) is not None, "the release's own rows are right"
-    assert not live_rows.whole(CHURN, VIEW)
+    assert not live_online.whole(CHURN, VIEW)
     assert live_rows.repair(CHURN, VIEW) == 2, "it, and one that has expired"
     assert world.check()["mismatches"] == 0
 

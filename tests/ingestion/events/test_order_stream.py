@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -23,7 +24,9 @@ from plumbline.lake import tables as lake
 from plumbline.servers import kafka, services
 from plumbline.servers.kafka import Broker
 from plumbline.settings import ROOT
+from plumbline.state import objects
 from products.churn import CHURN
+from tests import made_up_stream
 from tests.conftest import inherited, use_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
@@ -185,7 +188,7 @@ def test_a_group_moved_back_and_a_partition_more_read_again_and_land_nothing_twi
     consumer = Consumer({**stream.broker.client(), "group.id": offsets.GROUP, "enable.auto.commit": False})
     consumer.commit(offsets=[TopicPartition(topics.ORDERS, 0, 10)], asynchronous=False)
     consumer.close()
-    end = offsets.partitions(stream.broker)[topics.ORDERS, 0].end
+    end = offsets.partitions(stream.broker)[0].end
     done = stream.run()
     assert done["landed"] == 0, "the batch that was cut off has them; its features and books are made up for"
     assert done["duplicates"] + done["dead_letters"] >= end - 10
@@ -197,8 +200,8 @@ def test_messages_that_the_broker_deleted_before_they_landed_are_named_and_accep
 
     before = set(stream.produced)
     stream.send([order(n) for n in range(3_000, 3_100)])
-    lost = {place: partition for place, partition in offsets.partitions(stream.broker).items() if partition.end}
-    ends = [TopicPartition(topic, number, partition.end) for (topic, number), partition in lost.items()]
+    lost = {number: partition for number, partition in offsets.partitions(stream.broker).items() if partition.end}
+    ends = [TopicPartition(topics.ORDERS, number, partition.end) for number, partition in lost.items()]
     admin = topics.admin(stream.broker)
     for future in admin.delete_records(ends).values():
         future.result(10)
@@ -222,6 +225,39 @@ def test_messages_that_the_broker_deleted_before_they_landed_are_named_and_accep
     assert stream.differences() == []
 
 
+@pytest.mark.kill
+def test_a_job_that_lost_its_lease_while_it_was_frozen_writes_nothing_and_ends(stream: Stream, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as told:
+        command = [sys.executable, "-m", "plumb", "events", "run"]
+        job = subprocess.Popen(command, cwd=ROOT, env=inherited(), stdout=told, stderr=told)
+    try:
+        stream.send([order(5_000)])
+        deadline = time.monotonic() + 120
+        while "messages/s" not in log.read_text() and time.monotonic() < deadline and job.poll() is None:
+            stream.send([order(5_000)])
+            time.sleep(0.5)
+        job.send_signal(signal.SIGSTOP)
+        versions = [lake.version(table) for table in (stream_proof.EVENTS, stream_proof.BOOKS)]
+        lease = objects.read("leases/churn-events.json")
+        assert lease is not None
+        heir = {**lease.json(), "host": "elsewhere", "token": "heir", "fence": lease.json()["fence"] + 1}
+        objects.replace_json("leases/churn-events.json", heir, if_match=lease.etag)
+        produce.produce(stream.broker, iter([order(5_001)]), 0, produce.Sent())
+        job.send_signal(signal.SIGCONT)
+        assert job.wait(60) == 5
+    finally:
+        job.kill()
+    assert "was given fence" in log.read_text() and "Traceback" not in log.read_text().partition("plumb:")[2]
+    assert versions == [lake.version(table) for table in (stream_proof.EVENTS, stream_proof.BOOKS)]
+    now = objects.read("leases/churn-events.json")
+    assert now is not None
+    objects.replace_json("leases/churn-events.json", {**heir, "state": "free"}, if_match=now.etag)
+    stream.produced.add("order-5001")
+    assert stream.run()["landed"] == 1
+    assert stream.differences() == []
+
+
 def test_a_topic_that_was_made_anew_is_refused_though_it_has_grown_past_what_had_landed(stream: Stream) -> None:
     from confluent_kafka import Producer
     from confluent_kafka.cimpl import NewTopic
@@ -239,3 +275,23 @@ def test_a_topic_that_was_made_anew_is_refused_though_it_has_grown_past_what_had
     client.flush()
     with pytest.raises(StreamError, match=r"shop\.orders was made anew: its id is .*, what landed is of "):
         offsets.begin(stream.broker, positions())
+
+
+@pytest.mark.kill
+def test_a_topic_that_was_made_anew_is_read_from_its_start_when_told_and_the_books_hold_both(stream: Stream) -> None:
+    from validation.churn import stream_books
+
+    stream.send([*SECOND, order(6_000)])
+    done = stream.run("--accept-new-topic")
+    assert (done["landed"], done["duplicates"]) == (1, len(SECOND))
+    assert done["dead_letters"] == done["messages"] - len(SECOND) - 1
+    assert stream.differences() == []
+    stream.send([order(6_001)])
+    assert stream.run()["landed"] == 1, "it is asked once"
+    assert stream.differences() == []
+    run = made_up_stream.run_of(day=NOW.date())
+    window = stream_books.take(run, CHURN.streams[VIEW])
+    assert window is not None
+    verdict = stream_books.check(run, window)
+    assert verdict.passed
+    assert {place.partition("/")[0] for place in verdict.extra["until"]} == {"shop.orders", "shop.orders#2"}

@@ -33,6 +33,7 @@ from plumbline.state import ledger, objects, releases
 from plumbline.state.releases import Release
 from products.churn import CHURN
 from serving.features import OnlineFeatures
+from tests import live_online
 from tests.feature_repo.live_world import VIEW, land
 from tests.plumb.test_cli import plumb
 from tests.validation import parity_world as world
@@ -398,7 +399,7 @@ def test_an_erased_customer_is_nowhere_in_the_stream_either_and_the_stream_goes_
     assert not client.exists(key) and client.hget(live_mark.key(CHURN, VIEW), key) is None
     assert client.hget(live_mark.key(CHURN, VIEW), "rows") == b"1"
     at = world.NOW - timedelta(minutes=1)
-    assert live_rows.whole(CHURN, VIEW, at) and live_rows.repair(CHURN, VIEW) == 0
+    assert live_online.whole(CHURN, VIEW, at) and live_rows.repair(CHURN, VIEW) == 0
     assert OnlineFeatures(CHURN, "churn_v3").read([OTHER])[0].times[VIEW] == at
     assert lake.open_table(ACTIVITY, releases.required("churn").tables[ACTIVITY]).count() == 2
 
