@@ -30,6 +30,7 @@ def set_order(cents: int, day: date = date(1997, 1, 19), customer: int = 1) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_spark")
 def test_a_bad_order_stops_the_line_and_the_mended_one_goes_through(home: Path) -> None:
     shop.load(until=date(1997, 1, 20))
     for stage in STAGES:

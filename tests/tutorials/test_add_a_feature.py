@@ -22,10 +22,10 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def environment(tree: Path) -> Iterator[dict[str, str]]:
-    """The copy's code in this tree's environments, in the page's home; what was started is stopped."""
+def environment(tree: Path, spark_address: str) -> Iterator[dict[str, str]]:
+    """The copy's code in this tree's environments, in the page's home; Spark is the shared one, the rest is stopped."""
     assert 'export PLUMBLINE_HOME="$PWD/.plumbline/tutorial"\n' in TUTORIAL.read_text(), "each block has its own bash"
-    environment = of_tree(tree, tree / ".plumbline" / "tutorial")
+    environment = {**of_tree(tree, tree / ".plumbline" / "tutorial"), "SPARK_REMOTE": spark_address}
     yield environment
     subprocess.run(["plumb", "down"], cwd=tree, env=environment, check=True, timeout=120)
 

@@ -19,10 +19,12 @@ __all__ = ["postgres", "postgres_shop"]
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_shop_of_ones_own_gets_from_views_to_an_answered_prediction(postgres_shop: sa.URL, tmp_path: Path) -> None:
+def test_a_shop_of_ones_own_gets_from_views_to_an_answered_prediction(
+    postgres_shop: sa.URL, spark_address: str, tmp_path: Path
+) -> None:
     tree = copy(tmp_path / "tree")
     page = (ROOT / "docs" / "your-own.md").read_text().partition("## Data\n")[2].partition("## Servers\n")[0]
-    environment = of_tree(tree, tree / ".plumbline" / "own")
+    environment = {**of_tree(tree, tree / ".plumbline" / "own"), "SPARK_REMOTE": spark_address}
     environment["PLUMBLINE_SHOP_URL"] = postgres_shop.render_as_string(hide_password=False)
 
     def sql(statements: str) -> None:

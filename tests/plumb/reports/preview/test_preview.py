@@ -34,6 +34,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_spark")
 def test_a_preview_shows_what_changed_and_touches_nothing(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
