@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help images secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help images secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,11 +37,14 @@ demo-events: setup ## Orders as events through Kafka to Redis within seconds; th
 replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
-test: setup binaries manifest-tools ## All tests but those of `make kill`
-	@$(BIN)/python -m pytest -q -m "not kill and not cluster and not compose" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+test: setup binaries manifest-tools ## All tests but those of `make kill` and `make test-long`
+	@$(BIN)/python -m pytest -q -m "not kill and not long and not cluster and not compose" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+
+test-long: setup binaries ## Whole paths once more: the tutorials word for word, a lake in S3, a stream that froze (25 minutes)
+	@$(BIN)/python -m pytest -q -m long -n 2 --dist loadfile --durations=10
 
 test-fast: setup binaries manifest-tools ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not cluster and not compose" -n 2
+	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not long and not cluster and not compose" -n 2
 
 test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
 	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster
@@ -52,7 +55,7 @@ test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the
 	@mkdir -p docs && cp .plumbline/report/compose.md docs/compose-tried.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
-	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py tests/e2e/test_events_kill_and_resume.py tests/ingestion/events/test_order_stream.py
+	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py tests/e2e/test_events_kill_and_resume.py
 	@mkdir -p docs && cp .plumbline/report/kill-and-resume.md docs/kill-and-resume.md && cp .plumbline/report/kill-events.md docs/kill-events.md
 
 drill: setup ## Put every fault into a real run and see who stops it; the tables go to docs/drills.md, docs/drills-images.md (50 minutes)

@@ -29,6 +29,12 @@ BY_HAND = ("k8s/argocd/argocd-cm.yaml", "k8s/apps/root.yaml")
 """What a person applies."""
 
 DOCKERFILES = ("docker/airflow.Dockerfile", "docker/pipeline.Dockerfile", "docker/predictor.Dockerfile")
+LOCAL_DOCKERFILES = (
+    "docker/worker.Dockerfile",
+    *(f"docker/local/{name}.Dockerfile" for name in ("envoy", "kafka", "postgres", "s3", "servers")),
+)
+"""Those that stand on images of ours."""
+
 
 Object = dict[str, Any]
 
@@ -120,7 +126,8 @@ def conforms(text: str, version: str) -> None:
 def lint_dockerfiles(root: Path = ROOT) -> None:
     """Raises BadManifest with hadolint's findings."""
     hadolint = shutil.which("hadolint") or str(Path(sys.executable).parent / "hadolint")
-    _ran("hadolint", [hadolint, "--config", ".hadolint.yaml", *DOCKERFILES], cwd=root)
+    files = [*DOCKERFILES, *(path for path in LOCAL_DOCKERFILES if (root / path).exists())]
+    _ran("hadolint", [hadolint, "--config", ".hadolint.yaml", *files], cwd=root)
 
 
 def _ran(what: str, command: list[str], given: str | None = None, cwd: Path = ROOT) -> str:

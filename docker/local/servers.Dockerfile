@@ -3,6 +3,8 @@ ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE}
 ARG PACKAGES
 ENV DEBIAN_FRONTEND=noninteractive PATH=/usr/lib/postgresql/15/bin:$PATH
+# The distribution's own version, whichever it is: a stand-in.
+# hadolint ignore=DL3008
 RUN printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d \
  && groupadd --gid 999 postgres && useradd --uid 999 --gid 999 --home-dir /var/lib/postgresql postgres \
  && apt-get update -q && apt-get install -qy --no-install-recommends ${PACKAGES} \

@@ -1,5 +1,5 @@
-"""What a stack's lake, Redis and registry hold, as digests: sent into a container by `python -`, so it imports nothing of
-the tests. Prints JSON."""
+"""What a stack's lake, Redis and registry hold, as digests: sent into a container by `python -`, so it imports nothing
+of the tests. Prints JSON."""
 
 import hashlib
 import json

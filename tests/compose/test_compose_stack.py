@@ -204,7 +204,7 @@ def _report(seen: Seen) -> str:
     )
     return (
         "<!-- Made by `make test-compose`: do not edit. -->\n# The compose stack, tried\n\n"
-        f"By `make test-compose` on the local images: CDNOW's orders of every {ONE_IN}th customer; the canaries' traffic "
-        f"is simulated.\n\n| what | seconds | how it ended |\n|---|---:|---|\n{rows}\n\n"
+        f"By `make test-compose` on the local images: CDNOW's orders of every {ONE_IN}th customer; the canaries' "
+        f"traffic is simulated.\n\n| what | seconds | how it ended |\n|---|---:|---|\n{rows}\n\n"
         f"| service | MiB after two days |\n|---|---:|\n{memory}\n"
     )

@@ -38,7 +38,7 @@ from tests.e2e.test_kill_and_resume import TABLES, content, online
 from tests.e2e.test_scheduler import some_orders
 from tests.object_store import S3Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(2400)]
 
 DAYS = ("1997-09-30", "1997-10-01")
 CLOCKS = ("1997-10-01T00:00:00Z", "1997-10-02T00:00:00Z")

@@ -31,6 +31,7 @@ def environment(tree: Path, spark_address: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_every_command_and_diff_does_what_the_tutorial_says(tree: Path, environment: dict[str, str]) -> None:
     assert tutorial.run(TUTORIAL.read_text(), tree, environment) >= 10

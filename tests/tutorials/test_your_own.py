@@ -18,6 +18,7 @@ __all__ = ["postgres", "postgres_shop"]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_shop_of_ones_own_gets_from_views_to_an_answered_prediction(
     postgres_shop: sa.URL, spark_address: str, tmp_path: Path

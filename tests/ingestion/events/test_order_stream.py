@@ -225,7 +225,7 @@ def test_messages_that_the_broker_deleted_before_they_landed_are_named_and_accep
     assert stream.differences() == []
 
 
-@pytest.mark.kill
+@pytest.mark.long
 def test_a_job_that_lost_its_lease_while_it_was_frozen_writes_nothing_and_ends(stream: Stream, tmp_path: Path) -> None:
     log = tmp_path / "log"
     with log.open("w") as told:
@@ -277,7 +277,7 @@ def test_a_topic_that_was_made_anew_is_refused_though_it_has_grown_past_what_had
         offsets.begin(stream.broker, positions())
 
 
-@pytest.mark.kill
+@pytest.mark.long
 def test_a_topic_that_was_made_anew_is_read_from_its_start_when_told_and_the_books_hold_both(stream: Stream) -> None:
     from validation.churn import stream_books
 
