@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help images secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help images compose secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,8 +75,8 @@ generate: setup ## Write alert rules, Alertmanager's configuration and dashboard
 	@$(BIN)/python -m observability
 	@$(BIN)/python -m serving.rollout.stack_files
 
-images: setup ## The container images; IMAGES="predictor pipeline", BASE=python:3.11-slim-bookworm@sha256:…, LOCAL=1 (10 minutes)
-	@$(BIN)/python -m toolchain.images $(IMAGES) $(if $(BASE),--base $(BASE)) $(if $(LOCAL),--local)
+images: setup ## The container images; IMAGES="predictor pipeline", BASE=python:3.11-slim-bookworm@sha256:…, LOCAL=1, REGISTRY=registry.example.com/plumbline (10 minutes)
+	@$(BIN)/python -m toolchain.images $(IMAGES) $(if $(BASE),--base $(BASE)) $(if $(LOCAL),--local) $(if $(REGISTRY),--push $(REGISTRY))
 
 secrets: setup ## The compose stack's passwords into .env, once; ROTATE=1 for new ones
 	@$(BIN)/python -m toolchain.compose secrets $(if $(ROTATE),--rotate)
@@ -86,6 +86,9 @@ up-compose: setup secrets ## The platform in containers; PROFILES="watch events"
 
 down-compose: ## Stop it; what is in Postgres and in the S3 server stays. VOLUMES=1 removes that too
 	@$(BIN)/python -m toolchain.compose down $(if $(LOCAL),--local) $(if $(VOLUMES),--volumes)
+
+compose: ## Any command of Compose's on the stack: DO="exec rollout plumb rollout start challenger", LOCAL=1
+	@$(BIN)/python -m toolchain.compose run $(if $(LOCAL),--local) $(DO)
 
 logs: ## Follow the containers' logs; SERVICE=spark
 	@$(BIN)/python -m toolchain.compose logs $(if $(LOCAL),--local) $(SERVICE)
@@ -128,6 +131,7 @@ clean: down ## Remove all state, but not the environments and downloads
 LOCK := $(UV) --cache-dir $(HOME_DIR)/cache/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
 lock: setup ## Write requirements/ pipeline.txt, serving.txt, orchestration.txt, contracts.txt, dvc.txt, peers.txt and dev.txt anew from pyproject.toml's groups
 	$(LOCK) --group pipeline -o requirements/pipeline.txt pyproject.toml
+	$(LOCK) -c requirements/pipeline.txt --excludes requirements/stages-excludes.txt --group stages -o requirements/stages.txt pyproject.toml
 	$(LOCK) -c requirements/pipeline.txt --excludes requirements/serving-excludes.txt --group serving -o requirements/serving.txt pyproject.toml
 	$(LOCK) --group orchestration -o requirements/orchestration.txt pyproject.toml
 	$(LOCK) --group contracts -o requirements/contracts.txt pyproject.toml

@@ -8,29 +8,36 @@ ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE} AS build
 ENV PLUMBLINE_HOME=/opt PLUMBLINE_CACHE=/opt/cache
 WORKDIR /app
-COPY requirements/uv.txt requirements/pipeline.txt requirements/dvc.txt requirements/
+COPY requirements/uv.txt requirements/stages.txt requirements/dvc.txt requirements/
 # A name for the user: Hadoop asks for the one of its process, and Spark ends without.
-# hadolint ignore=DL3003
 RUN python -m venv /opt/tools \
  && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r requirements/uv.txt \
- && for name in pipeline dvc; do \
-      python -m venv --without-pip "/opt/venvs/$name" \
-      && /opt/tools/bin/uv pip sync --no-cache --compile-bytecode --require-hashes \
-           --python "/opt/venvs/$name/bin/python" "requirements/$name.txt" || exit 1; \
-    done \
- && cd /opt/venvs/pipeline/lib/python3*/site-packages \
- && find numpy pandas pyarrow scipy sklearn matplotlib networkx mlxtend onnx -type d \
-      \( -name tests -o -name test -o -path pyarrow/include \) -prune -exec rm -rf {} + \
+ && python -m venv --without-pip /opt/venvs/pipeline \
+ && /opt/tools/bin/uv pip sync --no-cache --require-hashes \
+      --python /opt/venvs/pipeline/bin/python requirements/stages.txt \
+ && python -m venv --without-pip /opt/venvs/dvc \
+ && /opt/tools/bin/uv pip sync --no-cache --require-hashes \
+      --python /opt/venvs/dvc/bin/python requirements/dvc.txt \
  && echo 'plumb:x:10001:10001::/plumbline:/usr/sbin/nologin' >> /etc/passwd
+# What is never opened: tests, headers, Feast's web pages, Arrow Flight, ONNX Runtime for C and its tools.
+# hadolint ignore=DL3003
+RUN cd /opt/venvs/pipeline/lib/python3*/site-packages \
+ && find numpy pandas pyarrow scipy sklearn matplotlib onnx -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
+ && rm -rf feast/ui pyarrow/include pyarrow/libarrow_flight.* pyarrow/libarrow_python_flight.* pyarrow/_flight.* \
+      onnxruntime/transformers onnxruntime/tools onnxruntime/quantization onnxruntime/capi/libonnxruntime.so.* \
+ && find . -type f -regex '.*\.\(pyi\|pyx\|pxd\|pxi\|h\|hpp\|a\|c\|cc\|cpp\)' -delete
 COPY requirements/*jars.txt requirements/
-COPY toolchain/bootstrap.py toolchain/
-RUN python -c "import sys; sys.path.insert(0, '.'); from toolchain import bootstrap; bootstrap.fetch_jars()"
+COPY toolchain/bootstrap.py toolchain/stage_imports.py toolchain/
+RUN python -c "import sys; sys.path.insert(0, '.'); from toolchain import bootstrap; bootstrap.fetch_jars()" \
+ && rm -rf /opt/cache/kafka-jars \
+ && /opt/venvs/pipeline/bin/python toolchain/stage_imports.py \
+ && /opt/venvs/dvc/bin/python -m dvc --version
 COPY pyproject.toml README.md LICENSE ./
 RUN /opt/tools/bin/uv pip install --no-cache --no-deps --no-build-isolation --python /opt/venvs/pipeline/bin/python -e .
 COPY . .
 RUN /opt/venvs/pipeline/bin/python -c \
       "from plumbline import java; from toolchain import log_store, network; java.java_home(); log_store.build(); network.build()" \
- && rm -rf /opt/cache/compiler-jars
+ && rm -rf /opt/cache/compiler-jars && python -m compileall -q /app
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /etc/passwd /etc/passwd

@@ -28,6 +28,8 @@ FILES = ("docker-compose.yml", "compose.local.yml")
 KEYS = ("SIGNING_KEY", "VERIFY_KEY")
 FERNET = "AIRFLOW_FERNET_KEY"
 PROFILES = ("watch", "events")
+ONCE = ("volumes", "postgres-roles", "s3-keys", "shop", "online", "airflow-migrate")
+"""Services that do something and end."""
 
 
 def names() -> list[str]:
@@ -82,17 +84,43 @@ def compose(*arguments: str, local: bool, profiles: tuple[str, ...] = PROFILES) 
     return [*program(), *given, *(part for name in profiles for part in ("--profile", name)), *arguments]
 
 
+def picture() -> str:
+    """The stack as a Mermaid graph: a box a section of the file, an arrow from each service to what it waits for."""
+    import yaml
+
+    text = (ROOT / FILES[0]).read_text()
+    waits = {name: list(told.get("depends_on", {})) for name, told in yaml.safe_load(text)["services"].items()}
+    lines, section = ["graph LR"], ""
+    for line in text.splitlines():
+        if title := re.match(r"  # --- (.+?) -+$", line):
+            lines += ["  end"] if section else []
+            section = title[1]
+            lines.append(f'  subgraph "{section}"')
+        elif (name := re.match(r"  ([a-z0-9-]+):", line)) and section and name[1] in waits:
+            lines.append(f"    {name[1]}" + (f"[[{name[1]}]]" if name[1] in ONCE else f"[{name[1]}]"))
+        elif line.startswith("volumes:"):
+            break
+    lines.append("  end")
+    lines += [f"  {name} --> {other}" for name, others in waits.items() for other in others if other not in ONCE]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Exit code 1 with a sentence where there is no engine; else Compose's own."""
     parser = argparse.ArgumentParser(
         prog="compose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("secrets", "up", "down", "logs", "run"), help="run: any command of Compose's")
+    parser.add_argument(
+        "what", choices=("secrets", "up", "down", "logs", "run", "picture"), help="run: any of Compose's"
+    )
     parser.add_argument("--local", action="store_true", help="with compose.local.yml: nothing is pulled")
     parser.add_argument("--profile", action="append", default=[], choices=PROFILES, help="also these services")
     parser.add_argument("--rotate", action="store_true", help="secrets: new passwords for all")
     parser.add_argument("--volumes", action="store_true", help="down: everything that the stack keeps goes too")
     given, rest = parser.parse_known_args()
+    if given.what == "picture":
+        print(picture(), end="")
+        return
     if given.what == "secrets":
         written = write_secrets(rotate=given.rotate)
         print(f"{ENV.name}: {'written: ' + ', '.join(written) if written else 'complete, nothing is changed'}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from functools import partial
 from pathlib import Path
 
 from plumbline import files, provenance
+from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT, settings
-from toolchain import binaries
+from toolchain import binaries, sbom
 from toolchain.binaries import BinariesError
 from toolchain.go_modules import Go
 
@@ -34,6 +36,8 @@ SERVERS = {
 """Local images of Debian's packages, by name."""
 
 LOCAL = (*SERVERS, "postgres", "s3", "envoy", "kafka")
+IN_CLUSTER = ("pipeline", "predictor")
+DIGESTS = ROOT / "k8s" / "image-digests" / "kustomization.yaml"
 LIMITS = {"predictor": 700, "pipeline": 1_800}
 """Megabytes (1e6 bytes, unpacked) that an image may have."""
 
@@ -68,12 +72,34 @@ def build(names: Sequence[str], base: str | None) -> dict[str, int]:
         size = int(_docker("image", "inspect", "--format", "{{.Size}}", tag(name))[1]) // 1_000_000
         print(f"    {name}: {size:,} MB, {seconds:.0f} s", flush=True)
         sizes[name] = size
+        if name in OURS:
+            sbom.write(name, tag(name))
     for name, size in sizes.items():
         if size > LIMITS.get(name, size):
             raise ImageError(
                 f"{tag(name)} has {size:,} MB, at most {LIMITS[name]:,} are meant: what came into its lock?"
             )
     return sizes
+
+
+def push(registry: str, names: Sequence[str] = IN_CLUSTER) -> dict[str, str]:
+    """Pushes images to a registry and writes their digests where the cluster's manifests take them from; name → digest.
+
+    Raises ImageError for an image that is not built, or that the registry does not take.
+    """
+    text, digests = DIGESTS.read_text(), {}
+    for name in names:
+        there = f"{registry}/{name}"
+        _docker("tag", tag(name), there)
+        _docker("push", there)
+        told = _docker("image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', there)[1]
+        digests[name] = next(line.partition("@")[2] for line in told.splitlines() if line.startswith(f"{there}@"))
+        entry = re.compile(rf"(- name: plumbline/{name}\b.*\n  newName: )\S+(\n  digest: )\S+")
+        text, count = entry.subn(rf"\g<1>{there}\g<2>{digests[name]}", text)
+        if count != 1:
+            raise ImageError(f"{DIGESTS} does not name plumbline/{name} once")
+    files.write_whole(DIGESTS, text)
+    return digests
 
 
 def tag(name: str) -> str:
@@ -178,13 +204,16 @@ def main() -> None:
     parser.add_argument(
         "--local", action="store_true", help="also what compose.local.yml has in place of pulled images"
     )
+    parser.add_argument("--push", metavar="REGISTRY", help="then push, and write the digests into k8s/image-digests")
     given = parser.parse_args()
     if unknown := set(given.images) - {*OURS, *LOCAL}:
         parser.error(f"no image {', '.join(sorted(unknown))}: there are {', '.join((*OURS, *LOCAL))}")
     names = given.images or [*OURS, *(LOCAL if given.local else ())]
     try:
         sizes = build(names, given.base)
-    except (ImageError, BinariesError) as error:
+        for name, digest in (push(given.push) if given.push else {}).items():
+            print(f"    {name}@{digest} is in {DIGESTS.relative_to(ROOT)}")
+    except (ImageError, BinariesError, PlumblineError) as error:
         sys.exit(f"images: {error}")
     told = settings().home / "images.json"
     files.write_whole(told, files.dumps({**(files.read_json(told) or {}), **sizes}))

@@ -125,3 +125,12 @@ def test_a_policy_names_a_service_and_a_place_in_its_bucket(bucket: str) -> None
         assert who in s3_keys.SERVICES and statement["Effect"] == "Allow"
         assert statement["Resource"].startswith(f"arn:aws:s3:::{bucket}")
         assert not any("*" in action for action in statement["Action"])
+
+
+def test_the_picture_of_the_stack_is_the_file_s() -> None:
+    told = re.search(r"```mermaid\n(.*?)```", (ROOT / "docs" / "compose.md").read_text(), re.DOTALL)
+    assert told and told[1] == compose.picture(), "`python -m toolchain.compose picture`"
+
+
+def test_what_ends_by_itself_is_known() -> None:
+    assert {name for name, told in SERVICES.items() if told["restart"] == "no"} == set(compose.ONCE)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 
+import pytest
+
 from plumbline.lake.spark import spark_home
 from plumbline.settings import ROOT
 
 
 def test_spark_s_jars_are_those_of_the_pinned_packages() -> None:
-    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["pipeline"]
+    group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["stages"]
     pinned = dict(re.fullmatch(r"([\w-]+)(?:\[.*\])?==(\S+)", each).groups() for each in group if "==" in each)
     lines = [line.split() for line in (ROOT / "requirements" / "jars.txt").read_text().splitlines() if line[0] != "#"]
     assert lines and all(re.fullmatch("[0-9a-f]{64}", digest) for _, digest in lines)
@@ -20,11 +22,12 @@ def test_spark_s_jars_are_those_of_the_pinned_packages() -> None:
     assert [name for name in delta if name.startswith("delta-spark")] == [f"delta-spark_{spark}_2.13"]
 
 
-def test_serving_s_lock_is_a_part_of_the_pipeline_s() -> None:
+@pytest.mark.parametrize("name", ["serving.txt", "stages.txt"])
+def test_the_lock_of_an_image_is_a_part_of_the_pipeline_s(name: str) -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^(\S+==\S+)", (ROOT / "requirements" / name).read_text(), re.M))
 
-    assert pins("serving.txt") and pins("serving.txt") <= pins("pipeline.txt"), "`make lock` writes both"
+    assert pins(name) and pins(name) <= pins("pipeline.txt"), "`make lock` writes all of them"
 
 
 def test_the_s3_client_is_of_the_version_of_spark_s_own_hadoop() -> None:
