@@ -36,14 +36,19 @@ def _prometheus() -> dict[str, Any]:
     return {
         **made,
         "global": {**made["global"], "evaluation_interval": "5s"},
-        "alerting": {"alertmanagers": [{"static_configs": [{"targets": ["alertmanager:9093"]}]}]},
+        "alerting": {"alertmanagers": [_if_there("alertmanager", 9093)]},
         "scrape_configs": [
             *jobs,
             {"job_name": prometheus.PREDICTOR, **sd},
             {"job_name": "exporter", **slow, "static_configs": [{"targets": ["exporter:9102"]}]},
-            {"job_name": "kafka-exporter", **slow, "static_configs": [{"targets": ["kafka-exporter:9308"]}]},
+            {"job_name": "kafka-exporter", **slow, **_if_there("kafka-exporter", 9308)},
         ],
     }
+
+
+def _if_there(name: str, port: int) -> dict[str, Any]:
+    """A service of a profile: where it is not started, it is no target that is down."""
+    return {"dns_sd_configs": [{"names": [name], "type": "A", "port": port, "refresh_interval": "15s"}]}
 
 
 def _json(document: Any) -> str:
