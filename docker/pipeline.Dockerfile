@@ -51,6 +51,7 @@ ENV PATH=/opt/venvs/pipeline/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     JAVA_HOME=/opt/java \
+    GIT_PYTHON_REFRESH=quiet \
     PLUMBLINE_HOME=/plumbline \
     PLUMBLINE_CACHE=/opt/cache \
     PLUMBLINE_CODE_SHA=${CODE_SHA}

@@ -120,7 +120,7 @@ def test_a_predictor_may_read_models_and_append_to_its_log_and_nothing_else(stac
 
 def test_a_good_canary_is_promoted_and_a_bad_one_aborted_in_containers(stack: Stack, seen: Seen) -> None:
     begun = time.monotonic()
-    told = json.loads(stack.plumb("demo-canary", "--per-second", "40", "--json"))
+    told = json.loads(stack.plumb("demo-canary", "--per-second", "60", "--json"))
     assert [item["phase"] for item in told] == ["Healthy", "Aborted"], told
     status, answer = stack.ask(_answered(stack)[0])
     assert status == 200 and answer["model_version"] == told[0]["version"]
