@@ -113,7 +113,7 @@ def check(root: Path = ROOT) -> str:
     count = whole.count("\nkind: ") + whole.startswith("kind: ")
     return (
         f"{count} objects of k8s/ are what Kubernetes {' and '.join(versions)} and the CRDs take; "
-        f"{len(DOCKERFILES)} Dockerfiles are clean"
+        f"{len(DOCKERFILES) + len(LOCAL_DOCKERFILES)} Dockerfiles are clean"
     )
 
 
