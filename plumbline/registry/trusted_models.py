@@ -147,15 +147,11 @@ def verified_files(version: ModelVersion) -> Iterator[Path]:
     """A private copy of a registered version's files, for whoever brings them elsewhere. Raises as `verify` does."""
     what = f"{version.name} version {version.version}"
     with _fetched(version.source, what) as folder:
-        _verify(version, folder, what)
+        _only_data(folder, what)
+        signing.verify(folder, version.tags.get(SIGNATURE), what)
+        _bound(version, folder, what)
+        _data_file(folder, what)
         yield folder
-
-
-def _verify(version: ModelVersion, folder: Path, what: str) -> None:
-    _only_data(folder, what)
-    signing.verify(folder, version.tags.get(SIGNATURE), what)
-    _bound(version, folder, what)
-    _data_file(folder, what)
 
 
 def _verified(folder: Path, bundle: str | None, what: str, row: ModelVersion | None = None) -> TrustedModel:

@@ -21,6 +21,8 @@ Side = Literal["stable", "canary"]
 STABLE: Side = "stable"
 CANARY: Side = "canary"
 SIDES = (STABLE, CANARY)
+PORT = 8080
+"""Where each of them listens."""
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ IDLE = "3s"
 APPLIED_WITHIN = 10.0
 """Seconds that Envoy has to take a file over; it does so in some 10 ms."""
 
+DRAINED_WITHIN = 15.0
+"""Seconds that requests under way have before their predictor is stopped; one takes 3 at most."""
+
 Endpoint = tuple[str, int]
 RETRIED_ON = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request"
 """Istio's default, without the statuses, and with requests that a closing connection never took."""
@@ -215,6 +218,13 @@ def wait_until_applied(admin: str, folder: Path, within: float = APPLIED_WITHIN)
 def active(admin: str, cluster: str) -> int:
     """Requests to that cluster that are not answered yet."""
     return _counted(admin, "upstream_rq_active").get(cluster, 0)
+
+
+def wait_until_drained(admin: str, cluster: str) -> None:
+    """Waits for the last request to a cluster that gets no more; DRAINED_WITHIN at most."""
+    deadline = time.monotonic() + DRAINED_WITHIN
+    while active(admin, cluster) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def completed(admin: str) -> dict[str, int]:

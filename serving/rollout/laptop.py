@@ -7,7 +7,6 @@ cluster gets; nothing but the driver writes its weights.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,6 @@ from serving.rollout import envoy, manifests, prometheus, state
 from serving.rollout.errors import RolloutError
 from serving.rollout.manifests import Rollout
 from serving.track import STABLE
-
-DRAINED_WITHIN = 15.0
-"""Seconds that requests under way have before their predictor is stopped; one takes 3 at most."""
 
 JUDGE, JUDGE_EVERY = "judge", 1.0
 
@@ -199,10 +195,7 @@ class Laptop:
         envoy.wait_until_applied(self._admin, self.watched)
 
     def _drained(self, cluster: str) -> None:
-        """Waits for the last request to a cluster that gets no more."""
-        deadline = time.monotonic() + DRAINED_WITHIN
-        while envoy.active(self._admin, cluster) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        envoy.wait_until_drained(self._admin, cluster)
 
     def _targets(self) -> None:
         found = (services.find(name) for name in (self.product.server, self._canary_name))

@@ -27,14 +27,13 @@ from serving.rollout import envoy, manifests
 from serving.rollout.errors import RolloutError
 from serving.rollout.manifests import Rollout
 
-PORT, ADMIN, CALLERS = 8080, 9901, 9000
-"""Where predictors, Envoy's own pages and Envoy listen in a stack."""
+ADMIN, CALLERS = 9901, 9000
+"""Where Envoy's own pages and Envoy listen in a stack."""
 
 ENVOY, PROMETHEUS = "envoy", "http://prometheus:9090"
 SERVES_WITHIN = 120.0
 """Seconds that a predictor has to serve another version: it answers what is under way, ends and starts."""
 
-DRAINED_WITHIN = 15.0
 TOLERATED = 10
 """Looks in a row at which a canary may not answer before it counts as gone."""
 
@@ -159,16 +158,14 @@ class Stack:
     def _asked(self, side: Side, path: str) -> dict[str, Any] | None:
         """What the side's predictor answers with 200, else None."""
         try:
-            with urllib.request.urlopen(f"http://{self._names[side]}:{PORT}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(f"http://{self._names[side]}:{slots.PORT}{path}", timeout=2) as answer:
                 found = json.load(answer)
                 return found if isinstance(found, dict) else {"answer": found}
         except (OSError, ValueError):
             return None
 
     def _drained(self, cluster: str) -> None:
-        deadline = time.monotonic() + DRAINED_WITHIN
-        while envoy.active(f"{ENVOY}:{ADMIN}", cluster) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        envoy.wait_until_drained(f"{ENVOY}:{ADMIN}", cluster)
 
     @staticmethod
     def _wait(done: Callable[[], bool], within: float, otherwise: str) -> None:

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from plumbline.settings import ROOT
+from plumbline.state import slots
 from products.churn import CHURN
 from serving.launch import ready
 from serving.rollout import envoy, manifests, prometheus, stack
@@ -21,7 +22,7 @@ FOLDER = ROOT / "docker" / "stack"
 def texts() -> dict[str, str]:
     """File name → text."""
     virtual_service = manifests.read(manifests.virtual_service(CHURN), "VirtualService")
-    proxy = envoy.stack_bootstrap(virtual_service, stack.CALLERS, stack.ADMIN, stack.PORT, ready(CHURN))
+    proxy = envoy.stack_bootstrap(virtual_service, stack.CALLERS, stack.ADMIN, slots.PORT, ready(CHURN))
     return {"envoy.json": _json(proxy), "prometheus.yml": _json(_prometheus())}
 
 

@@ -10,23 +10,16 @@ import pytest
 from ingestion.events import offsets, topics
 from ingestion.events.stream_tables import StreamError
 from plumbline.errors import SettingsError
-from plumbline.servers import kafka, services
 from plumbline.servers.kafka import Broker
-from tests.conftest import use_home
+from tests.private_broker import private_broker
 
 pytestmark = pytest.mark.servers
 
 
 @pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with pytest.MonkeyPatch.context() as patch:
-        use_home(tmp_path_factory.mktemp("offsets"), patch)
-        try:
-            found = kafka.broker()
-            topics.ensure(found)
-            yield found
-        finally:
-            services.stop_all()
+    with private_broker(tmp_path_factory.mktemp("offsets")) as found:
+        yield found
 
 
 def send(broker: Broker, partition: int, count: int) -> None:

@@ -17,7 +17,7 @@ from plumbline import clock
 from plumbline.errors import ServiceUnavailable, SettingsError
 from plumbline.servers import kafka, services
 from plumbline.servers.kafka import Broker
-from tests.conftest import use_home
+from tests.private_broker import private_broker
 
 DAY = date(1997, 10, 7)
 ORDERS: list[dict[str, Any]] = [
@@ -29,14 +29,8 @@ ALL = Faults(duplicates=0.1, late=0.05, out_of_order=0.1, malformed=0.02, wrong_
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with pytest.MonkeyPatch.context() as patch:
-        use_home(tmp_path_factory.mktemp("kafka"), patch)
-        try:
-            found = kafka.broker()
-            topics.ensure(found)
-            yield found
-        finally:
-            services.stop_all()
+    with private_broker(tmp_path_factory.mktemp("kafka")) as found:
+        yield found
 
 
 def given(faults: Faults) -> tuple[list[Message], Sent]:
