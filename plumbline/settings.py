@@ -97,7 +97,9 @@ class Settings(BaseSettings):
         description="Private key that signs models (elliptic curve, PEM): a path or the text; default: a demo key.",
     )
     verify_key: str | None = Field(
-        None, description="Public key that a model must be signed with to be loaded; default: the signing key's."
+        None,
+        description="Public keys (PEM, a path or the text), one of which a model must be signed with to be loaded; "
+        "default: the signing key's.",
     )
     model_version: str | None = Field(
         None, pattern=r"^[1-9][0-9]*$", description="The registry's version of what `plumb serve --model-dir` serves."

@@ -149,11 +149,11 @@ def _signed(
             f"{run['model_uri']} holds a model with SHA-256 {files.sha256(data)}, trained was {run['model_sha256']}: "
             f"it was altered in MLflow and is not signed; `{place.command(runs.STAGE)}` makes it anew"
         )
-    signature = {trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
     if version is None:
-        return _create(mlflow_client, place.product, run, signature)
-    for name, value in sorted(signature.items(), reverse=True):  # `signature` last: it says that this is done
-        mlflow_client.set_model_version_tag(version.name, version.version, name, value)
+        return _create(
+            mlflow_client, place.product, run, {trusted_models.SIGNATURE: signed.bundle, SIGNED_BY: signed.by}
+        )
+    trusted_models.note(version, signed)
     return mlflow_client.get_model_version(version.name, version.version)
 
 

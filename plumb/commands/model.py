@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from plumb.commands.base import MODEL, Json, ReleaseId, app, show
+from plumb.commands.base import MODEL, Json, Of, ReleaseId, app, product_of, show
 from plumb.commands.serve import serve_command
 from products.churn import CHURN
 
@@ -71,6 +71,21 @@ def register(release: ReleaseId = None, json: Json = False) -> None:
     from training import register
 
     show(register.register(trainings.place(CHURN, release)), json)
+
+
+@app.command(rich_help_panel=MODEL)
+def resign(product: Of = "churn", json: Json = False) -> None:
+    """Sign every registered version anew with the key that signs here now, so that an older key can be retired.
+
+    Only what a key of PLUMBLINE_VERIFY_KEY signed is signed anew: give it the old and the new public key meanwhile.
+    What nobody trusted signed stays as it is and is named (exit code 3).
+
+    Example: plumb resign
+    """
+
+    from serving import resigning
+
+    show(resigning.resign(product_of(product)), json)
 
 
 @app.command(rich_help_panel=MODEL)

@@ -123,7 +123,9 @@ def settle(
 
 
 @rollout.command()
-def attend(product: Of = "churn") -> None:
+def attend(
+    product: Of = "churn", once: Annotated[bool, typer.Option("--once", help="Look once, then end.")] = False
+) -> None:
     """In a stack of containers, until SIGTERM: stable serves the champion, a rollout left by a killed driver is ended.
 
     Example: plumb rollout attend
@@ -131,7 +133,7 @@ def attend(product: Of = "churn") -> None:
 
     from serving.rollout import attending
 
-    attending.attend(product_of(product))
+    (attending.look if once else attending.attend)(product_of(product))
 
 
 @app.command("demo-canary", rich_help_panel=HOUSE)

@@ -31,6 +31,9 @@ GATE = "model_signature"
 
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 SIGNING, VERIFY = "PLUMBLINE_SIGNING_KEY", "PLUMBLINE_VERIFY_KEY"
+END = b"-----END PUBLIC KEY-----"
+"""How a public key's PEM ends."""
+
 DEMO_KEY = "this home's demo key"
 """How `Signed.by` begins when no key was set."""
 
@@ -62,7 +65,7 @@ def sign(folder: Path) -> Signed:
 
 
 def verify(folder: Path, bundle: str | None, what: str) -> None:
-    """Raises Untrusted, naming the file, unless `bundle` signs exactly the files under `folder` with the trusted key.
+    """Raises Untrusted, naming the file, unless `bundle` signs exactly the files under `folder` with a trusted key.
 
     `what` names the model in the message. Raises SettingsError when there is no usable key to verify with.
     """
@@ -71,7 +74,7 @@ def verify(folder: Path, bundle: str | None, what: str) -> None:
     from cryptography.exceptions import InvalidSignature
     from model_signing import verifying
 
-    public = _public_key()
+    public = _signer_among(_public_keys(), bundle)
     with _as_file(_public_pem(public)) as key, _as_file(bundle.encode()) as signature:
         config = verifying.Config().use_elliptic_key_verifier(public_key=key).set_hashing_config(_every_file())
         try:
@@ -81,6 +84,15 @@ def verify(folder: Path, bundle: str | None, what: str) -> None:
         # A bundle that is no bundle fails wherever model-signing or the JSON reader first trips over it.
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Untrusted(f"{what} {_told(error, fingerprint(public), folder, bundle)}; it is not loaded") from None
+
+
+def _signer_among(trusted: list[EllipticCurvePublicKey], bundle: str) -> EllipticCurvePublicKey:
+    """The trusted key that a bundle says it was signed with, else the first: what it says is verified after."""
+    try:
+        said = json.loads(bundle)["verificationMaterial"]["publicKey"]["hint"]
+    except (ValueError, KeyError, TypeError):
+        said = None
+    return next((key for key in trusted if files.sha256(_public_pem(key)) == said), trusted[0])
 
 
 def digest(bundle: str) -> str:
@@ -150,14 +162,12 @@ def _private_key() -> tuple[EllipticCurvePrivateKey, str]:
     return _load_private(path.read_bytes(), str(path)), DEMO_KEY
 
 
-def _public_key() -> EllipticCurvePublicKey:
-    """The key that models must be signed with: the setting, else the signing key's own half, else the demo key's."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
+def _public_keys() -> list[EllipticCurvePublicKey]:
+    """The keys that models may be signed with: the setting's, one or several while a key is changed for another; else
+    the signing key's own half, else the demo key's."""
     given = settings().verify_key
     if given is None and settings().signing_key is not None:
-        return _private_key()[0].public_key()
+        return [_private_key()[0].public_key()]
     where = VERIFY if given is not None else str(_demo("verify"))
     if given is None and not _demo("verify").exists():
         raise Untrusted(
@@ -165,8 +175,15 @@ def _public_key() -> EllipticCurvePublicKey:
             f"`plumb register` makes a demo key under {_demo('verify').parent}"
         )
     pem = _pem(given, VERIFY) if given is not None else _demo("verify").read_bytes()
+    return [_load_public(part, where) for part in pem.split(END) if part.strip()] or [_load_public(pem, where)]
+
+
+def _load_public(pem: bytes, where: str) -> EllipticCurvePublicKey:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     try:
-        found = serialization.load_pem_public_key(pem)
+        found = serialization.load_pem_public_key(pem + END)
     except ValueError:
         found = None
     if not isinstance(found, ec.EllipticCurvePublicKey) or found.curve.name not in CURVES:

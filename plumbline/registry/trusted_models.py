@@ -100,6 +100,24 @@ def sign(uri: str, what: str) -> tuple[Signed, bytes]:
         return signing.sign(folder), data.read_bytes()
 
 
+def sign_again(version: ModelVersion) -> bool:
+    """Signs a version that a trusted key signed with the key that signs here now; False when it is by that one already.
+
+    Raises Untrusted when nobody who is trusted signed it: nothing changes then.
+    """
+    if version.tags.get(SIGNED_BY) == signing.signer():
+        return False
+    with verified_files(version) as folder:
+        note(version, signing.sign(folder))
+    return True
+
+
+def note(version: ModelVersion, signed: Signed) -> None:
+    """Writes a signature to a version's tags; `signature` goes last: it says that this is done."""
+    for name, value in ((SIGNED_BY, signed.by), (SIGNATURE, signed.bundle)):
+        registered_models.client().set_model_version_tag(version.name, version.version, name, value)
+
+
 def stored(uri: str, what: str) -> bytes:
     """The model's file as MLflow holds it now, neither verified nor parsed. Raises Untrusted as `sign` does."""
     with _fetched(uri, what) as folder:

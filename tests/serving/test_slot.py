@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from plumbline.errors import Conflict
+from plumbline.registry import signing, trusted_models
 from plumbline.servers import services
 from plumbline.servers.services import HOST
 from plumbline.settings import settings
@@ -26,6 +28,7 @@ from serving import slot as slotted
 from serving.rollout import attending, state
 
 FIRST, SECOND = (Slot(version, "a-run", "sha256:" + "0" * 64, "signed", "0123456789", ()) for version in "12")
+BUNDLE = "the newest key's bundle"
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +78,8 @@ def test_it_ends_as_by_sigterm_when_the_slot_says_something_else(
 
     monkeypatch.setattr(os, "kill", kill)
     with slotted._watched(CHURN, STABLE, FIRST):
-        assert not ended.wait(0.3), "nothing has changed"
+        slots.write(CHURN, STABLE, replace(FIRST, signature="by another key"))
+        assert not ended.wait(0.3), "the same files, signed anew"
         slots.write(CHURN, STABLE, then)
         assert ended.wait(5)
     assert told == [(os.getpid(), signal.SIGTERM)]
@@ -85,12 +89,13 @@ def test_it_ends_as_by_sigterm_when_the_slot_says_something_else(
 def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The versions that a stack was told to serve, while the registry's champion is version 2."""
     told: list[str] = []
+    tags = {trusted_models.SIGNATURE: BUNDLE}
 
     def up(product: Any) -> Any:
         return SimpleNamespace(up=lambda: told.append("up"))
 
     monkeypatch.setattr(attending.driver, "recover", lambda product: None)
-    monkeypatch.setattr(attending.registry, "find", lambda product, alias: SimpleNamespace(version=2))
+    monkeypatch.setattr(attending.registry, "find", lambda product, alias: SimpleNamespace(version=2, tags=tags))
     monkeypatch.setattr(attending.Stack, "of", up)
     return told
 
@@ -99,7 +104,13 @@ def test_stable_gets_the_champion_once(served: list[str]) -> None:
     slots.write(CHURN, STABLE, FIRST)
     attending.look(CHURN)
     assert served == ["up"]
-    slots.write(CHURN, STABLE, SECOND)
+    slots.write(CHURN, STABLE, replace(SECOND, signature=signing.packed(BUNDLE)))
+    attending.look(CHURN)
+    assert served == ["up"]
+
+
+def test_stable_gets_the_champions_new_signature(served: list[str]) -> None:
+    slots.write(CHURN, STABLE, replace(SECOND, signature=signing.packed("by the key before")))
     attending.look(CHURN)
     assert served == ["up"]
 

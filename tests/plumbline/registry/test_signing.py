@@ -146,3 +146,24 @@ def test_keys_that_cannot_be_used_are_named_and_not_shown(
     use(monkeypatch, verify_key=keys()[0])
     with pytest.raises(SettingsError, match="PLUMBLINE_VERIFY_KEY: expected a public elliptic-curve key"):
         signing.verify(folder, "{}", "it")
+
+
+def test_while_a_key_is_changed_for_another_both_are_trusted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (old, old_public), (new, new_public), (_, third) = keys(), keys(ec.SECP256R1()), keys()
+    use(monkeypatch, signing_key=old)
+    before = signing.sign(folder)
+    use(monkeypatch, signing_key=new, verify_key=new_public + old_public)
+    signing.verify(folder, before.bundle, "it")
+    after = signing.sign(folder)
+    signing.verify(folder, after.bundle, "it")
+    use(monkeypatch, verify_key=new_public)
+    with pytest.raises(Untrusted, match="is signed by another key than the trusted"):
+        signing.verify(folder, before.bundle, "it")
+    use(monkeypatch, verify_key=third + new_public.replace("\n", "\\n"))
+    signing.verify(folder, after.bundle, "it")
+    (folder / "MLmodel").write_bytes(b"altered")
+    with pytest.raises(Untrusted, match="was altered in MLmodel"):
+        signing.verify(folder, after.bundle, "it")
+    use(monkeypatch, verify_key=new_public + "what is no key")
+    with pytest.raises(SettingsError, match="PLUMBLINE_VERIFY_KEY: expected a public elliptic-curve key"):
+        signing.verify(folder, after.bundle, "it")
