@@ -43,7 +43,7 @@ def _of_stack() -> list[dict[str, Any]]:
         for side, job in zip(slots.SIDES, (product.server, product.canary_server), strict=True):
             if slot := slots.read(product, side):
                 labels = {"job": job, "revision": slot.revision}
-                found.append({"targets": [f"{product.name}-{side}:{slots.PORT}"], "labels": labels})
+                found.append({"targets": slots.addresses(product, side), "labels": labels})
     return found
 
 

@@ -26,6 +26,7 @@ from plumbline.errors import ServiceUnavailable
 from plumbline.lake import spark
 from plumbline.progress import say
 from plumbline.servers import kafka
+from plumbline.servers.services import HOST
 from plumbline.settings import settings
 from plumbline.state import leases
 
@@ -59,6 +60,7 @@ class Plan:
     accept_loss: bool = False
     accept_new_topic: bool = False
     metrics_port: int = 0
+    metrics_host: str = HOST
 
 
 @dataclass
@@ -99,7 +101,7 @@ def run(plan: Plan) -> Report:
         session = spark.session()
         _listen(stopping)  # Spark took SIGINT for itself
         session.conf.set("spark.sql.adaptive.enabled", "false")  # it plans anew at each stage, and these are small
-        with watch.served(plan.metrics_port, noted=not plan.once):
+        with watch.served(plan.metrics_host, plan.metrics_port, noted=not plan.once):
             return _Job(plan, broker, session, {**begin.positions, **booked}, begin, lease.check, stopping).run()
 
 

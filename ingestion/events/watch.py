@@ -145,22 +145,22 @@ def _at(ages: list[Any], share: float) -> str:
 
 
 @contextmanager
-def served(port: int, *, noted: bool) -> Iterator[None]:
-    """Serves the metrics on loopback meanwhile; `noted`, the home's Prometheus is told where.
+def served(host: str, port: int, *, noted: bool) -> Iterator[None]:
+    """Serves the metrics meanwhile; `noted`, the home's Prometheus is told where.
 
     Raises ServiceUnavailable for a port that is taken.
     """
     from prometheus_client import start_http_server
 
     try:
-        server, thread = start_http_server(port, services.HOST)
+        server, thread = start_http_server(port, host)
     except OSError as error:
-        raise ServiceUnavailable(f"no metrics on {services.HOST}:{port}: {error.strerror}; --metrics-port") from None
+        raise ServiceUnavailable(f"no metrics on {host}:{port}: {error.strerror}; --metrics-port") from None
     with ExitStack() as stack:
         stack.callback(thread.join, timeout=5)
         stack.callback(server.server_close)
         stack.callback(server.shutdown)
         if noted:
             stack.enter_context(services.noted(STREAM_SERVER, server.server_port))
-        say(f"metrics at http://{services.HOST}:{server.server_port}/metrics")
+        say(f"metrics at http://{host}:{server.server_port}/metrics")
         yield

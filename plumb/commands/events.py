@@ -68,9 +68,8 @@ def run(
     once: Annotated[bool, typer.Option("--once", help="Drain the topic and end.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds from one batch to the next.")] = 1.0,
     most: Annotated[int, typer.Option("--batch", min=1, help="Messages in a batch, at most.")] = 100_000,
-    metrics_port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Where /metrics is, on loopback; 0 chooses a free port.")
-    ] = 0,
+    metrics_port: Annotated[int, typer.Option(min=0, max=65_535, help="Where /metrics is; 0 chooses a free port.")] = 0,
+    metrics_host: Annotated[str, typer.Option(help="Address of /metrics; 0.0.0.0 in a container.")] = "127.0.0.1",
     accept_loss: Annotated[
         bool, typer.Option("--accept-loss", help="Go on behind messages that the broker deleted before they landed.")
     ] = False,
@@ -113,6 +112,7 @@ def run(
         accept_loss=accept_loss,
         accept_new_topic=accept_new_topic,
         metrics_port=metrics_port,
+        metrics_host=metrics_host,
     )
     report = stream.run(plan)
     if json:

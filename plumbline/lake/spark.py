@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import uuid
 import warnings
 from pathlib import Path
@@ -216,6 +217,7 @@ def serve(host: str, port: int) -> None:
 def _command(port: int, token: str, host: str = services.HOST) -> list[str]:
     conf = {
         **_conf(),
+        **_reached(host),
         "spark.connect.grpc.binding.address": host,
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.extraJavaOptions": f"{JAVA} -Djava.io.tmpdir={_scratch()}",
@@ -223,6 +225,13 @@ def _command(port: int, token: str, host: str = services.HOST) -> list[str]:
     }
     options = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
     return [str(spark_home() / "bin" / "spark-submit"), "--class", SERVER, *options, "spark-internal"]
+
+
+def _reached(host: str) -> dict[str, str]:
+    """Where executors on other machines find a driver that listens everywhere: at this one's own address."""
+    if host != "0.0.0.0" or settings().spark_master.startswith("local"):  # noqa: S104
+        return {}
+    return {"spark.driver.bindAddress": host, "spark.driver.host": socket.gethostbyname(socket.gethostname())}
 
 
 def _environment(port: int, token: str) -> dict[str, str | None]:

@@ -7,6 +7,7 @@ a predictor needs a key that reads it and no more.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,15 @@ class Slot:
     signature: str
     revision: str
     files: tuple[str, ...]
+
+
+def addresses(product: Product, side: Side) -> list[str]:
+    """host:port of each of that side's predictors: several where there are several containers, none while none runs."""
+    try:
+        found = socket.gethostbyname_ex(f"{product.name}-{side}")[2]
+    except OSError:
+        return []
+    return [f"{address}:{PORT}" for address in sorted(found)]
 
 
 def read(product: Product, side: Side) -> Slot | None:

@@ -115,8 +115,8 @@ class Stack:
         return found.revision if found else ""
 
     def canary_lives(self) -> bool:
-        """Whether the canary's predictor answers; one that misses a second or two is alive."""
-        self._missed = 0 if self._asked(CANARY, "/v2/health/live") is not None else self._missed + 1
+        """Whether a predictor of the canary answers; one that misses a second or two is alive."""
+        self._missed = 0 if any(self._answers(CANARY, "/v2/health/live")) else self._missed + 1
         return self._missed <= TOLERATED
 
     @property
@@ -144,21 +144,25 @@ class Stack:
         )
 
     def _fill(self, side: Side, slot: Slot) -> None:
-        """Returns when the side's predictor is ready with that version. Raises RolloutError when it is not in time."""
+        """Returns when all predictors of the side are ready with that version. Raises RolloutError when one is late."""
         if slots.read(self.product, side) != slot:
             slots.write(self.product, side, slot)
         model = f"/v2/models/{self.product.service}"
 
         def serves() -> bool:
-            told = self._asked(side, model) or {}
-            return told.get("versions") == [slot.version] and self._asked(side, f"{model}/ready") is not None
+            told = [answer and answer.get("versions") for answer in self._answers(side, model)]
+            return set(map(str, told)) == {str([slot.version])} and None not in self._answers(side, f"{model}/ready")
 
         self._wait(serves, SERVES_WITHIN, f"{self._names[side]} does not serve version {slot.version}: see its log")
 
-    def _asked(self, side: Side, path: str) -> dict[str, Any] | None:
-        """What the side's predictor answers with 200, else None."""
+    def _answers(self, side: Side, path: str) -> list[dict[str, Any] | None]:
+        """What each of the side's predictors answers with 200, else None."""
+        return [self._answer(f"http://{address}{path}") for address in slots.addresses(self.product, side)]
+
+    @staticmethod
+    def _answer(url: str) -> dict[str, Any] | None:
         try:
-            with urllib.request.urlopen(f"http://{self._names[side]}:{slots.PORT}{path}", timeout=2) as answer:
+            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
                 found = json.load(answer)
                 return found if isinstance(found, dict) else {"answer": found}
         except (OSError, ValueError):

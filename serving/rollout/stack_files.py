@@ -42,6 +42,7 @@ def _prometheus() -> dict[str, Any]:
             *jobs,
             {"job_name": prometheus.PREDICTOR, **sd},
             {"job_name": "exporter", **slow, "static_configs": [{"targets": ["exporter:9102"]}]},
+            {"job_name": "order-stream", **slow, **_if_there("stream", 9104)},
             {"job_name": "kafka-exporter", **slow, **_if_there("kafka-exporter", 9308)},
         ],
     }

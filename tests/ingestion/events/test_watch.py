@@ -87,7 +87,7 @@ def test_a_stretch_is_told_once_by_its_offsets_and_what_came_of_it(home: Path) -
 
 
 def test_the_home_knows_where_a_stream_is_scraped_while_it_runs(home: Path) -> None:
-    with watch.served(0, noted=True):
+    with watch.served(services.HOST, 0, noted=True):
         watch.Watch(NOBODY, "features.customer_activity")
         (target,) = targets()
         assert target["labels"] == {"job": "order-stream"}
@@ -98,7 +98,7 @@ def test_the_home_knows_where_a_stream_is_scraped_while_it_runs(home: Path) -> N
 
 
 def test_a_run_that_drains_and_ends_is_not_watched(home: Path) -> None:
-    with watch.served(0, noted=False):
+    with watch.served(services.HOST, 0, noted=False):
         assert services.find("events") is None
 
 
