@@ -232,6 +232,11 @@ def completed(admin: str) -> dict[str, int]:
     return _counted(admin, "upstream_rq_completed")
 
 
+def healthy(admin: str) -> dict[str, int]:
+    """Cluster → predictors that Envoy found ready."""
+    return _counted(admin, "membership_healthy")
+
+
 def _counted(admin: str, stat: str) -> dict[str, int]:
     found = _asked(admin, f"/stats?format=json&filter={stat}$")["stats"]
     names = {item["name"]: int(item["value"]) for item in found if "name" in item}
@@ -267,12 +272,23 @@ def _match(where: str, given: Any) -> dict[str, Any]:
 
 
 def _retries(where: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Istio's retries. They stay in the cluster that was chosen, so that a failing canary is not hidden by stable."""
+    """Istio's retries. They stay in the cluster that was chosen, so that a failing canary is not hidden by stable, and
+    go to another predictor of it where there is one."""
     given = {"attempts": 2} if given is None else given
     _known(where, given, {"attempts", "perTryTimeout", "retryOn"})
     if not given.get("attempts"):
         return {}
-    policy = {"retry_on": str(given.get("retryOn", RETRIED_ON)), "num_retries": int(given["attempts"])}
+    policy: dict[str, Any] = {
+        "retry_on": str(given.get("retryOn", RETRIED_ON)),
+        "num_retries": int(given["attempts"]),
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {"@type": f"{TYPES}.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+            }
+        ],
+        "host_selection_retry_max_attempts": "5",
+    }
     if "perTryTimeout" in given:
         policy["per_try_timeout"] = str(given["perTryTimeout"])
     return {"retry_policy": policy}

@@ -186,7 +186,9 @@ def test_routes_split_as_the_virtual_service_says() -> None:
         {"name": "churn-canary", "weight": 0},
     ]
     assert route["route"]["timeout"] == "3s"
-    assert route["route"]["retry_policy"] == {"retry_on": "connect-failure,refused-stream", "num_retries": 1}
+    policy = route["route"]["retry_policy"]
+    assert {policy["retry_on"], policy["num_retries"]} == {"connect-failure,refused-stream", 1}
+    assert [told["name"] for told in policy["retry_host_predicate"]] == ["envoy.retry_host_predicates.previous_hosts"]
 
 
 def test_weights_change_and_nothing_else_does() -> None:
