@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help images compose secrets up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help images compose secrets rotate backup-compose restore-compose up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,11 +78,20 @@ generate: setup ## Write alert rules, Alertmanager's configuration and dashboard
 images: setup ## The container images; IMAGES="predictor pipeline", BASE=python:3.11-slim-bookworm@sha256:…, LOCAL=1, REGISTRY=registry.example.com/plumbline (10 minutes)
 	@$(BIN)/python -m toolchain.images $(IMAGES) $(if $(BASE),--base $(BASE)) $(if $(LOCAL),--local) $(if $(REGISTRY),--push $(REGISTRY))
 
-secrets: setup ## The compose stack's passwords into .env, once; ROTATE=1 for new ones
-	@$(BIN)/python -m toolchain.compose secrets $(if $(ROTATE),--rotate)
+secrets: setup ## The compose stack's passwords into .env, once
+	@$(BIN)/python -m toolchain.compose secrets
+
+rotate: setup ## New passwords and a new signing key on the running stack, without a failed request (4 minutes)
+	@$(BIN)/python -m toolchain.compose rotate $(if $(LOCAL),--local)
 
 up-compose: setup secrets ## The platform in containers; PROFILES="watch events", LOCAL=1 where no image can be pulled
 	@$(BIN)/python -m toolchain.compose up $(if $(LOCAL),--local) $(foreach profile,$(PROFILES),--profile $(profile))
+
+backup-compose: setup ## What the stack keeps, into a folder: TO=backups/monday
+	@$(BIN)/python -m toolchain.compose backup $(if $(LOCAL),--local) --folder "$(TO)"
+
+restore-compose: setup secrets ## A backup into an empty stack, and everything up: FROM=backups/monday
+	@$(BIN)/python -m toolchain.compose restore $(if $(LOCAL),--local) --folder "$(FROM)"
 
 down-compose: ## Stop it; what is in Postgres and in the S3 server stays. VOLUMES=1 removes that too
 	@$(BIN)/python -m toolchain.compose down $(if $(LOCAL),--local) $(if $(VOLUMES),--volumes)

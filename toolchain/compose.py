@@ -1,8 +1,7 @@
 """The compose stack: `make secrets`, `make up-compose`, `make down-compose`, `make logs`. docs/compose.md tells more.
 
-`.env` holds every password of the stack. It is written once, for its owner alone, and never by anything else; a name
-that it lacks, because the stack grew, is added. `make secrets ROTATE=1` writes new passwords, but not new signing keys;
-the next `make up-compose` brings them to Postgres, Redis, the S3 server and everyone who uses them.
+`.env` holds every password of the stack. It is written once, for its owner alone; a name that it lacks, because the
+stack grew, is added. `make rotate` (toolchain/rotation.py) changes them on the running stack.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from plumbline import files
@@ -26,10 +26,24 @@ from toolchain.images import ImageError
 ENV = ROOT / ".env"
 FILES = ("docker-compose.yml", "compose.local.yml")
 KEYS = ("SIGNING_KEY", "VERIFY_KEY")
-FERNET = "AIRFLOW_FERNET_KEY"
-PROFILES = ("watch", "events")
-ONCE = ("volumes", "postgres-roles", "s3-keys", "shop", "online", "airflow-migrate")
+GENERATION, FERNET = "GENERATION", "AIRFLOW_FERNET_KEY"
+STAYING = (FERNET, "POSTGRES_PASSWORD", "S3_ROOT_SECRET", "REDIS_ADMIN_PASSWORD")
+"""What a rotation leaves as it is: the key of what Airflow keeps encrypted, and the three administrators, whose servers
+would start again. No service has them, only what sets the services' keys."""
+
+PROFILES = ("watch", "events", "workers")
+KEEPERS = ("postgres-roles", "s3-keys", "redis-users")
+"""Services that give every other one its key, and end."""
+
+HEAD = "# Passwords of the compose stack, by `make secrets`."
+LINE = re.compile(r'([A-Z0-9_]+)="(.*)"')
+
+ONCE = ("volumes", *KEEPERS, "shop", "online", "airflow-migrate")
 """Services that do something and end."""
+
+
+class ComposeError(Exception):
+    """A call of Compose failed."""
 
 
 def names() -> list[str]:
@@ -38,21 +52,46 @@ def names() -> list[str]:
 
 
 def write_secrets(path: Path = ENV, rotate: bool = False) -> list[str]:
-    """Writes what lacks in the file, or with `rotate` all but the signing keys anew; the names that were written."""
-    known = dict(re.findall(r'^([A-Z0-9_]+)="(.*)"$', path.read_text(), re.MULTILINE)) if path.exists() else {}
-    new = [name for name in names() if name not in known or (rotate and name not in KEYS)]
+    """Writes what lacks in the file, or with `rotate` everything anew but what is STAYING; the names that were written.
+
+    Models that the key before signed stay trusted until `retire_signing_key`.
+    """
+    known = read_secrets(path)
+    new = [name for name in names() if name not in known or (rotate and name not in STAYING)]
+    before = known.get(KEYS[1], "") if rotate else ""
     keys = dict(zip(KEYS, _signing_keys(), strict=True)) if set(KEYS) & set(new) else {}
     for name in new:
         known[name] = keys.get(name) or _secret(name)
+    known[KEYS[1]] += before
     if new:
-        lines = [f'{name}="{value}"' for name, value in sorted(known.items())]
-        files.write_whole(
-            path, "# Passwords of the compose stack, by `make secrets`.\n" + "\n".join(lines) + "\n", 0o600
-        )
+        _write(path, known)
     return new
 
 
+def retire_signing_key(path: Path = ENV) -> None:
+    """From now on only what the newest key signed is trusted."""
+    known = read_secrets(path)
+    newest, end, _ = known[KEYS[1]].partition("-----END PUBLIC KEY-----\\n")
+    _write(path, {**known, KEYS[1]: newest + end})
+
+
+def read_secrets(path: Path = ENV) -> dict[str, str]:
+    """Name → value of what the file holds; empty when there is none."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {found[1]: found[2] for line in lines if (found := LINE.fullmatch(line))}
+
+
+def _write(path: Path, known: dict[str, str]) -> None:
+    """The file anew, with every line in it that is somebody else's."""
+    before = path.read_text().splitlines() if path.exists() else []
+    theirs = [line for line in before if line != HEAD and not LINE.fullmatch(line)]
+    ours = [f'{name}="{value}"' for name, value in sorted(known.items())]
+    files.write_whole(path, "\n".join([HEAD, *ours, *theirs]) + "\n", 0o600)
+
+
 def _secret(name: str) -> str:
+    if name == GENERATION:  # a part of the names of keys, roles and users
+        return secrets.token_hex(3)
     return base64.urlsafe_b64encode(os.urandom(32)).decode() if name == FERNET else secrets.token_hex(24)
 
 
@@ -84,6 +123,14 @@ def compose(*arguments: str, local: bool, profiles: tuple[str, ...] = PROFILES) 
     return [*program(), *given, *(part for name in profiles for part in ("--profile", name)), *arguments]
 
 
+def called(*arguments: str, local: bool) -> str:
+    """What one call of Compose prints. Raises ComposeError with the end of what it said."""
+    done = subprocess.run(compose(*arguments, local=local), cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ComposeError(f"`compose {' '.join(arguments[:4])} …` ended with {done.returncode}: {done.stderr[-1500:]}")
+    return done.stdout
+
+
 def picture() -> str:
     """The stack as a Mermaid graph: a box a section of the file, an arrow from each service to what it waits for."""
     import yaml
@@ -111,24 +158,39 @@ def main() -> None:
         prog="compose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "what", choices=("secrets", "up", "down", "logs", "run", "picture"), help="run: any of Compose's"
+        "what",
+        choices=("secrets", "up", "down", "logs", "rotate", "backup", "restore", "run", "picture"),
+        help="run: any of Compose's",
     )
+    parser.add_argument("--folder", type=Path, help="backup, restore: the folder of the backup")
     parser.add_argument("--local", action="store_true", help="with compose.local.yml: nothing is pulled")
     parser.add_argument("--profile", action="append", default=[], choices=PROFILES, help="also these services")
-    parser.add_argument("--rotate", action="store_true", help="secrets: new passwords for all")
     parser.add_argument("--volumes", action="store_true", help="down: everything that the stack keeps goes too")
     given, rest = parser.parse_known_args()
     if given.what == "picture":
         print(picture(), end="")
         return
     if given.what == "secrets":
-        written = write_secrets(rotate=given.rotate)
+        written = write_secrets()
         print(f"{ENV.name}: {'written: ' + ', '.join(written) if written else 'complete, nothing is changed'}")
         return
     try:
         images.require_engine()
         if not ENV.exists():
             sys.exit("compose: there is no .env: `make secrets` writes it")
+        if given.what == "rotate":
+            from toolchain import rotation
+
+            rotation.rotate(partial(called, local=given.local), ENV)
+            return
+        if given.what in ("backup", "restore"):
+            from toolchain import backup
+
+            if given.folder is None:
+                parser.error(f"{given.what}: --folder says where")
+            command = compose(local=given.local, profiles=tuple(given.profile))
+            getattr(backup, given.what)(command, given.folder.resolve())
+            return
         profiles = tuple(given.profile) if given.what == "up" else PROFILES
         arguments = {
             "up": ["up", "--detach", "--wait", "--wait-timeout", "900", "--remove-orphans"],
@@ -137,7 +199,7 @@ def main() -> None:
             "run": [],
         }[given.what]
         command = compose(*arguments, *rest, local=given.local, profiles=profiles)
-    except (ImageError, BinariesError) as error:
+    except (ImageError, BinariesError, ComposeError) as error:
         sys.exit(f"compose: {error}")
     sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
 

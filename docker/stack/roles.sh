@@ -1,14 +1,20 @@
 #!/bin/sh
-# A role and a database a service, with the passwords in the environment. Running it again sets the passwords again.
+# A role and a database a service. Running it again sets the passwords again.
 #   airflow, mlflow, marquez   own a database each
 #   shop                       owns the shop's tables
 #   landing                    reads them, and may change nothing
+# Nobody logs in as one of these: a login is named after its service and GENERATION and acts as the service's role, so
+# that two generations of passwords work side by side. RETIRE=1 drops the logins of all others.
 set -eu
 run() { psql -q -v ON_ERROR_STOP=1 -h postgres -U postgres "$@"; }
 role() { # NAME PASSWORD
-  run -v name="$1" -v password="$2" <<'S'
-SELECT format('CREATE ROLE %I LOGIN', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name') \gexec
-ALTER ROLE :"name" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'password';
+  run -v name="$1" -v login="${1}_$GENERATION" -v password="$2" <<'S'
+SELECT format('CREATE ROLE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name') \gexec
+ALTER ROLE :"name" NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;
+SELECT format('CREATE ROLE %I', :'login') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'login') \gexec
+ALTER ROLE :"login" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD :'password';
+GRANT :"name" TO :"login";
+ALTER ROLE :"login" SET role TO :"name";
 S
 }
 database() { # NAME
@@ -30,5 +36,9 @@ GRANT USAGE ON SCHEMA public TO landing;
 GRANT CREATE ON SCHEMA public TO shop;
 ALTER DEFAULT PRIVILEGES FOR ROLE shop IN SCHEMA public GRANT SELECT ON TABLES TO landing;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO landing;
+S
+[ -z "${RETIRE:-}" ] || run -v generation="$GENERATION" <<'S'
+SELECT format('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %L', rolname), format('DROP ROLE %I', rolname)
+FROM pg_roles WHERE rolname ~ '^(airflow|mlflow|shop|marquez|landing)_' AND rolname !~ (:'generation' || '$') \gexec
 S
 echo "roles and databases are there"

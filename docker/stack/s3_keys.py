@@ -1,14 +1,18 @@
-"""The stack's buckets, a key a service, and what each key may do; running it again sets keys and policies again.
+"""The stack's buckets, a key a service, and what each key may do; running it again sets secrets and policies again.
 
-The secrets come from the environment, under the services' names. A key may do what is listed here and nothing else.
+The secrets come from the environment, under the services' names, and `GENERATION`, which every key's name ends in.
+Keys of other generations keep working until it runs with `RETIRE=1`: whoever has one yet may change in peace. A key may
+do what is listed here and nothing else.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
 import boto3
@@ -39,11 +43,12 @@ MAY: dict[str, list[tuple[str, tuple[str, ...], str]]] = {
 SERVICES = sorted({service for granted in MAY.values() for service, _, _ in granted})
 
 
-def policy(bucket: str) -> dict[str, object]:
-    """The bucket's policy."""
+def policy(bucket: str, keys: Iterable[str]) -> dict[str, object]:
+    """The bucket's policy for these keys, `<service>-<generation>` each."""
     statements: list[dict[str, object]] = []
     for service, actions, prefix in MAY[bucket]:
-        who = {"Effect": "Allow", "Principal": {"AWS": [service]}}
+        theirs = sorted(key for key in keys if key.rpartition("-")[0] == service)
+        who = {"Effect": "Allow", "Principal": {"AWS": theirs}}
         statements.append({**who, "Action": list(actions), "Resource": f"arn:aws:s3:::{bucket}/{prefix}*"})
         listing: dict[str, object] = {**who, "Action": ["s3:ListBucket"], "Resource": f"arn:aws:s3:::{bucket}"}
         if prefix:
@@ -52,18 +57,18 @@ def policy(bucket: str) -> dict[str, object]:
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def admin(action: str, body: str) -> int:
-    """What versitygw's own interface answers; its status."""
+def admin(action: str, body: str = "") -> tuple[int, str]:
+    """What versitygw's own interface answers: its status and its body. 409, for what is there already, is no error."""
     url = f"{os.environ['AWS_ENDPOINT_URL']}/{action}"
     request = AWSRequest("PATCH", url, data=body.encode())
     S3SigV4Auth(boto3.Session().get_credentials(), "s3", os.environ["AWS_REGION"]).add_auth(request)
     sent = urllib.request.Request(url, body.encode(), dict(request.headers), method="PATCH")  # noqa: S310
     try:
         with urllib.request.urlopen(sent, timeout=10) as answer:  # noqa: S310
-            return int(answer.status)
+            return int(answer.status), answer.read().decode()
     except urllib.error.HTTPError as error:
         if error.code == 409:
-            return 409
+            return 409, ""
         raise SystemExit(f"{action}: {error.code} {error.read().decode(errors='replace')[:300]}") from None
 
 
@@ -73,15 +78,19 @@ def main() -> None:
     there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for bucket in sorted(set(MAY) - there):
         s3.create_bucket(Bucket=bucket)
+    generation = os.environ["GENERATION"]
     for service in SERVICES:
-        secret = escape(os.environ[service.upper()])
-        account = f"<Account><Access>{service}</Access><Secret>{secret}</Secret><Role>user</Role></Account>"
-        if admin("create-user", account) == 409:
-            changed = f"<MutableProps><Secret>{secret}</Secret></MutableProps>"
-            admin(f"update-user?access={service}", changed)
+        key, secret = f"{service}-{generation}", escape(os.environ[service.upper()])
+        account = f"<Account><Access>{key}</Access><Secret>{secret}</Secret><Role>user</Role></Account>"
+        if admin("create-user", account)[0] == 409:
+            admin(f"update-user?access={key}", f"<MutableProps><Secret>{secret}</Secret></MutableProps>")
+    keys = re.findall(r"<Access>([^<]+)</Access>", admin("list-users")[1])
+    retired = [key for key in keys if os.environ.get("RETIRE") and not key.endswith(f"-{generation}")]
     for bucket in MAY:
-        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy(bucket)))
-    print(f"buckets {', '.join(MAY)}; keys of {', '.join(SERVICES)}")
+        s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy(bucket, set(keys) - set(retired))))
+    for key in retired:
+        admin(f"delete-user?access={key}")
+    print(f"buckets {', '.join(MAY)}; keys of {', '.join(SERVICES)}" + (f"; retired {len(retired)}" if retired else ""))
 
 
 if __name__ == "__main__":

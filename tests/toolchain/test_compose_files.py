@@ -19,11 +19,18 @@ from toolchain import compose, images
 sys.path.insert(0, str(ROOT / "docker" / "stack"))
 import s3_keys
 
+
+class Loader(yaml.SafeLoader):
+    """YAML with Compose's tag that a list replaces the one before it, where it would be added to."""
+
+
+Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+
 STACK: dict[str, Any] = yaml.safe_load((ROOT / compose.FILES[0]).read_text())
-LOCAL: dict[str, Any] = yaml.safe_load((ROOT / compose.FILES[1]).read_text())
+LOCAL: dict[str, Any] = yaml.load((ROOT / compose.FILES[1]).read_text(), Loader)  # noqa: S506
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]
 RUNNING = [name for name, told in SERVICES.items() if told["restart"] != "no"]
-UNASKED = {"rollout", "kafka-exporter", "stream", "marquez-web"}
+UNASKED = {"rollout", "kafka-exporter", "stream", "marquez-web", "spark-worker"}
 """Services that nobody waits for."""
 
 
@@ -86,19 +93,34 @@ def test_secrets_are_written_once_for_their_owner(tmp_path: Path) -> None:
     assert compose.write_secrets(file) == ["MLFLOW_PASSWORD"]
 
 
-def test_rotated_secrets_are_all_new_but_the_signing_keys(tmp_path: Path) -> None:
+def test_what_somebody_else_wrote_into_env_stays_there(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# two of them\nPREDICTORS=2\n")
+    compose.write_secrets(file)
+    compose.write_secrets(file, rotate=True)
+    compose.retire_signing_key(file)
+    assert file.read_text().endswith('"\n# two of them\nPREDICTORS=2\n') and stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_rotated_secrets_are_new_and_the_old_signature_is_trusted_until_its_key_is_retired(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     compose.write_secrets(file)
-    before = dict(line.split("=", 1) for line in file.read_text().splitlines()[1:])
+    before = compose.read_secrets(file)
     compose.write_secrets(file, rotate=True)
-    after = dict(line.split("=", 1) for line in file.read_text().splitlines()[1:])
-    assert {name for name in before if before[name] == after[name]} == set(compose.KEYS)
+    after = compose.read_secrets(file)
+    assert {name for name in before if before[name] == after[name]} == set(compose.STAYING)
+    both = after["VERIFY_KEY"]
+    assert both.endswith(before["VERIFY_KEY"]) and both.count("BEGIN PUBLIC KEY") == 2
+    compose.retire_signing_key(file)
+    newest = compose.read_secrets(file)
+    assert newest["VERIFY_KEY"] + before["VERIFY_KEY"] == both
+    assert {name for name in after if newest[name] != after[name]} == {"VERIFY_KEY"}
 
 
 def test_the_signing_keys_belong_together(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     compose.write_secrets(file)
-    told = dict(re.findall(r'^(\w+)="(.*)"$', file.read_text(), re.MULTILINE))
+    told = compose.read_secrets(file)
     private, public = (told[name].replace("\\n", "\n").encode() for name in compose.KEYS)
     made = serialization.load_pem_private_key(private, None).public_key()
     assert made == serialization.load_pem_public_key(public)
@@ -120,9 +142,11 @@ def test_a_predictors_key_reads_models_and_appends_to_its_log_and_no_more() -> N
 
 @pytest.mark.parametrize("bucket", s3_keys.MAY)
 def test_a_policy_names_a_service_and_a_place_in_its_bucket(bucket: str) -> None:
-    for statement in s3_keys.policy(bucket)["Statement"]:  # type: ignore[attr-defined]
-        (who,) = statement["Principal"]["AWS"]
-        assert who in s3_keys.SERVICES and statement["Effect"] == "Allow"
+    keys = [f"{service}-{generation}" for service in s3_keys.SERVICES for generation in ("old", "new")]
+    for statement in s3_keys.policy(bucket, keys)["Statement"]:  # type: ignore[attr-defined]
+        new, old = statement["Principal"]["AWS"]
+        service = new.removesuffix("-new")
+        assert service in s3_keys.SERVICES and old == f"{service}-old" and statement["Effect"] == "Allow"
         assert statement["Resource"].startswith(f"arn:aws:s3:::{bucket}")
         assert not any("*" in action for action in statement["Action"])
 
