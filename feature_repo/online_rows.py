@@ -26,10 +26,10 @@ class OnlineRows:
     (0: rows never expire)."""
 
     def __init__(self, product: Product, view: str) -> None:
-        """Raises feast's FeatureViewNotFoundException when the definitions were never applied."""
+        """Raises feast's FeatureViewNotFoundException when the definitions that were applied here lack the view."""
         definitions = feature_store.definitions(product).DEFINITIONS
         defined = next(definition for definition in definitions if definition.name == view)
-        self._product, self._store = product, feature_store.open_store(product)
+        self._product, self._store = product, feature_store.open_here(product)
         self._view = self._store.get_feature_view(view)
         self._provider = feast_internals.provider(self._store)
         self._redis = feast_internals.redis_client(self._store)
@@ -77,7 +77,7 @@ def counts(product: Product) -> tuple[int, int] | None:
         return None
     if (written := online_store.rows_written(client, product)) is None:
         return None
-    store = feature_store.open_store(product)
+    store = feature_store.open_here(product)
     views = [online_keys.whole(store, product, view, client) for view in product.views]
     online = [rows for rows in views if rows] or [{}]
     return sum(all(rows.get(entity) is not None for rows in online) for entity in online[0]), written

@@ -197,6 +197,13 @@ def apply(product: Product) -> bool:
         return True
 
 
+def open_here(product: Product) -> FeatureStore:
+    """The store, in a home that may never have been applied to: a container whose neighbour brought the rows online."""
+    if not _registry(product).exists():
+        apply(product)
+    return open_store(product)
+
+
 def _registry(product: Product) -> Path:
     return settings().home / "feast" / product.name / "registry.db"
 

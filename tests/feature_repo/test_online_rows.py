@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from feature_repo import feast_internals, online_keys, online_rows
 from feature_repo import store as feature_store
 from plumbline import clock
 from plumbline.servers import online_mark, online_store
+from plumbline.settings import settings
 from products.churn import CHURN
 from tests.validation import parity_world as world
 from tests.validation.parity_world import DAYS, NULLS, N
@@ -137,5 +139,7 @@ def test_whole_rows_are_counted_beside_those_that_were_written(rows: online_rows
     client.delete(our_key(1))
     client.hdel(our_key(2), "_ts:customer_features")
     assert online_rows.counts(CHURN) == (N - 2, N)
+    shutil.rmtree(settings().home / "feast")
+    assert online_rows.counts(CHURN) == (N - 2, N), "an exporter in a container has Redis and no registry"
     client.delete(CHURN.online_mark)
     assert online_rows.counts(CHURN) is None
