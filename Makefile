@@ -88,19 +88,19 @@ up-compose: setup secrets ## The platform in containers; PROFILES="watch events"
 	@$(BIN)/python -m toolchain.compose up $(if $(LOCAL),--local) $(foreach profile,$(PROFILES),--profile $(profile))
 
 backup-compose: setup ## What the stack keeps, into a folder: TO=backups/monday
-	@$(BIN)/python -m toolchain.compose backup $(if $(LOCAL),--local) --folder "$(TO)"
+	@$(BIN)/python -m toolchain.compose backup $(if $(LOCAL),--local) $(if $(TO),--folder "$(TO)")
 
 restore-compose: setup secrets ## A backup into an empty stack, and everything up: FROM=backups/monday
-	@$(BIN)/python -m toolchain.compose restore $(if $(LOCAL),--local) --folder "$(FROM)"
+	@$(BIN)/python -m toolchain.compose restore $(if $(LOCAL),--local) $(if $(FROM),--folder "$(FROM)")
 
 down-compose: ## Stop it; what is in Postgres and in the S3 server stays. VOLUMES=1 removes that too
 	@$(BIN)/python -m toolchain.compose down $(if $(LOCAL),--local) $(if $(VOLUMES),--volumes)
 
 compose: ## Any command of Compose's on the stack: DO="exec rollout plumb rollout start challenger", LOCAL=1
-	@$(BIN)/python -m toolchain.compose run $(if $(LOCAL),--local) $(DO)
+	@$(BIN)/python -m toolchain.compose run $(if $(LOCAL),--local) -- $(DO)
 
 logs: ## Follow the containers' logs; SERVICE=spark
-	@$(BIN)/python -m toolchain.compose logs $(if $(LOCAL),--local) $(SERVICE)
+	@$(BIN)/python -m toolchain.compose logs $(if $(LOCAL),--local) -- $(SERVICE)
 
 lint: setup manifest-tools ## ruff, mypy, import rules between rooms, contracts, generated files, manifests, Dockerfiles, sqlfluff
 	@$(BIN)/ruff check .

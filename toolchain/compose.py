@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from plumbline import files
-from plumbline.settings import ROOT
+from plumbline.settings import ROOT, settings
 from toolchain import images
 from toolchain.binaries import BinariesError
 from toolchain.images import ImageError
@@ -31,12 +31,18 @@ STAYING = (FERNET, "POSTGRES_PASSWORD", "S3_ROOT_SECRET", "REDIS_ADMIN_PASSWORD"
 """What a rotation leaves as it is: the key of what Airflow keeps encrypted, and the three administrators, whose servers
 would start again. No service has them, only what sets the services' keys."""
 
+FOLDERS = {"backup": "TO", "restore": "FROM"}
 PROFILES = ("watch", "events", "workers")
 KEEPERS = ("postgres-roles", "s3-keys", "redis-users")
 """Services that give every other one its key, and end."""
 
 HEAD = "# Passwords of the compose stack, by `make secrets`."
-LINE = re.compile(r'([A-Z0-9_]+)="(.*)"')
+LINE = re.compile(r"""\s*(?P<name>[A-Z0-9_]+)=(?:"(?P<quoted>[^"]*)"|(?P<bare>[^\s"#]*))\s*(?:#.*)?""")
+END = "-----END PUBLIC KEY-----\\n"
+"""How a public key ends in .env, which has each in one line."""
+
+UNFINISHED = settings().home / "restoring"
+"""There while a backup is being laid into the stack: what is in it then is a part."""
 
 ONCE = ("volumes", *KEEPERS, "shop", "online", "airflow-migrate")
 """Services that do something and end."""
@@ -57,35 +63,50 @@ def write_secrets(path: Path = ENV, rotate: bool = False) -> list[str]:
     Models that the key before signed stay trusted until `retire_signing_key`.
     """
     known = read_secrets(path)
-    new = [name for name in names() if name not in known or (rotate and name not in STAYING)]
-    before = known.get(KEYS[1], "") if rotate else ""
-    keys = dict(zip(KEYS, _signing_keys(), strict=True)) if set(KEYS) & set(new) else {}
+    new = {name for name in names() if name not in known or (rotate and name not in STAYING)}
+    if new & set(KEYS):  # never one half of a pair
+        new |= set(KEYS)
+    before = known.get(KEYS[1], "")
+    keys = dict(zip(KEYS, _signing_keys(), strict=True)) if KEYS[0] in new else {}
     for name in new:
         known[name] = keys.get(name) or _secret(name)
-    known[KEYS[1]] += before
+    if keys:
+        known[KEYS[1]] += before
     if new:
         _write(path, known)
-    return new
+    else:
+        path.chmod(0o600)
+    return sorted(new)
+
+
+def trust(path: Path, keys: str) -> None:
+    """Models that these public keys signed are trusted too, from now on until the next rotation."""
+    known = read_secrets(path)
+    lacking = [key + END for key in keys.split(END) if key and key + END not in known[KEYS[1]]]
+    _write(path, {**known, KEYS[1]: known[KEYS[1]] + "".join(lacking)})
 
 
 def retire_signing_key(path: Path = ENV) -> None:
     """From now on only what the newest key signed is trusted."""
     known = read_secrets(path)
-    newest, end, _ = known[KEYS[1]].partition("-----END PUBLIC KEY-----\\n")
+    newest, end, _ = known[KEYS[1]].partition(END)
     _write(path, {**known, KEYS[1]: newest + end})
 
 
 def read_secrets(path: Path = ENV) -> dict[str, str]:
     """Name → value of what the file holds; empty when there is none."""
     lines = path.read_text().splitlines() if path.exists() else []
-    return {found[1]: found[2] for line in lines if (found := LINE.fullmatch(line))}
+    found = (LINE.fullmatch(line) for line in lines)
+    return {told["name"]: told["quoted"] or told["bare"] or "" for told in found if told}
 
 
 def _write(path: Path, known: dict[str, str]) -> None:
     """The file anew, with every line in it that is somebody else's."""
     before = path.read_text().splitlines() if path.exists() else []
-    theirs = [line for line in before if line != HEAD and not LINE.fullmatch(line)]
-    ours = [f'{name}="{value}"' for name, value in sorted(known.items())]
+    ours = [f'{name}="{known[name]}"' for name in names()]
+    theirs = [
+        line for line in before if line != HEAD and not ((told := LINE.fullmatch(line)) and told["name"] in names())
+    ]
     files.write_whole(path, "\n".join([HEAD, *ours, *theirs]) + "\n", 0o600)
 
 
@@ -166,7 +187,8 @@ def main() -> None:
     parser.add_argument("--local", action="store_true", help="with compose.local.yml: nothing is pulled")
     parser.add_argument("--profile", action="append", default=[], choices=PROFILES, help="also these services")
     parser.add_argument("--volumes", action="store_true", help="down: everything that the stack keeps goes too")
-    given, rest = parser.parse_known_args()
+    given = parser.parse_args(sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else None)
+    rest = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
     if given.what == "picture":
         print(picture(), end="")
         return
@@ -178,18 +200,10 @@ def main() -> None:
         images.require_engine()
         if not ENV.exists():
             sys.exit("compose: there is no .env: `make secrets` writes it")
-        if given.what == "rotate":
-            from toolchain import rotation
-
-            rotation.rotate(partial(called, local=given.local), ENV)
-            return
-        if given.what in ("backup", "restore"):
-            from toolchain import backup
-
-            if given.folder is None:
-                parser.error(f"{given.what}: --folder says where")
-            command = compose(local=given.local, profiles=tuple(given.profile))
-            getattr(backup, given.what)(command, given.folder.resolve())
+        if given.what == "up" and UNFINISHED.exists():
+            sys.exit("compose: a restore did not end: `make down-compose VOLUMES=1`, then the restore again")
+        if given.what in ("rotate", "backup", "restore"):
+            _changed(given, parser)
             return
         profiles = tuple(given.profile) if given.what == "up" else PROFILES
         arguments = {
@@ -201,7 +215,26 @@ def main() -> None:
         command = compose(*arguments, *rest, local=given.local, profiles=profiles)
     except (ImageError, BinariesError, ComposeError) as error:
         sys.exit(f"compose: {error}")
-    sys.exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if given.what == "down" and given.volumes and not code:
+        UNFINISHED.unlink(missing_ok=True)
+    sys.exit(code)
+
+
+def _changed(given: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """One rotation, backup or restore at a time."""
+    from toolchain import backup, rotation
+
+    if given.what != "rotate" and given.folder is None:
+        parser.error(f"{given.what} needs a folder: `make {given.what}-compose {FOLDERS[given.what]}=backups/monday`")
+    with files.locked(ENV.with_name(".env.lock"), wait=False):
+        if given.what == "rotate":
+            rotation.rotate(partial(called, local=given.local), ENV)
+        elif given.what == "backup":
+            backup.backup(compose(local=given.local, profiles=()), given.folder.resolve(), ENV)
+        else:
+            command = compose(local=given.local, profiles=tuple(given.profile))
+            backup.restore(command, given.folder.resolve(), ENV)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ from toolchain import compose
 from toolchain.compose import ComposeError
 
 PREDICTORS = ("churn-stable", "churn-canary")
-PRODUCTS = ("churn",)
+PRODUCTS = ("churn", "images")
+SERVED = "churn"
+"""The product whose predictors are here."""
+
 ACTIVE = ("Progressing", "Paused", "Promoting")
 """Phases of a rollout that somebody drives."""
 
@@ -37,10 +40,9 @@ def rotate(call: Compose, env: Path) -> None:
     begun = time.monotonic()
     if "airflow-scheduler" not in call("ps", "--services", "--status", "running").split():
         raise ComposeError("the stack does not run: `make up-compose` starts it; `make rotate` is for a running one")
-    for product in PRODUCTS:
-        told = json.loads(call("exec", "-T", "rollout", "plumb", "rollout", "status", "--product", product, "--json"))
-        if told["phase"] in ACTIVE:
-            raise ComposeError(f"a rollout of {product} is under way: rotate when it has ended")
+    told = json.loads(call("exec", "-T", "rollout", "plumb", "rollout", "status", "--product", SERVED, "--json"))
+    if told["phase"] in ACTIVE:
+        raise ComposeError(f"a rollout of {SERVED} is under way: rotate when it has ended")
     compose.write_secrets(env, rotate=True)
     _tell("new keys beside the old ones", begun)
     for keeper in compose.KEEPERS:
@@ -49,8 +51,11 @@ def rotate(call: Compose, env: Path) -> None:
     change_over(call)
     _tell("models are signed anew", begun)
     for product in PRODUCTS:
-        call("exec", "-T", "rollout", "plumb", "resign", "--product", product)
-        call("exec", "-T", "rollout", "plumb", "rollout", "attend", "--once", "--product", product)
+        try:
+            call("exec", "-T", "rollout", "plumb", "resign", "--product", product)
+        except ComposeError as error:  # a version that nobody trusted signed keeps nobody from new keys
+            _tell(f"not signed anew, and never loaded: {error}", begun)
+    _attended(call)
     compose.retire_signing_key(env)
     _tell("the old signing key is trusted no more", begun)
     change_over(call)
@@ -58,6 +63,19 @@ def rotate(call: Compose, env: Path) -> None:
     for keeper in compose.KEEPERS:
         call("run", "--rm", "--no-deps", "--env", "RETIRE=1", keeper)
     _tell("done", begun)
+
+
+def _attended(call: Compose) -> None:
+    """Stable's slot has the champion's new signature when this returns. The container's own look may come between."""
+    for _ in range(20):
+        try:
+            call("exec", "-T", "rollout", "plumb", "rollout", "attend", "--once", "--product", SERVED)
+        except ComposeError as error:
+            refused = error
+            time.sleep(3)
+        else:
+            return
+    raise refused
 
 
 def change_over(call: Compose) -> None:
@@ -69,6 +87,7 @@ def change_over(call: Compose) -> None:
 
 def replace(call: Compose, name: str) -> None:
     """One service's containers by new ones, which are healthy before the old ones are stopped."""
+    call("rm", "--force", name)  # one that was stopped and not removed would be started in place of a new one
     before, ready = call("ps", "--quiet", name).split(), _ready(call, name)
     both = str(2 * len(before))
     call("up", "--detach", "--wait", "--no-deps", "--no-recreate", "--scale", f"{name}={both}", name)
@@ -78,8 +97,10 @@ def replace(call: Compose, name: str) -> None:
             raise ComposeError(f"the new {name} is not ready for Envoy after {SEEN:.0f} s: the old one goes on serving")
         time.sleep(0.5)
     for old in before:
-        subprocess.run(["docker", "stop", "--time", "30", old], check=True, capture_output=True)
-        subprocess.run(["docker", "rm", old], check=True, capture_output=True)
+        for command in (["stop", "--time", "30"], ["rm"]):
+            done = subprocess.run(["docker", *command, old], check=False, capture_output=True, text=True)
+            if done.returncode:
+                raise ComposeError(f"`docker {command[0]} {old[:12]}` ended with {done.returncode}: {done.stderr}")
 
 
 def _ready(call: Compose, name: str) -> int:
@@ -89,7 +110,8 @@ def _ready(call: Compose, name: str) -> int:
 
 def _running(call: Compose) -> list[str]:
     """What runs, by service: a profile that is not started is not started by this."""
-    return sorted(set(call("ps", "--services", "--status", "running").split()))
+    states = ("--status", "running", "--status", "restarting")
+    return sorted(set(call("ps", "--services", *states).split()))
 
 
 def _tell(what: str, begun: float) -> None:

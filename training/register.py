@@ -133,7 +133,7 @@ def _judge(run: dict[str, Any], data: Dataset, champion: ModelVersion | None, pa
 
 def _is_signed(version: ModelVersion) -> bool:
     """By the key that signs here now: one from before models were signed, or of an older key, is signed anew."""
-    return bool(version.tags.get(trusted_models.SIGNATURE)) and version.tags.get(SIGNED_BY) == signing.signer()
+    return signing.is_ours(version.tags.get(trusted_models.SIGNATURE, ""))
 
 
 def _signed(

@@ -10,7 +10,7 @@ import os
 
 MAY = {
     "pipeline": "~* &* +@all -@dangerous +keys +config|get +info +flushdb",
-    "predictor": "~* resetchannels +@read +@connection +config|get +info "
+    "predictor": "~* resetchannels +@read +@connection -@dangerous +config|get +info "
     "+script|load +eval +evalsha +eval_ro +evalsha_ro",
 }
 """Service → what it may do: the pipeline writes what is online, a predictor reads it."""

@@ -8,7 +8,8 @@
 set -eu
 run() { psql -q -v ON_ERROR_STOP=1 -h postgres -U postgres "$@"; }
 role() { # NAME PASSWORD
-  run -v name="$1" -v login="${1}_$GENERATION" -v password="$2" <<'S'
+  PASSWORD="$2" run -v name="$1" -v login="${1}_$GENERATION" <<'S'
+\getenv password PASSWORD
 SELECT format('CREATE ROLE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name') \gexec
 ALTER ROLE :"name" NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;
 SELECT format('CREATE ROLE %I', :'login') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'login') \gexec
@@ -39,6 +40,6 @@ GRANT SELECT ON ALL TABLES IN SCHEMA public TO landing;
 S
 [ -z "${RETIRE:-}" ] || run -v generation="$GENERATION" <<'S'
 SELECT format('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %L', rolname), format('DROP ROLE %I', rolname)
-FROM pg_roles WHERE rolname ~ '^(airflow|mlflow|shop|marquez|landing)_' AND rolname !~ (:'generation' || '$') \gexec
+FROM pg_roles WHERE rolname ~ '^(airflow|mlflow|shop|marquez|landing)_' AND rolname ~ '_[0-9a-f]{6}$' AND rolname !~ (:'generation' || '$') \gexec
 S
 echo "roles and databases are there"

@@ -19,7 +19,9 @@ import boto3
 ORDER = ("state", "lake", "artifacts", "models")
 """Buckets in the order in which they are read."""
 
-DIGEST = "PLUMBLINE.sha256"
+DIGEST, KEY, COUNT = "PLUMBLINE.sha256", "PLUMBLINE.key", "PLUMBLINE.count"
+HINT = "_delta_log/_last_checkpoint"
+"""Names a checkpoint that may be newer than the list of what is saved. Delta finds the newest one without it."""
 
 
 def client() -> Any:
@@ -30,7 +32,7 @@ def client() -> Any:
 def keys(s3: Any, bucket: str) -> list[str]:
     """All keys of a bucket, the logs of tables first."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-    found = [item["Key"] for page in pages for item in page.get("Contents", [])]
+    found = [item["Key"] for page in pages for item in page.get("Contents", []) if not item["Key"].endswith(HINT)]
     return sorted(found, key=lambda key: ("/_delta_log/" not in f"/{key}", key))
 
 
@@ -46,9 +48,12 @@ def save(s3: Any, stream: Any) -> str:
                     continue
                 member = tarfile.TarInfo(f"{bucket}/{key}")
                 member.size = len(content)
-                member.pax_headers = {DIGEST: hashlib.sha256(content).hexdigest()}
+                member.pax_headers = {DIGEST: hashlib.sha256(content).hexdigest(), KEY: member.name}
                 archive.addfile(member, io.BytesIO(content))
                 count, size = count + 1, size + len(content)
+        last = tarfile.TarInfo("end")
+        last.pax_headers = {COUNT: str(count)}
+        archive.addfile(last)
     return f"{count} objects, {size / 1e6:.0f} MB"
 
 
@@ -60,18 +65,23 @@ def load(s3: Any, stream: Any) -> str:
     for bucket in ORDER:
         if keys(s3, bucket):
             sys.exit(f"bucket {bucket} is not empty: a backup goes into an empty stack only")
-    count, size = 0, 0
+    count, size, told = 0, 0, None
     try:
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
+                if COUNT in member.pax_headers:
+                    told = member.pax_headers[COUNT]
+                    continue
                 content = archive.extractfile(member).read()  # type: ignore[union-attr]
                 if hashlib.sha256(content).hexdigest() != member.pax_headers.get(DIGEST):
                     sys.exit(f"{member.name}: not the bytes that were saved; nothing after it was laid back")
-                bucket, _, key = member.name.partition("/")
+                bucket, _, key = member.pax_headers[KEY].partition("/")
                 s3.put_object(Bucket=bucket, Key=key, Body=content)
                 count, size = count + 1, size + len(content)
     except tarfile.TarError as error:
         sys.exit(f"the backup is cut or is no backup ({error}): {count} objects were laid back")
+    if told != str(count):
+        sys.exit(f"the backup is cut: {told or 'an unknown number of'} objects were saved, {count} were laid back")
     return f"{count} objects, {size / 1e6:.0f} MB"
 
 

@@ -85,7 +85,9 @@ def main() -> None:
         if admin("create-user", account)[0] == 409:
             admin(f"update-user?access={key}", f"<MutableProps><Secret>{secret}</Secret></MutableProps>")
     keys = re.findall(r"<Access>([^<]+)</Access>", admin("list-users")[1])
-    retired = [key for key in keys if os.environ.get("RETIRE") and not key.endswith(f"-{generation}")]
+    ours = re.compile(f"({'|'.join(SERVICES)})-[0-9a-f]{{6}}")
+    others = [key for key in keys if ours.fullmatch(key) and not key.endswith(f"-{generation}")]
+    retired = others if os.environ.get("RETIRE") else []
     for bucket in MAY:
         s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy(bucket, set(keys) - set(retired))))
     for key in retired:

@@ -82,12 +82,23 @@ def features_history(
 
 
 @app.command(rich_help_panel=DAILY)
-def materialize(release: ReleaseId = None, json: Json = False) -> None:
+def materialize(
+    release: ReleaseId = None,
+    if_released: Annotated[
+        bool, typer.Option("--if-released", help="Where nothing is released yet, do nothing (exit code 0).")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Bring a release's features into Redis through Feast.
 
     Example: plumb materialize
     """
 
     from feature_repo import materialize
+    from plumbline.state import releases
+
+    if if_released and releases.in_force(CHURN.name) is None:
+        show({"message": "nothing is released yet"}, json)
+        return
 
     show(materialize.materialize(CHURN, release), json)

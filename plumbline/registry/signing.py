@@ -88,11 +88,16 @@ def verify(folder: Path, bundle: str | None, what: str) -> None:
 
 def _signer_among(trusted: list[EllipticCurvePublicKey], bundle: str) -> EllipticCurvePublicKey:
     """The trusted key that a bundle says it was signed with, else the first: what it says is verified after."""
-    try:
-        said = json.loads(bundle)["verificationMaterial"]["publicKey"]["hint"]
-    except (ValueError, KeyError, TypeError):
-        said = None
+    said = _said(bundle)
     return next((key for key in trusted if files.sha256(_public_pem(key)) == said), trusted[0])
+
+
+def _said(bundle: str) -> str | None:
+    """The SHA-256 of the key that a bundle says it was made with; None when it does not."""
+    try:
+        return str(json.loads(bundle)["verificationMaterial"]["publicKey"]["hint"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def digest(bundle: str) -> str:
@@ -119,6 +124,11 @@ def signer() -> str:
     """Who signs here now, as `Signed.by` names them; a version signed by another key is signed anew by `register`."""
     private, label = _private_key()
     return f"{label} {fingerprint(private.public_key())}"
+
+
+def is_ours(bundle: str) -> bool:
+    """Whether a bundle says that the key that signs here now made it."""
+    return _said(bundle) == files.sha256(_public_pem(_private_key()[0].public_key()))
 
 
 def fingerprint(public: EllipticCurvePublicKey) -> str:

@@ -105,7 +105,7 @@ def sign_again(version: ModelVersion) -> bool:
 
     Raises Untrusted when nobody who is trusted signed it: nothing changes then.
     """
-    if version.tags.get(SIGNED_BY) == signing.signer():
+    if signing.is_ours(version.tags.get(SIGNATURE, "")):
         return False
     with verified_files(version) as folder:
         note(version, signing.sign(folder))

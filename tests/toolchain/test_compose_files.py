@@ -93,6 +93,48 @@ def test_secrets_are_written_once_for_their_owner(tmp_path: Path) -> None:
     assert compose.write_secrets(file) == ["MLFLOW_PASSWORD"]
 
 
+def test_half_a_pair_of_signing_keys_becomes_a_whole_one_and_what_was_signed_stays_trusted(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    compose.write_secrets(file)
+    before = compose.read_secrets(file)
+    file.write_text("\n".join(line for line in file.read_text().splitlines() if not line.startswith("SIGNING_KEY=")))
+    assert compose.write_secrets(file) == ["SIGNING_KEY", "VERIFY_KEY"]
+    after = compose.read_secrets(file)
+    private, newest = after["SIGNING_KEY"].replace("\\n", "\n"), after["VERIFY_KEY"].partition(compose.END)
+    public = (newest[0] + newest[1]).replace("\\n", "\n")
+    made = serialization.load_pem_private_key(private.encode(), None).public_key()
+    assert made == serialization.load_pem_public_key(public.encode()) and newest[2] == before["VERIFY_KEY"]
+
+
+def test_keys_of_a_backup_are_trusted_beside_the_stacks_own(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / ".env", tmp_path / "theirs"
+    compose.write_secrets(ours)
+    compose.write_secrets(theirs)
+    own, their = (compose.read_secrets(path)["VERIFY_KEY"] for path in (ours, theirs))
+    compose.trust(ours, their + own)
+    assert compose.read_secrets(ours)["VERIFY_KEY"] == own + their
+    compose.trust(ours, their)
+    assert compose.read_secrets(ours)["VERIFY_KEY"] == own + their, "once"
+
+
+def test_a_password_without_quotes_is_one_and_is_changed(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text('MLFLOW_PASSWORD=mine\nS3_ROOT_SECRET="theirs" # by hand\n')
+    assert not {"MLFLOW_PASSWORD", "S3_ROOT_SECRET"} & set(compose.write_secrets(file))
+    assert compose.read_secrets(file)["MLFLOW_PASSWORD"] == "mine"
+    assert compose.read_secrets(file)["S3_ROOT_SECRET"] == "theirs"
+    compose.write_secrets(file, rotate=True)
+    told = file.read_text()
+    assert "mine" not in told and told.count("MLFLOW_PASSWORD=") == told.count("S3_ROOT_SECRET=") == 1
+
+
+def test_a_file_that_others_may_read_is_closed(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    compose.write_secrets(file)
+    file.chmod(0o644)
+    assert compose.write_secrets(file) == [] and stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_what_somebody_else_wrote_into_env_stays_there(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text("# two of them\nPREDICTORS=2\n")
