@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help images compose secrets rotate backup-compose restore-compose up-compose down-compose logs setup binaries manifest-tools cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help images compose secrets rotate backup-compose restore-compose up-compose down-compose logs setup binaries manifest-tools tofu-tools tofu cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ binaries: ## Prometheus and Alertmanager, without root where there is apt (nothi
 
 manifest-tools: setup ## kustomize, kubeconform and the schemas that manifests are held against (a minute, once)
 	@$(BIN)/python -m toolchain.manifest_tools
+
+tofu-tools: setup ## OpenTofu, the provider of kustomizations and the AWS provider's schema (Go 1.26.6; 200 CPU-seconds, once)
+	@$(BIN)/python -m toolchain.tofu_tools
 
 cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing when it is there; 900 CPU-seconds, 400 MB)
 	@$(BIN)/python -m toolchain.cluster_binaries
@@ -38,16 +41,16 @@ replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
 test: setup binaries manifest-tools ## All tests but those of `make kill` and `make test-long`
-	@$(BIN)/python -m pytest -q -m "not kill and not long and not cluster and not compose" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+	@$(BIN)/python -m pytest -q -m "not kill and not long and not cluster and not compose and not tofu" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 test-long: setup binaries ## Whole paths once more: the tutorials word for word, a lake in S3, a stream that froze (25 minutes)
 	@$(BIN)/python -m pytest -q -m long -n 2 --dist loadfile --durations=10
 
 test-fast: setup binaries manifest-tools ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not long and not cluster and not compose" -n 2
+	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not long and not cluster and not compose and not tofu" -n 2
 
-test-cluster: setup binaries manifest-tools cluster-binaries ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
-	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster
+test-cluster: setup binaries manifest-tools cluster-binaries tofu-tools ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
+	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster tests/terraform
 	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
 
 test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the table goes to docs/compose-tried.md (25 minutes, LOCAL images)
@@ -115,6 +118,10 @@ lint: setup manifest-tools ## ruff, mypy, import rules between rooms, contracts,
 	@$(BIN)/python -m toolchain.manifests
 	@cd dbt && $(abspath $(BIN))/sqlfluff lint --disable-progress-bar -q models
 
+tofu: setup manifest-tools tofu-tools ## terraform/: format, validate and test each module and environment, checkov; then tests/terraform
+	@$(BIN)/python -m toolchain.tofu $(ONLY)
+	@$(if $(ONLY),,$(BIN)/python -m pytest -q -m "tofu and not cluster" tests/terraform)
+
 docs: setup ## The README's flow and the screenshots, from this home's demo
 	@$(BIN)/python docs/build.py
 
@@ -138,7 +145,7 @@ clean: down ## Remove all state, but not the environments and downloads
 	@cd $(HOME_DIR) 2>/dev/null && find . -mindepth 1 -maxdepth 1 ! -name cache ! -name venvs ! -name tools ! -name stamps -exec rm -rf {} + || true
 
 LOCK := $(UV) --cache-dir $(HOME_DIR)/cache/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate
-lock: setup ## Write requirements/ pipeline.txt, serving.txt, orchestration.txt, contracts.txt, dvc.txt, peers.txt and dev.txt anew from pyproject.toml's groups
+lock: setup ## Write requirements/ pipeline.txt, serving.txt, orchestration.txt, contracts.txt, dvc.txt, peers.txt, checkov.txt and dev.txt anew from pyproject.toml's groups
 	$(LOCK) --group pipeline -o requirements/pipeline.txt pyproject.toml
 	$(LOCK) -c requirements/pipeline.txt --excludes requirements/stages-excludes.txt --group stages -o requirements/stages.txt pyproject.toml
 	$(LOCK) -c requirements/pipeline.txt --excludes requirements/serving-excludes.txt --group serving -o requirements/serving.txt pyproject.toml
@@ -146,4 +153,5 @@ lock: setup ## Write requirements/ pipeline.txt, serving.txt, orchestration.txt,
 	$(LOCK) --group contracts -o requirements/contracts.txt pyproject.toml
 	$(LOCK) --group dvc -o requirements/dvc.txt pyproject.toml
 	$(LOCK) --group peers -o requirements/peers.txt pyproject.toml
+	$(LOCK) --group checkov -o requirements/checkov.txt pyproject.toml
 	$(LOCK) -c requirements/pipeline.txt --group dev -o requirements/dev.txt pyproject.toml

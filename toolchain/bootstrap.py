@@ -30,8 +30,9 @@ ENVIRONMENTS = {
     "contracts": ["contracts.txt"],
     "dvc": ["dvc.txt"],
 }
-FOREIGN = ("contracts", "dvc", "peers")
-"""The environments that hold nothing of this repository; the peers' is made by the benchmark that asks for it."""
+FOREIGN = ("contracts", "dvc", "peers", "checkov")
+"""The environments that hold nothing of this repository. Peers' is made by the benchmark that asks for it, checkov's by
+`make tofu`."""
 JARS = ("jars", "s3-jars", "compiler-jars", "kafka-jars")
 """Lists of jars in requirements/, each a folder of the cache."""
 NETWORK = [ROOT / "toolchain" / name for name in ("network.py", "torch_weights.py")]

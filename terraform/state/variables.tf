@@ -1,0 +1,4 @@
+variable "account" {
+  description = "The AWS account that keeps the state"
+  type        = string
+}
