@@ -22,3 +22,8 @@ output "protected" {
   description = "What refuses to be deleted"
   value       = module.platform.protected
 }
+
+output "service_accounts" {
+  description = "The service of each service account that takes a role, by NAMESPACE/NAME"
+  value       = module.platform.service_accounts
+}

@@ -2,7 +2,7 @@
 # current object: what a release names is current until `plumb` itself deletes it.
 
 resource "aws_s3_bucket" "this" {
-  #checkov:skip=CKV_AWS_18:CloudTrail's data events say who read what, with the role; access logs would be a bucket more
+  #checkov:skip=CKV_AWS_18:who read what is for the account's CloudTrail to say, which is not made here
   #checkov:skip=CKV_AWS_144:a copy in another region is a decision about cost and law, which is not this repository's
   #checkov:skip=CKV2_AWS_62:nobody listens to its events: what happened is in the ledger
   bucket        = var.name

@@ -2,8 +2,6 @@
 # access by Pod Identity and none of a node's.
 
 resource "aws_eks_cluster" "this" {
-  #checkov:skip=CKV_AWS_39:the API server is public only where `api_cidrs` names networks, and then for these alone
-  #checkov:skip=CKV_AWS_38:`api_cidrs` refuses the whole internet
   name                = var.name
   version             = var.kubernetes
   role_arn            = aws_iam_role.cluster.arn

@@ -140,7 +140,6 @@ resource "aws_elasticache_user" "nobody" {
 }
 
 resource "aws_elasticache_replication_group" "redis" {
-  #checkov:skip=CKV_AWS_31:the users of the group log in; a token would be a password in the state
   #checkov:skip=CKV2_AWS_50:`available` decides; dev has one node
   replication_group_id = "${var.name}-redis"
   description          = "The online store of ${var.name}"

@@ -33,3 +33,8 @@ output "protected" {
     postgres = module.databases.protected
   }
 }
+
+output "service_accounts" {
+  description = "The service of each service account that takes a role, by NAMESPACE/NAME"
+  value       = module.identity.service_accounts
+}
