@@ -56,6 +56,22 @@ ORDER = ("kserve", "rollouts", "kcm", "apiserver", "etcd")
 
 def start() -> Kube:
     """Starts all of it and returns a client of its API server, some 10 s later. The CRDs are installed."""
+    kube = start_api_server()
+    install_crds(kube)
+    start_kcm()
+    node = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
+    kube.apply(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
+    )
+    kube.patch(f"/api/v1/nodes/{NODE}/status", {"status": {**node, "capacity": node["allocatable"]}})
+    install_platform(kube)
+    start_rollouts()
+    start_kserve(kube)
+    return kube
+
+
+def start_api_server() -> Kube:
+    """Starts etcd and the API server alone, writes `kubeconfig()` and returns a client. It has nothing but its own."""
     home = settings().home
     pki = home / "pki"
     pki.mkdir(parents=True, exist_ok=True)
@@ -73,16 +89,6 @@ def start() -> Kube:
     served = services.ensure(services.Launch("apiserver", lambda port, _: _apiserver(port, etcd.port), ready))
     kube = Kube(f"https://{HOST}:{served.port}", token, authority)
     files.write_whole(kubeconfig(), _kubeconfig(kube), mode=0o600)
-    install_crds(kube)
-    start_kcm()
-    node = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
-    kube.apply(
-        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
-    )
-    kube.patch(f"/api/v1/nodes/{NODE}/status", {"status": {**node, "capacity": node["allocatable"]}})
-    install_platform(kube)
-    start_rollouts()
-    start_kserve(kube)
     return kube
 
 
