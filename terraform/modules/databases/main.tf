@@ -129,14 +129,14 @@ resource "aws_elasticache_user_group" "redis" {
   lifecycle { ignore_changes = [user_ids] }
 }
 
-# A group must have a user of the name `default`, who may do nothing here.
+# A group must have a user of the name `default`. This one is off: nobody logs in as it, and it may do nothing.
 resource "aws_elasticache_user" "nobody" {
   user_id       = "${var.name}-nobody"
   user_name     = "default"
   engine        = "redis"
-  access_string = "off -@all"
+  access_string = "off ~keys* -@all"
 
-  authentication_mode { type = "iam" }
+  authentication_mode { type = "no-password-required" }
 }
 
 resource "aws_elasticache_replication_group" "redis" {

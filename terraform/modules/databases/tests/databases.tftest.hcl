@@ -33,7 +33,7 @@ run "no_password_is_known_here" {
     error_message = "who needs the password reads the secret"
   }
   assert {
-    condition     = aws_elasticache_user.nobody.access_string == "off -@all"
+    condition     = aws_elasticache_user.nobody.access_string == "off ~keys* -@all"
     error_message = "Redis' user `default` may do nothing"
   }
 }
