@@ -28,12 +28,6 @@ variable "service_accounts" {
   type        = map(set(string))
 
   validation {
-    condition = alltrue(flatten([
-      for accounts in values(var.service_accounts) : [for account in accounts : can(regex("^[a-z0-9-]+/[a-z0-9-]+$", account))]
-    ]))
-    error_message = "NAMESPACE/NAME, such as churn-dev/churn-predictor."
-  }
-  validation {
     condition     = sum(concat([0], [for accounts in values(var.service_accounts) : length(accounts)])) == length(setunion([], values(var.service_accounts)...))
     error_message = "A service account is one service: EKS gives it one role."
   }
