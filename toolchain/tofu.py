@@ -89,7 +89,7 @@ def main() -> None:
         print(f"  ! {name}: not formatted; `tofu fmt -recursive terraform` does it")
     passed = folders = 0
     for where in workspace.roots():
-        if only and not any(part in str(where) for part in only):
+        if only and not any(part in str(where.relative_to(workspace.folder)) for part in only):
             continue
         checked = check(workspace, where)
         passed, folders = passed + checked.passed, folders + 1

@@ -115,19 +115,19 @@ def build() -> None:
 class Workspace:
     """A copy of terraform/ in which OpenTofu runs: what it writes beside the files does not come into the tree."""
 
-    def __init__(self, folder: Path, source: Path = TERRAFORM) -> None:
-        """Copies `source`, and makes a mirror of the providers beside it. Raises BinariesError when a tool lacks."""
+    def __init__(self, folder: Path) -> None:
+        """Copies terraform/, and makes a mirror of the providers beside it. Raises BinariesError when a tool lacks."""
         self.folder = folder
-        self._program = find()
+        self.program = find()
         shutil.rmtree(folder, ignore_errors=True)
         left = shutil.ignore_patterns(".terraform", "*.tfstate*")
-        shutil.copytree(source, folder / "terraform", ignore=left)
+        shutil.copytree(TERRAFORM, folder / "terraform", ignore=left)
         (folder / "k8s").symlink_to(ROOT / "k8s")
-        settings = folder / "tofurc"
-        settings.write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{folder}/mirror" }}\n}}\n')
+        choice = folder / "tofurc"
+        choice.write_text(f'provider_installation {{\n  filesystem_mirror {{ path = "{folder}/mirror" }}\n}}\n')
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "AWS_"))}
         self.environment = inherited | {
-            "TF_CLI_CONFIG_FILE": str(settings),
+            "TF_CLI_CONFIG_FILE": str(choice),
             "TF_IN_AUTOMATION": "1",
             "TF_INPUT": "0",
             "TF_DISABLE_PLUGIN_TLS": "1",  # between OpenTofu and the schema's provider, on loopback
@@ -142,7 +142,7 @@ class Workspace:
 
     def run(self, where: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
         """`tofu ARGUMENTS` in a folder, with further variables of the environment."""
-        command = [str(self._program), *arguments]
+        command = [str(self.program), *arguments]
         given = {**self.environment, **more}
         return subprocess.run(command, cwd=where, env=given, capture_output=True, text=True, check=False)
 

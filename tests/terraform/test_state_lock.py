@@ -119,7 +119,7 @@ def test_one_apply_at_a_time(root: Path, workspace: Workspace, server: Server, t
     def arguments(note: str) -> list[str]:
         return ["apply", "-auto-approve", "-no-color", f"-var=note={note}", f"-var=go={go}"]
 
-    tofu = str(workspace._program)
+    tofu = str(workspace.program)
     environment = {**workspace.environment, **server.environment}
     first = subprocess.Popen([tofu, *arguments("one")], cwd=root, env=environment, stdout=subprocess.DEVNULL)
     try:
