@@ -19,7 +19,7 @@ binaries: ## Prometheus and Alertmanager, without root where there is apt (nothi
 manifest-tools: setup ## kustomize, kubeconform and the schemas that manifests are held against (a minute, once)
 	@$(BIN)/python -m toolchain.manifest_tools
 
-tofu-tools: setup ## OpenTofu, the provider of kustomizations and the AWS provider's schema (7 minutes on two busy cores, once)
+tofu-tools: setup ## OpenTofu, the provider of kustomizations, the clouds' schemas (7 minutes on two busy cores, once)
 	@$(BIN)/python -m toolchain.tofu_tools
 
 cluster-binaries: setup ## A Kubernetes control plane, built with Go (nothing when it is there; 900 CPU-seconds, 400 MB)

@@ -1,4 +1,4 @@
-"""A provider that knows schemas and does nothing: what OpenTofu starts in place of the AWS provider.
+"""A provider that knows schemas and does nothing: what OpenTofu starts in place of a cloud's provider.
 
 `python -m toolchain.schema_provider FILE` serves the answer GetProviderSchema that FILE holds, over gRPC as OpenTofu's
 plugins do. It finds every configuration valid, so that OpenTofu alone checks it, against the schema. All else is

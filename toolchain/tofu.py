@@ -1,7 +1,7 @@
 """Checks terraform/: `make tofu`, or `make tofu ONLY=modules/lake` for what has that in its path.
 
-Each module and environment is initialised, validated and tested in a copy, by OpenTofu itself. AWS's resources are held
-against the AWS provider's schema and mocked; nothing asks a cloud (docs/terraform.md says what that leaves open). Then
+Each module and environment is initialised, validated and tested in a copy, by OpenTofu itself. A cloud's resources are
+held against its provider's schema and mocked; nothing asks a cloud (docs/terraform.md says what that leaves open). Then
 checkov reads all of it. A finding is an error: it is mended, or waived where it stands with its reason.
 """
 

@@ -1,8 +1,9 @@
-"""What checks and applies terraform/: OpenTofu, the provider of kustomizations, Argo CD's manifests, AWS's schema.
+"""What checks and applies terraform/: OpenTofu, the provider of kustomizations, Argo CD's manifests, clouds' schemas.
 
-`make tofu-tools` compiles the first two from pinned Go modules into PLUMBLINE_CACHE/tofu. The AWS provider itself is
-not compiled: toolchain/aws_schema.py reads its schema out of its makers' bindings, and toolchain/schema_provider.py
-serves it. That is enough for `tofu validate`, and for `tofu test` with mocked resources. Nothing here reaches a cloud.
+`make tofu-tools` compiles the first two from pinned Go modules into PLUMBLINE_CACHE/tofu. The clouds' providers are
+not compiled: toolchain/provider_schema.py reads their schemas out of their makers' bindings, and
+toolchain/schema_provider.py serves them. That is enough for `tofu validate`, and for `tofu test` with mocked resources.
+Nothing here reaches a cloud.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from plumbline import files
 from plumbline.settings import ENVIRONMENTS, ROOT
-from toolchain import aws_schema, binaries, cluster_binaries
+from toolchain import binaries, cluster_binaries, provider_schema
 from toolchain.binaries import BinariesError
 from toolchain.go_modules import Go
 
@@ -55,20 +56,23 @@ UNOPTIMISED = (
 
 ARGOCD = "github.com/argoproj/argo-cd/v3"
 FETCHED = ("bindings", "argocd")
+SCHEMAS = ("aws", "google")
+"""The providers of which there is a schema alone."""
 
 REQUIRED = """terraform {
   required_providers {
     aws           = { source = "hashicorp/aws" }
+    google        = { source = "hashicorp/google" }
     kustomization = { source = "kbst/kustomization" }
   }
 }
 """
 
-BINDINGS = ROOT / "requirements" / "aws-bindings.txt"
+BINDINGS = ROOT / "requirements" / "provider-bindings.txt"
 TERRAFORM = ROOT / "terraform"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 PLATFORM = f"{sys.platform}_{_MACHINES.get(platform.machine(), platform.machine())}"
-USED = re.compile(r'^\s*(?:mock_)?(resource|data) "(aws_\w+)"', re.M)
+USED = re.compile(r'^\s*(?:mock_)?(resource|data) "((?:aws|google)_\w+)"', re.M)
 
 
 def folder() -> Path:
@@ -153,24 +157,27 @@ class Workspace:
         (asked / "main.tf").write_text(REQUIRED)
         told = self.run(asked, "providers", "-no-color").stdout
         hosts = {name: host for host, name in re.findall(r"provider\[([^/\]]+)/([^\]]+)\]", told)}
-        if set(hosts) != {"hashicorp/aws", "kbst/kustomization"}:
-            raise BinariesError(f"`tofu providers` does not name the two providers: {told!r}")
         texts = [path.read_text() for path in self.folder.glob("terraform/**/*.t*") if path.is_file()]
-        schema = aws_schema.read(folder() / "aws-bindings.tgz", {used for text in texts for used in USED.findall(text)})
-        (self.folder / "aws.schema").write_bytes(aws_schema.encoded(schema))
-        versions = {"hashicorp/aws": schema["version"], "kbst/kustomization": PROGRAMS["kustomization"][1][1:]}
-        for name, version in versions.items():
-            place = self.folder / "mirror" / hosts[name] / name / version / PLATFORM
-            place.mkdir(parents=True)
-            provider = place / f"terraform-provider-{name.rpartition('/')[2]}_v{version}"
-            if name == "hashicorp/aws":
-                served = shlex.join(
-                    [sys.executable, "-m", "toolchain.schema_provider", str(self.folder / "aws.schema")]
-                )
-                provider.write_text(f"#!/bin/sh\nexec {served}\n")
-                provider.chmod(0o755)
-            else:
-                provider.symlink_to(folder() / "bin" / "kustomization")
+        used = {found for text in texts for found in USED.findall(text)}
+        version = PROGRAMS["kustomization"][1].removeprefix("v")
+        self._provider(hosts, "kbst/kustomization", version).symlink_to(folder() / "bin" / "kustomization")
+        for name in SCHEMAS:
+            wanted = [(kind, resource) for kind, resource in used if resource.startswith(f"{name}_")]
+            schema = provider_schema.read(folder() / "bindings" / f"{name}.tgz", name, wanted)
+            kept = self.folder / f"{name}.schema"
+            kept.write_bytes(provider_schema.encoded(schema))
+            served = shlex.join([sys.executable, "-m", "toolchain.schema_provider", str(kept)])
+            provider = self._provider(hosts, f"hashicorp/{name}", schema["version"])
+            provider.write_text(f"#!/bin/sh\nexec {served}\n")
+            provider.chmod(0o755)
+
+    def _provider(self, hosts: dict[str, str], name: str, version: str) -> Path:
+        """Where OpenTofu looks for a provider's program."""
+        if name not in hosts:
+            raise BinariesError(f"`tofu providers` names {', '.join(sorted(hosts)) or 'none'}, expected {name} too")
+        place = self.folder / "mirror" / hosts[name] / name / version / PLATFORM
+        place.mkdir(parents=True)
+        return place / f"terraform-provider-{name.rpartition('/')[2]}_v{version}"
 
 
 def _compile(name: str) -> None:
@@ -187,7 +194,7 @@ def _compile(name: str) -> None:
 
 
 def _fetch_bindings() -> None:
-    """The archive of the bindings' sources, out of the wheel that carries it."""
+    """The archives of the bindings' sources, out of the wheels that carry them."""
     with tempfile.TemporaryDirectory(dir=folder()) as scratch:
         uv = ENVIRONMENTS.parent / "tools" / "bin" / "uv"
         command = [str(uv), "pip", "install", "--quiet", "--no-cache", "--no-deps", "--target", scratch]
@@ -195,8 +202,10 @@ def _fetch_bindings() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise BinariesError(f"{BINDINGS.name} cannot be had: {done.stderr.strip()[-400:]}")
-        (archive,) = Path(scratch).rglob("*.jsii.tgz")
-        archive.replace(folder() / "aws-bindings.tgz")
+        (folder() / "bindings").mkdir(exist_ok=True)
+        for name in SCHEMAS:
+            (archive,) = Path(scratch).rglob(f"provider-{name}@*.jsii.tgz")
+            archive.replace(folder() / "bindings" / f"{name}.tgz")
 
 
 def _pin(name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain import aws_schema
+from toolchain import provider_schema
 
 PACKAGE = '{"cdktf": {"provider": {"name": "somewhere/hashicorp/aws",\n "version": "6.25.0"}}}'
 
@@ -157,7 +157,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def test_what_is_required_what_is_a_block_and_what_only_the_provider_sets(archive: Path) -> None:
-    made = aws_schema.read(archive, {("resource", "aws_big_thing"), ("resource", "aws_unknown")})
+    made = provider_schema.read(archive, "aws", {("resource", "aws_big_thing"), ("resource", "aws_unknown")})
     assert made["version"] == "6.25.0" and made["data"] == {} and list(made["resource"]) == ["aws_big_thing"]
     assert made["provider"] == {"attributes": {"region": {"type": "string", "optional": True}}, "block_types": {}}
     thing = made["resource"]["aws_big_thing"]
@@ -180,7 +180,7 @@ def test_what_is_required_what_is_a_block_and_what_only_the_provider_sets(archiv
 def test_the_protocol_s_answer_names_everything(archive: Path) -> None:
     from toolchain.protobuf import field
 
-    answer = aws_schema.encoded(aws_schema.read(archive, [("resource", "aws_big_thing")]))
+    answer = provider_schema.encoded(provider_schema.read(archive, "aws", [("resource", "aws_big_thing")]))
     entry = field(answer, 2)
     assert field(entry, 1) == b"aws_big_thing"
     block = field(field(entry, 2), 2)
@@ -192,4 +192,4 @@ def test_the_protocol_s_answer_names_everything(archive: Path) -> None:
 
 def test_bindings_of_nothing_known_are_refused(archive: Path) -> None:
     with pytest.raises(ValueError, match="ThingConfig: no resource, data source or provider"):
-        aws_schema._Bindings("class Thing {}", TYPES).block()
+        provider_schema._Bindings("class Thing {}", TYPES).block()

@@ -1,4 +1,4 @@
-"""The AWS provider's schema, read out of its makers' bindings for TypeScript (requirements/aws-bindings.txt).
+"""A provider's schema, read out of its makers' bindings for TypeScript (requirements/provider-bindings.txt).
 
 The bindings are generated from the provider's own schema and name, for each resource, every argument with its type,
 which are required, which are blocks, and every attribute that only the provider sets. They do not say which optional
@@ -46,28 +46,35 @@ MEMBER = re.compile(r"/\*\*(.*?)\*/\s*readonly \w+(\??):", re.S)
 FUNCTION = re.compile(r"^function (\w+)ToHclTerraform\(struct\) \{(.*?)^\}", re.S | re.M)
 CLASS = re.compile(r"^class \w+ extends cdktf\.Terraform(Resource|DataSource|Provider) \{.*?^\}", re.S | re.M)
 GETTER = re.compile(r"get \w+\(\) \{\s+return (.*?);\s+\}", re.S)
-FIELD = re.compile(r'this\.(_\w+) = new (\w+)\(this, "(\w+)"(?:, (true|false))?\)')
-VERSION = re.compile(r'"name": "[^"]*/hashicorp/aws",\s+"version": "([\d.]+)"')
+FIELD = re.compile(r'this\.(_\w+) = new (?:\w+\.)?(\w+)\(this, "(\w+)"(?:, (true|false))?\)')
+VERSION = re.compile(r'"name": "[^"]*/hashicorp/\w+",\s+"version": "([\d.]+)"')
 
 
-def read(archive: Path, wanted: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def read(archive: Path, provider: str, wanted: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """The provider's own schema, and those of `wanted`, ("resource" or "data", type); what is unknown is left out."""
-    places = {"package/lib/provider": ("provider", "aws")}
+    places = {"provider": ("provider", provider)}
     for kind, name in wanted:
-        folder = name.removeprefix("aws_").replace("_", "-")
-        places[f"package/lib/{'data-aws-' if kind == 'data' else ''}{folder}"] = (kind, name)
-    texts: dict[str, dict[str, str]] = {}
+        folder = name.removeprefix(f"{provider}_").replace("_", "-")
+        places[f"data-{provider}-{folder}" if kind == "data" else folder] = (kind, name)
+    scripts, types, version = dict.fromkeys(places, ""), dict.fromkeys(places, ""), ""
     with tarfile.open(archive) as packed:
         for member in packed:
-            place, _, name = member.name.rpartition("/")
-            if (place in places and name in ("index.js", "index.d.ts")) or member.name == "package/package.json":
-                source = packed.extractfile(member)
-                texts.setdefault(place, {})[name] = source.read().decode() if source else ""
-    found = VERSION.search(texts.pop("package")["package.json"])
-    made: dict[str, Any] = {"version": found[1] if found else "", "resource": {}, "data": {}}
-    for place, files in sorted(texts.items()):
-        kind, name = places[place]
-        block = _Bindings(files["index.js"], files["index.d.ts"]).block()
+            place = re.match(r"package/lib/([\w-]+)/(?:index-structs/)?\w+(\.js|\.d\.ts)$", member.name)
+            if not (place and place[1] in places) and member.name != "package/package.json":
+                continue
+            source = packed.extractfile(member)
+            text = source.read().decode() if source else ""
+            if not place:
+                version = "".join(VERSION.findall(text))
+            elif place[2] == ".js":
+                scripts[place[1]] += text
+            else:
+                types[place[1]] += text
+    made: dict[str, Any] = {"version": version, "resource": {}, "data": {}}
+    for folder, (kind, name) in sorted(places.items()):
+        if not scripts[folder]:
+            continue
+        block = _Bindings(scripts[folder], types[folder]).block()
         if kind == "provider":
             made[kind] = block
         else:
