@@ -8,6 +8,7 @@ Nothing here reaches a cloud.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -162,12 +163,12 @@ class Workspace:
         version = PROGRAMS["kustomization"][1].removeprefix("v")
         self._provider(hosts, "kbst/kustomization", version).symlink_to(folder() / "bin" / "kustomization")
         for name in SCHEMAS:
-            wanted = [(kind, resource) for kind, resource in used if resource.startswith(f"{name}_")]
-            schema = provider_schema.read(folder() / "bindings" / f"{name}.tgz", name, wanted)
+            wanted = frozenset((kind, resource) for kind, resource in used if resource.startswith(f"{name}_"))
+            version, answer = _schema(folder() / "bindings" / f"{name}.tgz", name, wanted)
             kept = self.folder / f"{name}.schema"
-            kept.write_bytes(provider_schema.encoded(schema))
+            kept.write_bytes(answer)
             served = shlex.join([sys.executable, "-m", "toolchain.schema_provider", str(kept)])
-            provider = self._provider(hosts, f"hashicorp/{name}", schema["version"])
+            provider = self._provider(hosts, f"hashicorp/{name}", version)
             provider.write_text(f"#!/bin/sh\nexec {served}\n")
             provider.chmod(0o755)
 
@@ -178,6 +179,13 @@ class Workspace:
         place = self.folder / "mirror" / hosts[name] / name / version / PLATFORM
         place.mkdir(parents=True)
         return place / f"terraform-provider-{name.rpartition('/')[2]}_v{version}"
+
+
+@functools.cache
+def _schema(archive: Path, name: str, wanted: frozenset[tuple[str, str]]) -> tuple[str, bytes]:
+    """A provider's version, and its schema as it is served: read once a process, which takes seconds."""
+    schema = provider_schema.read(archive, name, wanted)
+    return schema["version"], provider_schema.encoded(schema)
 
 
 def _compile(name: str) -> None:
