@@ -93,7 +93,7 @@ def codes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Code, Code
 
 def test_what_the_release_before_made_is_served_judged_and_continued(codes: tuple[Code, Code]) -> None:
     before, after = codes
-    before.plumb("shop", "load", "--one-in", "10")
+    before.plumb("shop", "load", "--one-in", "2")
     before.day(DAY)
     before.model()
     before.plumb("deploy")
