@@ -53,7 +53,7 @@ test-cluster: setup binaries manifest-tools cluster-binaries tofu-tools ## Canar
 	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster tests/terraform
 	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
 
-test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the table goes to docs/compose-tried.md (25 minutes, LOCAL images)
+test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the table goes to docs/compose-tried.md (45 minutes, LOCAL images)
 	@$(BIN)/python -m pytest -q -s -m compose tests/compose
 	@mkdir -p docs && cp .plumbline/report/compose.md docs/compose-tried.md
 
