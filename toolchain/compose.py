@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from plumbline import files
+from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT, settings
 from toolchain import images
 from toolchain.binaries import BinariesError
@@ -213,7 +214,7 @@ def main() -> None:
             "run": [],
         }[given.what]
         command = compose(*arguments, *rest, local=given.local, profiles=profiles)
-    except (ImageError, BinariesError, ComposeError) as error:
+    except (ImageError, BinariesError, PlumblineError, ComposeError) as error:
         sys.exit(f"compose: {error}")
     code = subprocess.run(command, cwd=ROOT, check=False).returncode
     if given.what == "down" and given.volumes and not code:
@@ -227,7 +228,7 @@ def _changed(given: argparse.Namespace, parser: argparse.ArgumentParser) -> None
 
     if given.what != "rotate" and given.folder is None:
         parser.error(f"{given.what} needs a folder: `make {given.what}-compose {FOLDERS[given.what]}=backups/monday`")
-    with files.locked(ENV.with_name(".env.lock"), wait=False):
+    with files.locked(ENV.with_name(".env.lock"), wait=False, held="a rotation, backup or restore is under way"):
         if given.what == "rotate":
             rotation.rotate(partial(called, local=given.local), ENV)
         elif given.what == "backup":

@@ -21,9 +21,6 @@ PRODUCTS = ("churn", "images")
 SERVED = "churn"
 """The product whose predictors are here."""
 
-ACTIVE = ("Progressing", "Paused", "Promoting")
-"""Phases of a rollout that somebody drives."""
-
 SEEN = 60.0
 """Seconds in which Envoy finds a new predictor's address and health: it asks for both every second."""
 
@@ -41,7 +38,7 @@ def rotate(call: Compose, env: Path) -> None:
     if "airflow-scheduler" not in call("ps", "--services", "--status", "running").split():
         raise ComposeError("the stack does not run: `make up-compose` starts it; `make rotate` is for a running one")
     told = json.loads(call("exec", "-T", "rollout", "plumb", "rollout", "status", "--product", SERVED, "--json"))
-    if told["phase"] in ACTIVE:
+    if told["phase"] and not told["ended_at"]:
         raise ComposeError(f"a rollout of {SERVED} is under way: rotate when it has ended")
     compose.write_secrets(env, rotate=True)
     _tell("new keys beside the old ones", begun)
