@@ -12,7 +12,7 @@ import os
 import secrets
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -70,24 +70,31 @@ def start() -> Kube:
     return kube
 
 
-def start_api_server() -> Kube:
-    """Starts etcd and the API server alone, writes `kubeconfig()` and returns a client. It has nothing but its own."""
+def start_api_server(address: str = HOST, port: int | None = None, more: Sequence[str] = ()) -> Kube:
+    """Starts etcd and the API server alone, writes `kubeconfig()` and returns a client. It has nothing but its own.
+
+    A real node's pods reach it at `address`; `more` are arguments of the API server's beside ours.
+    """
     home = settings().home
     pki = home / "pki"
     pki.mkdir(parents=True, exist_ok=True)
     peer = services.free_port()
     etcd = services.ensure(services.Launch("etcd", lambda port, _: _etcd(port, peer), lambda port, _: _listens(port)))
-    token = secrets.token_urlsafe(24)
-    files.write_whole(pki / "tokens.csv", f"{token},admin,admin,system:masters\n", mode=0o600)
-    _run("openssl", "genrsa", "-out", str(pki / "sa.key"), "2048")
-    _run("openssl", "rsa", "-in", str(pki / "sa.key"), "-pubout", "-out", str(pki / "sa.pub"))
+    if not (pki / "sa.pub").exists():  # a control plane that starts again trusts whom it trusted
+        files.write_whole(pki / "tokens.csv", f"{secrets.token_urlsafe(24)},admin,admin,system:masters\n", mode=0o600)
+        _run("openssl", "genrsa", "-out", str(pki / "sa.key"), "2048")
+        _run("openssl", "rsa", "-in", str(pki / "sa.key"), "-pubout", "-out", str(pki / "sa.pub"))
+    token = (pki / "tokens.csv").read_text().partition(",")[0]
     authority = pki / "apiserver.crt"
 
     def ready(port: int, _: str) -> bool:
-        return _ready(f"https://{HOST}:{port}", token, authority)
+        return _ready(f"https://{address}:{port}", token, authority)
 
-    served = services.ensure(services.Launch("apiserver", lambda port, _: _apiserver(port, etcd.port), ready))
-    kube = Kube(f"https://{HOST}:{served.port}", token, authority)
+    def command(port: int, _: str) -> list[str]:
+        return [*_apiserver(port, etcd.port, address), *more]
+
+    served = services.ensure(services.Launch("apiserver", command, ready, port=port))
+    kube = Kube(f"https://{address}:{served.port}", token, authority)
     files.write_whole(kubeconfig(), _kubeconfig(kube), mode=0o600)
     return kube
 
@@ -146,8 +153,8 @@ def install_platform(kube: Kube) -> None:
         kube.apply(wanted)
 
 
-def start_kcm() -> None:
-    """Kubernetes' own controllers, those that a rollout needs."""
+def start_kcm(controllers: Sequence[str] = CONTROLLERS) -> None:
+    """Kubernetes' own controllers; by default those that a rollout needs."""
     pki = settings().home / "pki"
 
     def command(port: int, _: str) -> list[str]:
@@ -160,7 +167,8 @@ def start_kcm() -> None:
             f"--cert-dir={pki}",
             "--use-service-account-credentials=false",
             f"--service-account-private-key-file={pki / 'sa.key'}",
-            f"--controllers={','.join(CONTROLLERS)}",
+            f"--root-ca-file={pki / 'apiserver.crt'}",
+            f"--controllers={','.join(controllers)}",
         ]
 
     services.ensure(services.Launch("kcm", command, lambda port, _: services.listening(port)))
@@ -233,13 +241,13 @@ def _etcd(port: int, peer: int) -> list[str]:
     ]
 
 
-def _apiserver(port: int, etcd: int) -> list[str]:
+def _apiserver(port: int, etcd: int, address: str) -> list[str]:
     pki = settings().home / "pki"
     return [
         str(cluster_binaries.find("kube-apiserver")),
         f"--etcd-servers=http://{HOST}:{etcd}",
-        f"--bind-address={HOST}",
-        f"--advertise-address={HOST}",
+        f"--bind-address={address}",
+        f"--advertise-address={address}",
         f"--secure-port={port}",
         f"--cert-dir={pki}",
         "--service-cluster-ip-range=10.96.0.0/16",
@@ -248,7 +256,7 @@ def _apiserver(port: int, etcd: int) -> list[str]:
         f"--service-account-signing-key-file={pki / 'sa.key'}",
         f"--token-auth-file={pki / 'tokens.csv'}",
         "--authorization-mode=RBAC",
-        "--endpoint-reconciler-type=none",
+        *(["--endpoint-reconciler-type=none"] if address == HOST else []),
     ]
 
 
