@@ -16,7 +16,7 @@ setup: ## Install everything under .plumbline/ (nothing when it is there already
 binaries: ## Prometheus and Alertmanager, without root where there is apt (nothing when they are there)
 	@$(PYTHON3) -I toolchain/binaries.py
 
-manifest-tools: setup ## kustomize, kubeconform and the schemas that manifests are held against (a minute, once)
+manifest-tools: setup ## kustomize, kubeconform and its schemas, kube-score, checkov: what manifests are held against (3 minutes, once)
 	@$(BIN)/python -m toolchain.manifest_tools
 
 tofu-tools: setup ## OpenTofu, the provider of kustomizations, the clouds' schemas (7 minutes on two busy cores, once)

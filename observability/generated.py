@@ -90,7 +90,7 @@ def check() -> str:
     if promtool is None or amtool is None:
         return f"generated files are up to date; not checked by promtool and amtool: {binaries.HOW}"
     paths = [str(path) for path in sorted((ROOT / RULES).glob("*.yml"))]
-    refused(promtool, "check", "rules", *paths)
+    refused(promtool, "check", "rules", "--lint-fatal", *paths)
     refused(amtool, "check-config", str(ROOT / CONFIG))
     return "generated files are up to date, promtool and amtool take them"
 

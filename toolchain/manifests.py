@@ -1,7 +1,8 @@
 """The Kubernetes manifests, rendered and checked: `python -m toolchain.manifests`, a part of `make lint`.
 
 Every kustomization that Argo CD applies is rendered with kustomize, and what comes out is held by kubeconform against
-the schemas of two Kubernetes versions and of the CRDs, unknown fields refused; hadolint reads the Dockerfiles.
+the schemas of two Kubernetes versions and of the CRDs, unknown fields refused; hadolint reads the Dockerfiles. Then
+kube-score and checkov judge both (toolchain.judges).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT
-from toolchain import manifest_tools
+from toolchain import judges, manifest_tools
 from toolchain.binaries import BinariesError
 
 OVERLAYS = tuple(sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("k8s/*/overlays/*")))
@@ -50,10 +51,7 @@ def render(path: str, root: Path = ROOT) -> str:
 
 def objects(path: str, root: Path = ROOT) -> list[Object]:
     """The objects of a folder's kustomization."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [found for found in yaml.load_all(render(path, root), loader) if found]
+    return _parsed(render(path, root))
 
 
 def applications(name: str, root: Path = ROOT) -> list[Object]:
@@ -110,10 +108,11 @@ def check(root: Path = ROOT) -> str:
     with ThreadPoolExecutor(len(versions)) as pool:
         list(pool.map(lambda version: conforms(whole, version), versions))
     lint_dockerfiles(root)
+    judged = judges.check(_parsed(whole), (*DOCKERFILES, *LOCAL_DOCKERFILES), root)
     count = whole.count("\nkind: ") + whole.startswith("kind: ")
     return (
         f"{count} objects of k8s/ are what Kubernetes {' and '.join(versions)} and the CRDs take; "
-        f"{len(DOCKERFILES) + len(LOCAL_DOCKERFILES)} Dockerfiles are clean"
+        f"{len(DOCKERFILES) + len(LOCAL_DOCKERFILES)} Dockerfiles are clean; {judged}"
     )
 
 
@@ -128,6 +127,13 @@ def lint_dockerfiles(root: Path = ROOT) -> None:
     hadolint = shutil.which("hadolint") or str(Path(sys.executable).parent / "hadolint")
     files = [*DOCKERFILES, *(path for path in LOCAL_DOCKERFILES if (root / path).exists())]
     _ran("hadolint", [hadolint, "--config", ".hadolint.yaml", *files], cwd=root)
+
+
+def _parsed(text: str) -> list[Object]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [found for found in yaml.load_all(text, loader) if found]
 
 
 def _ran(what: str, command: list[str], given: str | None = None, cwd: Path = ROOT) -> str:

@@ -15,8 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.settings import ENVIRONMENTS, ROOT, settings
-from toolchain import bootstrap
+from plumbline.settings import ENVIRONMENTS, settings
 from toolchain.binaries import BinariesError
 from toolchain.tofu_tools import TERRAFORM, Workspace
 
@@ -32,7 +31,6 @@ CHECKOV = (
     "--download-external-modules",
     "false",
 )
-LOCK = ROOT / "requirements" / "checkov.txt"
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,6 @@ def main() -> None:
             f"  {'!' if checked.failure else '·'} {checked.name}: {checked.failure or f'{checked.passed} tests passed'}"
         )
     if not only:
-        bootstrap.step("checkov environment", [LOCK], lambda: bootstrap.install("checkov", [LOCK]))
         code, told = scan(TERRAFORM)
         failed = failed or code != 0
         print(told)

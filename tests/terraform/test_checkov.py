@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from toolchain import bootstrap, tofu
+from toolchain import tofu
 from toolchain.tofu_tools import TERRAFORM
 
 pytestmark = pytest.mark.tofu
 
 WAIVER = re.compile(r"^\s*#checkov:skip=(\w+):.+\n", re.M)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _checkov() -> None:
-    bootstrap.step("checkov environment", [tofu.LOCK], lambda: bootstrap.install("checkov", [tofu.LOCK]))
 
 
 def test_a_bucket_that_anybody_may_open_is_found(tmp_path: Path) -> None:
