@@ -89,7 +89,7 @@ TOGETHER = {
 }
 """Modules that are resolved as one: each list has versions of its own of what it needs."""
 
-PLUGINS = ("errors", "health", "ready", "cache", "forward", "kubernetes")
+PLUGINS = ("errors", "health", "ready", "cache", "kubernetes", "forward")
 """What of CoreDNS a cluster's names need, in the order in which they are asked; its own program has more."""
 
 NAMES = ("etcd", *COMMANDS)
@@ -164,7 +164,8 @@ def _pin(name: str) -> str:
     elif name == "etcd":
         made_of = [name]
     else:
-        made_of = [[MODULES[module] for module in _together(name)[1]], STAGING, UNOPTIMISED, PLUGINS]
+        made_of = [[MODULES[module] for module in _together(name)[1]], STAGING, UNOPTIMISED]
+        made_of += [PLUGINS] if name == "coredns" else []
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 

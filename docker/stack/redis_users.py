@@ -20,7 +20,9 @@ def main() -> None:
     """Users first, then those of other generations go, then all of it to the file that a start reads."""
     import redis
 
-    client = redis.Redis("redis", username="admin", password=os.environ["ADMIN"], decode_responses=True)
+    # It may be starting, or a network policy be new.
+    patient = redis.retry.Retry(redis.backoff.ConstantBackoff(1), 60)
+    client = redis.Redis("redis", username="admin", password=os.environ["ADMIN"], decode_responses=True, retry=patient)
     generation = os.environ["GENERATION"]
     for service, may in MAY.items():
         password = os.environ[service.upper()]

@@ -6,6 +6,7 @@
 # Nobody logs in as one of these: a login is named after its service and GENERATION and acts as the service's role, so
 # that two generations of passwords work side by side. RETIRE=1 drops the logins of all others.
 set -eu
+for _ in $(seq 60); do pg_isready -q -h postgres && break; sleep 1; done # it may be starting, or a network policy be new
 run() { psql -q -v ON_ERROR_STOP=1 -h postgres -U postgres "$@"; }
 role() { # NAME PASSWORD
   PASSWORD="$2" run -v name="$1" -v login="${1}_$GENERATION" <<'S'

@@ -10,14 +10,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable
+from typing import Any
 from xml.sax.saxutils import escape
 
 import boto3
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
 
 READ = ("s3:GetObject", "s3:GetObjectAttributes")
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
@@ -72,9 +75,20 @@ def admin(action: str, body: str = "") -> tuple[int, str]:
         raise SystemExit(f"{action}: {error.code} {error.read().decode(errors='replace')[:300]}") from None
 
 
+def _answers(s3: Any) -> None:
+    """Waits a minute: the server may be starting, or a network policy be new."""
+    for _ in range(60):
+        try:
+            s3.list_buckets()
+            return
+        except (EndpointConnectionError, ConnectTimeoutError):
+            time.sleep(1)
+
+
 def main() -> None:
     """Buckets first, then keys, then policies: a policy may name only who is there."""
     s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name=os.environ["AWS_REGION"])
+    _answers(s3)
     there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
     for bucket in sorted(set(MAY) - there):
         s3.create_bucket(Bucket=bucket)

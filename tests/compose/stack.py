@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_rest import AirflowRest
+
 from plumbline.servers import services
 from plumbline.settings import ROOT
 from toolchain import compose
 
 PROJECT = "plumbline-test"
 PORTS = ("AIRFLOW_PORT", "MLFLOW_PORT", "CHURN_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT")
-OVER = ("success", "failed")
 
 
 class Asking:
@@ -52,7 +53,7 @@ class Asking:
 
 
 @dataclass
-class Stack:
+class Stack(AirflowRest):
     """The stack, driven as a person drives it: Compose's command line, Airflow's REST, requests through Envoy."""
 
     folder: Path
@@ -60,11 +61,18 @@ class Stack:
     ports: dict[str, int] = field(default_factory=lambda: {name: services.free_port() for name in PORTS})
     profiles: list[str] = field(default_factory=list)
     given: dict[str, str] = field(default_factory=dict)
-    _token: str = ""
 
     def __post_init__(self) -> None:
         self.env = self.folder / ".env"
         compose.write_secrets(self.env)
+
+    @property
+    def airflow_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports['AIRFLOW_PORT']}"
+
+    @property
+    def airflow_password(self) -> str:
+        return self.secrets["AIRFLOW_PASSWORD"]
 
     @property
     def command(self) -> list[str]:
@@ -177,67 +185,6 @@ class Stack:
         units = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
         found = re.findall(rf"{PROJECT}-(\S+)-1 ([\d.]+)(KiB|MiB|GiB)", told)
         return {name: round(float(size) * units[unit]) for name, size, unit in found}
-
-    def airflow(self, path: str, data: Any = None, method: str | None = None) -> Any:
-        """What Airflow's API answers; asked again for a minute while it does not."""
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                if not self._token:
-                    login = {"username": "plumb", "password": self.secrets["AIRFLOW_PASSWORD"]}
-                    self._token = self._ask("/auth/token", login, None)["access_token"]
-                return self._ask(path, data, method)
-            except urllib.error.HTTPError as error:
-                if error.code not in (401, 403) or time.monotonic() > deadline:
-                    raise
-                self._token = ""
-            except (OSError, ValueError):
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(1)
-
-    def _ask(self, path: str, data: Any, method: str | None) -> Any:
-        headers = {"content-type": "application/json"}
-        if self._token:
-            headers["authorization"] = f"Bearer {self._token}"
-        body = None if data is None else json.dumps(data).encode()
-        url = f"http://127.0.0.1:{self.ports['AIRFLOW_PORT']}{path}"
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=30) as answer:
-            return json.load(answer)
-
-    def trigger(self, dag: str, as_of: str) -> str:
-        """Starts a run of a DAG for a day, once the DAG is known; its id."""
-        deadline = time.monotonic() + 120
-        while dag not in {told["dag_id"] for told in self.airflow("/api/v2/dags")["dags"]}:
-            assert time.monotonic() < deadline, f"Airflow does not know {dag}"
-            time.sleep(2)
-        told = self.airflow(f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None, "conf": {"as_of": as_of}})
-        return str(told["dag_run_id"])
-
-    def newest(self, dag: str) -> str:
-        """The id of a DAG's newest run, awaited: an asset starts it."""
-        deadline = time.monotonic() + 120
-        while not (runs := self.airflow(f"/api/v2/dags/{dag}/dagRuns?order_by=-run_after")["dag_runs"]):
-            assert time.monotonic() < deadline, f"{dag} was not started"
-            time.sleep(2)
-        return str(runs[0]["dag_run_id"])
-
-    def tasks(self, dag: str, run: str) -> dict[str, dict[str, Any]]:
-        """Task → what Airflow says of it."""
-        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances"
-        return {told["task_id"]: told for told in self.airflow(path)["task_instances"]}
-
-    def ended(self, dag: str, run: str, within: float = 1500) -> Iterator[dict[str, dict[str, Any]]]:
-        """The run's tasks, every second until it has ended. Fails unless it ended well."""
-        deadline = time.monotonic() + within
-        while True:
-            yield (tasks := self.tasks(dag, run))
-            state = self.airflow(f"/api/v2/dags/{dag}/dagRuns/{run}")["state"]
-            if state in OVER:
-                assert state == "success", {name: told["state"] for name, told in tasks.items()}
-                return
-            assert time.monotonic() < deadline, f"{dag} did not end"
-            time.sleep(1)
 
     def ask(self, customer: int) -> tuple[int, dict[str, Any]]:
         """Status and answer about a customer, through Envoy."""

@@ -53,7 +53,11 @@ def kubelet_arguments(pki: Path) -> list[str]:
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=apiserver"),
             *("-keyout", str(key), "-out", str(certificate)),
         )
-    return [f"--kubelet-client-certificate={certificate}", f"--kubelet-client-key={key}", "--allow-privileged=true"]
+    return [
+        f"--kubelet-client-certificate={certificate}",
+        f"--kubelet-client-key={key}",
+        "--kubelet-preferred-address-types=InternalIP",
+    ]
 
 
 def start(kubeconfig: Path, pause: str, registry: str) -> None:

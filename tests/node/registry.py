@@ -43,10 +43,10 @@ def start() -> str:
         files.write_whole(folder / "config.yml", files.dumps(config))
         return ["docker-registry", "serve", str(folder / "config.yml")]
 
-    before = files.read_json(folder / "port.json")
-    launch = services.Launch("registry", command, lambda port, _: services.listening(port), port=before)
+    before = files.read_json(folder / "address.json") or {}
+    launch = services.Launch("registry", command, lambda port, _: services.listening(port), port=before.get("port"))
     port = services.ensure(launch).port
-    files.write_whole(folder / "port.json", files.dumps(port))
+    files.write_whole(folder / "address.json", files.dumps({"port": port}))
     return f"{HOST}:{port}"
 
 

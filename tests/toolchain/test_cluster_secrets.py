@@ -46,7 +46,7 @@ def test_whatever_a_development_manifest_names_is_made(known: dict[str, str]) ->
                 assert key is None or key in made[namespace][secret]
                 named.add((namespace, secret))
     told = {(namespace, secret) for namespace, of in made.items() for secret in of}
-    # `tasks` is named by the pods that Airflow makes, `spark` where no workload identity is, the champion's job stands in prod alone.
+    # Airflow's pods name `tasks`, `spark` is optional (there may be a workload identity), prod has the champion.
     left = {(namespace, secret) for namespace, secret in told - named if not secret.endswith("-champion")}
     assert left == {("pipeline-dev", "tasks"), ("pipeline-dev", "spark")}
 
