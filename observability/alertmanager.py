@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from observability import house_rules, slo_rules
+from observability import cluster_rules, house_rules, slo_rules
 from observability.rule import WATCHDOG, alerts
 
 SECRETS = PurePosixPath("/etc/alertmanager/secrets")
@@ -57,7 +57,7 @@ def config(
 ) -> dict[str, Any]:
     """The configuration. `pagerduty_url` is another address than PagerDuty's own, `only` the secret files there are."""
     waits = waits or Waits()
-    rules = alerts([*slo_rules.groups(), *house_rules.groups()])
+    rules = alerts([*slo_rules.groups(), *house_rules.groups(), *cluster_rules.groups()])
     channels = sorted({alert.contract.channel for alert in rules})
     return {
         "route": {

@@ -7,11 +7,12 @@ in a cluster as the objects that the Prometheus operator and Grafana's sidecar l
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from observability import alertmanager, house_rules, kubernetes, slo_rules
+from observability import alertmanager, cluster_rules, house_rules, kubernetes, slo_rules
 from observability.rule import Group
 from plumbline import files
 from plumbline.errors import PlumblineError
@@ -40,9 +41,9 @@ def texts() -> dict[str, str]:
 
 
 def cluster_texts() -> dict[str, str]:
-    """The same rules and the committed dashboards as Kubernetes objects."""
+    """The same rules, those of a cluster alone, and the committed dashboards, as Kubernetes objects."""
     found = {}
-    for name, module in (("house", house_rules), ("promises", slo_rules)):
+    for name, module in (("cluster", cluster_rules), ("house", house_rules), ("promises", slo_rules)):
         source = f"contracts/*.odcs.yaml and {module.__name__.replace('.', '/')}.py"
         found[f"{CLUSTER}/rules-{name}.yaml"] = dumped(kubernetes.rule(name, module.groups()), source)
     for board in sorted((ROOT / DASHBOARDS).glob("*/*.json")):
@@ -89,8 +90,10 @@ def check() -> str:
     promtool, amtool = binaries.find("promtool"), binaries.find("amtool")
     if promtool is None or amtool is None:
         return f"generated files are up to date; not checked by promtool and amtool: {binaries.HOW}"
-    paths = [str(path) for path in sorted((ROOT / RULES).glob("*.yml"))]
-    refused(promtool, "check", "rules", "--lint-fatal", *paths)
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Path(folder) / "cluster.yml"
+        cluster.write_text(rules(cluster_rules.groups(), cluster_rules.__name__))
+        refused(promtool, "check", "rules", "--lint-fatal", *sorted((ROOT / RULES).glob("*.yml")), cluster)
     refused(amtool, "check-config", str(ROOT / CONFIG))
     return "generated files are up to date, promtool and amtool take them"
 

@@ -136,7 +136,7 @@ def _exporter(features: Contract) -> tuple[Alert, ...]:
         ),
         Alert(
             "LineageNotSent",
-            _counted("lineage_emit_failures_total"),
+            counted("lineage_emit_failures_total"),
             "ticket",
             features,
             "the lineage server did not confirm events; the file has them",
@@ -174,7 +174,7 @@ def _predictor(product: Product) -> tuple[Alert, ...]:
         ),
         Alert(
             "OutcomesLost",
-            f"{_counted(f'outcome_log_dropped_total{of}')} or {_counted(f'outcome_log_failures_total{of}')}",
+            f"{counted(f'outcome_log_dropped_total{of}')} or {counted(f'outcome_log_failures_total{of}')}",
             "ticket",
             answers,
             "predictions are served and not written down",
@@ -185,6 +185,6 @@ def _predictor(product: Product) -> tuple[Alert, ...]:
     )
 
 
-def _counted(counter: str) -> str:
+def counted(counter: str) -> str:
     """Whether a counter counted in the last 15 minutes. `increase` alone does not see a counter's first value."""
     return f"(increase({counter}[15m]) > 0 or ({counter} > 0 unless {counter} offset 15m))"

@@ -335,6 +335,15 @@ EXTERNAL: dict[str, str] = {
     "scrape_duration_seconds": "Prometheus: how long a scrape took",
     "istio_requests_total": "Istio's proxies: requests by response_code and destination_service_name",
     "istio_request_duration_milliseconds_bucket": "Istio's proxies: how long they took, by destination_service_name",
+    "istio_agent_cert_expiry_seconds": "Istio's proxies: seconds left of a certificate, by resource_name",
+    "citadel_server_root_cert_expiry_timestamp": "istiod: when the mesh's root ends, as Unix time",
+    "citadel_server_cert_chain_expiry_timestamp": "istiod: when the certificate that signs the proxies' ends",
+    "kube_node_status_condition": "kube-state-metrics: 1 for a node's condition and its status",
+    "argocd_app_info": "Argo CD: 1 an Application, by name, project, sync_status, health_status",
+    "argocd_app_sync_total": "Argo CD: syncs that ended, by name, project, phase, dry_run",
+    "rollout_info": "Argo Rollouts: 1 a Rollout, by namespace, name, phase",
+    "rollout_info_replicas_available": "Argo Rollouts: a Rollout's pods that are available",
+    "rollout_info_replicas_desired": "Argo Rollouts: how many it should have",
 }
 """What rules, dashboards and guardrails may read besides the schema, and who makes it."""
 

@@ -11,7 +11,7 @@ import urllib.request
 from datetime import datetime, timedelta
 from typing import Any
 
-from observability import house_rules, promises, slo_rules
+from observability import cluster_rules, house_rules, promises, slo_rules
 from observability.rule import Alert, alerts
 from observability.stack import ALERTMANAGER
 from plumb.reports import what_changed
@@ -37,7 +37,7 @@ def incident(name: str, dataset: str | None = None, product: str | None = None) 
     Without a dataset or product it is that which fires; nothing fires: the first that has such an alert. Raises
     IncidentError that lists the alerts, when there is none of that name or of that dataset or product.
     """
-    known = alerts([*slo_rules.groups(), *house_rules.groups()])
+    known = alerts([*slo_rules.groups(), *house_rules.groups(), *cluster_rules.groups()])
     firing = _firing(name)
     told = sorted(firing or (), key=lambda a: bool(a["state"] != "active"))  # what is silenced is not the cause
     told = [a for a in told if product in (None, a["labels"].get("product"))]

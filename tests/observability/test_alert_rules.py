@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from observability import generated, house_rules, slo_rules
+from observability import cluster_rules, generated, house_rules, slo_rules
 from observability.promises import Speed, fast
 from observability.rule import alerts
 from observability.way_back import missing_day
@@ -284,6 +284,105 @@ def stream(product: Product) -> list[Case]:
     return [replace(case, product=product.name) for case in cases]
 
 
+def rollout(product: Product) -> list[Case]:
+    """Of a product's Rollout in one of its namespaces."""
+    namespace = f"{product.name}-prod"
+    of = f'namespace="{namespace}",name="{product.name}"'
+
+    def phases(**values: str) -> dict[str, str]:
+        return {f'rollout_info{{{of},phase="{phase}"}}': had for phase, had in values.items()}
+
+    def pods(available: str, desired: str) -> dict[str, str]:
+        counts = {"available": available, "desired": desired}
+        return {f"rollout_info_replicas_{which}{{{of}}}": had for which, had in counts.items()}
+
+    there, by = (namespace,), "namespace"
+    cases = [
+        Case("RolloutAborted", phases(Progressing="1x9 stale", Abort="_x9 1x9"), "12m", there, by),
+        Case("RolloutAborted", phases(InvalidSpec="1x9"), "3m", there, by, name="a spec that is none"),
+        Case("RolloutAborted", phases(Abort="1x9 stale", Completed="_x9 1x9"), "12m", (), by, name="reverted"),
+        Case("RolloutAborted", phases(Progressing="1x9"), "9m", (), by, name="under way"),
+        Case("RolloutAborted", {'rollout_info{name="theirs",phase="Abort"}': "1x9"}, "9m", (), by, name="not ours"),
+        Case("RolloutStuck", phases(Paused="1x90"), "62m", there, by),
+        Case("RolloutStuck", phases(Paused="1x30 stale", Progressing="_x30 1x60"), "62m", there, by, name="again"),
+        Case("RolloutStuck", phases(Progressing="1x20 stale", Completed="_x20 1x99"), "90m", (), by, name="a canary"),
+        Case("RolloutPodsMissing", pods("3x9 2x30", "3x40"), "21m", there, by),
+        Case("RolloutPodsMissing", pods("3x9 2x6 3x30", "3x40"), "21m", (), by, name="a pod is replaced"),
+        Case("RolloutPodsMissing", pods("4x40", "3x40"), "21m", (), by, name="a canary beside them"),
+    ]
+    missing = [Case(alert, BOTH, "3h", (), by, name="no cluster") for alert in sorted({case.alert for case in cases})]
+    return [replace(case, product=product.name) for case in [*cases, *missing]]
+
+
+def application(name: str, project: str, **labels: str) -> str:
+    told = ",".join(f'{label}="{value}"' for label, value in labels.items())
+    return f'{{namespace="argocd",name="{name}",project="{project}",{told}}}'
+
+
+def app(values: str, name: str = "churn-prod", project: str = "plumbline", **labels: str) -> dict[str, str]:
+    return {f"argocd_app_info{application(name, project, **labels)}": values}
+
+
+def syncs(values: str, phase: str = "Failed", dry_run: str = "false") -> dict[str, str]:
+    labels = application("churn-prod", "plumbline", phase=phase, dry_run=dry_run)
+    return {f"argocd_app_sync_total{labels}": values}
+
+
+def until(seconds: int, which: str = "root") -> dict[str, str]:
+    """The mesh's certificate; promtool's clock begins at 0."""
+    name = {"root": "citadel_server_root_cert_expiry_timestamp", "chain": "citadel_server_cert_chain_expiry_timestamp"}
+    return {f'{name[which]}{{pod="istiod"}}': f"{seconds}x60"}
+
+
+def left(values: str, which: str = "default") -> dict[str, str]:
+    return {f'istio_agent_cert_expiry_seconds{{pod="p",resource_name="{which}"}}': values}
+
+
+def pressed(values: str, condition: str = "DiskPressure", status: str = "true") -> dict[str, str]:
+    return {f'kube_node_status_condition{{node="n",condition="{condition}",status="{status}"}}': values}
+
+
+DAY, FINE = 86_400, {"sync_status": "Synced", "health_status": "Healthy"}
+CASES += [
+    Case("SyncFailed", syncs("_x5 1x20"), "7m", ("churn-prod",), "name", name="its first value"),
+    Case("SyncFailed", syncs("2x5 3x20", "Error"), "7m", ("churn-prod",), "name"),
+    Case("SyncFailed", syncs("3x60"), "30m", (), "name", name="long ago"),
+    Case("SyncFailed", syncs("0+1x60", "Succeeded"), "30m", (), "name", name="each went well"),
+    Case("SyncFailed", syncs("0+1x60", dry_run="true"), "30m", (), "name", name="only tried"),
+    Case("ApplicationOutOfSync", app("1x90", sync_status="OutOfSync"), "62m", ("churn-prod",), "name"),
+    Case("ApplicationOutOfSync", app("1x90", sync_status="Unknown"), "62m", ("churn-prod",), "name", name="no Git"),
+    Case("ApplicationOutOfSync", app("1x30 stale", sync_status="OutOfSync"), "62m", (), "name", name="for a canary"),
+    Case("ApplicationOutOfSync", app("1x90", **FINE), "62m", (), "name", name="synced"),
+    Case("ApplicationOutOfSync", app("1x90", project="x", sync_status="OutOfSync"), "62m", (), "name", name="theirs"),
+    Case("ApplicationDegraded", app("1x90", health_status="Degraded"), "12m", ("churn-prod",), "name"),
+    Case(
+        "ApplicationDegraded",
+        app("1x90", "plumbline", "x", health_status="Missing"),
+        "12m",
+        ("plumbline",),
+        "name",
+    ),
+    Case("ApplicationDegraded", app("1x8 stale", health_status="Degraded"), "12m", (), "name", name="for a moment"),
+    Case("ApplicationDegraded", app("1x90", health_status="Progressing"), "62m", (), "name", name="under way"),
+    Case("MeshRootEnding", until(29 * DAY), "5m", ("root",), "certificate"),
+    Case("MeshRootEnding", until(31 * DAY) | until(29 * DAY, "chain"), "5m", ("chain",), "certificate", name="signer"),
+    Case("MeshRootEnding", until(31 * DAY) | until(31 * DAY, "chain"), "5m", (), "certificate", name="in a month"),
+    Case("ProxyCertificateNotRenewed", left("21000x20"), "9m", ("p",), "pod"),
+    Case("ProxyCertificateNotRenewed", left("43000-60x20"), "9m", (), "pod", name="at half"),
+    Case("ProxyCertificateNotRenewed", left("21000x2 86000x20"), "9m", (), "pod", name="late"),
+    Case("ProxyCertificateNotRenewed", left("21000x20", "ROOTCA"), "9m", (), "pod", name="MeshRootEnding's"),
+    Case("ControllerSilent", app("1x5 stale", **FINE), "16m", ("argo-cd",), "controller"),
+    Case("ControllerSilent", {'rollout_info{name="churn"}': "1x5 stale"}, "16m", ("argo-rollouts",), "controller"),
+    Case("ControllerSilent", app("1x5 stale", **FINE), "8m", (), "controller", name="started again"),
+    Case("ControllerSilent", app("1x5 stale", **FINE), "26h", (), "controller", interval="5m", name="gone for good"),
+    Case("ControllerSilent", app("1x90", **FINE), "60m", (), "controller", name="heard of"),
+    Case("NodeUnderPressure", pressed("1x20"), "6m", ("DiskPressure",), "condition"),
+    Case("NodeUnderPressure", pressed("1x3 0x20"), "9m", (), "condition", name="over soon"),
+    Case("NodeUnderPressure", pressed("1x20", status="false"), "9m", (), "condition", name="no pressure"),
+    Case("NodeUnderPressure", pressed("1x20", "Ready"), "9m", (), "condition", name="a good condition"),
+    *(Case(alert, BOTH, "3h", name="no cluster") for alert in ("SyncFailed", "MeshRootEnding", "ControllerSilent")),
+]
+CASES += [case for product in ALL for case in rollout(product)]
 CASES += [case for product in ALL if product.streams for case in stream(product)]
 CASES += [case for product in ALL for case in (*pipeline(product), *predictor(product))]
 
@@ -291,14 +390,12 @@ CASES += [case for product in ALL for case in (*pipeline(product), *predictor(pr
 def promtool(
     tool: Path, folder: Path, tests: list[dict[str, Any]], alert: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """promtool over the committed rules; of `alert`, over the groups that hold it: a group needs no other."""
-    rules = sorted((ROOT / generated.RULES).glob("*.yml"))
-    if alert:
-        groups = [group for path in rules for group in yaml.safe_load(path.read_text())["groups"]]
-        chosen = [group for group in groups if alert in [rule.get("alert") for rule in group["rules"]]]
-        rules = [folder / "rules.yml"]
-        rules[0].write_text(yaml.safe_dump({"groups": chosen}))
-    file, given = folder / "test.yml", {"rule_files": list(map(str, rules)), "tests": tests}
+    """promtool over a cluster's committed rules; of `alert`, over the groups that hold it: a group needs no other."""
+    committed = [yaml.safe_load(path.read_text())["spec"] for path in (ROOT / generated.CLUSTER).glob("rules-*.yaml")]
+    groups = [group for rules in committed for group in rules["groups"]]
+    chosen = [group for group in groups if alert in ("", *(rule.get("alert") for rule in group["rules"]))]
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": chosen}))
+    file, given = folder / "test.yml", {"rule_files": ["rules.yml"], "tests": tests}
     file.write_text(yaml.safe_dump({**given, "evaluation_interval": tests[0]["interval"]}))
     return subprocess.run([tool, "test", "rules", file], capture_output=True, text=True, timeout=60, check=False)
 
@@ -330,7 +427,7 @@ def test_an_alert_fires_when_it_should_and_only_then(alert: str, binary: Tool, t
 
 
 def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent() -> None:
-    found = alerts([*slo_rules.groups(), *house_rules.groups()])
+    found = alerts([*slo_rules.groups(), *house_rules.groups(), *cluster_rules.groups()])
     names = {(alert.name, "" if "dataset" in alert.about else alert.about.get("product", "")) for alert in found}
     assert {(case.alert, case.product) for case in CASES if case.fires} == names
     silent = {(case.alert, case.product) for case in CASES if not case.fires}

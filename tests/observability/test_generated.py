@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from observability import alertmanager, dataset_metrics, generated, house_rules, promises, slo_rules, stack
+from observability import (
+    alertmanager,
+    cluster_rules,
+    dataset_metrics,
+    generated,
+    house_rules,
+    promises,
+    slo_rules,
+    stack,
+)
 from observability.rule import Recording, alerts
 from plumbline.contracts import contract as contracts
 from plumbline.lineage.expected import affected_by
@@ -23,7 +32,7 @@ WORDS = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 PROMQL = {
     "and", "or", "unless", "on", "by", "group", "sum", "max", "min", "avg", "count", "rate", "increase", "delta",
     "absent", "max_over_time", "present_over_time", "avg_over_time", "offset", "ignoring", "without", "vector",
-    "changes",
+    "changes", "time",
 }  # fmt: skip
 
 
@@ -35,7 +44,7 @@ def names(expr: str) -> set[str]:
 
 
 def all_groups() -> list[generated.Group]:
-    return [*slo_rules.groups(), *house_rules.groups()]
+    return [*slo_rules.groups(), *house_rules.groups(), *cluster_rules.groups()]
 
 
 def test_what_is_committed_is_what_contracts_and_code_give() -> None:
@@ -139,6 +148,8 @@ ROUTES = [
     ({"alertname": "GateFailed", "severity": "ticket", "channel": "#data-platform"}, "ticket #data-platform"),
     ({"alertname": "PredictorFailing", "severity": "page", "channel": "#ml-serving"}, "page #ml-serving"),
     ({"alertname": "PredictorSlow", "severity": "ticket", "channel": "#ml-serving"}, "ticket #ml-serving"),
+    ({"alertname": "RolloutAborted", "severity": "ticket", "channel": "#ml-serving"}, "ticket #ml-serving"),
+    ({"alertname": "KubePodCrashLooping", "severity": "warning"}, "ticket #data-platform"),
     ({"alertname": "Watchdog", "severity": "none", "channel": "#data-platform"}, "watchdog"),
     ({"alertname": "NobodysAlert", "severity": "page"}, "ticket #data-platform"),
 ]

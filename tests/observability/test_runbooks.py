@@ -11,12 +11,12 @@ import pytest
 import typer
 
 from drills.catalogue import DRILLS
-from observability import house_rules, slo_rules
+from observability import cluster_rules, house_rules, slo_rules
 from observability.rule import RUNBOOKS, Alert, alerts
 from plumb.main import app
 from plumbline.settings import ROOT
 
-DEFINED = alerts([*slo_rules.groups(), *house_rules.groups()])
+DEFINED = alerts([*slo_rules.groups(), *house_rules.groups(), *cluster_rules.groups()])
 ALERTS = {alert.name for alert in DEFINED}
 PARTS = ("**What it means.**", "**Who is hurt.**", "## See it", "## Stop the bleeding", "## Recover", "**Tried:**")
 BOOKS = sorted((ROOT / RUNBOOKS).glob("*.md"))

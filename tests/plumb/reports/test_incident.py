@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from observability import house_rules, slo_rules
+from observability import cluster_rules, house_rules, slo_rules
 from observability.rule import alerts
 from plumb.main import app
 from plumb.reports.incident import IncidentError, incident
@@ -119,7 +119,10 @@ def test_a_late_day_exposes_those_who_asked_after_its_deadline(lived: Path) -> N
 BOOK = "nothing to undo: read docs/runbooks/{}.md"
 DAY, UP, MODEL = "plumb replay --days 1", "plumb up", "plumb deploy --model previous"
 WAYS = {
+    "ApplicationDegraded": BOOK,
+    "ApplicationOutOfSync": BOOK,
     "ConsumerLag": BOOK,
+    "ControllerSilent": BOOK,
     "DatasetIncomplete": 'plumb releases undo --to 2 --why "DatasetIncomplete"',
     "DatasetLate": DAY,
     "DatasetUnknown": BOOK,
@@ -129,7 +132,9 @@ WAYS = {
     "GateFailed": DAY,
     "LateDaysSpent": BOOK,
     "LineageNotSent": "plumb lineage_resend",
+    "MeshRootEnding": BOOK,
     "ModelRefused": MODEL,
+    "NodeUnderPressure": BOOK,
     "NotOnline": "plumb materialize",
     "OnlineRowsMissing": "plumb materialize && plumb parity_check",
     "OutcomesLost": BOOK,
@@ -137,18 +142,24 @@ WAYS = {
     "PredictorDown": UP,
     "PredictorFailing": MODEL,
     "PredictorSlow": MODEL,
+    "ProxyCertificateNotRenewed": BOOK,
+    "RolloutAborted": BOOK,
+    "RolloutPodsMissing": BOOK,
+    "RolloutStuck": BOOK,
     "StageFailed": DAY,
     "StageStuck": DAY,
     "StreamDown": "plumb events run",
     "StreamSlow": BOOK,
     "StreamStalled": BOOK,
+    "SyncFailed": BOOK,
     "Watchdog": UP,
 }
 OLD_MODELS = [Registered("churn_xgb", "1", ["previous"], "", ""), Registered("churn_xgb", "2", ["champion"], "", "")]
 
 
 def test_the_ways_back_are_of_all_alerts() -> None:
-    assert set(WAYS) == {alert.name for alert in alerts([*slo_rules.groups(), *house_rules.groups()])}
+    groups = [*slo_rules.groups(), *house_rules.groups(), *cluster_rules.groups()]
+    assert set(WAYS) == {alert.name for alert in alerts(groups)}
 
 
 @pytest.mark.parametrize("alert", WAYS)
@@ -240,7 +251,7 @@ def test_a_broken_outcome_log_is_not_nobody(lived: Path) -> None:
 
 
 def test_what_there_is_no_alert_of_is_refused_with_what_there_is(home: Path) -> None:
-    with pytest.raises(IncidentError, match=r"no alert 'Late'; there are ConsumerLag, DatasetIncomplete"):
+    with pytest.raises(IncidentError, match=r"no alert 'Late'; there are ApplicationDegraded, ApplicationOutOfSync"):
         incident("Late")
     with pytest.raises(IncidentError, match=r"DatasetLate is not of 'features.shops'; it is of analytics.customers"):
         incident("DatasetLate", "features.shops")
