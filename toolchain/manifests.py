@@ -32,7 +32,7 @@ BY_HAND = ("k8s/argocd/argocd-cm.yaml", "k8s/apps/root.yaml")
 DOCKERFILES = ("docker/airflow.Dockerfile", "docker/pipeline.Dockerfile", "docker/predictor.Dockerfile")
 LOCAL_DOCKERFILES = (
     "docker/worker.Dockerfile",
-    *(f"docker/local/{name}.Dockerfile" for name in ("envoy", "kafka", "postgres", "s3", "servers")),
+    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docker/local/*.Dockerfile")),
 )
 """Those that stand on images of ours."""
 
