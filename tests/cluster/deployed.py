@@ -35,7 +35,7 @@ class Deployed:
         self.kube = kube
         found = [self._adapted(wanted, prometheus) for wanted in manifests.objects("tests/cluster/overlay")]
         self.objects = [wanted for wanted in found if wanted["kind"] != "Job"]
-        (self._settle,) = (wanted for wanted in found if wanted["kind"] == "Job")
+        (self.settling,) = (wanted for wanted in found if wanted["kind"] == "Job")
 
     def install(self, model: Model) -> None:
         """Applies all of it, in the order of Argo CD's sync waves, with a model."""
@@ -62,7 +62,7 @@ class Deployed:
 
     def settle(self, model: Model) -> str:
         """Runs the hook that Argo CD runs when a sync is healthy, the job that moves the alias; how its pod ended."""
-        job = copy.deepcopy(self._settle)
+        job = copy.deepcopy(self.settling)
         job["metadata"]["name"] = f"churn-champion-{model.version}"
         job["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = model.version
         self.kube.apply(job)
@@ -107,6 +107,10 @@ class Deployed:
         if wanted["kind"] == "ConfigMap" and wanted["metadata"]["name"].startswith("churn-settings"):
             lake = f"file://{settings().lake_uri}"  # an address, and no path in the pod
             wanted["data"] |= {"PLUMBLINE_LAKE": lake, "PLUMBLINE_NOW": NOW.isoformat()}
+        if wanted["kind"] == "Job":  # there is no bucket for the pipeline's state, so a lake of its own
+            (container,) = wanted["spec"]["template"]["spec"]["containers"]
+            (state,) = (each for each in container["env"] if each["name"] == "PLUMBLINE_STATE")
+            state |= {"name": "PLUMBLINE_LAKE", "value": "/tmp/lake"}  # noqa: S108 (the container's)
         if wanted["kind"] == "Rollout":
             canary = wanted["spec"]["strategy"]["canary"]
             canary |= {"abortScaleDownDelaySeconds": DELAY, "scaleDownDelaySeconds": DELAY}
@@ -125,6 +129,8 @@ class Deployed:
         secrets = {
             "churn-predictor": {"PLUMBLINE_REDIS_URL": online_store.url(), "PLUMBLINE_VERIFY_KEY": verify_key()},
             "churn-champion": {"PLUMBLINE_MLFLOW_URL": settings().mlflow_uri},
+            "predictor-object-store": {"AWS_REGION": "nowhere"},  # the lake is a folder
+            "judge-object-store": {"AWS_REGION": "nowhere"},
         }
         return [
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, **about}, "stringData": data}
