@@ -54,17 +54,22 @@ ORDER = ("kserve", "rollouts", "kcm", "apiserver", "etcd")
 """Who is stopped after whom."""
 
 
-def start() -> Kube:
-    """Starts all of it and returns a client of its API server, some 10 s later. The CRDs are installed."""
+def start(platform: bool = True, controllers: Sequence[str] = CONTROLLERS) -> Kube:
+    """Starts all of it and returns a client of its API server, some 10 s later. The CRDs are installed.
+
+    Without `platform` it has what is installed by others, and nothing of ours.
+    """
     kube = start_api_server()
     install_crds(kube)
-    start_kcm()
+    start_kcm(controllers)
     node = {"allocatable": {"cpu": "32", "memory": "256Gi", "pods": "110"}}
     kube.apply(
         {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}
     )
     kube.patch(f"/api/v1/nodes/{NODE}/status", {"status": {**node, "capacity": node["allocatable"]}})
-    install_platform(kube)
+    install_kserve(kube)
+    if platform:
+        install_platform(kube)
     start_rollouts()
     start_kserve(kube)
     return kube
@@ -143,12 +148,16 @@ def install_crds(kube: Kube) -> None:
     eventually(established, 60, "CRDs are established")
 
 
-def install_platform(kube: Kube) -> None:
-    """KServe's settings as its installation brings them, and over them what Argo CD applies once a cluster."""
+def install_kserve(kube: Kube) -> None:
+    """The namespaces of what is installed by others, and KServe's settings as its installation brings them."""
     for name in ("kserve", "monitoring"):
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     for installed in cluster_binaries.documents((cluster_binaries.folder() / "kserve-config.yaml").read_text()):
         kube.apply(installed, manager="installation")
+
+
+def install_platform(kube: Kube) -> None:
+    """What Argo CD applies once a cluster."""
     for wanted in sorted(manifests.objects("k8s/platform"), key=lambda found: found["kind"] != "Namespace"):
         kube.apply(wanted)
 
