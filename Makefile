@@ -5,7 +5,7 @@ HOME_DIR := $(or $(PLUMBLINE_HOME),.plumbline)
 BIN := $(HOME_DIR)/venvs/pipeline/bin
 UV := $(HOME_DIR)/tools/bin/uv
 .DEFAULT_GOAL := help
-.PHONY: help images compose secrets rotate backup-compose restore-compose up-compose down-compose logs setup binaries manifest-tools tofu-tools tofu cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
+.PHONY: help images compose secrets rotate backup-compose restore-compose up-compose down-compose logs setup binaries manifest-tools tofu-tools tofu cluster-binaries demo demo-canary demo-images demo-events replay test test-fast test-long test-cluster test-node test-compose kill drill faults bench study docs dashboards generate lint format up airflow down clean lock
 
 help: ## List the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,13 +41,13 @@ replay: setup ## DAYS=n more days after the demo, each through Airflow
 	@$(BIN)/plumb replay --days $(or $(DAYS),1)
 
 test: setup binaries manifest-tools ## All tests but those of `make kill` and `make test-long`
-	@$(BIN)/python -m pytest -q -m "not kill and not long and not cluster and not compose and not tofu" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
+	@$(BIN)/python -m pytest -q -m "not kill and not long and not cluster and not compose and not tofu and not node" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 test-long: setup binaries ## Whole paths once more: the tutorials word for word, a lake in S3, a stream that froze (25 minutes)
 	@$(BIN)/python -m pytest -q -m long -n 2 --dist loadfile --durations=10
 
 test-fast: setup binaries manifest-tools ## The tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not long and not cluster and not compose and not tofu" -n 2
+	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not long and not cluster and not compose and not tofu and not node" -n 2
 
 test-cluster: setup binaries manifest-tools cluster-binaries tofu-tools ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
 	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster tests/terraform
@@ -56,6 +56,11 @@ test-cluster: setup binaries manifest-tools cluster-binaries tofu-tools ## Canar
 test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the table goes to docs/compose-tried.md (45 minutes, LOCAL images)
 	@$(BIN)/python -m pytest -q -s -m compose tests/compose
 	@mkdir -p docs && cp .plumbline/report/compose.md docs/compose-tried.md
+
+test-node: setup binaries manifest-tools cluster-binaries ## From Git to real pods on a real node: the platform, a day, canaries, what breaks; the table goes to docs/node.md (root, a container engine; 40 minutes)
+	@$(BIN)/python -m toolchain.images predictor pipeline airflow postgres-server postgres redis s3 pause coredns storage-initializer
+	@$(BIN)/python -m pytest -q -s -m node tests/node
+	@mkdir -p docs && cp .plumbline/report/node.md docs/node.md
 
 kill: setup ## Kill every stage in mid-work, run it again, compare; the table goes to docs/kill-and-resume.md
 	@$(BIN)/python -m pytest -q -s tests/e2e/test_kill_and_resume.py tests/e2e/test_images_kill_and_resume.py tests/e2e/test_events_kill_and_resume.py

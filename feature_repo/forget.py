@@ -27,7 +27,7 @@ def count(product: Product, customer: int) -> int:
     """How many rows of the customer are online, of all views. A private Redis that never ran is not started."""
     if settings().redis_url is None and not (settings().home / "redis" / "appendonly.aof").exists():
         return 0
-    client, store = online_store.client(), feature_store.open_store(product)
+    client, store = online_store.client(), feature_store.open_here(product)
     return sum(len(_rows(store, product, view, client, customer)) for view in product.view_tables)
 
 
@@ -46,7 +46,7 @@ def forget(product: Product, customer: int, release: Release) -> int:
     if settings().redis_url is None and services.find("redis") is None:
         return rows
     client: Any = online_store.client()
-    store = feature_store.open_store(product)
+    store = feature_store.open_here(product)
     row_key = online_keys.keys(store, product, [customer])
     for view in product.view_tables:
         online_keys.remove(store, view, client, _rows(store, product, view, client, customer))

@@ -198,7 +198,7 @@ def apply(product: Product) -> bool:
 
 
 def open_here(product: Product) -> FeatureStore:
-    """The store, in a home that may never have been applied to: a container whose neighbour brought the rows online."""
+    """The store, in a home that may never have been applied to: a pod whose neighbour brought the rows online."""
     if not _registry(product).exists():
         apply(product)
     return open_store(product)

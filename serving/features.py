@@ -196,7 +196,7 @@ class OnlineFeatures:
         from redis.retry import Retry
 
         address = online_store.connection_string(start=False)
-        store = feature_store.open_store(self.product)
+        store = feature_store.open_here(self.product)
         try:
             service = ServiceRead(store, self.product, self.service, also=RELEASE)
         except FeastObjectNotFoundException:

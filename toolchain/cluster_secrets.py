@@ -112,6 +112,7 @@ def secrets(known: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
                 f"{product}-champion": mlflow,
                 "predictor-object-store": {**S3, **s3("predictor")},
                 "judge-object-store": {**S3, **s3("judge")},
+                "champion-object-store": {**S3, **s3("rollout")},
             }
             for product in PRODUCTS
         },

@@ -102,7 +102,7 @@ def _lost(asked: list[int], missing: Counter[str]) -> dict[str, int]:
 def _is_stored(name: str) -> bool:
     from feature_repo import store as feature_store
 
-    view = feature_store.open_store(CHURN).get_feature_view(CHURN.view)
+    view = feature_store.open_here(CHURN).get_feature_view(CHURN.view)
     return name in {field.name for field in view.features}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -35,11 +36,14 @@ class Weights(NamedTuple):
 
 
 class Mesh(threading.Thread):
-    """Follows one VirtualService. `weights` is what it says now: canary's first."""
+    """Follows one VirtualService. `weights` is what it says now: canary's first.
 
-    def __init__(self, kube: Kube, namespace: str) -> None:
+    `reached` gives the address at which this machine reaches a pod's.
+    """
+
+    def __init__(self, kube: Kube, namespace: str, reached: Callable[[str], str] = local) -> None:
         super().__init__(name="mesh", daemon=True)
-        self.kube, self.namespace = kube, namespace
+        self.kube, self.namespace, self._reached = kube, namespace, reached
         self.folder = settings().home / "rollout" / "envoy"
         self.targets = settings().home / "rollout" / "predictors.json"
         self.timeline: list[Weights] = []
@@ -128,7 +132,7 @@ class Mesh(threading.Thread):
         path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
         slices = self.kube.items(path, labelSelector=f"kubernetes.io/service-name={service}")
         return sorted(
-            (local(address), port["port"])
+            (self._reached(address), port["port"])
             for found in slices
             for port in found.get("ports") or []
             for endpoint in found.get("endpoints") or []
@@ -143,21 +147,20 @@ class Mesh(threading.Thread):
             (self.targets, lambda pod: REVISION in pod["metadata"].get("labels", {}), 8080),
             (self._judge, lambda pod: "judge" in pod["metadata"]["name"], 9103),
         ):
-            text = files.dumps([_target(pod, port) for pod in pods if wanted(pod) and _running(pod)])
+            text = files.dumps([self._target(pod, port) for pod in pods if wanted(pod) and _running(pod)])
             if path.read_text() != text:
                 files.write_whole(path, text)
 
+    def _target(self, pod: Object, port: int) -> dict[str, Any]:
+        labels = {"pod": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]}
+        revision = pod["metadata"].get("labels", {}).get(REVISION)
+        return {
+            "targets": [f"{self._reached(pod['status']['podIP'])}:{port}"],
+            "labels": labels | ({"revision": revision} if revision else {}),
+        }
+
     def _virtual_service_path(self) -> str:
         return f"/apis/networking.istio.io/v1/namespaces/{self.namespace}/virtualservices/churn-model"
-
-
-def _target(pod: Object, port: int) -> dict[str, Any]:
-    labels = {"pod": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]}
-    revision = pod["metadata"].get("labels", {}).get(REVISION)
-    return {
-        "targets": [f"{local(pod['status']['podIP'])}:{port}"],
-        "labels": labels | ({"revision": revision} if revision else {}),
-    }
 
 
 def _running(pod: Object) -> bool:

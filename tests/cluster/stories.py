@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import traffic
 from control_plane import eventually
 from deployed import ARGS, Deployed
 from mesh import Mesh, Weights
-from traffic import Asked, Callers
+from traffic import Asked
 from world import Model
 
 FINAL = ("Healthy", "Degraded")
@@ -20,6 +20,13 @@ SETTLED = 1.0
 
 AROUND = 6.0
 """Seconds before and after a canary that its requests are compared with."""
+
+
+class Asking(Protocol):
+    """Whoever asks, and remembers what was answered."""
+
+    def since(self, begun: float, until: float | None = None) -> list[Any]:
+        """What was asked from a moment (monotonic) on."""
 
 
 @dataclass
@@ -66,12 +73,20 @@ class Story:
         return found
 
 
-def ship(deployed: Deployed, mesh: Mesh, callers: Callers, name: str, model: Model, meanwhile: Any = None) -> Story:
+def ship(
+    deployed: Deployed,
+    mesh: Mesh,
+    callers: Asking,
+    name: str,
+    model: Model,
+    meanwhile: Any = None,
+    within: float = 150,
+) -> Story:
     """Deploys a model under traffic and waits for the rollout's end. `meanwhile(begun)` is called when it has begun."""
     begun = deployed.deploy(model)
     notes = list(meanwhile(begun) or []) if meanwhile else []
     last = notes.pop() if notes and isinstance(notes[-1], Model) else model
-    phase = eventually(lambda: ended(deployed, last), 150, f"the rollout of version {last.version} ends")
+    phase = eventually(lambda: ended(deployed, last), within, f"the rollout of version {last.version} ends")
     now = time.monotonic()
     time.sleep(AROUND)
     return Story(

@@ -1,0 +1,290 @@
+"""From Git to real pods: the whole platform on a real node by Argo CD, a day of orders, canaries, what breaks, the way
+back. `make test-node`; the page is docs/node.md.
+
+Real: etcd, API server, scheduler, kubelet, containerd, CNI, CoreDNS, kube-proxy, NetworkPolicies by kube-router, a
+registry, Argo CD, KServe, Argo Rollouts, Prometheus, every pod of ours by its digest. Orders are CDNOW's, all of them.
+Simulated: who asks for predictions, and what came of the answers. Envoy stands before the pods; no pod has a sidecar.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import argo_cd_servers
+import cluster
+import control_plane
+import httpx
+import node
+import pytest
+import registry
+import stories
+import yaml
+from argo_cd_servers import Application
+from control_plane import eventually
+from git_server import Repository
+from installed import PIPELINE, STORES, Installed
+from kube import Kube, Object
+from mesh import Mesh
+from shipping import APPLICATION, Customers, Shipping
+from stories import Story
+from world import Model
+
+from plumbline import files
+from plumbline.registry import registered_models
+from plumbline.servers import services
+from plumbline.servers.services import HOST
+from plumbline.settings import ROOT, settings
+from products.churn import CHURN
+from serving import promote
+from toolchain import cluster_binaries, cluster_secrets, compose, images
+
+pytestmark = [pytest.mark.node, pytest.mark.timeout(3600)]
+
+DAY, NOW = "1998-06-30", "1998-07-01T00:00:00Z"
+DAILY, TRAINING = "retail_features", "ml_training_pipeline"
+HOME = ROOT / ".plumbline" / "test-node"
+REPORT = ROOT / ".plumbline" / "report" / "node.md"
+BROUGHT = ("plumbline", "platform-dev", "stores-dev", "pipeline-dev")
+"""Applications that are well before there is a model."""
+
+PREDICTORS = {"app": "isvc.churn-predictor"}
+
+
+@dataclass
+class World:
+    """What a story plays with, and what was told so far."""
+
+    kube: Kube
+    digests: dict[str, str]
+    known: dict[str, str]
+    repository: Repository
+    platform: Installed
+    shipping: Shipping
+    mesh: Mesh
+    told: list[tuple[str, float, str]] = field(default_factory=list)
+    """What was done, after how many seconds what came of it."""
+    canaries: list[Story] = field(default_factory=list)
+    customers: Customers | None = None
+    versions: dict[str, Model] = field(default_factory=dict)
+
+    def tell(self, did: str, since: float, came: str) -> None:
+        took = time.monotonic() - since
+        print(f"{took:6.1f} s  {did}: {came}", flush=True)
+        self.told.append((did, took, came))
+
+    def app(self, name: str = APPLICATION) -> Application | None:
+        return argo_cd_servers.applications(self.kube).get(name)
+
+    def well(self, name: str = APPLICATION) -> bool:
+        """Whether the newest commit is what runs."""
+        found, head = self.app(name), self.repository.head
+        return found is not None and (found.sync, found.health, found.revision) == ("Synced", "Healthy", head)
+
+    def ask(self, customer: int) -> tuple[int, dict[str, Any]]:
+        """Status and answer about a customer, through Envoy."""
+        body = {"instances": [{"customer_id": customer}]}
+        try:
+            answer = httpx.post(
+                f"http://{HOST}:{self.mesh.port}/v1/models/churn-predictor:predict", json=body, timeout=5
+            )
+        except httpx.HTTPError as error:
+            return 0, {"error": str(error)}
+        return answer.status_code, answer.json() if answer.status_code == 200 else {"error": answer.text}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A cluster as one is given to us, with Argo CD on it and nothing of this repository but Secrets."""
+    if lacking := [*node.missing(), *cluster_binaries.missing()]:
+        pytest.fail(f"{', '.join(lacking)} not here: docs/deploy.md says what `make test-node` needs")
+    images.require_engine()
+    for left in HOME.iterdir() if HOME.exists() else []:
+        if left.name != "registry":  # what is pushed already
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    HOME.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as last:
+        patch.setenv("PLUMBLINE_CACHE", str(settings().cache))
+        patch.setenv("PLUMBLINE_HOME", str(HOME))
+        patch.setenv("PLUMBLINE_NOW", NOW)
+        settings.cache_clear()
+        last.callback(settings.cache_clear)
+        last.callback(services.stop_all)
+        last.callback(cluster.down)
+        begun = time.monotonic()
+        kube, digests = cluster.up()
+        up = time.monotonic()
+        compose.write_secrets(HOME / ".env")
+        known = compose.read_secrets(HOME / ".env")
+        repository = Repository(HOME / "git")
+        last.callback(repository.stop)
+        written = registry.written(repository.read(DIGESTS), digests)
+        repository.commit("images by the digests that were pushed", {DIGESTS: written})
+        argo_cd_servers.install(kube)
+        argo_cd_servers.start(control_plane.kubeconfig())
+        last.callback(argo_cd_servers.stop)
+        platform = Installed(kube, known)
+        mesh = Mesh(kube, APPLICATION, lambda address: address)
+        mesh.prometheus = services.free_port()
+        made = World(kube, digests, known, repository, platform, Shipping(kube, repository, platform), mesh)
+        made.told.append(("a cluster of one node", up - begun, "Ready; names, policies, controllers"))
+        yield made
+        files.write_whole(REPORT, page(made))
+
+
+DIGESTS = "k8s/image-digests/kustomization.yaml"
+
+
+@pytest.fixture(scope="module")
+def laptop(world: World) -> Iterator[None]:
+    """This process as the laptop of who ships models."""
+    with world.platform.laptop():
+        yield
+
+
+def test_one_object_brings_the_platform_from_git(world: World) -> None:
+    begun = time.monotonic()
+    for secret in cluster_secrets.objects(world.known):
+        world.kube.apply(secret, manager="person")
+    world.kube.apply(yaml.safe_load(world.repository.read("k8s/apps/root.yaml")), manager="person")
+    for name in BROUGHT:
+        eventually(lambda name=name: world.well(name), 900, f"{name} is well: {world.app(name)}")
+    pods = [pod for namespace in (STORES, PIPELINE) for pod in world.platform.pods(namespace) if running(pod)]
+    world.tell(
+        "`root.yaml` applied, by a person, with the Secrets",
+        begun,
+        f"{', '.join(BROUGHT)} Synced and Healthy: {len(pods)} pods run",
+    )
+    assert len(pods) >= 8
+    words = "`plumb promote --env … VERSION` writes them"
+    eventually(lambda: words in getattr(world.app(), "message", ""), 120, f"churn-dev is refused: {world.app()}")
+
+
+def test_pods_are_what_was_pushed_and_carry_no_token(world: World) -> None:
+    pods = [pod for namespace in (STORES, PIPELINE) for pod in world.platform.pods(namespace)]
+    assert pods
+    pushed = {digest.partition("@")[2] for digest in world.digests.values()}
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        for container in pod["spec"]["containers"]:
+            assert container["image"].partition("@")[2] in pushed, f"{name}: {container['image']}"
+        sources = [
+            source
+            for volume in pod["spec"].get("volumes", [])
+            for source in volume.get("projected", {}).get("sources", [])
+        ]
+        token = any("serviceAccountToken" in source for source in sources)
+        assert token == name.startswith("airflow-scheduler"), f"{name} {'has' if token else 'lacks'} a token"
+        assert not any("hostPath" in volume for volume in pod["spec"].get("volumes", [])), name
+
+
+def test_a_day_of_orders_runs_as_pods(world: World) -> None:
+    begun, seen = time.monotonic(), dict[str, Object]()
+
+    def look() -> None:
+        for pod in world.platform.pods(PIPELINE, **{"app.kubernetes.io/managed-by": "airflow"}):
+            seen[pod["metadata"]["labels"]["app.kubernetes.io/component"]] = pod
+
+    for dag, run in ((DAILY, world.platform.trigger(DAILY, DAY)), (TRAINING, "")):
+        for _ in world.platform.ended(dag, run or world.platform.newest(dag), 1800):
+            look()
+        told = "every gate passed" if dag == DAILY else "trained, registered, champion"
+        world.tell(
+            f"`{dag}`, {'all orders of the shop' if dag == DAILY else 'which its features started'}", begun, told
+        )
+        begun = time.monotonic()
+    of = {*CHURN.daily_stages, *CHURN.training_stages}
+    assert len(of & set(seen)) >= len(of) - 2, f"tasks that no pod was seen of: {of - set(seen)}"
+    for task, pod in seen.items():
+        assert pod["spec"]["serviceAccountName"] == "tasks", task
+        assert not any("persistentVolumeClaim" in volume for volume in pod["spec"]["volumes"]), task
+
+
+def test_the_first_model_comes_by_one_commit(world: World, laptop: None) -> None:
+    champion = registered_models.find(CHURN.model, registered_models.CHAMPION)
+    assert champion is not None
+    world.shipping.shorten(f"http://{HOST}:{world.mesh.prometheus}")
+    model = world.shipping.published(str(champion.version))
+    assert promote.passed_gates(CHURN, champion)
+    begun = world.shipping.deploy(model)
+    eventually(lambda: world.kube.get(world.mesh._virtual_service_path()), 300, "the VirtualService is there")
+    world.mesh.start_all()
+    eventually(lambda: world.ask(1)[0] == 200, 300, f"an answer: {world.app()}")
+    world.tell("the first model, `git push`", begun, f"version {model.version} answers from a real pod")
+    eventually(world.well, 300, f"churn-dev is well: {world.app()}")
+    world.versions["first"] = model
+    assert world.ask(1)[1]["model_version"] == model.version
+
+
+def test_a_good_model_is_promoted_step_by_step(world: World, laptop: None) -> None:
+    good = world.shipping.made("retrained")
+    with Customers(world.mesh.port) as customers:
+        eventually(lambda: len(customers.asked) > 100, 60, "customers are answered")
+        story = _ship(world, customers, "a good model", good)
+    assert story.phase == "Healthy", story.verdicts
+    assert story.canary_weights == [10, 25, 50, 100, 0]
+    assert story.failed == 0
+    eventually(lambda: _champion() == good.version, 240, "the alias has moved")
+    world.tell(
+        "a good model, `git push` to champion", story.begun, f"10, 25, 50, 100; {story.exposed} requests meanwhile"
+    )
+    world.versions["good"] = good
+    eventually(world.well, 120, f"churn-dev is well: {world.app()}")
+
+
+@pytest.mark.parametrize("kind", ["leaky", "swapped", "features"])
+def test_a_bad_model_is_stopped(world: World, laptop: None, kind: str) -> None:
+    good, champion = world.versions["good"], _champion()
+    bad = world.shipping.made(kind)
+    with Customers(world.mesh.port) as customers:
+        eventually(lambda: len(customers.asked) > 100, 60, "customers are answered")
+        story = _ship(world, customers, f"a bad model: {kind}", bad)
+        assert story.phase == "Degraded", story.verdicts
+        assert story.canary_weights[-1] == 0 and 100 not in story.canary_weights
+        assert story.failed == 0
+        reverted = world.shipping.revert(bad)
+        eventually(lambda: world.shipping.version() == good.version and world.well(), 300, f"well: {world.app()}")
+    world.tell(f"{kind}: its push reverted", reverted, "Synced and Healthy")
+    assert _champion() == champion
+
+
+def _ship(world: World, customers: Customers, name: str, model: Model) -> Story:
+    story = stories.ship(world.shipping, world.mesh, customers, name, model, within=420)
+    world.canaries.append(story)
+    return story
+
+
+def _champion() -> str:
+    found = registered_models.find(CHURN.model, registered_models.CHAMPION)
+    return str(found.version) if found else ""
+
+
+def running(pod: Object) -> bool:
+    """Whether all of a pod's containers are ready."""
+    statuses = pod["status"].get("containerStatuses", [])
+    return bool(statuses) and all(status["ready"] for status in statuses)
+
+
+def page(world: World) -> str:
+    """docs/node.md."""
+    return "\n".join(
+        [
+            "<!-- Generated by `make test-node` from tests/node; do not edit. -->",
+            "# The platform on a real node, from Git",
+            "",
+            *(f"{line}" for line in (__doc__ or "").split("\n\n", 1)[1].strip().splitlines()),
+            "",
+            "| what was done | what came of it | after |",
+            "|---|---|---|",
+            *(f"| {did} | {came} | {took:.0f} s |" for did, took, came in world.told),
+            "",
+            "| what was shipped | ended | canary's weight | requests it saw | its share of them | guardrails found |",
+            "|---|---|---|---|---|---|",
+            *map(stories._row, world.canaries),
+            "",
+        ]
+    )
