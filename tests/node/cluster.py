@@ -24,8 +24,8 @@ from toolchain import cluster_binaries
 
 PORT = 6443
 SYSTEM = "kube-system"
-VOLUMES = {"1Gi": 3, "5Gi": 2, "10Gi": 2}
-"""Persistent volumes that are there to be claimed, by size: folders of this machine."""
+VOLUMES = ("1Gi", "5Gi", "10Gi")
+"""Persistent volumes that are there to be claimed, one of each size, so that a claim finds the same one again."""
 
 COREFILE = """.:53 {
     errors
@@ -107,24 +107,23 @@ def names(kube: Kube, image: str) -> None:
 
 def volumes(kube: Kube) -> None:
     """Folders of this machine that claims may bind."""
-    for size, count in VOLUMES.items():
-        for number in range(count):
-            name = f"{size.lower()}-{number}"
-            folder = settings().home / "volumes" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o777)
-            wanted = {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": name},
-                "spec": {
-                    "capacity": {"storage": size},
-                    "accessModes": ["ReadWriteOnce"],
-                    "persistentVolumeReclaimPolicy": "Retain",
-                    "hostPath": {"path": str(folder)},
-                },
-            }
-            kube.apply(wanted, manager="installation")
+    for size in VOLUMES:
+        name = size.lower()
+        folder = settings().home / "volumes" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o777)
+        wanted = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": name},
+            "spec": {
+                "capacity": {"storage": size},
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "hostPath": {"path": str(folder)},
+            },
+        }
+        kube.apply(wanted, manager="installation")
 
 
 def _names(image: str) -> list[Object]:

@@ -116,14 +116,7 @@ def stop() -> None:
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((found for found in mounts if found.startswith(str(home))), reverse=True):
         subprocess.run(["umount", "-l", mount], capture_output=True, check=False)
-    if (cluster_binaries.folder() / "bin" / "kube-proxy").exists():
-        _try(str(cluster_binaries.find("kube-proxy")), "--cleanup")
-    comment = ("-m", "comment", "--comment", "CNI firewall plugin rules")
-    while not _try("iptables", "-D", "FORWARD", *comment, "-j", "CNI-FORWARD"):
-        pass
-    for chain in ("CNI-FORWARD", "CNI-ADMIN"):
-        _try("iptables", "-F", chain)
-        _try("iptables", "-X", chain)
+    _without_rules()
     for space in Path("/run/netns").glob("cni-*") if Path("/run/netns").exists() else []:
         _try("ip", "netns", "del", space.name)
     for group in sorted(Path("/sys/fs/cgroup").glob("*/kubepods"), reverse=True):
@@ -131,6 +124,23 @@ def stop() -> None:
             _try("rmdir", str(folder))
         _try("rmdir", str(group))
     _try("ip", "link", "del", BRIDGE)
+
+
+def _without_rules() -> None:
+    """Takes every rule and set of kube-proxy's, kube-router's and CNI's back; whoever has another Kubernetes here loses
+    its rules until it writes them again."""
+    for table in ("filter", "nat", "mangle", "raw"):
+        kept = subprocess.run(
+            ["iptables-save", "-t", table], capture_output=True, text=True, check=False, env={"PATH": _path()}
+        ).stdout.splitlines(keepends=True)
+        kept = [line for line in kept if not any(name in line for name in ("KUBE-", "CNI-", "cni"))]
+        subprocess.run(
+            ["iptables-restore", "-T", table], input="".join(kept), text=True, check=False, env={"PATH": _path()}
+        )
+    sets = subprocess.run(["ipset", "list", "-n"], capture_output=True, text=True, check=False, env={"PATH": _path()})
+    for name in sets.stdout.split():
+        if name.startswith("KUBE-"):
+            _try("ipset", "destroy", name)
 
 
 CONTAINERD = """version = 2

@@ -25,6 +25,8 @@ OVERLAY = f"{OVERLAYS}/dev"
 MODEL = f"{OVERLAY}/{promote.MODEL_FILE}"
 APPLICATION = "churn-dev"
 PER_SECOND = 20.0
+GIVEN_UP = 90
+"""Seconds after which a rollout whose pods do not come up is aborted; 600 in the manifests."""
 
 
 class Shipping(Deployed):
@@ -40,6 +42,7 @@ class Shipping(Deployed):
         made, prod = (yaml.safe_load(read(f"{OVERLAYS}/{of}/kustomization.yaml")) for of in ("dev", "prod"))
         found = manifests.objects(OVERLAY, self.repository.work)
         rollout = self._adapted(next(each for each in found if each["kind"] == "Rollout"), prometheus)
+        rollout["spec"]["progressDeadlineSeconds"] = GIVEN_UP
         kept = {name: rollout[name] for name in ("apiVersion", "kind", "spec")}
         made["patches"].append({"path": "short.yaml"})
         made["components"].insert(0, "../../../predictor/champion")

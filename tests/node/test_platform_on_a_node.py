@@ -9,6 +9,7 @@ Simulated: who asks for predictions, and what came of the answers. Envoy stands 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from argo_cd_servers import Application
 from control_plane import eventually
 from git_server import Repository
 from installed import PIPELINE, STORES, Installed
-from kube import Kube, Object
+from kube import Kube, Object, Refused
 from mesh import Mesh
 from shipping import APPLICATION, Customers, Shipping
 from stories import Story
@@ -39,6 +40,7 @@ from plumbline.registry import registered_models
 from plumbline.servers import services
 from plumbline.servers.services import HOST
 from plumbline.settings import ROOT, settings
+from plumbline.state import ledger, releases
 from products.churn import CHURN
 from serving import promote
 from toolchain import cluster_binaries, cluster_secrets, compose, images
@@ -250,6 +252,192 @@ def test_a_bad_model_is_stopped(world: World, laptop: None, kind: str) -> None:
         eventually(lambda: world.shipping.version() == good.version and world.well(), 300, f"well: {world.app()}")
     world.tell(f"{kind}: its push reverted", reverted, "Synced and Healthy")
     assert _champion() == champion
+
+
+def test_who_may_not_ask_is_refused(world: World) -> None:
+    """Policies are kube-router's work: what is refused here is allowed by nothing else."""
+    begun = time.monotonic()
+    asks = [
+        (PIPELINE, "deploy/exporter", ("mlflow", 5000), True),
+        (PIPELINE, "deploy/exporter", ("s3.stores", 7070), True),
+        (PIPELINE, "deploy/exporter", ("spark", 15002), False),
+        (PIPELINE, "deploy/mlflow", ("spark", 15002), False),
+        (PIPELINE, "deploy/spark", ("airflow-api", 8080), False),
+        (APPLICATION, "deploy/churn-judge", ("s3.stores", 7070), True),
+        (APPLICATION, "deploy/churn-judge", ("postgres.stores", 5432), False),
+        (APPLICATION, "deploy/churn-judge", (f"mlflow.{PIPELINE}", 5000), False),
+    ]
+    for namespace, pod, where, may in asks:
+        code = f"import socket; socket.create_connection({where!r}, 3)"
+        done = kubectl("--namespace", namespace, "exec", pod, "--", "python", "-c", code)
+        refused = "refused" in done.stderr or "timed out" in done.stderr
+        assert (done.returncode == 0) == may and refused == (not may), f"{pod} to {where}: {done.stderr[-300:]}"
+    count = sum(not may for *_, may in asks)
+    world.tell("connections that no NetworkPolicy lets through", begun, f"{count} of {count} refused, the others made")
+
+
+def test_a_kubelet_that_starts_again_costs_no_request(world: World, laptop: None) -> None:
+    before = {pod["metadata"]["uid"] for pod in world.platform.pods(APPLICATION)}
+    with Customers(world.mesh.port) as customers:
+        eventually(lambda: len(customers.asked) > 50, 60, "customers are answered")
+        begun = time.monotonic()
+        services.stop("kubelet")
+        time.sleep(15)
+        node.start_kubelet(control_plane.kubeconfig())
+        eventually(lambda: cluster.ready(world.kube), 90, "the node is Ready")
+        time.sleep(5)
+        failed = sum(one.status != 200 for one in customers.since(begun))
+        count = len(customers.since(begun))
+    assert failed == 0
+    assert before == {pod["metadata"]["uid"] for pod in world.platform.pods(APPLICATION)}
+    world.tell("the kubelet away for 15 s", begun, f"{count} requests, none failed; the same pods")
+
+
+def test_a_killed_predictor_comes_back_without_the_registry(world: World, laptop: None) -> None:
+    address = registry.start()
+    registry.stop()
+    assert registry.gone(address)
+    try:
+        with Customers(world.mesh.port) as customers:
+            eventually(lambda: len(customers.asked) > 50, 60, "customers are answered")
+            begun = time.monotonic()
+            (pod,) = world.platform.pods(APPLICATION, **PREDICTORS)
+            world.kube.delete(f"/api/v1/namespaces/{APPLICATION}/pods/{pod['metadata']['name']}", grace=0)
+            eventually(lambda: any(one.status != 200 for one in customers.since(begun)) or None, 30, "it is missed")
+            eventually(lambda: all(one.status == 200 for one in customers.asked[-40:]), 120, "answers again")
+            took = time.monotonic() - begun
+            failed = sum(one.status != 200 for one in customers.since(begun))
+    finally:
+        registry.start()
+    assert took < 120
+    world.tell(
+        "the only predictor's pod killed, the registry away",
+        begun,
+        f"{failed} requests without an answer, then another pod's",
+    )
+
+
+def test_an_image_that_does_not_exist_reaches_nobody(world: World, laptop: None) -> None:
+    good = world.versions["good"]
+    text = world.repository.read(DIGESTS)
+    digest = world.digests["predictor"].partition("@")[2]
+    with Customers(world.mesh.port) as customers:
+        eventually(lambda: len(customers.asked) > 50, 60, "customers are answered")
+        begun = time.monotonic()
+        commit = world.repository.commit(
+            "an image that nobody pushed", {DIGESTS: text.replace(digest, f"sha256:{64 * '1'}")}
+        )
+        argo_cd_servers.refresh(world.kube, APPLICATION)
+        eventually(lambda: world.shipping.phase() == "Degraded", 300, f"the rollout is given up: {world.app()}")
+        world.tell("a canary whose image does not exist", begun, "given up by its deadline, weight 0 all the time")
+        assert {seen.canary for seen in world.mesh.since(begun)} == {0}
+        reverted = time.monotonic()
+        world.repository.revert(commit)
+        argo_cd_servers.refresh(world.kube, APPLICATION)
+        eventually(world.well, 300, f"churn-dev is well: {world.app()}")
+        failed = sum(one.status != 200 for one in customers.since(begun))
+    assert failed == 0
+    assert world.ask(1)[1]["model_version"] == good.version
+    world.tell("that commit reverted", reverted, "Synced and Healthy; no request failed")
+
+
+def test_a_drained_node_takes_one_predictor_at_a_time(world: World, laptop: None) -> None:
+    overlay = "k8s/environments/dev/kustomization.yaml"
+    read = world.repository.read(overlay)
+    commit = world.repository.commit(
+        "two predictors", {overlay: read.replace("minReplicas, value: 1", "minReplicas, value: 2")}
+    )
+    argo_cd_servers.refresh(world.kube, APPLICATION)
+    ready = lambda: [pod for pod in world.platform.pods(APPLICATION, **PREDICTORS) if running(pod)]  # noqa: E731
+    eventually(lambda: len(ready()) == 2, 180, "two predictors")
+    with Customers(world.mesh.port) as customers:
+        eventually(lambda: len(customers.asked) > 50, 60, "customers are answered")
+        begun = time.monotonic()
+        world.kube.patch(f"/api/v1/nodes/{node.NAME}", {"spec": {"unschedulable": True}})
+        first, second = ready()
+        evict(world.kube, first)
+        time.sleep(3)
+        with pytest.raises(Refused, match="disruption budget"):
+            evict(world.kube, second)
+        world.kube.patch(f"/api/v1/nodes/{node.NAME}", {"spec": {"unschedulable": False}})
+        eventually(lambda: len(ready()) == 2, 120, "another one is ready")
+        evict(world.kube, second)
+        eventually(lambda: len(ready()) == 2, 120, "and another one")
+        failed = sum(one.status != 200 for one in customers.since(begun))
+        count = len(customers.since(begun))
+    world.tell(
+        "the node drained with two predictors",
+        begun,
+        f"the second eviction refused by the budget; of {count} requests {failed} failed",
+    )
+    assert failed == 0
+    world.repository.revert(commit)
+    argo_cd_servers.refresh(world.kube, APPLICATION)
+    eventually(world.well, 180, f"churn-dev is well: {world.app()}")
+
+
+def test_the_cluster_is_lost_and_comes_back_from_git_bucket_and_database(world: World, laptop: None) -> None:
+    before = kept(world)
+    argo_cd_servers.stop()
+    world.mesh.stop()
+    services.stop_all(
+        keep=set(services.running()) - {name for name in services.running() if name.startswith("forward-")}
+    )
+    cluster.down()
+    for lost in ("etcd", "node", "pki", "kubeconfig", "kserve", "volumes/1gi"):  # Redis has the last
+        gone = HOME / lost
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink(missing_ok=True)
+    begun = time.monotonic()
+    world.kube, _ = cluster.up()
+    world.platform.kube = world.shipping.kube = world.kube
+    argo_cd_servers.install(world.kube)
+    argo_cd_servers.start(control_plane.kubeconfig())
+    for secret in cluster_secrets.objects(world.known):
+        world.kube.apply(secret, manager="person")
+    world.kube.apply(yaml.safe_load(world.repository.read("k8s/apps/root.yaml")), manager="person")
+    world.mesh = Mesh(world.kube, APPLICATION, lambda address: address)
+    world.mesh.prometheus = services.free_port()
+    eventually(lambda: world.kube.get(world.mesh._virtual_service_path()), 900, f"churn-dev: {world.app()}")
+    world.mesh.start_all()
+    eventually(lambda: world.ask(1)[0] == 200, 900, f"an answer: {argo_cd_servers.applications(world.kube)}")
+    world.tell("the cluster and Redis lost: back from Git, bucket and database", begun, "the first answer (RTO)")
+    for name in (*BROUGHT, APPLICATION):
+        eventually(lambda name=name: world.well(name), 900, f"{name} is well: {world.app(name)}")
+    with world.platform.laptop():
+        after = kept(world)
+    assert after == before
+    world.tell(
+        "and all of it", begun, "Synced and Healthy; the same release, models, champion, ledger and first answer"
+    )
+
+
+def kept(world: World) -> dict[str, Any]:
+    """What must outlive a cluster."""
+    status, answer = world.ask(1)
+    assert status == 200
+    return {
+        "release": releases.required(CHURN.name).release_id,
+        "ledger": sum(
+            event["state"] == "COMPLETE" for event in ledger.events(CHURN.name) if event["stage"] != "materialize"
+        ),
+        "models": {found.version: sorted(found.aliases) for found in registered_models.versions(CHURN.model)},
+        "champion": _champion(),
+        "answer": {name: answer[name] for name in ("model_version", "data_version")},
+        "score": answer["predictions"][0]["churn_probability"],
+    }
+
+
+def evict(kube: Kube, pod: Object) -> None:
+    """What `kubectl drain` does with a pod. Raises Refused when a budget forbids it."""
+    about = {name: pod["metadata"][name] for name in ("name", "namespace")}
+    path = f"/api/v1/namespaces/{about['namespace']}/pods/{about['name']}/eviction"
+    kube.call("POST", path, json={"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about})
+
+
+def kubectl(*command: str) -> subprocess.CompletedProcess[str]:
+    """One command of a person's."""
+    head = ["kubectl", "--kubeconfig", str(control_plane.kubeconfig())]
+    return subprocess.run([*head, *command], capture_output=True, text=True, check=False, timeout=60)
 
 
 def _ship(world: World, customers: Customers, name: str, model: Model) -> Story:
