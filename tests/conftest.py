@@ -55,6 +55,7 @@ SERVER_PLACES = (
     "feature_repo/test_online_rows.py",
     "feature_repo/test_store.py",
     "feature_repo/test_undo_online.py",
+    "node",
     "observability/test_airflow_metrics.py",
     "observability/test_alerting.py",
     "plumb/demo/test_replay.py",

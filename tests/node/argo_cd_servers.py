@@ -102,7 +102,7 @@ def start(kubeconfig: Path) -> None:
         "ARGOCD_DEFAULT_CACHE_EXPIRATION": f"{POLL}s",
     }
     cached, cluster = f"--redis={HOST}:{redis.port}", [f"--kubeconfig={kubeconfig}", f"--namespace={NAMESPACE}"]
-    bound = [cached, f"--address={HOST}", f"--metrics-address={HOST}", f"--metrics-port={services.free_port()}"]
+    bound = [cached, f"--address={HOST}", f"--metrics-address={HOST}", "--metrics-port={other}"]
     asked = ["--disable-tls", "--parallelismlimit=2", "--revision-cache-expiration=5s"]
     repo = f"{HOST}:{_start(REPO, env, [*bound, *asked, '--port={port}'])}"
     work = [f"--app-resync={POLL}", "--persist-resource-health", "--status-processors=4", "--operation-processors=4"]
@@ -111,7 +111,7 @@ def start(kubeconfig: Path) -> None:
     asks = [f"--argocd-repo-server={repo}", "--repo-server-plaintext", "--enable-leader-election=false"]
     bound = [
         f"--metrics-addr={HOST}:0",
-        f"--webhook-addr={HOST}:{services.free_port()}",
+        f"--webhook-addr={HOST}:{{other}}",
         f"--probe-addr={HOST}:{{port}}",
     ]
     _start(SETS, env, [*cluster, *asks, *bound])
@@ -159,10 +159,11 @@ def _install(kube: Kube, wanted: dict[str, Any]) -> None:
 
 
 def _start(name: str, env: dict[str, str], flags: list[str]) -> int:
-    """Starts one of Argo CD's servers and returns its port, which stands in a flag as {port}."""
+    """Starts one of Argo CD's servers and returns its port, which stands in a flag as {port}; {other} is another."""
 
     def command(port: int, _: str) -> list[str]:
-        given = [flag.replace("{port}", str(port)) for flag in flags]
+        other = next(free for free in iter(services.free_port, None) if free != port)
+        given = [flag.replace("{port}", str(port)).replace("{other}", str(other)) for flag in flags]
         return [str(cluster_binaries.find("argocd")), "--logformat=text", *given]
 
     def told(_port: int, _token: str) -> dict[str, str | None]:

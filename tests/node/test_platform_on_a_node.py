@@ -8,11 +8,12 @@ Simulated: who asks for predictions, and what came of the answers. Envoy stands 
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +54,10 @@ HOME = ROOT / ".plumbline" / "test-node"
 REPORT = ROOT / ".plumbline" / "report" / "node.md"
 BROUGHT = ("plumbline", "platform-dev", "stores-dev", "pipeline-dev")
 """Applications that are well before there is a model."""
+
+SOCKET = "/tmp"  # noqa: S108 (the container's)
+AWAY = 300
+"""Seconds without the bucket."""
 
 PREDICTORS = {"app": "isvc.churn-predictor"}
 
@@ -376,6 +381,60 @@ def test_a_drained_node_takes_one_predictor_at_a_time(world: World, laptop: None
     eventually(world.well, 180, f"churn-dev is well: {world.app()}")
 
 
+def test_the_bucket_is_away_for_five_minutes(world: World, laptop: None) -> None:
+    """Who answers goes on; what they could not write meanwhile is written afterwards."""
+    with Customers(world.mesh.port) as customers:
+        eventually(lambda: len(customers.asked) > 50, 60, "customers are answered")
+        begun = time.monotonic()
+        with away(world, "s3"):
+            time.sleep(AWAY)
+        eventually(lambda: running_of(world, "s3"), 120, "the bucket is back")
+        failed = sum(one.status != 200 for one in customers.since(begun))
+        count = len(customers.since(begun))
+        world.tell(f"the bucket away for {AWAY} s", begun, f"{count} requests, {failed} failed")
+        assert failed == 0
+        time.sleep(30)
+    told = httpx.get(f"http://{address_of(world)}:8080/metrics", timeout=5).text
+    dropped = re.findall(r"^outcome_log_dropped_total(?:{.*})? (\S+)$", told, re.MULTILINE)
+    assert "outcome_log_" in told and not any(float(count) for count in dropped), dropped
+
+
+def test_redis_is_lost(world: World, laptop: None) -> None:
+    answer = kept(world)
+    with away(world, "redis"):
+        eventually(lambda: world.ask(1)[0] == 503, 60, "a predictor without Redis says so")
+        wiped("1gi")
+    begun = time.monotonic()
+    eventually(lambda: running_of(world, "redis"), 120, "Redis is back, empty")
+    for name in ("stores-dev", "pipeline-dev"):  # what the runbook says: users, then what is released
+        synced(world, name)
+    eventually(lambda: world.ask(1)[0] == 200, 300, "an answer again")
+    assert kept(world) == answer
+    world.tell(
+        "Redis lost; `stores-dev` and `pipeline-dev` synced", begun, "the released rows are online, the same answer"
+    )
+
+
+def test_postgres_comes_back_from_its_backup(world: World, laptop: None) -> None:
+    before = kept(world)
+    dump = kubectl("--namespace", STORES, "exec", "postgres-0", "--", "pg_dumpall", "-h", SOCKET, "-U", "postgres")
+    assert dump.returncode == 0, dump.stderr
+    with away(world, "postgres"):
+        wiped("5gi")
+    eventually(lambda: running_of(world, "postgres"), 180, "Postgres is back, empty")
+    begun = time.monotonic()
+    head = ["--namespace", STORES, "exec", "-i", "postgres-0", "--"]
+    done = kubectl(*head, "psql", "-q", "-h", SOCKET, "-U", "postgres", "-d", "postgres", given=dump.stdout)
+    assert done.returncode == 0, done.stderr
+    eventually(lambda: _champion_or_none() == before["champion"], 180, "MLflow knows the champion")
+    assert kept(world) == before
+    world.tell(
+        f"Postgres lost, restored from {len(dump.stdout) // 1_000_000} MB of backup",
+        begun,
+        "the same models and champion",
+    )
+
+
 def test_the_cluster_is_lost_and_comes_back_from_git_bucket_and_database(world: World, laptop: None) -> None:
     before = kept(world)
     argo_cd_servers.stop()
@@ -427,6 +486,64 @@ def kept(world: World) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def away(world: World, store: str) -> Iterator[None]:
+    """A store with no pod meanwhile, by a commit and its revert: Argo CD would put back what is changed by hand."""
+    path = f"k8s/stores/overlays/dev/{store}.yaml"
+    commit = world.repository.commit(
+        f"no {store}", {path: world.repository.read(path).replace("replicas: 1", "replicas: 0")}
+    )
+    argo_cd_servers.refresh(world.kube, "stores-dev")
+    eventually(lambda: not world.platform.pods(STORES, **{"app.kubernetes.io/name": store}), 120, f"no {store}")
+    try:
+        yield
+    finally:
+        world.repository.revert(commit)
+        argo_cd_servers.refresh(world.kube, "stores-dev")
+
+
+def running_of(world: World, store: str) -> bool:
+    """Whether a store's pod is ready."""
+    return any(running(pod) for pod in world.platform.pods(STORES, **{"app.kubernetes.io/name": store}))
+
+
+def wiped(volume: str) -> None:
+    """Loses what a volume holds."""
+    for left in (HOME / "volumes" / volume).iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def synced(world: World, name: str) -> None:
+    """What `argocd app sync` does, and waits for: hooks run again though nothing differs."""
+    path = f"{argo_cd_servers.APPLICATIONS}/{name}"
+    before = world.kube.get(path) or {}
+    operation = {
+        "initiatedBy": {"username": "person"},
+        "sync": {"revision": world.repository.head, "syncStrategy": {"hook": {}}},
+    }
+    world.kube.patch(path, {"operation": operation})
+
+    def ended() -> bool:
+        state = (world.kube.get(path) or {}).get("status", {}).get("operationState", {})
+        was = before.get("status", {}).get("operationState", {}).get("startedAt")
+        return state.get("startedAt") != was and state.get("phase") == "Succeeded"
+
+    eventually(ended, 600, f"{name} is synced")
+
+
+def address_of(world: World) -> str:
+    """The only predictor's address."""
+    (pod,) = world.platform.pods(APPLICATION, **PREDICTORS)
+    return str(pod["status"]["podIP"])
+
+
+def _champion_or_none() -> str | None:
+    try:
+        return _champion()
+    except Exception:  # MLflow's database is on its way
+        return None
+
+
 def evict(kube: Kube, pod: Object) -> None:
     """What `kubectl drain` does with a pod. Raises Refused when a budget forbids it."""
     about = {name: pod["metadata"][name] for name in ("name", "namespace")}
@@ -434,10 +551,10 @@ def evict(kube: Kube, pod: Object) -> None:
     kube.call("POST", path, json={"apiVersion": "policy/v1", "kind": "Eviction", "metadata": about})
 
 
-def kubectl(*command: str) -> subprocess.CompletedProcess[str]:
+def kubectl(*command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     """One command of a person's."""
     head = ["kubectl", "--kubeconfig", str(control_plane.kubeconfig())]
-    return subprocess.run([*head, *command], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*head, *command], capture_output=True, text=True, check=False, timeout=120, input=given)
 
 
 def _ship(world: World, customers: Customers, name: str, model: Model) -> Story:
