@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import argo_cd_servers
@@ -22,6 +23,7 @@ import cluster
 import control_plane
 import httpx
 import node
+import picture
 import pytest
 import registry
 import stories
@@ -52,6 +54,7 @@ DAY, NOW = "1998-06-30", "1998-07-01T00:00:00Z"
 DAILY, TRAINING = "retail_features", "ml_training_pipeline"
 HOME = ROOT / ".plumbline" / "test-node"
 REPORT = ROOT / ".plumbline" / "report" / "node.md"
+PICTURE = REPORT.with_name("from-push-to-champion.svg")
 BROUGHT = ("plumbline", "platform-dev", "stores-dev", "pipeline-dev")
 """Applications that are well before there is a model."""
 
@@ -236,10 +239,14 @@ def test_a_good_model_is_promoted_step_by_step(world: World, laptop: None) -> No
     assert story.canary_weights == [10, 25, 50, 100, 0]
     assert story.failed == 0
     eventually(lambda: _champion() == good.version, 240, "the alias has moved")
+    moved = time.monotonic()
     world.tell(
         "a good model, `git push` to champion", story.begun, f"10, 25, 50, 100; {story.exposed} requests meanwhile"
     )
     world.versions["good"] = good
+    first = next(one.at for one in story.asked if one.version == good.version)
+    moments = {"push": story.begun, "its first answer": first, "promoted": story.ended, "alias moved": moved}
+    files.write_whole(PICTURE, picture.drawn(story, moments))
     eventually(world.well, 120, f"churn-dev is well: {world.app()}")
 
 
@@ -574,6 +581,12 @@ def running(pod: Object) -> bool:
     return bool(statuses) and all(status["ready"] for status in statuses)
 
 
+def size(folder: Path) -> int:
+    """Megabytes on disk."""
+    told = subprocess.run(["du", "-sm", str(folder)], capture_output=True, text=True, check=False).stdout
+    return int(told.split()[0]) if told else 0
+
+
 def page(world: World) -> str:
     """docs/node.md."""
     return "\n".join(
@@ -590,6 +603,14 @@ def page(world: World) -> str:
             "| what was shipped | ended | canary's weight | requests it saw | its share of them | guardrails found |",
             "|---|---|---|---|---|---|",
             *map(stories._row, world.canaries),
+            "",
+            "![A canary's weight, from a good model's push until it is champion](images/from-push-to-champion.svg)",
+            "",
+            "Costs, on two cores:",
+            "",
+            *(f"- {line}" for line in cluster_binaries.costs()),
+            f"- images in the registry: {registry.size():,} MB; the node's folder, with them unpacked: "
+            f"{size(HOME / 'node'):,} MB",
             "",
         ]
     )
