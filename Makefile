@@ -58,7 +58,7 @@ test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the
 	@mkdir -p docs && cp .plumbline/report/compose.md docs/compose-tried.md
 
 test-node: setup binaries manifest-tools cluster-binaries ## From Git to real pods on a real node: the platform, a day, canaries, what breaks; the table goes to docs/node.md (root, a container engine; 40 minutes)
-	@$(BIN)/python -m toolchain.images predictor pipeline airflow postgres-server postgres redis s3 pause coredns storage-initializer
+	@$(BIN)/python -m toolchain.images predictor pipeline airflow postgres-server postgres redis s3 kafka pause coredns storage-initializer
 	@$(BIN)/python -m pytest -q -s -m node tests/node
 	@mkdir -p docs/images && cp .plumbline/report/node.md docs/node.md && cp .plumbline/report/from-push-to-champion.svg docs/images/
 

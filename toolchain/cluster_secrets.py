@@ -73,6 +73,7 @@ def secrets(known: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
                 "GENERATION": generation,
                 **{name: known[f"REDIS_{name}_PASSWORD"] for name in ("PIPELINE", "PREDICTOR")},
             },
+            "kafka": {"KAFKA_PASSWORD": known["KAFKA_PASSWORD"]},
             "s3": {"ROOT_ACCESS_KEY_ID": "root", "ROOT_SECRET_ACCESS_KEY": known["S3_ROOT_SECRET"]},
             "s3-keys": {
                 "AWS_ACCESS_KEY_ID": "root",
@@ -93,6 +94,7 @@ def secrets(known: Mapping[str, str]) -> dict[str, dict[str, dict[str, str]]]:
                 **stages,
                 **s3("pipeline"),
                 "PLUMBLINE_SIGNING_KEY": known["SIGNING_KEY"].replace("\\n", "\n"),
+                "PLUMBLINE_KAFKA_URL": f"kafka://plumbline:{known['KAFKA_PASSWORD']}@kafka.stores:9092",
                 "SPARK_REMOTE": "sc://spark:15002",
             },
             "spark": s3("spark"),

@@ -24,7 +24,7 @@ from toolchain import cluster_binaries
 
 PORT = 6443
 SYSTEM = "kube-system"
-VOLUMES = ("1Gi", "5Gi", "10Gi")
+VOLUMES = ("1Gi", "2Gi", "5Gi", "10Gi")
 """Persistent volumes that are there to be claimed, one of each size, so that a claim finds the same one again."""
 
 COREFILE = """.:53 {

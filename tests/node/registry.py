@@ -21,6 +21,7 @@ MANIFESTS = {
     "postgres": "postgres",
     "redis": "redis",
     "versity/versitygw": "s3",
+    "apache/kafka": "kafka",
 }
 """Image in the manifests → the image built here that stands for it."""
 

@@ -8,11 +8,13 @@ Simulated: who asks for predictions, and what came of the answers. Envoy stands 
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +41,7 @@ from stories import Story
 from world import Model
 
 from plumbline import files
+from plumbline.lake import tables as lake
 from plumbline.registry import registered_models
 from plumbline.servers import services
 from plumbline.servers.services import HOST
@@ -212,6 +215,18 @@ def test_a_day_of_orders_runs_as_pods(world: World) -> None:
     for task, pod in seen.items():
         assert pod["spec"]["serviceAccountName"] == "tasks", task
         assert not any("persistentVolumeClaim" in volume for volume in pod["spec"]["volumes"]), task
+
+
+def test_the_exporter_sees_state_and_redis(world: World) -> None:
+    (pod,) = world.platform.pods(PIPELINE, **{"app.kubernetes.io/name": "exporter"})
+    url = f"http://{pod['status']['podIP']}:9102/metrics"
+
+    def told() -> bool:
+        return 'online_release_id{product="churn"} 1.0' in httpx.get(url, timeout=30).text
+
+    begun = time.monotonic()
+    eventually(told, 120, "the exporter tells of release 1")
+    world.tell("the exporter asked", begun, "it knows from bucket and Redis that release 1 is online")
 
 
 def test_the_first_model_comes_by_one_commit(world: World, laptop: None) -> None:
@@ -388,6 +403,50 @@ def test_a_drained_node_takes_one_predictor_at_a_time(world: World, laptop: None
     eventually(world.well, 180, f"churn-dev is well: {world.app()}")
 
 
+def test_one_commit_switches_the_order_stream_on(world: World, laptop: None) -> None:
+    """A broker and the job come up; the job's pod is killed while two weeks of orders are sent as events."""
+    where = {"k8s/stores/overlays/dev": "../../kafka", "k8s/pipeline/overlays/dev": "../../events"}
+    texts = {}
+    for overlay, component in where.items():
+        made = yaml.safe_load(world.repository.read(f"{overlay}/kustomization.yaml"))
+        made["components"].insert(0, component)
+        texts[f"{overlay}/kustomization.yaml"] = yaml.safe_dump(made)
+    begun = time.monotonic()
+    commit = world.repository.commit("orders come as events too", texts)
+    for name in ("stores-dev", "pipeline-dev"):
+        argo_cd_servers.refresh(world.kube, name)
+    stream = {"app.kubernetes.io/name": "stream"}
+    eventually(lambda: any(running(pod) for pod in world.platform.pods(PIPELINE, **stream)), 300, "the stream runs")
+    world.tell("the order stream switched on, `git push`", begun, "a broker and the job run")
+    tasks = cluster_secrets.secrets(world.known)[PIPELINE]["tasks"]
+    given = "".join(f"{name}='{tasks[name]}'\n" for name in ("PLUMBLINE_KAFKA_URL", "PLUMBLINE_SHOP_URL"))
+    command = "set -a; . /dev/stdin; plumb events produce --from 1998-06-16 --rate 40 --json"
+    begun = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        head = ["--namespace", PIPELINE, "exec", "-i", "deploy/exporter", "--"]
+        producing = pool.submit(kubectl, *head, "sh", "-c", command, given=given)
+        time.sleep(15)
+        (pod,) = world.platform.pods(PIPELINE, **stream)
+        world.kube.delete(f"/api/v1/namespaces/{PIPELINE}/pods/{pod['metadata']['name']}", grace=0)
+        done = producing.result()
+    assert done.returncode == 0, done.stderr[-1500:]
+    sent = json.loads(done.stdout)["events"]
+    eventually(lambda: landed() >= sent, 300, f"{sent} events have landed, {landed()} so far")
+    assert landed() == sent > 500
+    world.tell("two weeks of orders as events, the job's pod killed", begun, f"{sent:,} sent, each landed once")
+    world.repository.revert(commit)
+    for name in ("stores-dev", "pipeline-dev"):
+        argo_cd_servers.refresh(world.kube, name)
+        eventually(lambda name=name: world.well(name), 300, f"{name} is well: {world.app(name)}")
+
+
+def landed() -> int:
+    """How many events are in the lake; -1 when one is there twice."""
+    table = lake.found("raw.order_events")
+    events = table.to_pyarrow_table(columns=["event_id"])["event_id"].to_pylist() if table else []
+    return len(events) if len(set(events)) == len(events) else -1
+
+
 def test_the_bucket_is_away_for_five_minutes(world: World, laptop: None) -> None:
     """Who answers goes on; what they could not write meanwhile is written afterwards."""
     with Customers(world.mesh.port) as customers:
@@ -561,7 +620,7 @@ def evict(kube: Kube, pod: Object) -> None:
 def kubectl(*command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
     """One command of a person's."""
     head = ["kubectl", "--kubeconfig", str(control_plane.kubeconfig())]
-    return subprocess.run([*head, *command], capture_output=True, text=True, check=False, timeout=120, input=given)
+    return subprocess.run([*head, *command], capture_output=True, text=True, check=False, timeout=300, input=given)
 
 
 def _ship(world: World, customers: Customers, name: str, model: Model) -> Story:

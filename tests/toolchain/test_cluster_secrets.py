@@ -46,9 +46,9 @@ def test_whatever_a_development_manifest_names_is_made(known: dict[str, str]) ->
                 assert key is None or key in made[namespace][secret]
                 named.add((namespace, secret))
     told = {(namespace, secret) for namespace, of in made.items() for secret in of}
-    # `spark` is optional (there may be a workload identity), prod alone has the champion.
+    # `spark` is optional (there may be a workload identity), `kafka` is where a stream is, prod has the champion.
     left = {(namespace, secret) for namespace, secret in told - named if "champion" not in secret}
-    assert left == {("pipeline-dev", "spark")}
+    assert left == {("pipeline-dev", "spark"), ("stores", "kafka")}
 
 
 def test_the_object_store_of_a_predictor_is_told_to_kserve(known: dict[str, str]) -> None:
