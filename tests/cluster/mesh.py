@@ -147,11 +147,11 @@ class Mesh(threading.Thread):
             (self.targets, lambda pod: REVISION in pod["metadata"].get("labels", {}), 8080),
             (self._judge, lambda pod: "judge" in pod["metadata"]["name"], 9103),
         ):
-            text = files.dumps([self._target(pod, port) for pod in pods if wanted(pod) and _running(pod)])
+            text = files.dumps([self._scraped(pod, port) for pod in pods if wanted(pod) and _running(pod)])
             if path.read_text() != text:
                 files.write_whole(path, text)
 
-    def _target(self, pod: Object, port: int) -> dict[str, Any]:
+    def _scraped(self, pod: Object, port: int) -> dict[str, Any]:
         labels = {"pod": pod["metadata"]["name"], "namespace": pod["metadata"]["namespace"]}
         revision = pod["metadata"].get("labels", {}).get(REVISION)
         return {

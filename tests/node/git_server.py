@@ -45,6 +45,8 @@ class Repository:
         _git(self._bare, "init", "--quiet", "--bare", "--initial-branch=main")
         _git(self.work, "init", "--quiet", "--initial-branch=main")
         _git(self.work, "remote", "add", "origin", str(self._bare))
+        for name in ("name", "email"):
+            _git(self.work, "config", f"user.{name}", PERSON[f"GIT_AUTHOR_{name.upper()}"])
         for name in filter(None, _git(ROOT, "ls-files", "-zco", "--exclude-standard").split("\0")):
             if (ROOT / name).exists():  # one that is deleted and not yet committed so
                 (self.work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,11 @@ class Repository:
     def revert(self, commit: str) -> str:
         """Takes a commit back by another and pushes that; the new commit."""
         _git(self.work, "revert", "--no-edit", commit)
+        return self._push()
+
+    def merge(self, branch: str) -> str:
+        """Merges a branch of the clone into main, pushes, and returns the new head."""
+        _git(self.work, "merge", "--quiet", "--ff-only", branch)
         return self._push()
 
     def read(self, path: str) -> str:

@@ -72,6 +72,13 @@ class Shipping(Deployed):
         argo_cd_servers.refresh(self.kube, APPLICATION)
         return time.monotonic()
 
+    def promote(self, model: Model) -> float:
+        """`plumb promote`, with its gates, in the clone; its branch merged. Returns the moment of the push."""
+        told = promote.promote(CHURN, "dev", model.version, model.uri, repository=self.repository.work)
+        self.commits[model.version] = self.repository.merge(told["branch"])
+        argo_cd_servers.refresh(self.kube, APPLICATION)
+        return time.monotonic()
+
     def revert(self, model: Model) -> float:
         """Takes the commit of a model back. Returns the moment of the push (monotonic)."""
         self.repository.revert(self.commits[model.version])

@@ -48,7 +48,6 @@ from plumbline.servers.services import HOST
 from plumbline.settings import ROOT, settings
 from plumbline.state import ledger, releases
 from products.churn import CHURN
-from serving import promote
 from toolchain import cluster_binaries, cluster_secrets, compose, images
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(3600)]
@@ -234,12 +233,11 @@ def test_the_first_model_comes_by_one_commit(world: World, laptop: None) -> None
     assert champion is not None
     world.shipping.shorten(f"http://{HOST}:{world.mesh.prometheus}")
     model = world.shipping.published(str(champion.version))
-    assert promote.passed_gates(CHURN, champion)
-    begun = world.shipping.deploy(model)
+    begun = world.shipping.promote(model)
     eventually(lambda: world.kube.get(world.mesh._virtual_service_path()), 300, "the VirtualService is there")
     world.mesh.start_all()
     eventually(lambda: world.ask(1)[0] == 200, 300, f"an answer: {world.app()}")
-    world.tell("the first model, `git push`", begun, f"version {model.version} answers from a real pod")
+    world.tell("`plumb promote` of the first model, merged", begun, f"version {model.version} answers from a real pod")
     eventually(world.well, 300, f"churn-dev is well: {world.app()}")
     world.versions["first"] = model
     assert world.ask(1)[1]["model_version"] == model.version
