@@ -51,6 +51,7 @@ class Installed(AirflowRest):
             "PLUMBLINE_MLFLOW_URL": f"http://localhost:{forwarded(PIPELINE, 'mlflow', 5000)}",
             "PLUMBLINE_SIGNING_KEY": self.known["SIGNING_KEY"].replace("\\n", "\n"),
             "PLUMBLINE_VERIFY_KEY": self.known["VERIFY_KEY"].replace("\\n", "\n"),
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
             "MLFLOW_TRACKING_USERNAME": "plumb",
             "MLFLOW_TRACKING_PASSWORD": self.known["MLFLOW_PASSWORD"],
             "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # the bucket has another name out here

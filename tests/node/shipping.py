@@ -24,7 +24,7 @@ OVERLAYS = "k8s/churn/overlays"
 OVERLAY = f"{OVERLAYS}/dev"
 MODEL = f"{OVERLAY}/{promote.MODEL_FILE}"
 APPLICATION = "churn-dev"
-PER_SECOND = 20.0
+PER_SECOND = 60.0
 GIVEN_UP = 90
 """Seconds after which a rollout whose pods do not come up is aborted; 600 in the manifests."""
 

@@ -518,8 +518,8 @@ def test_the_cluster_is_lost_and_comes_back_from_git_bucket_and_database(world: 
     for secret in cluster_secrets.objects(world.known):
         world.kube.apply(secret, manager="person")
     world.kube.apply(yaml.safe_load(world.repository.read("k8s/apps/root.yaml")), manager="person")
-    world.mesh = Mesh(world.kube, APPLICATION, lambda address: address)
-    world.mesh.prometheus = services.free_port()
+    port, world.mesh = world.mesh.prometheus, Mesh(world.kube, APPLICATION, lambda address: address)
+    world.mesh.prometheus = port
     eventually(lambda: world.kube.get(world.mesh._virtual_service_path()), 900, f"churn-dev: {world.app()}")
     world.mesh.start_all()
     eventually(lambda: world.ask(1)[0] == 200, 900, f"an answer: {argo_cd_servers.applications(world.kube)}")
@@ -540,9 +540,7 @@ def kept(world: World) -> dict[str, Any]:
     assert status == 200
     return {
         "release": releases.required(CHURN.name).release_id,
-        "ledger": sum(
-            event["state"] == "COMPLETE" for event in ledger.events(CHURN.name) if event["stage"] != "materialize"
-        ),
+        "ledger": sum(event.get("stage") in ("release", "train", "register") for event in ledger.events(CHURN.name)),
         "models": {found.version: sorted(found.aliases) for found in registered_models.versions(CHURN.model)},
         "champion": _champion(),
         "answer": {name: answer[name] for name in ("model_version", "data_version")},
@@ -552,18 +550,16 @@ def kept(world: World) -> dict[str, Any]:
 
 @contextmanager
 def away(world: World, store: str) -> Iterator[None]:
-    """A store with no pod meanwhile, by a commit and its revert: Argo CD would put back what is changed by hand."""
-    path = f"k8s/stores/overlays/dev/{store}.yaml"
-    commit = world.repository.commit(
-        f"no {store}", {path: world.repository.read(path).replace("replicas: 1", "replicas: 0")}
-    )
-    argo_cd_servers.refresh(world.kube, "stores-dev")
-    eventually(lambda: not world.platform.pods(STORES, **{"app.kubernetes.io/name": store}), 120, f"no {store}")
+    """A store with no pod meanwhile: the node takes no new one."""
+    node_path, labels = f"/api/v1/nodes/{node.NAME}", {"app.kubernetes.io/name": store}
+    world.kube.patch(node_path, {"spec": {"unschedulable": True}})
+    world.kube.delete(f"/api/v1/namespaces/{STORES}/pods/{store}-0", grace=0)
+    pending = lambda: all(pod["status"]["phase"] == "Pending" for pod in world.platform.pods(STORES, **labels))  # noqa: E731
+    eventually(pending, 60, f"no {store}")
     try:
         yield
     finally:
-        world.repository.revert(commit)
-        argo_cd_servers.refresh(world.kube, "stores-dev")
+        world.kube.patch(node_path, {"spec": {"unschedulable": False}})
 
 
 def running_of(world: World, store: str) -> bool:
