@@ -62,3 +62,17 @@ def predictor_of(objects: list[Object]) -> Object:
     (runtime,) = kind(objects, "ServingRuntime")
     (container,) = runtime["spec"]["containers"]
     return dict(container)
+
+
+def secrets_asked(found: Any) -> set[tuple[str, str | None]]:
+    """(Secret, key) that an object names; without a key when it takes all of it. Optional ones are left out."""
+    if isinstance(found, list):
+        return {each for part in found for each in secrets_asked(part)}
+    if not isinstance(found, dict):
+        return set()
+    here = {
+        (ref["name"], ref.get("key"))
+        for name in ("secretRef", "secretKeyRef")
+        if (ref := found.get(name)) and not ref.get("optional")
+    }
+    return here | {each for part in found.values() for each in secrets_asked(part)}
