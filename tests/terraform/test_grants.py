@@ -16,8 +16,12 @@ pytestmark = pytest.mark.tofu
 
 BUCKET, KEY = "plumbline-test", "arn:aws:kms:eu-central-1:111122223333:key/lake"
 ENVIRONMENTS = ("dev", "staging", "prod")
-UNBOUND = {"champion"}
-"""Service accounts without a role: the job asks MLflow, which gives it the files."""
+SETTINGS = {"PLUMBLINE_LAKE", "PLUMBLINE_STATE"}
+SERVICES = {"tasks": "pipeline", "champion": "rollout"}
+"""Service accounts that are not called as the service that they are."""
+
+UNBOUND = {"airflow", "scheduler"}
+"""Service accounts without a role: Airflow itself touches no bucket."""
 
 Granted = set[tuple[str, str, str]]
 """Service, action, and the folder and prefix that it is allowed below: `lake/serving/`."""
@@ -88,18 +92,19 @@ def test_who_writes_encrypts_and_who_reads_decrypts(policies: dict[str, dict[str
 def test_the_pods_that_take_a_role_and_the_lake_are_those_of_the_overlays(
     environment: str, workspace: Workspace
 ) -> None:
-    accounts, lakes = {}, set()
-    for product in ALL:
-        for made in manifests.objects(f"{product.manifests}/overlays/{environment}"):
+    accounts, told = {}, dict[str, set[str]]()
+    for path in ("k8s/pipeline", *(product.manifests for product in ALL)):
+        for made in manifests.objects(f"{path}/overlays/{environment}"):
             about = made["metadata"]
             if made["kind"] == "ServiceAccount":
-                service = about["name"].removeprefix(f"{product.name}-")
-                if service not in UNBOUND:
-                    accounts[f"{about['namespace']}/{about['name']}"] = service
-            if made["kind"] == "ConfigMap" and "PLUMBLINE_LAKE" in made.get("data", {}):
-                lakes.add(made["data"]["PLUMBLINE_LAKE"])
-    (lake,) = lakes
-    assert len(accounts) == 2 * len(ALL)
+                name = about["name"].rpartition("-")[2]
+                if name not in UNBOUND:
+                    accounts[f"{about['namespace']}/{about['name']}"] = SERVICES.get(name, name)
+            for name in SETTINGS & set(made.get("data", {})):
+                told.setdefault(name, set()).add(made["data"][name])
+    assert set(accounts.values()) == set(s3_keys.SERVICES) - (set() if environment == "prod" else {"rollout"})
+    assert set(told) == SETTINGS and all(len(values) == 1 for values in told.values())
+    wanted = {} if environment == "dev" else {name: value for name, (value,) in told.items()}  # dev's are k8s/stores
     where = workspace.folder / "terraform" / "environments" / environment
     (written,) = (where / "tests").glob("*.tftest.hcl")
     written.write_text(
@@ -111,8 +116,8 @@ run "k8s" {{
     error_message = "other service accounts than in k8s/"
   }}
   assert {{
-    condition     = output.settings["PLUMBLINE_LAKE"] == "{lake}"
-    error_message = "another lake than in settings.env"
+    condition     = alltrue([for name, value in {json.dumps(wanted)} : output.settings[name] == value])
+    error_message = "another bucket than in the overlays' settings.env, lake.env and tasks.env"
   }}
 }}
 """

@@ -108,7 +108,7 @@ module "streams" {
   broker_gigabytes = var.sizes.broker_gigabytes
 }
 
-# The service accounts that k8s/ has. The rest of the platform is not in k8s/ yet: its roles are there and nobody's.
+# The service accounts that k8s/ has. Airflow's own touch no bucket, and only prod has who moves the alias.
 module "identity" {
   source = "../identity"
 
@@ -117,9 +117,15 @@ module "identity" {
   cluster_arn  = module.cluster.arn
   bucket       = module.lake.bucket
   key_arn      = aws_kms_key.this.arn
-  service_accounts = {
-    for service in ["predictor", "judge"] : service => toset([
-      for product in ["churn", "images"] : "${product}-${var.environment}/${product}-${service}"
-    ])
-  }
+  service_accounts = merge(
+    {
+      for service, account in { pipeline = "tasks", spark = "spark", mlflow = "mlflow", exporter = "exporter" } :
+      service => toset(["pipeline-${var.environment}/${account}"])
+    },
+    {
+      for service, account in { predictor = "predictor", judge = "judge", rollout = "champion" } : service => toset([
+        for product in ["churn", "images"] : "${product}-${var.environment}/${product}-${account}"
+      ]) if service != "rollout" || var.environment == "prod"
+    },
+  )
 }

@@ -25,7 +25,7 @@ variables {
 run "it_is_what_the_overlays_name" {
   assert {
     condition     = output.settings["PLUMBLINE_LAKE"] == "s3://plumbline-dev/lake"
-    error_message = "settings.env of the overlays names this lake"
+    error_message = "the lake is called after the environment"
   }
   assert {
     condition     = output.cluster == "plumbline-dev"
