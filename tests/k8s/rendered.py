@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from plumbline.product import Product
+from plumbline.settings import ROOT
 from products import ALL
 from toolchain import manifests
 
@@ -23,9 +28,23 @@ each_product = pytest.mark.parametrize("product", ALL, ids=lambda product: produ
 Object = dict[str, Any]
 
 
+STREAMING = ("k8s/pipeline/overlays/dev+events", "k8s/stores/overlays/dev+kafka")
+"""An overlay and a component of its base that it does not name: one commit would switch it on."""
+
+
 @cache
 def rendered(path: str) -> list[Object]:
-    return manifests.objects(path)
+    overlay, _, component = path.partition("+")
+    if not component:
+        return manifests.objects(overlay)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("k8s", "docker/stack"):
+            shutil.copytree(ROOT / name, Path(folder) / name)
+        file = Path(folder) / overlay / "kustomization.yaml"
+        made = yaml.safe_load(file.read_text())
+        made["components"].insert(0, f"../../{component}")
+        file.write_text(yaml.safe_dump(made))
+        return manifests.objects(overlay, Path(folder))
 
 
 def of(product: Product, environment: str = "prod") -> list[Object]:
@@ -42,7 +61,7 @@ def one(objects: list[Object], what: str, name: str) -> Object:
 
 
 def everything() -> Iterator[Object]:
-    for path in manifests.APPLIED:
+    for path in (*manifests.APPLIED, *STREAMING):
         yield from rendered(path)
 
 

@@ -11,10 +11,11 @@ import yaml
 from plumb.main import app as plumb_app
 from plumbline.settings import ROOT, Settings
 from products import ALL
-from tests.k8s.rendered import ENVIRONMENTS, Object, everything, kind, of, one, rendered, secrets_asked
+from tests.k8s.rendered import ENVIRONMENTS, STREAMING, Object, everything, kind, of, one, rendered, secrets_asked
 from toolchain import manifests
 
-each_overlay = pytest.mark.parametrize("path", manifests.OVERLAYS)
+OVERLAYS = (*manifests.OVERLAYS, *STREAMING)
+each_overlay = pytest.mark.parametrize("path", OVERLAYS)
 each_pipeline = pytest.mark.parametrize("environment", ENVIRONMENTS)
 
 RUNNERS = ("Deployment", "StatefulSet", "Job")
@@ -52,7 +53,7 @@ def wave(made: Object) -> int:
 
 
 def environment_of(path: str) -> str:
-    return path.rpartition("/")[2]
+    return path.partition("+")[0].rpartition("/")[2]
 
 
 @each_overlay
@@ -95,7 +96,7 @@ def test_only_airflow_s_scheduler_has_a_token_and_may_only_run_pods() -> None:
         assert subject["name"] == pod_of(one(pipeline(environment), "Deployment", SCHEDULER))["serviceAccountName"]
         assert subject.get("namespace", f"pipeline-{environment}") == f"pipeline-{environment}"
         assert {what for rule in role["rules"] for what in rule["resources"]} == {"pods", "pods/log", "events"}
-    bound = [made for made in applied if made["kind"] == "RoleBinding"]
+    bound = {made["metadata"]["namespace"] for made in applied if made["kind"] == "RoleBinding"}
     assert len(bound) == len(ENVIRONMENTS), "a right that nobody here knows of"
 
 
@@ -137,7 +138,7 @@ def test_no_secret_comes_from_git() -> None:
     assert not kind([*everything(), *by_hand], "Secret")
 
 
-@pytest.mark.parametrize("path", [path for path in manifests.OVERLAYS if environment_of(path) != "dev"])
+@pytest.mark.parametrize("path", [path for path in OVERLAYS if environment_of(path) != "dev"])
 def test_each_secret_that_a_cloud_s_overlay_names_comes_from_its_store(path: str) -> None:
     """dev's are made by toolchain.cluster_secrets; its test compares them."""
     objects = rendered(path)
@@ -202,9 +203,7 @@ def memory(text: str) -> int:
     return int(text[:-2]) * {"Gi": GIBI, "Mi": MEBI}[text[-2:]]
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in manifests.OVERLAYS if path.startswith(("k8s/pipeline", "k8s/stores"))]
-)
+@pytest.mark.parametrize("path", [path for path in OVERLAYS if path.startswith(("k8s/pipeline", "k8s/stores"))])
 def test_every_selector_finds_a_pod_and_every_port_is_one(path: str) -> None:
     """A product's are in test_rendered_manifests.py."""
     objects = rendered(path)
@@ -227,7 +226,7 @@ def test_every_selector_finds_a_pod_and_every_port_is_one(path: str) -> None:
         assert made["spec"]["serviceName"] in {each["metadata"]["name"] for each in services}
 
 
-@pytest.mark.parametrize("path", [path for path in manifests.OVERLAYS if environment_of(path) != "dev"])
+@pytest.mark.parametrize("path", [path for path in OVERLAYS if environment_of(path) != "dev"])
 def test_who_has_a_role_reaches_what_gives_it_and_the_cloud_s_stores(path: str) -> None:
     """EKS Pod Identity answers at its own address, which no other rule lets through."""
     policies = kind(rendered(path), "NetworkPolicy")
