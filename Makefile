@@ -49,9 +49,9 @@ test-long: setup binaries ## Whole paths once more: the tutorials word for word,
 test-fast: setup binaries manifest-tools ## The tests that take seconds
 	@$(BIN)/python -m pytest -q -m "not slow and not servers and not kill and not long and not cluster and not compose and not tofu and not node" -n 2
 
-test-cluster: setup binaries manifest-tools cluster-binaries tofu-tools ## Canaries on a real control plane: promoted, aborted, disturbed; the table goes to docs/cluster.md
+test-cluster: setup binaries manifest-tools cluster-binaries tofu-tools ## Canaries on a real control plane: promoted, aborted, disturbed; by commits through Argo CD; the tables go to docs/cluster.md and docs/argo-cd.md
 	@$(BIN)/python -m pytest -q -s -m cluster tests/cluster tests/terraform
-	@mkdir -p docs && cp .plumbline/report/cluster.md docs/cluster.md
+	@mkdir -p docs && cp .plumbline/report/cluster.md .plumbline/report/argo-cd.md docs/
 
 test-compose: setup ## The compose stack: a day, a canary, kills, a restart; the table goes to docs/compose-tried.md (45 minutes, LOCAL images)
 	@$(BIN)/python -m pytest -q -s -m compose tests/compose
