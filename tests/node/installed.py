@@ -1,4 +1,4 @@
-"""The platform on a cluster as its people reach it: Airflow's REST, a laptop's settings, by `kubectl port-forward`."""
+"""The platform on a cluster as its people reach it: Airflow's REST, and a laptop's settings."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import control_plane
 from airflow_rest import AirflowRest
 from kube import Kube, Object
 
 from plumbline.product import Product
 from plumbline.registry import registered_models, trusted_models
 from plumbline.servers import services
+from plumbline.servers.services import HOST
 from plumbline.settings import settings
 from plumbline.state import slots
 
@@ -29,7 +29,7 @@ class Installed(AirflowRest):
 
     @property
     def airflow_url(self) -> str:
-        return f"http://127.0.0.1:{forwarded(PIPELINE, 'airflow-api', 8080)}"
+        return f"http://127.0.0.1:{forwarded(self.kube, PIPELINE, 'airflow-api', 8080)}"
 
     @property
     def airflow_password(self) -> str:
@@ -48,14 +48,14 @@ class Installed(AirflowRest):
             "PLUMBLINE_LAKE": "s3://lake",
             "PLUMBLINE_STATE": "s3://state",
             "PLUMBLINE_MODELS": "s3://models",
-            "PLUMBLINE_MLFLOW_URL": f"http://localhost:{forwarded(PIPELINE, 'mlflow', 5000)}",
+            "PLUMBLINE_MLFLOW_URL": f"http://localhost:{forwarded(self.kube, PIPELINE, 'mlflow', 5000)}",
             "PLUMBLINE_SIGNING_KEY": self.known["SIGNING_KEY"].replace("\\n", "\n"),
             "PLUMBLINE_VERIFY_KEY": self.known["VERIFY_KEY"].replace("\\n", "\n"),
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
             "MLFLOW_TRACKING_USERNAME": "plumb",
             "MLFLOW_TRACKING_PASSWORD": self.known["MLFLOW_PASSWORD"],
             "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",  # the bucket has another name out here
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{forwarded(STORES, 's3', 7070)}",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{forwarded(self.kube, STORES, 's3', 7070)}",
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": f"rollout-{generation}",
@@ -72,16 +72,20 @@ class Installed(AirflowRest):
             settings.cache_clear()
 
 
-def forwarded(namespace: str, service: str, port: int) -> int:
-    """The port of this machine behind which a Service answers, as `kubectl port-forward` makes it."""
+def forwarded(kube: Kube, namespace: str, service: str, port: int) -> int:
+    """The port of this machine behind which a Service answers. Not `kubectl port-forward`: that one ends with the pod
+    that it found, and with the kubelet."""
+    found = kube.get(f"/api/v1/namespaces/{namespace}/services/{service}")
+    assert found is not None, f"no Service {service} in {namespace}"
+    there = f"TCP:{found['spec']['clusterIP']}:{port}"
 
     def command(local: int, _: str) -> list[str]:
-        where = ["--kubeconfig", str(control_plane.kubeconfig()), "--namespace", namespace]
-        return ["kubectl", *where, "port-forward", "--address", "127.0.0.1", f"service/{service}", f"{local}:{port}"]
+        return ["socat", f"TCP-LISTEN:{local},bind={HOST},fork,reuseaddr", there]
 
-    return services.ensure(
-        services.Launch(f"forward-{service}", command, lambda local, _: services.listening(local))
-    ).port
+    launch = services.Launch(
+        f"forward-{service}", command, lambda local, _: services.listening(local), more=lambda: {"to": there}
+    )
+    return services.ensure_configured(launch).port
 
 
 def copied(product: Product, version: str) -> str:

@@ -24,7 +24,7 @@ NETWORK, ADDRESS = "10.244.0.0/24", "10.244.0.1"
 
 DNS = "10.96.0.10"
 ORDER = ("kube-router", "kube-proxy", "kubelet")
-NEEDED = ("containerd", "runc", "conntrack", "ipset", "iptables", "ip", "docker-registry")
+NEEDED = ("containerd", "runc", "conntrack", "ipset", "iptables", "ip", "socat", "kubectl", "docker-registry")
 PLUGINS = Path("/usr/lib/cni")
 
 
