@@ -1,7 +1,7 @@
 """A lake in an S3 server: what delta-rs, Spark, dlt and MLflow must know to reach it, in one place.
 
 The server and the keys come from the standard variables, which all four read themselves: AWS_ENDPOINT_URL (unset: AWS),
-AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY. No key is passed on, so none gets into an argument list or a log.
+AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or in a pod what its workload identity sets. No key is passed on, so none gets into an argument list or a log.
 Plain http is spoken to loopback, elsewhere only with AWS_ALLOW_HTTP=true.
 """
 
@@ -18,6 +18,20 @@ from plumbline.settings import ROOT, settings
 
 SCHEME = "s3://"
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+IDENTITIES = (
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+"""What a pod's workload identity is told by, instead of keys: EKS Pod Identity, ECS, a service account's role."""
+
+PROVIDERS = (
+    "EnvironmentVariableCredentialsProvider",
+    "ContainerCredentialsProvider",
+    "WebIdentityTokenFileCredentialsProvider",
+)
+"""Where Spark looks for keys, in this order."""
+
 REGION = "us-east-1"
 """Unless AWS_REGION names another: servers other than AWS take any."""
 
@@ -60,12 +74,14 @@ def region() -> str:
 def require_keys(uri: str) -> None:
     """Raises SettingsError when there are no keys for this place in S3, or its server is spoken to in the clear.
 
-    Keys are read from the environment alone.
+    Keys, or what gives a pod its own, are read from the environment alone.
     """
     _speaks_http()
     missing = [name for name in KEYS if not os.environ.get(name)]
-    if missing:
-        raise SettingsError(f"{uri} is in S3: set {' and '.join(missing)} in the environment")
+    if missing and not any(os.environ.get(name) for name in IDENTITIES):
+        raise SettingsError(
+            f"{uri} is in S3: set {' and '.join(missing)} in the environment, or give the pod a workload identity"
+        )
 
 
 def delta_options(uri: str) -> dict[str, str] | None:
@@ -97,8 +113,8 @@ def spark_conf(scratch: Path) -> dict[str, str]:
     """Spark's configuration for s3:// paths; no key is in it. `scratch` is where uploads wait."""
     conf = {
         "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",  # one address in every engine: s3://
-        "spark.hadoop.fs.s3a.aws.credentials.provider": (
-            "software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider"
+        "spark.hadoop.fs.s3a.aws.credentials.provider": ",".join(
+            f"software.amazon.awssdk.auth.credentials.{name}" for name in PROVIDERS
         ),
         "spark.hadoop.fs.s3a.endpoint.region": region(),
         "spark.hadoop.fs.s3a.buffer.dir": str(scratch),
