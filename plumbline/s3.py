@@ -1,7 +1,8 @@
 """A lake in an S3 server: what delta-rs, Spark, dlt and MLflow must know to reach it, in one place.
 
 The server and the keys come from the standard variables, which all four read themselves: AWS_ENDPOINT_URL (unset: AWS),
-AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or in a pod what its workload identity sets. No key is passed on, so none gets into an argument list or a log.
+AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or in a pod what its workload identity sets. No key is passed on,
+so none gets into an argument list or a log.
 Plain http is spoken to loopback, elsewhere only with AWS_ALLOW_HTTP=true.
 """
 

@@ -1,4 +1,4 @@
-"""A lake in S3 without keys: delta-rs and Spark ask a pod's workload identity, as EKS Pod Identity answers, for them."""
+"""A lake in S3 without keys: delta-rs and Spark get them from a pod's workload identity, as EKS Pod Identity answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plumbline.lake import tables as lake
 from plumbline.servers.services import HOST
 
 TABLE = "features.customers"
-TOKEN = "of-this-pod"  # noqa: S105 (nobody else's)
+TOKEN = "of-this-pod"
 
 
 @pytest.fixture
