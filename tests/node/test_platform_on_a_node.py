@@ -464,9 +464,14 @@ def test_the_bucket_is_away_for_five_minutes(world: World, laptop: None) -> None
         world.tell(f"the bucket away for {AWAY} s", begun, f"{count} requests, {failed} failed")
         assert failed == 0
         time.sleep(30)
-    told = httpx.get(f"http://{address_of(world)}:8080/metrics", timeout=5).text
-    dropped = re.findall(r"^outcome_log_dropped_total(?:{.*})? (\S+)$", told, re.MULTILINE)
-    assert "outcome_log_" in told and not any(float(count) for count in dropped), dropped
+    for pod in world.platform.pods(APPLICATION, **PREDICTORS):
+        told = httpx.get(f"http://{pod['status']['podIP']}:8080/metrics", timeout=5).text
+        refused, dropped = (
+            re.findall(rf"^outcome_log_{what}_total{{.*}} (\S+)$", told, re.MULTILINE)
+            for what in ("failures", "dropped")
+        )
+        assert sum(map(float, refused)) > 0, "no write was refused: the bucket was not away"
+        assert sum(map(float, dropped)) == 0
 
 
 def test_redis_is_lost(world: World, laptop: None) -> None:
@@ -595,12 +600,6 @@ def synced(world: World, name: str) -> None:
         return state.get("startedAt") != was and state.get("phase") == "Succeeded"
 
     eventually(ended, 600, f"{name} is synced")
-
-
-def address_of(world: World) -> str:
-    """The only predictor's address."""
-    (pod,) = world.platform.pods(APPLICATION, **PREDICTORS)
-    return str(pod["status"]["podIP"])
 
 
 def _champion_or_none() -> str | None:

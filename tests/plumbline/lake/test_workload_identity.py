@@ -1,4 +1,4 @@
-"""A lake in S3 without keys: delta-rs and Spark get them from a pod's workload identity, as EKS Pod Identity answers."""
+"""A lake in S3 without keys: delta-rs and Spark get them from a pod's workload identity, as EKS' agent gives."""
 
 from __future__ import annotations
 
