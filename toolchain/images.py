@@ -22,7 +22,7 @@ from pathlib import Path
 from plumbline import files, provenance
 from plumbline.errors import PlumblineError
 from plumbline.settings import ROOT, settings
-from toolchain import binaries, cluster_binaries, sbom
+from toolchain import binaries, cluster_binaries, image_signatures, sbom
 from toolchain.binaries import BinariesError
 from toolchain.go_modules import Go
 
@@ -88,12 +88,18 @@ def build(names: Sequence[str], base: str | None) -> dict[str, int]:
 def push(registry: str, names: Sequence[str] = IN_CLUSTER) -> dict[str, str]:
     """Pushes images to a registry and writes their digests where the cluster's manifests take them from; name → digest.
 
-    Raises ImageError for an image that is not built, or that the registry does not take.
+    With PLUMBLINE_SIGNING_KEY each is signed there, and its list of packages laid beside it. Raises ImageError for an
+    image that is not built, or that the registry does not take; RegistryRefused; Untrusted or NotListed for the list.
     """
     text, digests = DIGESTS.read_text(), {}
     for name in names:
         there = f"{registry}/{name}"
         digests[name] = pushed(name, there)
+        if settings().signing_key is not None:
+            sbom.verify(name, _docker("image", "inspect", "--format", "{{.Id}}", there)[1])
+            image_signatures.attach(there, digests[name], *sbom.paths(name))
+            image_signatures.sign(there, digests[name])
+            image_signatures.verify(there, digests[name])
         entry = re.compile(rf"(- name: plumbline/{name}\b.*\n  newName: )\S+(\n  digest: )\S+")
         text, count = entry.subn(rf"\g<1>{there}\g<2>{digests[name]}", text)
         if count != 1:

@@ -35,25 +35,30 @@ class NotListed(PlumblineError):
 
 def write(name: str, image: str) -> Path:
     """Lists and signs an image's packages; the folder. Raises NotListed."""
-    listed = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c", LISTED]
-    done = subprocess.run(listed, capture_output=True, text=True, check=False)
+    listing = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c", LISTED]
+    done = subprocess.run(listing, capture_output=True, text=True, check=False)
     if done.returncode:
         raise NotListed(f"{image} does not say what is in it: {done.stderr.strip()[-400:]}")
     identity = ["docker", "image", "inspect", "--format", "{{.Id}}", image]
     told = subprocess.run(identity, capture_output=True, text=True, check=True).stdout.strip()
+    listed, signature = paths(name)
+    listed.parent.mkdir(parents=True, exist_ok=True)
+    files.write_whole(listed, json.dumps(document(name, told, done.stdout), indent=1) + "\n")
+    files.write_whole(signature, signing.sign(listed.parent).bundle)
+    return signature.parent
+
+
+def paths(name: str) -> tuple[Path, Path]:
+    """An image's list and its signature."""
     folder = settings().home / "images" / name
-    made = folder / "bom"
-    made.mkdir(parents=True, exist_ok=True)
-    files.write_whole(made / "bom.cdx.json", json.dumps(document(name, told, done.stdout), indent=1) + "\n")
-    files.write_whole(folder / "bom.signature.json", signing.sign(made).bundle)
-    return folder
+    return folder / "bom" / "bom.cdx.json", folder / "bom.signature.json"
 
 
 def verify(name: str, image_id: str) -> None:
     """Raises Untrusted unless the list is signed, NotListed unless it is of that image."""
-    folder = settings().home / "images" / name
-    signing.verify(folder / "bom", (folder / "bom.signature.json").read_text(), f"the list of {name}")
-    found = json.loads((folder / "bom" / "bom.cdx.json").read_text())["metadata"]["component"]["version"]
+    listed, signature = paths(name)
+    signing.verify(listed.parent, signature.read_text(), f"the list of {name}")
+    found = json.loads(listed.read_text())["metadata"]["component"]["version"]
     if found != image_id:
         raise NotListed(f"the list of {name} is of {found}, expected {image_id}: `make images` lists it anew")
 

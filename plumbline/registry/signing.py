@@ -14,7 +14,7 @@ import json
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -84,6 +84,27 @@ def verify(folder: Path, bundle: str | None, what: str) -> None:
         # A bundle that is no bundle fails wherever model-signing or the JSON reader first trips over it.
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise Untrusted(f"{what} {_told(error, fingerprint(public), folder, bundle)}; it is not loaded") from None
+
+
+def signature(content: bytes) -> bytes:
+    """What the key in the settings makes of any content: ECDSA over its SHA-256, in DER. Raises SettingsError."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    return _private_key()[0].sign(content, ec.ECDSA(SHA256()))
+
+
+def is_signature(given: bytes, content: bytes) -> bool:
+    """Whether a trusted key made `given` of that content. Raises SettingsError where no usable key is set."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.hashes import SHA256
+
+    for public in _public_keys():
+        with suppress(InvalidSignature):
+            public.verify(given, content, ec.ECDSA(SHA256()))
+            return True
+    return False
 
 
 def _signer_among(trusted: list[EllipticCurvePublicKey], bundle: str) -> EllipticCurvePublicKey:
