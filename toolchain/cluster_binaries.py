@@ -1,7 +1,8 @@
 """A Kubernetes cluster's binaries and CRDs, built from pinned Go modules into PLUMBLINE_CACHE/cluster.
 
 `make cluster-binaries`. No container engine, no image: Kubernetes' own servers with a node's kubelet and proxy, Argo
-Rollouts' and KServe's controllers, Argo CD, CoreDNS and kube-router are compiled by `go build`; etcd is Debian's.
+Rollouts' and KServe's controllers, Argo CD, CoreDNS, kube-router and Sigstore's policy-controller are compiled by
+`go build`; etcd is Debian's.
 What is pinned here is the modules that are built or read, by version and checksum (Go's own `h1:`). What they need is
 resolved by minimal version selection, which gives the same list each time, and held against the checksums in their
 makers' go.sum and Go's checksum database, so that no go.mod of our own has to be kept. Modules and the compiler's cache
@@ -27,6 +28,7 @@ from toolchain.go_modules import Go
 KUBERNETES, ROLLOUTS, KSERVE = "k8s.io/kubernetes", "github.com/argoproj/argo-rollouts", "github.com/kserve/kserve"
 ARGO_CD = "github.com/argoproj/argo-cd/v3"
 COREDNS, KUBE_ROUTER = "github.com/coredns/coredns", "github.com/cloudnativelabs/kube-router/v2"
+POLICIES = "github.com/sigstore/policy-controller"
 MODULES = {
     KUBERNETES: ("v1.34.4", "h1:Yy6R4QB8C9kJPp25GFqEvX5XQwY5qzKeqD0Xx6oAcmk="),
     ROLLOUTS: ("v1.9.2", "h1:NaAtrUjjm9AFAyurAEFRJjP54mk98s8007B3vsdFEbI="),
@@ -35,6 +37,7 @@ MODULES = {
     ARGO_CD: ("v3.1.9", "h1:9P9vJKo1RGWu6mtQnGu61r+0h3XKlA2j3kVhwogUQ/0="),
     COREDNS: ("v1.12.4", "h1:rIMnjPvB02drP18DTlJJb1vGkc8Tyl8fe7NFnnSv2lU="),
     KUBE_ROUTER: ("v2.1.0", "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok="),
+    POLICIES: ("v0.13.1", "h1:Woy+6bQ7pT/0m3/PSO2RtDxSHKBZ/8iHpCZFcZJThM8="),
     "github.com/external-secrets/external-secrets": ("v0.20.4", "h1:HhNAjWfFEshhItphr28SGsHzf2bUP7uDAOVLg76uNAg="),
     "github.com/prometheus-operator/prometheus-operator": (
         "v0.85.0",
@@ -59,14 +62,17 @@ CRDS = {
         "github.com/prometheus-operator/prometheus-operator",
         "example/prometheus-operator-crd/*.coreos.com_*",
     ),
+    "policies": (POLICIES, "config/300-*.yaml"),
 }
 """Where CRDs lie in the modules; a file here is named after what is before the colon."""
 
 INSTALLED = {
-    "kserve-webhooks.yaml": "config/webhook/manifests.yaml",
-    "kserve-config.yaml": "config/configmap/inferenceservice.yaml",
+    "kserve-webhooks.yaml": (KSERVE, "config/webhook/manifests.yaml"),
+    "kserve-config.yaml": (KSERVE, "config/configmap/inferenceservice.yaml"),
+    "policy-webhooks.yaml": (POLICIES, "config/500-webhook-configuration.yaml"),
+    "policy-kinds-webhooks.yaml": (POLICIES, "config/501-policy-webhook-configurations.yaml"),
 }
-"""What an installation of KServe brings besides its CRDs."""
+"""What an installation of KServe and of policy-controller brings besides its CRDs, and where its module has it."""
 
 COMMANDS = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -79,6 +85,7 @@ COMMANDS = {
     "argocd": f"{ARGO_CD}/cmd",
     "coredns": f"{COREDNS}/coremain",
     "kube-router": f"{KUBE_ROUTER}/cmd/kube-router",
+    "policy-controller": f"{POLICIES}/cmd/webhook",
 }
 TOGETHER = {
     "kubernetes": (KUBERNETES, ROLLOUTS),
@@ -86,15 +93,23 @@ TOGETHER = {
     "argocd": (ARGO_CD,),
     "coredns": (COREDNS,),
     "kube-router": (KUBE_ROUTER,),
+    "policy-controller": (POLICIES,),
 }
 """Modules that are resolved as one: each list has versions of its own of what it needs."""
 
 PLUGINS = ("errors", "health", "ready", "cache", "kubernetes", "forward")
 """What of CoreDNS a cluster's names need, in the order in which they are asked; its own program has more."""
 
+PORTS = (
+    ("        8443,", " webhook.PortFromEnv(8443),"),
+    ("signals.NewContext()", "sharedmain.WithHealthProbesDisabled(signals.NewContext())"),
+)
+"""What in policy-controller's program is written anew: nobody can choose the ports of its webhooks and its probes."""
+
 NAMES = ("etcd", *COMMANDS)
 UNOPTIMISED = ("k8s.io/kubernetes/...", "k8s.io/kube-aggregator/...", "github.com/argoproj/...")
-"""Compiled without optimisation, which takes a third less time; nothing here is busy enough to tell."""
+"""Compiled without optimisation, which takes a third less time; nothing here is busy enough to tell. All of
+policy-controller is."""
 
 
 def folder() -> Path:
@@ -165,7 +180,7 @@ def _pin(name: str) -> str:
         made_of = [name]
     else:
         made_of = [[MODULES[module] for module in _together(name)[1]], STAGING, UNOPTIMISED]
-        made_of += [PLUGINS] if name == "coredns" else []
+        made_of += [PLUGINS] if name == "coredns" else [PORTS] if name == "policy-controller" else []
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()
 
 
@@ -189,22 +204,22 @@ def _compile(go: Go, name: str) -> None:
         imported = [path for path in COMMANDS.values() if path.startswith(together)]
         lines = "".join(f'import _ "{path}"\n' for path in imported)
         (work / "imports.go").write_text(f"//go:build imports\n\npackage imports\n\n{lines}")
-        if of == "coredns":
+        if of in OWN:
             (work / "own").mkdir()
-            (work / "own" / "main.go").write_text(_coredns())
+            (work / "own" / "main.go").write_text(OWN[of](sources))
     version = MODULES[KUBERNETES][0]
     major, minor = version.removeprefix("v").split(".")[:2]
     stamp = "k8s.io/component-base/version.git"
     link = f"-s -w -X {stamp}Version={version} -X {stamp}Major={major} -X {stamp}Minor={minor}"
     link += f" -X {ARGO_CD}/common.version={MODULES[ARGO_CD][0].removeprefix('v')}"
-    plain = [f"-gcflags={pattern}=-N -l" for pattern in UNOPTIMISED]
+    plain = [f"-gcflags={pattern}=-N -l" for pattern in (("all",) if of == "policy-controller" else UNOPTIMISED)]
     made = folder() / "build" / f"{name}.made"
-    package = "./own" if of == "coredns" else COMMANDS[name]
+    package = "./own" if of in OWN else COMMANDS[name]
     go.run(["build", "-mod=mod", "-trimpath", *plain, f"-ldflags={link}", "-o", str(made), package], work)
     made.replace(folder() / "bin" / name)
 
 
-def _coredns() -> str:
+def _coredns(_: dict[str, Path]) -> str:
     """CoreDNS with PLUGINS, by the way that it documents."""
     imports = "".join(f'\t_ "{COREDNS}/plugin/{name}"\n' for name in PLUGINS)
     named = ", ".join(f'"{name}"' for name in PLUGINS)
@@ -212,6 +227,20 @@ def _coredns() -> str:
         f'package main\n\nimport (\n\t"{COREDNS}/core/dnsserver"\n\t"{COREDNS}/coremain"\n{imports})\n\n'
         f"func init() {{ dnsserver.Directives = []string{{{named}}} }}\n\nfunc main() {{ coremain.Run() }}\n"
     )
+
+
+def _policy_controller(sources: dict[str, Path]) -> str:
+    """Its own program, with PORTS."""
+    text = (sources[POLICIES] / "cmd" / "webhook" / "main.go").read_text()
+    for old, new in PORTS:
+        if text.count(old) != 1:
+            raise BinariesError(f"{POLICIES}: its program has `{old.strip()}` {text.count(old)} times, expected once")
+        text = text.replace(old, new)
+    return text
+
+
+OWN = {"coredns": _coredns, "policy-controller": _policy_controller}
+"""Whose `main` is written here."""
 
 
 def go_mod(sources: dict[str, Path]) -> str:
@@ -240,8 +269,8 @@ def _collect_crds(go: Go) -> None:
         for crd in (crd for path in found for crd in documents(path.read_text())):
             if crd.get("kind") == "CustomResourceDefinition":
                 (made / f"{name}-{crd['metadata']['name']}.json").write_text(json.dumps(crd))
-    for name, path in INSTALLED.items():
-        (folder() / name).write_bytes((go.module(KSERVE, *MODULES[KSERVE]) / path).read_bytes())
+    for name, (module, path) in INSTALLED.items():
+        (folder() / name).write_bytes((go.module(module, *MODULES[module]) / path).read_bytes())
     shutil.rmtree(folder() / "crds", ignore_errors=True)
     made.rename(folder() / "crds")
 

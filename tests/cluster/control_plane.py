@@ -125,12 +125,14 @@ def eventually(ask: Callable[[], Any], seconds: float, what: str) -> Any:
 
 
 def install_crds(kube: Kube) -> None:
-    """CRDs of KServe, Istio, Argo Rollouts, Argo CD and the Prometheus operator; returns when they are served."""
+    """The CRDs of all that is installed by others; returns when they are served."""
     wanted = [
         json.loads(path.read_text())
         for path in sorted((cluster_binaries.folder() / "crds").iterdir())
         if path.stem.partition("-")[2] not in UNUSED
     ]
+    for crd in wanted:
+        crd["spec"].pop("conversion", None)  # nobody here converts: a list by another version would fail, as Argo CD's
     names = {crd["metadata"]["name"] for crd in wanted}
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(kube.create, wanted))

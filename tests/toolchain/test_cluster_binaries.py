@@ -63,6 +63,20 @@ def test_libraries_are_those_of_the_pinned_kubernetes(tmp_path: Path) -> None:
     ]
 
 
+def test_policy_controller_s_ports_can_be_chosen(tmp_path: Path) -> None:
+    program = tmp_path / "cmd" / "webhook" / "main.go"
+    program.parent.mkdir(parents=True)
+    program.write_text("\t\tPort:        8443,\n\tctx := with(signals.NewContext(), opts)\n")
+    sources = {cluster_binaries.POLICIES: tmp_path}
+    assert cluster_binaries._policy_controller(sources).splitlines() == [
+        "\t\tPort: webhook.PortFromEnv(8443),",
+        "\tctx := with(sharedmain.WithHealthProbesDisabled(signals.NewContext()), opts)",
+    ]
+    program.write_text("\t\tPort: 8443,\n")
+    with pytest.raises(BinariesError, match=r"its program has `8443,` 0 times, expected once"):
+        cluster_binaries._policy_controller(sources)
+
+
 def test_a_module_that_is_not_what_was_pinned_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path / "bin", monkeypatch)
     go = Go(tmp_path / "build")
