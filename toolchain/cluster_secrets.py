@@ -7,6 +7,7 @@ k8s/stores and everyone who asks them then share.
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Mapping
 
@@ -136,6 +137,8 @@ def objects(known: Mapping[str, str]) -> list[Object]:
 
 def main() -> None:
     """Prints them as one list; .env is written first where it lacks something."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
     compose.write_secrets()
     print(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects(compose.read_secrets())}))
 
