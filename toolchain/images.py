@@ -39,6 +39,7 @@ LOCAL = (*SERVERS, "postgres", "s3", "envoy", "kafka")
 NODE = ("pause", "coredns", "storage-initializer")
 """Images of a cluster's own that its tests build (`make test-node`)."""
 
+KNOWN = (*OURS, *LOCAL, *NODE)
 IN_CLUSTER = ("pipeline", "airflow", "predictor")
 DIGESTS = ROOT / "k8s" / "image-digests" / "kustomization.yaml"
 LIMITS = {"predictor": 700, "pipeline": 1_800}
@@ -70,7 +71,7 @@ def build(names: Sequence[str], base: str | None) -> dict[str, int]:
         if not _there(base):
             _told("base, of Debian's packages", lambda: _run([str(ROOT / "docker" / "base.sh"), base]))
     sizes = {}
-    for name in [known for known in (*OURS, *LOCAL, *NODE) if known in names]:
+    for name in [known for known in KNOWN if known in names]:
         seconds = _told(name, partial(_built, name, base))
         size = int(_docker("image", "inspect", "--format", "{{.Size}}", tag(name))[1]) // 1_000_000
         print(f"    {name}: {size:,} MB, {seconds:.0f} s", flush=True)
@@ -215,17 +216,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="make images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help=f"of {', '.join((*OURS, *LOCAL, *NODE))}; default: ours"
-    )
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(KNOWN)}; default: ours")
     parser.add_argument("--base", help="the base image by its digest; default: one made of Debian's packages")
     parser.add_argument(
         "--local", action="store_true", help="also what compose.local.yml has in place of pulled images"
     )
     parser.add_argument("--push", metavar="REGISTRY", help="then push, and write the digests into k8s/image-digests")
     given = parser.parse_args()
-    if unknown := set(given.images) - {*OURS, *LOCAL, *NODE}:
-        parser.error(f"no image {', '.join(sorted(unknown))}: there are {', '.join((*OURS, *LOCAL, *NODE))}")
+    if unknown := set(given.images) - set(KNOWN):
+        parser.error(f"no image {', '.join(sorted(unknown))}: there are {', '.join(KNOWN)}")
     names = given.images or [*OURS, *(LOCAL if given.local else ())]
     try:
         sizes = build(names, given.base)

@@ -75,22 +75,22 @@ def admin(action: str, body: str = "") -> tuple[int, str]:
         raise SystemExit(f"{action}: {error.code} {error.read().decode(errors='replace')[:300]}") from None
 
 
-def _answers(s3: Any) -> None:
-    """Waits a minute: the server may be starting, or a network policy be new."""
-    for _ in range(60):
+def _buckets(s3: Any) -> set[str]:
+    """The buckets that are there. Waits a minute: the server may be starting, or a network policy be new."""
+    deadline = time.monotonic() + 60
+    while True:
         try:
-            s3.list_buckets()
-            return
+            return {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
         except (EndpointConnectionError, ConnectTimeoutError):
+            if time.monotonic() > deadline:
+                raise
             time.sleep(1)
 
 
 def main() -> None:
     """Buckets first, then keys, then policies: a policy may name only who is there."""
     s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name=os.environ["AWS_REGION"])
-    _answers(s3)
-    there = {bucket["Name"] for bucket in s3.list_buckets()["Buckets"]}
-    for bucket in sorted(set(MAY) - there):
+    for bucket in sorted(set(MAY) - _buckets(s3)):
         s3.create_bucket(Bucket=bucket)
     generation = os.environ["GENERATION"]
     for service in SERVICES:

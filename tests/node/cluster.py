@@ -54,10 +54,7 @@ def up() -> tuple[Kube, dict[str, str]]:
     eventually(lambda: ready(kube), 60, "the node is Ready")
     names(kube, digests["coredns"])
     volumes(kube)
-    for name in ("kserve", "monitoring"):
-        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    for installed in cluster_binaries.documents((cluster_binaries.folder() / "kserve-config.yaml").read_text()):
-        kube.apply(installed, manager="installation")
+    control_plane.install_kserve(kube)
     control_plane.start_rollouts()
     control_plane.start_kserve(kube)
     node.start_policies(control_plane.kubeconfig())

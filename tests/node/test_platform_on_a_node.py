@@ -81,7 +81,6 @@ class World:
     told: list[tuple[str, float, str]] = field(default_factory=list)
     """What was done, after how many seconds what came of it."""
     canaries: list[Story] = field(default_factory=list)
-    customers: Customers | None = None
     versions: dict[str, Model] = field(default_factory=dict)
 
     def tell(self, did: str, since: float, came: str) -> None:
